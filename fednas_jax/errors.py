@@ -1,0 +1,23 @@
+"""The one exception that stands for bad input, and how it suggests a better one."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Bad input. The message is one line: the field or file, what is wrong, what would be right."""
+
+
+def suggest(name: str, choices: Iterable[str]) -> str:
+    """Ends a `UserError` about an unknown name.
+
+    Args:
+      name: what was given.
+      choices: the names that exist.
+
+    Returns:
+      "; did you mean 'x'?" where something is close, else "; known: a, b, c".
+    """
+    names = sorted(choices)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(names)}"

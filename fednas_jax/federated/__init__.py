@@ -1,0 +1,1 @@
+"""The round engine and the algorithms that run on it."""

@@ -1,0 +1,1 @@
+"""One file a paper; each builds an `Algorithm` for the round engine."""

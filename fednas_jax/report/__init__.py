@@ -1,0 +1,1 @@
+"""What a run leaves to read and to look at: records, plots, cell drawings."""

@@ -1,0 +1,1 @@
+"""Architecture search on one client: genotypes and the local search step."""
