@@ -1,0 +1,367 @@
+"""The schema of an experiment: every field, its default, what it may hold and what it means.
+
+A config is an `ml_collections.ConfigDict`. A file under `configs/` starts from `default()` and
+changes what it needs; `check` refuses what is wrong in one line; `resolve` returns the frozen,
+normalised config that a run uses. `python -m fednas_jax.config` prints the table of fields.
+"""
+
+import contextlib
+import json
+import math
+import numbers
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import ml_collections
+
+from fednas_jax.errors import UserError, suggest
+
+Config: TypeAlias = Mapping[str, Any] | ml_collections.ConfigDict
+
+Check = Callable[[Any], str]
+"""Says in words what would be right, or "" where the value is right."""
+
+
+class Field(NamedTuple):
+    """One field of the config."""
+
+    name: str  # dotted, as written after `config.`
+    default: Any
+    types: tuple[type, ...]
+    check: Check
+    help: str
+    affects_result: bool = True  # by more than the rounding of a sum
+
+
+def at_least(low: float) -> Check:
+    """The value is `low` or more."""
+    return lambda value: "" if value >= low else f"at least {low} is needed"
+
+
+def above(low: float) -> Check:
+    """The value is more than `low`."""
+    return lambda value: "" if value > low else f"more than {low} is needed"
+
+
+def between(low: float, high: float, ends: str = "[)") -> Check:
+    """The value lies in an interval, each end included ("[", "]") or not ("(", ")")."""
+
+    below = operator.le if ends[0] == "[" else operator.lt
+    under = operator.le if ends[1] == "]" else operator.lt
+    sign = {operator.le: "<=", operator.lt: "<"}
+
+    def check(value: Any) -> str:
+        if below(low, value) and under(value, high):
+            return ""
+        return f"{low} {sign[below]} value {sign[under]} {high} is needed"
+
+    return check
+
+
+def one_of(*names: str) -> Check:
+    """The value is one of `names`."""
+
+    def check(value: Any) -> str:
+        if value in names:
+            return ""
+        return "one of " + ", ".join(names) + " is needed" + _nearest(value, names)
+
+    return check
+
+
+def _nearest(value: Any, names: tuple[str, ...]) -> str:
+    hint = suggest(str(value), names)
+    return hint if hint.startswith("; did") else ""
+
+
+def _even(value: Any) -> str:
+    return "" if value >= 2 and value % 2 == 0 else "an even number of at least 2 is needed"
+
+
+def _chunk(value: Any) -> str:
+    right = value == "auto" if isinstance(value, str) else value >= 1
+    return "" if right else "'auto' or a whole number of at least 1 is needed"
+
+
+def _filled(value: Any) -> str:
+    return "" if value.strip() else "a name or a path is needed"
+
+
+def _anything(value: Any) -> str:
+    return ""
+
+
+_SEED = between(0, 2**32)
+_INT, _FLOAT, _TEXT, _FLAG = (int,), (float,), (str,), (bool,)
+
+FIELDS: tuple[Field, ...] = (
+    Field("seed", 0, _INT, _SEED, "all randomness of a run but the partition comes from it"),
+    Field("algorithm", "fednas", _TEXT, one_of("fednas"), "what clients and server compute"),
+    Field("rounds", 50, _INT, at_least(1), "federated rounds"),
+    Field("local_epochs", 5, _INT, at_least(1), "passes over a client's data in a round"),
+    Field("batch_size", 64, _INT, at_least(1), "examples in a local step"),
+    Field("clients_per_chunk", "auto", (int, str), _chunk,
+          "clients computed side by side; auto: as many as the memory holds", False),
+    Field("clients_per_round", 0, _INT, at_least(0),
+          "clients drawn for a round; 0: every client takes part in every round"),
+    Field("test_every", 1, _INT, at_least(0),
+          "rounds between tests on the test set; 0: only after the last round"),
+    Field("checkpoint_every", 1, _INT, at_least(1),
+          "rounds between checkpoints; one is always written after the last round", False),
+    Field("checkpoints_to_keep", 2, _INT, at_least(1),
+          "latest checkpoints to keep; the best is kept besides", False),
+    Field("dataset.name", "cifar10", _TEXT, _filled, "a known data set, or a path to an .npz"),
+    Field("dataset.data_dir", "", _TEXT, _anything,
+          "where TensorFlow Datasets lie; empty: TFDS_DATA_DIR or the default folder", False),
+    Field("dataset.test_path", "", _TEXT, _anything,
+          "an .npz with the test examples of an own .npz; empty: cut from the first"),
+    Field("dataset.test_fraction", 0.2, _FLOAT, between(0, 1, "()"),
+          "part cut off for the test where a data set has no test split"),
+    Field("dataset.max_train_examples", 0, _INT, at_least(0), "use so many at most; 0: all"),
+    Field("dataset.max_test_examples", 0, _INT, at_least(0), "use so many at most; 0: all"),
+    Field("partition.name", "hetero", _TEXT,
+          one_of("homo", "hetero", "table", "shards", "natural", "file"),
+          "how examples are dealt to clients"),
+    Field("partition.num_clients", 16, _INT, at_least(1),
+          "clients; natural, table and file bring their own number"),
+    Field("partition.seed", 0, _INT, between(-1, 2**32),
+          "of the partition alone; -1: the generator that made the paper's partition"),
+    Field("partition.concentration", 0.5, _FLOAT, above(0),
+          "hetero: of the Dirichlet over clients; the smaller, the less alike the clients"),
+    Field("partition.min_size", 10, _INT, at_least(1), "hetero: examples of the smallest client"),
+    Field("partition.max_tries", 1000, _INT, at_least(1), "hetero: draws to reach min_size"),
+    Field("partition.table", "fednas_table2", _TEXT, _filled,
+          "table: a known table, or a path to a CSV of client x class counts"),
+    Field("partition.table_fraction", 1.0, _FLOAT, between(0, 1, "(]"),
+          "table: part of each count to use"),
+    Field("partition.shards_per_client", 2, _INT, at_least(1), "shards: label-sorted shards each"),
+    Field("partition.path", "", _TEXT, _anything, "file: a saved partition (.npz)"),
+    Field("client.held_out_fraction", 0.1, _FLOAT, between(0, 1),
+          "part of a client's examples that selects the best round; 0: the last round is best"),
+    Field("client.train_fraction", 0.5, _FLOAT, between(0, 1, "()"),
+          "part of the others that trains the weights; the rest trains alpha"),
+    Field("supernet.init_channels", 16, _INT, _even, "channels C of the first cell"),
+    Field("supernet.layers", 8, _INT, at_least(3), "cells L; those at L//3 and 2L//3 reduce"),
+    Field("supernet.remat", False, _FLAG, _anything,
+          "recompute each cell in the backward pass: less memory, more time", False),
+    Field("search.order", "joint", _TEXT, one_of("joint", "weights_first", "alpha_first"),
+          "of the two updates in a local step: at the same weights, Algorithm 1's, the code's"),
+    Field("search.lambda_train", 1.0, _FLOAT, at_least(0),
+          "weight of the train loss in alpha's gradient (Eq. 4)"),
+    Field("search.lambda_valid", 1.0, _FLOAT, at_least(0),
+          "weight of the valid loss in alpha's gradient (Eq. 4)"),
+    Field("optimizer.learning_rate", 0.025, _FLOAT, above(0),
+          "of the weights, in the first local epoch of a round"),
+    Field("optimizer.learning_rate_min", 0.001, _FLOAT, at_least(0),
+          "what the cosine over local epochs tends to"),
+    Field("optimizer.momentum", 0.9, _FLOAT, between(0, 1), "of SGD"),
+    Field("optimizer.weight_decay", 3e-4, _FLOAT, at_least(0), "added to the gradient (coupled)"),
+    Field("optimizer.clip_norm", 5.0, _FLOAT, at_least(0),
+          "greatest norm of the weights' gradient; 0: no clipping"),
+    Field("arch_optimizer.learning_rate", 3e-4, _FLOAT, at_least(0), "of alpha, constant"),
+    Field("arch_optimizer.beta1", 0.5, _FLOAT, between(0, 1), "of Adam"),
+    Field("arch_optimizer.beta2", 0.999, _FLOAT, between(0, 1), "of Adam"),
+    Field("arch_optimizer.weight_decay", 1e-3, _FLOAT, at_least(0), "added to the gradient"),
+    Field("server.batch_stats", "recalibrated", _TEXT, one_of("averaged", "recalibrated"),
+          "BatchNorm statistics: the clients' mean, or taken anew with the averaged weights"),
+    Field("augment.crop_padding", 4, _INT, at_least(0), "pixels padded before a random crop"),
+    Field("augment.flip", True, _FLAG, _anything, "flip left and right at random"),
+    Field("augment.cutout", 16, _INT, at_least(0), "side of the erased square, pixels; 0: none"),
+    Field("report.progress", True, _FLAG, _anything, "a progress bar", False),
+    Field("report.tensorboard", True, _FLAG, _anything, "write TensorBoard events", False),
+    Field("report.plots", True, _FLAG, _anything, "draw the pictures", False),
+)  # fmt: skip
+
+_BY_NAME = {field.name: field for field in FIELDS}
+_SECTIONS = {name.split(".")[0] for name in _BY_NAME if "." in name}
+_TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def default() -> ml_collections.ConfigDict:
+    """The paper's search with this project's defaults: every field, free to be changed.
+
+    Types are checked by `check`, which names the field, not at the assignment.
+    """
+    # Not type safe: `clients_per_chunk` is text or a number, and `check` has better words.
+    flat = {field.name: field.default for field in FIELDS}
+    return ml_collections.ConfigDict(_nested(flat), type_safe=False)
+
+
+def check(config: Config) -> None:
+    """Refuses a config that no run could use.
+
+    Raises:
+      UserError: one line that names the field, what is wrong and what would be right.
+    """
+    _checked(config)
+
+
+def resolve(
+    config: Config, overrides: Mapping[str, str] | None = None
+) -> ml_collections.FrozenConfigDict:
+    """The config a run uses: checked, values in their declared types, frozen.
+
+    Args:
+      config: with every field of the schema.
+      overrides: fields to set, each as text, as on the command line.
+
+    Raises:
+      UserError: as `check`; or an override that names no field or is not of its type.
+    """
+    flat = dict(_flatten(config))
+    for name, text in (overrides or {}).items():
+        flat[name] = _parse(_BY_NAME.get(name) or _unknown(name), text)
+    return ml_collections.FrozenConfigDict(_nested(_checked(flat)))
+
+
+def to_json(config: Config) -> dict[str, Any]:
+    """The config as plain nested dicts, in the order of the schema."""
+    return _nested(_checked(config))
+
+
+def differences(recorded: Config, config: Config) -> list[str]:
+    """What keeps `config` from going on with the run of `recorded`.
+
+    Args:
+      recorded: the config of the run, as read back from its JSON. A field it lacks counts as
+        the default, so that a run outlives the addition of a field.
+      config: the config asked for.
+
+    Returns:
+      "config.<field>: <recorded> there, <asked> here" for each field that affects the result.
+    """
+    there, here = dict(_flatten(recorded)), _checked(config)
+    found = []
+    for field in FIELDS:
+        was = there.pop(field.name, field.default)
+        if field.affects_result and was != here[field.name]:
+            found.append(f"config.{field.name}: {was!r} there, {here[field.name]!r} here")
+    gone = [f"config.{name}: {was!r} there, no such field here" for name, was in there.items()]
+    return found + gone
+
+
+def markdown() -> str:
+    """The table of fields, as Markdown."""
+    rows = ["| field | default | meaning |", "| --- | --- | --- |"]
+    rows += [f"| `{f.name}` | `{json.dumps(f.default)}` | {f.help} |" for f in FIELDS]
+    return "\n".join(rows)
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        section, _, leaf = name.rpartition(".")
+        (nested.setdefault(section, {}) if section else nested)[leaf] = value
+    return nested
+
+
+def _flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, (Mapping, ml_collections.ConfigDict)) and len(value):
+            yield from _flatten(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _checked(config: Any) -> dict[str, Any]:
+    flat = dict(_flatten(config))
+    for name in flat:
+        if name not in _BY_NAME:
+            _unknown(name)
+    values = {field.name: _typed(field, flat) for field in FIELDS}
+    for field in FIELDS:
+        if right := field.check(values[field.name]):
+            raise UserError(f"config.{field.name}: {values[field.name]!r} is not usable; {right}")
+    _check_together(values)
+    return values
+
+
+def _typed(field: Field, flat: Mapping[str, Any]) -> Any:
+    if field.name not in flat:
+        raise UserError(f"config.{field.name}: missing; start from fednas_jax.config.default()")
+    value = flat[field.name]
+    if isinstance(value, str) and field.types == (int, str):
+        return _parse(field, value)
+    if isinstance(value, bool) and bool not in field.types:
+        raise _wrong_type(field, value)
+    if int in field.types and isinstance(value, numbers.Integral):
+        return int(value)
+    if float in field.types and isinstance(value, numbers.Real):
+        return _finite(field, value)
+    if isinstance(value, field.types):
+        return value
+    raise _wrong_type(field, value)
+
+
+def _finite(field: Field, value: Any) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise UserError(f"config.{field.name}: {value} is not usable; a finite number is needed")
+    return number
+
+
+def _parse(field: Field, text: str) -> Any:
+    flags = {"true": True, "1": True, "false": False, "0": False}
+    if bool in field.types and text.lower() in flags:
+        return flags[text.lower()]
+    with contextlib.suppress(ValueError):
+        if int in field.types:
+            return int(text)
+        if float in field.types:
+            return _finite(field, text)
+    if str in field.types:
+        return text
+    raise _wrong_type(field, text)
+
+
+def _wrong_type(field: Field, value: Any) -> UserError:
+    right = " or ".join(_TYPE_NAMES[kind] for kind in field.types)
+    shown = " ".join(repr(value).split())
+    return UserError(
+        f"config.{field.name}: {shown} ({type(value).__name__}) is not usable; "
+        f"{right} is needed, such as {field.default!r}"
+    )
+
+
+def _unknown(name: str) -> Any:
+    if name in _SECTIONS:
+        inside = [other for other in _BY_NAME if other.startswith(f"{name}.")]
+        raise UserError(f"config.{name}: is a group of fields; set one of {', '.join(inside)}")
+    hint = suggest(name, _BY_NAME)
+    leaf = name.rpartition(".")[2]
+    same_leaf = [other for other in _BY_NAME if other.rpartition(".")[2] == leaf]
+    if same_leaf:
+        hint = "; did you mean " + " or ".join(f"'{other}'" for other in same_leaf) + "?"
+    elif "did you mean" not in hint:
+        hint = "; `python -m fednas_jax.config` lists the fields"
+    raise UserError(f"config.{name}: no such field{hint}")
+
+
+def _check_together(values: Mapping[str, Any]) -> None:
+    rate, floor = values["optimizer.learning_rate"], values["optimizer.learning_rate_min"]
+    if floor > rate:
+        raise UserError(
+            f"config.optimizer.learning_rate_min: {floor} is above optimizer.learning_rate; "
+            f"at most {rate} is needed"
+        )
+    name, clients = values["partition.name"], values["partition.num_clients"]
+    drawn = values["clients_per_round"]
+    if name in ("homo", "hetero", "shards") and drawn > clients:
+        raise UserError(
+            f"config.clients_per_round: {drawn} is more than partition.num_clients; "
+            f"at most {clients} is needed"
+        )
+    if name == "file" and not values["partition.path"].strip():
+        raise UserError(
+            "config.partition.path: empty; the path of a saved partition is needed where "
+            "partition.name is 'file'"
+        )
+
+
+if __name__ == "__main__":
+    print(markdown())

@@ -1,0 +1,88 @@
+"""Config files: plain Python files with a function `get_config(variant="")`."""
+
+import inspect
+import runpy
+import traceback
+from pathlib import Path
+
+import ml_collections
+
+from fednas_jax.errors import UserError, suggest
+
+
+def load(spec: str) -> ml_collections.ConfigDict:
+    """Runs a config file and returns the config it makes, not yet checked.
+
+    Args:
+      spec: the path of the file, with `:variant` at its end where one is meant.
+
+    Raises:
+      UserError: there is no such file or variant, or the file fails.
+    """
+    path, variant = split(spec)
+    if not path.is_file():
+        raise UserError(f"{path}: no such config file; {_neighbours(path)}")
+    get_config = _run(path).get("get_config")
+    if not callable(get_config):
+        raise UserError(f'{path}: has no get_config(variant=""), which is to return the config')
+    arguments = (variant,) if inspect.signature(get_config).parameters else ()
+    if variant and not arguments:
+        raise UserError(f"{path}: has no variants; leave out ':{variant}'")
+    try:
+        config = get_config(*arguments)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise _failure(path, error) from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(
+            f"{path}: get_config returned {type(config).__name__}; "
+            "fednas_jax.config.default(), changed as needed, is to be returned"
+        )
+    return config
+
+
+def split(spec: str) -> tuple[Path, str]:
+    """Cuts "path:variant" in its two parts; a file whose name has a colon stays whole."""
+    head, colon, variant = spec.rpartition(":")
+    if not colon or Path(spec).is_file():
+        return Path(spec), ""
+    return Path(head), variant
+
+
+def check_variant(variant: str, *names: str) -> None:
+    """For a config file: refuses a variant it does not have.
+
+    Raises:
+      UserError: `variant` is neither "" (the file's main config) nor one of `names`.
+    """
+    if variant and variant not in names:
+        raise UserError(f"unknown variant '{variant}'{suggest(variant, names)}")
+
+
+def _run(path: Path) -> dict[str, object]:
+    try:
+        return runpy.run_path(str(path))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise _failure(path, error) from error
+
+
+def _failure(path: Path, error: BaseException) -> UserError:
+    if isinstance(error, SyntaxError):
+        line, reason = error.lineno, error.msg
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+        line, reason = (lines[-1] if lines else None), str(error)
+    place = f"{path}:{line}" if line else f"{path}"
+    return UserError(f"{place}: {type(error).__name__}: {' '.join(reason.split())}; mend the file")
+
+
+def _neighbours(path: Path) -> str:
+    folder = path.parent if path.parent.is_dir() else Path("configs")
+    others = [str(other) for other in folder.glob("*.py") if other.name != "__init__.py"]
+    if not others:
+        return "a Python file with get_config() is needed"
+    return suggest(str(path), others).removeprefix("; ")
