@@ -1,0 +1,332 @@
+"""The schema, config files, and every way to get a field wrong."""
+
+import inspect
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+import pytest
+
+from fednas_jax import config as schema
+from fednas_jax import config_file
+from fednas_jax.errors import UserError
+
+CONFIGS = Path(schema.__file__).resolve().parents[1] / "configs"
+
+
+def changed(name: str, value: object, *, plain: bool = False) -> Any:
+    """The default config with one field set; plain: dicts, as read from a run's JSON."""
+    config = schema.default().to_dict() if plain else schema.default()
+    section, _, leaf = name.rpartition(".")
+    (config[section] if section else config)[leaf] = value
+    return config
+
+
+def refusal(config: object) -> str:
+    with pytest.raises(UserError) as raised:
+        schema.check(config)  # type: ignore[arg-type]
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_defaults_are_the_papers() -> None:
+    config = schema.resolve(schema.default())
+    assert (config.rounds, config.local_epochs, config.batch_size) == (50, 5, 64)
+    assert (config.supernet.init_channels, config.supernet.layers) == (16, 8)
+    assert (config.optimizer.learning_rate, config.optimizer.learning_rate_min) == (0.025, 0.001)
+    assert (config.arch_optimizer.beta1, config.arch_optimizer.beta2) == (0.5, 0.999)
+
+
+@pytest.mark.parametrize("field", schema.FIELDS, ids=lambda field: field.name)
+def test_every_field_has_a_usable_default_and_a_meaning(field: schema.Field) -> None:
+    assert isinstance(field.default, field.types)
+    assert field.check(field.default) == ""
+    assert field.help
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "right"),
+    [
+        ("seed", -1, "0 <= value"),
+        ("rounds", 0, "at least 1"),
+        ("local_epochs", 0, "at least 1"),
+        ("batch_size", 0, "at least 1"),
+        ("batch_size", -64, "at least 1"),
+        ("clients_per_chunk", 0, "'auto' or a whole number"),
+        ("clients_per_chunk", "many", "'auto' or a whole number"),
+        ("clients_per_round", -1, "at least 0"),
+        ("checkpoints_to_keep", 0, "at least 1"),
+        ("algorithm", "fednass", "did you mean 'fednas'"),
+        ("dataset.name", " ", "a name or a path"),
+        ("dataset.test_fraction", 1.0, "0 < value < 1"),
+        ("partition.name", "hetro", "did you mean 'hetero'"),
+        ("partition.num_clients", 0, "at least 1"),
+        ("partition.seed", -2, "-1 <= value"),
+        ("partition.concentration", 0.0, "more than 0"),
+        ("partition.table_fraction", 1.5, "0 < value <= 1"),
+        ("client.held_out_fraction", 1.0, "0 <= value < 1"),
+        ("client.train_fraction", 0.0, "0 < value < 1"),
+        ("supernet.init_channels", 7, "an even number"),
+        ("supernet.init_channels", 0, "an even number"),
+        ("supernet.layers", 2, "at least 3"),
+        ("search.order", "alpha-first", "did you mean 'alpha_first'"),
+        ("search.lambda_valid", -0.5, "at least 0"),
+        ("optimizer.learning_rate", -0.1, "more than 0"),
+        ("optimizer.momentum", 1.0, "0 <= value < 1"),
+        ("optimizer.clip_norm", -5.0, "at least 0"),
+        ("arch_optimizer.learning_rate", -3e-4, "at least 0"),
+        ("server.batch_stats", "mean", "one of averaged, recalibrated"),
+        ("augment.crop_padding", -1, "at least 0"),
+    ],
+)
+def test_out_of_range(name: str, value: object, right: str) -> None:
+    message = refusal(changed(name, value))
+    assert message.startswith(f"config.{name}: {value!r} is not usable; ")
+    assert right in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "right"),
+    [
+        ("rounds", "ten", "a whole number"),
+        ("rounds", 10.0, "a whole number"),
+        ("rounds", True, "a whole number"),
+        ("rounds", None, "a whole number"),
+        ("clients_per_chunk", 2.5, "a whole number or text"),
+        ("optimizer.learning_rate", "0.1", "a number"),
+        ("optimizer.learning_rate", False, "a number"),
+        ("optimizer.learning_rate", (0.1, 0.2), "a number"),
+        ("dataset.name", 10, "text"),
+        ("augment.flip", 1, "true or false"),
+        ("augment.flip", "yes\nno", "true or false"),
+    ],
+)
+def test_wrong_type(name: str, value: object, right: str) -> None:
+    message = refusal(changed(name, value, plain=True))
+    assert message.startswith(f"config.{name}: ")
+    assert f"; {right} is needed" in message
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400])
+def test_a_number_that_is_not_finite(value: float) -> None:
+    assert "a finite number is needed" in refusal(changed("search.lambda_train", value, plain=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("round", "did you mean 'rounds'?"),
+        ("optimiser.learning_rate", "'optimizer.learning_rate' or 'arch_optimizer.learning_rate'"),
+        ("layers", "did you mean 'supernet.layers'?"),
+        ("quantum", "`python -m fednas_jax.config` lists the fields"),
+    ],
+)
+def test_unknown_field(name: str, hint: str) -> None:
+    config = schema.default()
+    if "." in name:
+        config[name.split(".")[0]] = {name.split(".")[1]: 0.1}
+    else:
+        config[name] = 3
+    message = refusal(config)
+    assert message.startswith(f"config.{name}: no such field; ")
+    assert hint in message
+
+
+def test_a_group_given_as_a_field_and_a_field_left_out() -> None:
+    assert "is a group of fields; set one of optimizer." in refusal(changed("optimizer", 3))
+    config = schema.default()
+    del config.supernet.layers
+    assert refusal(config).startswith("config.supernet.layers: missing; ")
+
+
+def test_fields_that_must_fit_together() -> None:
+    config = changed("optimizer.learning_rate_min", 0.05)
+    assert "at most 0.025 is needed" in refusal(config)
+    assert "at most 16 is needed" in refusal(changed("clients_per_round", 17))
+    schema.check(changed("clients_per_round", 16))
+    assert refusal(changed("partition.name", "file")).startswith("config.partition.path: empty")
+
+
+def test_the_number_of_clients_is_the_datas_own_where_the_partition_brings_it() -> None:
+    config = changed("clients_per_round", 17)
+    config.partition.name = "natural"
+    schema.check(config)
+
+
+def test_resolve_brings_values_to_their_types_and_freezes() -> None:
+    config = changed("clients_per_chunk", "4")
+    config.optimizer.learning_rate = 1
+    config.rounds = np.int64(7)
+    config.search.lambda_train = np.float32(0.5)
+    resolved = schema.resolve(config)
+    values = (resolved.clients_per_chunk, resolved.optimizer.learning_rate, resolved.rounds)
+    assert values == (4, 1.0, 7)
+    assert [type(value) for value in values] == [int, float, int]
+    assert type(resolved.search.lambda_train) is float
+    with pytest.raises(AttributeError):
+        resolved.rounds = 3
+    assert config.clients_per_chunk == "4", "the config given is left as it was"
+
+
+def test_resolving_twice_changes_nothing() -> None:
+    once = schema.resolve(changed("clients_per_chunk", "4"))
+    assert schema.resolve(once) == once
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("rounds", "10", 10),
+        ("optimizer.learning_rate", "5e-2", 0.05),
+        ("clients_per_chunk", "auto", "auto"),
+        ("clients_per_chunk", "3", 3),
+        ("augment.flip", "False", False),
+        ("augment.flip", "1", True),
+        ("dataset.data_dir", "10", "10"),
+        ("partition.seed", "-1", -1),
+    ],
+)
+def test_overrides_are_text(name: str, text: str, value: object) -> None:
+    resolved = schema.resolve(schema.default(), {name: text})
+    assert dict(schema._flatten(resolved))[name] == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("rounds", "1e3"), ("rounds", ""), ("augment.flip", "maybe"), ("seed", "0x1"),
+     ("optimizer.learning_rate", "nan"), ("optimizer.learning_rate", "fast"),
+     ("round", "3"), ("optimizer", "3"), ("clients_per_chunk", "2.5")],
+)  # fmt: skip
+def test_overrides_that_are_wrong(name: str, text: str) -> None:
+    with pytest.raises(UserError, match=rf"^config\.{name}: "):
+        schema.resolve(schema.default(), {name: text})
+
+
+def test_json_gives_the_same_config_back() -> None:
+    config = changed("clients_per_chunk", "4")
+    config.optimizer.weight_decay = 1 / 3
+    text = json.dumps(schema.to_json(config), allow_nan=False)
+    assert schema.resolve(json.loads(text)) == schema.resolve(config)
+    assert list(json.loads(text))[:3] == ["seed", "algorithm", "rounds"]
+
+
+def test_differences_name_the_fields_that_affect_the_result() -> None:
+    recorded = json.loads(json.dumps(schema.to_json(schema.default())))
+    assert schema.differences(recorded, schema.default()) == []
+    config = schema.default()
+    config.rounds = 10
+    config.optimizer.learning_rate = 0.05
+    config.report.plots = False
+    config.clients_per_chunk = 2
+    config.dataset.data_dir = "elsewhere"
+    assert schema.differences(recorded, config) == [
+        "config.rounds: 50 there, 10 here",
+        "config.optimizer.learning_rate: 0.025 there, 0.05 here",
+    ]
+
+
+def test_differences_with_the_run_of_another_version() -> None:
+    recorded = schema.to_json(schema.default())
+    del recorded["search"]["order"]
+    recorded["search"]["temperature"] = 5.0
+    assert schema.differences(recorded, schema.default()) == [
+        "config.search.temperature: 5.0 there, no such field here"
+    ]
+
+
+def test_markdown_has_a_row_for_every_field() -> None:
+    rows = schema.markdown().splitlines()
+    assert len(rows) == 2 + len(schema.FIELDS)
+    assert all(row.count(" | ") == 2 for row in rows)
+
+
+# --- config files -----------------------------------------------------------------------------
+
+VARIANTS = {
+    "cifar_hetero": ("", "quick", "paper"),
+    "cifar_homo": ("", "quick", "paper"),
+    "digits_quick": ("", "quick"),
+    "own_npz": ("", "quick"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"), [(name, variant) for name in VARIANTS for variant in VARIANTS[name]]
+)
+def test_shipped_configs_are_usable(name: str, variant: str) -> None:
+    config = schema.resolve(config_file.load(f"{CONFIGS / name}.py:{variant}"))
+    main = schema.resolve(config_file.load(f"{CONFIGS / name}.py"))
+    assert (config == main) == (variant == "")
+    if variant == "quick":
+        assert config.rounds < main.rounds
+
+
+def test_a_shipped_config_promises_a_command_and_its_variants() -> None:
+    assert {path.stem for path in CONFIGS.glob("*.py")} == set(VARIANTS)
+    for name, variants in VARIANTS.items():
+        text = (CONFIGS / f"{name}.py").read_text(encoding="utf-8")
+        promise = inspect.cleandoc(text.split('"""')[1])
+        assert f"--config=configs/{name}.py" in promise
+        assert all(f"`:{variant}`" in promise for variant in variants if variant)
+
+
+def test_the_papers_protocol() -> None:
+    config = schema.resolve(config_file.load(f"{CONFIGS / 'cifar_hetero.py'}:paper"))
+    assert config.client.held_out_fraction == 0
+    assert config.search.order == "weights_first"
+    assert config.server.batch_stats == "averaged"
+    assert (config.partition.name, config.partition.table) == ("table", "fednas_table2")
+
+
+def load_text(folder: Path, text: str, variant: str = "") -> ml_collections.ConfigDict:
+    path = folder / "mine.py"
+    path.write_text(text, encoding="utf-8")
+    return config_file.load(f"{path}{variant}")
+
+
+@pytest.mark.parametrize(
+    ("text", "variant", "message"),
+    [
+        ("def get_config(:\n", "", r"mine\.py:1: SyntaxError: "),
+        ("x = 1\nimport no_such_package\n", "", r"mine\.py:2: ModuleNotFoundError: "),
+        ("def get_config():\n    return 1 / 0\n", "", r"mine\.py:2: ZeroDivisionError: "),
+        ("def get_config():\n    raise ValueError('a\\nb')\n", "", r"mine\.py:2: ValueError: a b"),
+        ("raise SystemExit(3)\n", "", r"mine\.py:1: SystemExit: 3"),
+        ("config = 3\n", "", r"mine\.py: has no get_config"),
+        ("def get_config():\n    return 3\n", "", r"mine\.py: get_config returned int"),
+        ("def get_config():\n    return {}\n", ":quick", r"mine\.py: has no variants"),
+    ],
+)
+def test_a_config_file_that_fails(tmp_path: Path, text: str, variant: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        load_text(tmp_path, text, variant)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_unknown_variant_names_those_there_are() -> None:
+    with pytest.raises(UserError, match=r"cifar_homo\.py: unknown variant 'fast'; known: paper, q"):
+        config_file.load(f"{CONFIGS / 'cifar_homo.py'}:fast")
+    with pytest.raises(UserError, match="did you mean 'quick'"):
+        config_file.load(f"{CONFIGS / 'cifar_homo.py'}:quik")
+
+
+def test_a_missing_config_file_names_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"no such config file; did you mean '.*cifar_homo\.py'"):
+        config_file.load(f"{CONFIGS / 'cifar_hom.py'}:quick")
+
+
+def test_a_colon_in_a_file_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine:1.py"
+    path.write_text(
+        "from fednas_jax.config import default\ndef get_config():\n    return default()\n"
+    )
+    assert config_file.load(str(path)).rounds == 50
+    assert config_file.split("a/b.py:quick") == (Path("a/b.py"), "quick")
+
+
+def test_all_names_of_the_schema_are_dotted_once_at_most() -> None:
+    assert all(re.fullmatch(r"[a-z_0-9]+(\.[a-z_0-9]+)?", field.name) for field in schema.FIELDS)
