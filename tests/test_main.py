@@ -1,0 +1,127 @@
+"""The command line: what it passes on, and one line and exit code 2 for what is wrong."""
+
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fednas_jax
+from fednas_jax.errors import UserError
+from fednas_jax.main import main
+
+ROOT = Path(fednas_jax.__file__).resolve().parents[1]
+DIGITS = f"--config={ROOT / 'configs' / 'digits_quick.py'}"
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Path]]:
+    """Puts a stand-in for `experiment.run` in place and lists its calls."""
+    calls: list[tuple[Any, Path]] = []
+    stand_in = types.ModuleType("fednas_jax.experiment")
+    stand_in.run = lambda config, workdir: calls.append((config, workdir))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "fednas_jax.experiment", stand_in)
+    monkeypatch.setattr(fednas_jax, "experiment", stand_in, raising=False)
+    return calls
+
+
+def test_passes_on_the_config_and_the_workdir(
+    runs: list[tuple[Any, Path]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [DIGITS, "--workdir=out", "--config.rounds=3", "--config.seed", "7"]
+    assert main([*arguments, "--config.partition.seed", "-1"]) == 0
+    (config, workdir) = runs[0]
+    assert workdir == Path("out")
+    assert (config.rounds, config.seed, config.partition.seed) == (3, 7, -1)
+    assert config.dataset.name == "digits"
+    assert "workdir out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("variant", "workdir"), [("", "runs/digits_quick"), (":quick", "runs/digits_quick-quick")]
+)
+def test_default_workdir(
+    runs: list[tuple[Any, Path]], capsys: pytest.CaptureFixture[str], variant: str, workdir: str
+) -> None:
+    assert main([DIGITS + variant]) == 0
+    assert runs[0][1] == Path(workdir)
+    assert workdir in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--config: missing"),
+        (["--workdir=x"], "--config: missing"),
+        (["--config="], "--config: is empty"),
+        (["--config"], "--config: has no value"),
+        (["--config", "--workdir=x"], "--config: has no value"),
+        (["configs/digits_quick.py"], "configs/digits_quick.py: not a flag"),
+        (["--confg=a.py"], "--confg: no such flag; did you mean 'config'?"),
+        (["--config=nowhere/x.py"], "nowhere/x.py: no such config file"),
+        ([DIGITS, "--workdir="], "--workdir: is empty"),
+        ([DIGITS, "--config.round=3"], "config.round: no such field; did you mean 'rounds'?"),
+        ([DIGITS, "--config.rounds=three"], "config.rounds: 'three'"),
+        ([DIGITS, "--config.rounds=0"], "config.rounds: 0 is not usable; at least 1 is needed"),
+        ([DIGITS, "--config.augment.flip"], "--config.augment.flip: has no value"),
+        ([DIGITS, "--config.=3"], "config.: no such field"),
+        ([f"{DIGITS}:slow"], "unknown variant 'slow'"),
+    ],
+)
+def test_bad_input(
+    runs: list[tuple[Any, Path]],
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("fednas_jax: error: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert not runs
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "says"),
+    [
+        (UserError("workdir: full; free some"), 2, "fednas_jax: error: workdir: full; free some\n"),
+        (KeyboardInterrupt(), 130, "the same command goes on with the run"),
+    ],
+)
+def test_what_a_run_raises(
+    monkeypatch: pytest.MonkeyPatch,
+    runs: list[tuple[Any, Path]],
+    capsys: pytest.CaptureFixture[str],
+    raised: BaseException,
+    code: int,
+    says: str,
+) -> None:
+    def run(config: Any, workdir: Path) -> None:
+        raise raised
+
+    monkeypatch.setattr(sys.modules["fednas_jax.experiment"], "run", run)
+    assert main([DIGITS]) == code
+    assert says in capsys.readouterr().err
+
+
+def test_help_lists_flags_and_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert "--workdir" in text
+    assert "optimizer.learning_rate=0.025" in text
+
+
+def test_as_a_process_bad_input_ends_with_code_2_and_without_jax() -> None:
+    program = "-X", "importtime", "-m", "fednas_jax.main", "--config=configs/digits_quick.py"
+    done = subprocess.run(
+        [sys.executable, *program, "--config.rounds=0"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "fednas_jax: error: config.rounds: 0 is not usable" in done.stderr
+    assert not re.search(r"\| +(jax|flax|orbax\.checkpoint)$", done.stderr, re.MULTILINE)
+    assert done.stdout == ""
