@@ -1,0 +1,239 @@
+"""Checkpoints: the whole state of a run after a round, written whole or not at all.
+
+`<folder>/000012/` is the checkpoint of round 12:
+
+    state/            the arrays, by Orbax, each under its path in the state
+    checkpoint.json   format, round, best round so far, the arrays' shapes and dtypes, and
+                      whatever JSON the caller adds
+    checksums.json    SHA-256 of every other file
+
+A checkpoint is written under a temporary name and renamed when all of it is on the disk. It is
+read only if every checksum holds. Nothing in it is pickled, and the arrays are stored without
+the devices they lay on, so any other machine can go on.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fednas_jax.checkpoint_folder import (
+    Damaged,
+    describe,
+    first_difference,
+    read_facts,
+    read_state,
+    sync,
+    verify,
+    write_folder,
+)
+from fednas_jax.errors import UserError
+
+FORMAT = 1
+"""Raised whenever older code could not read what is written."""
+
+_ROUND = re.compile(r"\d{6,}")
+_TEMPORARY = re.compile(r"\.tmp-.*-(\d+)")
+
+
+class Restored(NamedTuple):
+    """A checkpoint, read back."""
+
+    round: int
+    state: Any  # as the abstract state; arrays on the default device
+    extra: Any  # the JSON given to `save`
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(
+        self, folder: Path | str, keep: int = 2, say: Callable[[str], None] | None = None
+    ) -> None:
+        """Opens a folder of checkpoints; what a killed process left half written is removed.
+
+        Args:
+          folder: made at the first `save`.
+          keep: how many of the latest to keep; the best one as of each of these is kept too.
+          say: takes a line of warning; by default it goes to stderr.
+        """
+        self.folder = Path(folder)
+        self._keep = keep
+        self._say = say or _to_stderr
+        for path in self.folder.glob(".tmp-*"):
+            if not _belongs_to_another(path.name):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def rounds(self) -> list[int]:
+        """The rounds that have a checkpoint, ascending; whether whole is not looked at."""
+        return sorted(int(path.name) for path in self.folder.glob("*") if _is_round(path))
+
+    def best_round(self) -> int | None:
+        """The best round as of the newest readable checkpoint; None if there is none."""
+        return self._best_of(self.rounds())
+
+    def save(self, round: int, state: Any, extra: Any, *, is_best: bool) -> None:
+        """Writes the checkpoint of a round, then removes those that are no longer to be kept.
+
+        Later rounds are removed as well: they are from before the run fell back to an earlier
+        checkpoint, and must not be gone on with.
+
+        Args:
+          round: counted from 0 or 1, as the caller does.
+          state: a tree of arrays, numbers and typed keys.
+          extra: anything that JSON can hold.
+          is_best: this round is the best so far (so is the first that is saved).
+
+        Raises:
+          UserError: it cannot be written; what was there before is as it was.
+        """
+        best = self._best_of([number for number in self.rounds() if number < round])
+        facts = {
+            "format": FORMAT,
+            "round": round,
+            "best_round": round if is_best or best is None else best,
+            "leaves": describe(state),
+            "extra": extra,
+        }
+        temporary = self.folder / f".tmp-{round}-{os.getpid()}"
+        try:
+            temporary.mkdir(parents=True)
+            write_folder(temporary, state, facts)
+            self._put_in_place(temporary, round)
+        except OSError as error:
+            raise self._unwritable(round, error.strerror or str(error)) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        self._prune(round)
+
+    def restore_latest(self, abstract_state: Any) -> Restored | None:
+        """Reads the newest whole checkpoint; damaged ones are passed over, with a warning.
+
+        Args:
+          abstract_state: a tree with the shapes and dtypes of the state, such as the fresh
+            state itself, or what `jax.eval_shape` makes of its `init`.
+
+        Returns:
+          None where there is no checkpoint at all.
+
+        Raises:
+          UserError: there are checkpoints, but no whole one; or the newest whole one is of
+            another architecture, or of a later version of this program.
+        """
+        numbers = self.rounds()
+        for number in reversed(numbers):
+            try:
+                return self._read(number, abstract_state)
+            except Damaged as error:
+                self._say(f"{self._path(number)}: {error}; passing over it")
+        if numbers:
+            raise UserError(
+                f"{self.folder}: none of the {len(numbers)} checkpoints is whole; "
+                "another workdir is needed, or the whole files put back"
+            )
+        return None
+
+    def restore(self, which: int | str, abstract_state: Any) -> Restored:
+        """Reads one checkpoint.
+
+        Args:
+          which: a round, or "best".
+          abstract_state: as in `restore_latest`.
+
+        Raises:
+          UserError: it is missing, damaged, or of another architecture.
+        """
+        number = self.best_round() if which == "best" else which
+        if not isinstance(number, int) or number not in self.rounds():
+            kept = ", ".join(map(str, self.rounds())) or "none"
+            raise UserError(f"{self.folder}: no checkpoint of round {which}; there are: {kept}")
+        try:
+            return self._read(number, abstract_state)
+        except Damaged as error:
+            raise UserError(f"{self._path(number)}: {error}; take another round") from error
+
+    def _best_of(self, numbers: list[int]) -> int | None:
+        for number in reversed(numbers):
+            with contextlib.suppress(Damaged):
+                return read_facts(self._path(number))["best_round"]
+        return None
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}"
+
+    def _read(self, number: int, abstract_state: Any) -> Restored:
+        path = self._path(number)
+        verify(path)
+        facts = read_facts(path)
+        if facts["format"] != FORMAT:
+            raise UserError(
+                f"{path}: written in format {facts['format']}; format {FORMAT} is needed, "
+                "so take the version of fednas_jax that wrote it"
+            )
+        if difference := first_difference(facts["leaves"], describe(abstract_state)):
+            raise UserError(
+                f"{path}: a checkpoint of another architecture: {difference}; another workdir "
+                "is needed, or the config the checkpoint was made with"
+            )
+        state = read_state(path / "state", facts["keys"], abstract_state)
+        return Restored(facts["round"], state, facts["extra"])
+
+    def _put_in_place(self, temporary: Path, number: int) -> None:
+        final = self._path(number)
+        if final.exists():  # only after a fall back from a damaged one
+            self._discard(final)
+        temporary.rename(final)
+        sync(self.folder)
+
+    def _prune(self, newest: int) -> None:
+        latest = [number for number in self.rounds() if number <= newest][-self._keep :]
+        wanted = set(latest)
+        for number in latest:
+            # Each kept one may become the newest again, if a later one is damaged.
+            with contextlib.suppress(Damaged):
+                wanted.add(read_facts(self._path(number))["best_round"])
+        for number in set(self.rounds()) - wanted:
+            try:
+                self._discard(self._path(number))
+            except OSError as error:
+                self._say(f"{self._path(number)}: cannot be removed ({error.strerror})")
+
+    def _discard(self, path: Path) -> None:
+        # Renamed first, so that a kill half way does not leave a damaged checkpoint.
+        doomed = path.with_name(f".tmp-old-{path.name}-{os.getpid()}")
+        path.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+    def _unwritable(self, number: int, reason: str) -> UserError:
+        kept = self.rounds()
+        whole = f"round {kept[-1]} is still there" if kept else "none was written before"
+        return UserError(
+            f"{self.folder}: the checkpoint of round {number} cannot be written ({reason}; "
+            f"{whole}); a folder that can be written, with room, is needed"
+        )
+
+
+def _is_round(path: Path) -> bool:
+    return bool(_ROUND.fullmatch(path.name)) and path.is_dir()
+
+
+def _belongs_to_another(name: str) -> bool:
+    """Whether the process that writes a temporary folder, by its number, lives and is not us."""
+    match = _TEMPORARY.fullmatch(name)
+    if match is None or int(match[1]) == os.getpid():
+        return False
+    try:
+        os.kill(int(match[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _to_stderr(line: str) -> None:
+    print(f"fednas_jax: warning: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,203 @@
+"""One checkpoint as a folder: its arrays by Orbax, its facts as JSON, and checksums of both."""
+
+import errno
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from fednas_jax.errors import UserError
+from fednas_jax.files import read_json
+
+
+class Damaged(Exception):
+    """A checkpoint is not whole: the message says what is wrong with it."""
+
+
+def describe(state: Any) -> list[dict[str, Any]]:
+    """Path, shape and dtype of each leaf of a state, in the order of the tree.
+
+    Args:
+      state: a tree of arrays, abstract arrays, numbers and typed keys.
+    """
+    leaves = []
+    for path, leaf in jax.tree.leaves_with_path(state):
+        name = jax.tree_util.keystr(path, simple=True, separator="/") or "state"
+        shape = list(getattr(leaf, "shape", ()))
+        leaves.append({"path": name, "shape": shape, "dtype": str(_dtype(leaf))})
+    if len({leaf["path"] for leaf in leaves}) < len(leaves):
+        raise ValueError("two leaves of the state have one path; a name may not hold '/'")
+    return leaves
+
+
+def first_difference(saved: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> str:
+    """In words, the first leaf that two descriptions do not share; "" where they are alike."""
+    there = {leaf["path"]: leaf for leaf in saved}
+    for leaf in wanted:
+        other = there.pop(leaf["path"], None)
+        if other is None:
+            return f"{leaf['path']} {_shape(leaf)} is not in it"
+        if other != leaf:
+            return f"{leaf['path']} is {_shape(other)} there and {_shape(leaf)} here"
+    return next((f"{path} {_shape(leaf)} is only there" for path, leaf in there.items()), "")
+
+
+def _shape(leaf: dict[str, Any]) -> str:
+    return f"{leaf['dtype']}[{','.join(map(str, leaf['shape']))}]"
+
+
+def _dtype(leaf: Any) -> Any:
+    # A Python number is stored as jax would hold it, so that an abstract state fits it.
+    return leaf.dtype if hasattr(leaf, "dtype") else jax.dtypes.result_type(leaf)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(_dtype(leaf), jax.dtypes.prng_key)
+
+
+def write_folder(folder: Path, state: Any, facts: dict[str, Any]) -> None:
+    """Writes a checkpoint into an empty folder, and waits until it is on the disk.
+
+    Args:
+      folder: exists and is empty.
+      state: a tree of arrays, numbers and typed keys.
+      facts: JSON; `leaves` is `describe(state)`.
+
+    Raises:
+      OSError: the disk is full, or refuses otherwise.
+    """
+    paths = [leaf["path"] for leaf in facts["leaves"]]
+    leaves = dict(zip(paths, jax.tree.leaves(state), strict=True))
+    arrays = {path: _to_host(leaf) for path, leaf in leaves.items()}
+    implementations = {p: str(jax.random.key_impl(x)) for p, x in leaves.items() if _is_key(x)}
+    text = json.dumps({**facts, "keys": implementations}, indent=1, allow_nan=False)
+    _claim_space(folder, sum(array.nbytes for array in arrays.values()) + len(text))
+    (folder / "checkpoint.json").write_text(text, encoding="utf-8")
+    _write_arrays(folder / "state", arrays)
+    checksums = {name: _sha256(folder / name) for name in _files(folder)}
+    (folder / "checksums.json").write_text(json.dumps(checksums, indent=1), encoding="utf-8")
+    for path in (*folder.rglob("*"), folder):
+        sync(path)
+
+
+def _to_host(leaf: Any) -> np.ndarray:
+    raw = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    return np.asarray(jax.device_get(raw), _dtype(raw))
+
+
+def _write_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> None:
+    filled = {path: array for path, array in arrays.items() if array.size}  # Orbax takes no other
+    try:
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as orbax:
+            orbax.save(folder.absolute(), filled)
+    except ValueError as error:
+        if "os_error_code" not in str(error):  # how TensorStore reports what the system refused
+            raise
+        raise OSError(errno.EIO, " ".join(str(error).split())) from error
+
+
+def _read_arrays(folder: Path, like: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    filled = {path: array for path, array in like.items() if array.size}
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as orbax:
+        return {**like, **orbax.restore(folder.absolute(), args=ocp.args.StandardRestore(filled))}
+
+
+def read_state(folder: Path, implementations: dict[str, str], abstract_state: Any) -> Any:
+    """Reads the arrays of a whole checkpoint.
+
+    Args:
+      folder: its `state` folder.
+      implementations: the generator's name, for the path of each typed key.
+      abstract_state: has the leaves that the checkpoint has.
+
+    Returns:
+      A tree as `abstract_state`, with arrays on the default device.
+    """
+    leaves, tree = jax.tree.flatten(abstract_state)
+    paths = [leaf["path"] for leaf in describe(abstract_state)]
+    like = {path: _room_for(leaf) for path, leaf in zip(paths, leaves, strict=True)}
+    arrays = _read_arrays(folder, like)
+    restored = [_to_device(arrays[path], implementations.get(path)) for path in paths]
+    return jax.tree.unflatten(tree, restored)
+
+
+def _room_for(leaf: Any) -> np.ndarray:
+    raw = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    return np.empty(getattr(raw, "shape", ()), _dtype(raw))
+
+
+def _to_device(array: np.ndarray, implementation: str | None) -> Any:
+    # A copy: jax may not donate memory that it shares with NumPy.
+    placed = jax.device_put(array, may_alias=False)
+    if implementation is not None:
+        return jax.random.wrap_key_data(placed, impl=implementation)
+    return placed if placed.dtype == array.dtype else array  # 64 bit: left to NumPy
+
+
+def _claim_space(folder: Path, size_bytes: int) -> None:
+    """Fails at once if the disk has no room: Orbax's threads would report it many times over."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    path = folder / "room"
+    with path.open("wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size_bytes + 2**20)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # the file system cannot tell
+                raise
+    path.unlink()
+
+
+def verify(path: Path) -> None:
+    """Holds every file of a checkpoint against its checksum.
+
+    Raises:
+      Damaged: one is missing, cut short or edited.
+    """
+    try:
+        checksums = dict(read_json(path / "checksums.json"))
+    except (UserError, TypeError, ValueError) as error:
+        raise Damaged("checksums.json is missing or damaged") from error
+    for name in {"checkpoint.json": "", **checksums}:
+        try:
+            right = _sha256(path / name) == checksums.get(name)
+        except OSError as error:
+            raise Damaged(f"{name} cannot be read ({error.strerror})") from error
+        if not right:
+            raise Damaged(f"{name} is cut short or has been edited")
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Reads `checkpoint.json`.
+
+    Raises:
+      Damaged: it is missing, or not what was written.
+    """
+    try:
+        facts = read_json(path / "checkpoint.json")
+        return {**facts, "best_round": int(facts["best_round"])}
+    except (UserError, KeyError, TypeError, ValueError) as error:
+        raise Damaged("checkpoint.json is missing or damaged") from error
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
