@@ -1,0 +1,128 @@
+"""Where the metrics of each round go: a file of JSON lines, and TensorBoard's event file."""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fednas_jax.errors import UserError
+from fednas_jax.files import write_atomic
+
+Row = Mapping[str, Any]
+"""The metrics of one round: name -> number, or None where it was not measured."""
+
+
+class MetricsFile:
+    """metrics.jsonl: one JSON object a round, whole on the disk before the next round starts."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Args: path: the file; its folder exists. Nothing is written yet."""
+        self.path = Path(path)
+
+    def append(self, row: Row) -> None:
+        """Adds a round's metrics; values that are not finite are written as null.
+
+        Raises:
+          UserError: the file cannot be written.
+        """
+        try:
+            with self.path.open("ab") as file:
+                file.write(_encode(row))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from error
+
+    def rewrite(self, rows: Iterable[Row]) -> None:
+        """Replaces the file by `rows`, whole or not at all.
+
+        To be called when a run resumes: the file may hold rounds after the checkpoint, and its
+        last line may be half written.
+
+        Raises:
+          UserError: the file cannot be written.
+        """
+        write_atomic(self.path, b"".join(_encode(row) for row in rows))
+
+
+def read_rows(path: Path | str) -> list[dict[str, Any]]:
+    """Reads metrics.jsonl, also while a run is writing it: half a last line is left out.
+
+    Raises:
+      UserError: the file cannot be read, or another line is not a JSON object.
+    """
+    try:
+        lines = Path(path).read_bytes().split(b"\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    rows = []
+    for number, line in enumerate(lines[:-1], start=1):  # after the last "\n": nothing, or half
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}: line {number} is not JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise UserError(f"{path}: line {number} must be an object, the metrics of a round")
+        rows.append(row)
+    return rows
+
+
+def _encode(row: Row) -> bytes:
+    return (json.dumps(_plain(row), allow_nan=False) + "\n").encode()
+
+
+def _plain(value: Any) -> Any:
+    """The value as strict JSON has it: numpy's numbers as Python's, NaN and infinity as null."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy's and jax's scalars and arrays
+        return _plain(np.asarray(value).tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class TensorBoardWriter:
+    """Scalars for TensorBoard, under the names of metrics.jsonl, with the round as the step.
+
+    Each start writes one fresh event file that begins with the rounds so far, and removes the
+    folder's older ones: a resumed run shows every round once, whatever reads it.
+    """
+
+    def __init__(self, folder: Path | str, rows: Iterable[Row] = ()) -> None:
+        """Starts the event file.
+
+        Args:
+          folder: where it goes; made if need be. Event files in it are removed.
+          rows: the metrics of the rounds so far, when a run resumes.
+
+        Raises:
+          UserError: the folder cannot be written.
+        """
+        from tensorboardX import SummaryWriter  # slow to import, and not every run writes it
+
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            for old in Path(folder).glob("events.out.tfevents.*"):
+                old.unlink()
+            self._writer = SummaryWriter(str(folder), flush_secs=10)
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+        for row in rows:
+            self.append(row)
+
+    def append(self, row: Row) -> None:
+        """Adds a round's metrics: every number but `round`, which is the step."""
+        for name, value in _plain(row).items():
+            if name != "round" and isinstance(value, int | float):
+                self._writer.add_scalar(name, value, int(row["round"]))
+
+    def close(self) -> None:
+        """Writes what is waiting and ends the file."""
+        self._writer.close()
