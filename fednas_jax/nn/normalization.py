@@ -1,0 +1,197 @@
+"""Batch normalisation without affine parameters, and the weighted sum of normalised maps.
+
+Both keep only the raw map and its two moments for the backward pass, which is written by hand: autodiff
+would keep, and walk through, several maps for each of the supernet's hundreds of normalisations.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fednas_jax.nn.depthwise import add_slices, sum_maps
+
+EPSILON = 1e-5
+"""Added to the variance, as PyTorch's default."""
+
+
+class Moments(NamedTuple):
+    """Mean and biased variance of a map's channels; each [..., C]."""
+
+    mean: jax.Array
+    variance: jax.Array
+
+
+def moments(x: jax.Array) -> Moments:
+    """Means over the last two axes of `x` [..., C, H, W * B], in one pass over the map."""
+    count = x.shape[-1] * x.shape[-2]
+    total, squares = sum_maps([x, x * x])
+    mean = total / count
+    return Moments(mean, jnp.maximum(squares / count - mean * mean, 0.0))
+
+
+def inverse_deviation(variance: jax.Array) -> jax.Array:
+    """1 / sqrt(variance + epsilon)."""
+    return lax.rsqrt(variance + EPSILON)
+
+
+def _wide(x: jax.Array) -> jax.Array:
+    return x[..., None, None]
+
+
+def normalize(x: jax.Array, statistics: Moments) -> jax.Array:
+    """Normalises [..., C, H, W * B] by given moments (evaluation: the running ones)."""
+    return (x - _wide(statistics.mean)) * _wide(inverse_deviation(statistics.variance))
+
+
+@jax.custom_vjp
+def batch_norm(x: jax.Array) -> tuple[jax.Array, Moments]:
+    """Normalises by the moments of the batch itself.
+
+    Args:
+      x: [..., C, H, W * B].
+
+    Returns:
+      The normalised map, and its moments, through which no gradient flows.
+    """
+    statistics = moments(x)
+    return normalize(x, statistics), statistics
+
+
+def _norm_forward(x):
+    y, statistics = batch_norm(x)
+    return (y, statistics), (x, statistics)
+
+
+def _norm_backward(residuals, cotangents):
+    x, statistics = residuals
+    return (_norm_gradient(x, statistics, cotangents[0]),)
+
+
+def _norm_gradient(x: jax.Array, statistics: Moments, dy: jax.Array) -> jax.Array:
+    """r (dy - mean(dy) - xhat mean(dy xhat))."""
+    count = x.shape[-1] * x.shape[-2]
+    mean, inverse = statistics.mean, inverse_deviation(statistics.variance)
+    total, product = sum_maps([dy, dy * x])
+    first = total / count
+    second = (product / count - mean * first) * inverse
+    normal = (x - _wide(mean)) * _wide(inverse)
+    return lax.optimization_barrier(_wide(inverse) * (dy - _wide(first) - normal * _wide(second)))
+
+
+batch_norm.defvjp(_norm_forward, _norm_backward)
+
+
+@jax.custom_vjp
+def batch_norm_relu(x: jax.Array) -> tuple[jax.Array, Moments]:
+    """`batch_norm` followed by a ReLU; the normalised map is recomputed, not kept."""
+    statistics = moments(x)
+    return jax.nn.relu(normalize(x, statistics)), statistics
+
+
+def _norm_relu_forward(x):
+    y, statistics = batch_norm_relu(x)
+    return (y, statistics), (x, statistics)
+
+
+def _norm_relu_backward(residuals, cotangents):
+    x, statistics = residuals
+    positive = normalize(x, statistics) > 0
+    dy = lax.optimization_barrier(jnp.where(positive, cotangents[0], 0.0))
+    return (_norm_gradient(x, statistics, dy),)
+
+
+batch_norm_relu.defvjp(_norm_relu_forward, _norm_relu_backward)
+
+
+@jax.custom_vjp
+def mixed_sum(
+    maps: tuple[jax.Array, ...], weights: jax.Array, identity: jax.Array, identity_weight: jax.Array
+) -> tuple[jax.Array, tuple[Moments, ...]]:
+    """Mixed operation (Eq. 3): sum of weight times batch-normalised map, plus the weighted identity.
+
+    Args:
+      maps: for each of O operations its raw output [..., M or 1, C, H, W * B]; with 1 the M edges
+        share it.
+      weights: [O, ..., M].
+      identity: [..., 1, C, H, W * B], or None where no edge has an identity (stride 2).
+      identity_weight: [..., M], or None.
+
+    Returns:
+      [..., M, C, H, W * B], and the moments of each map, through which no gradient flows.
+    """
+    statistics = tuple(moments(z) for z in maps)
+    return mixed_sum_by(maps, weights, identity, identity_weight, statistics), statistics
+
+
+def mixed_sum_by(
+    maps: tuple[jax.Array, ...],
+    weights: jax.Array,
+    identity: jax.Array | None,
+    identity_weight: jax.Array | None,
+    statistics: tuple[Moments, ...],
+) -> jax.Array:
+    """`mixed_sum` with given moments (evaluation: the running ones)."""
+    terms, shifts = [], []
+    for z, weight, (mean, variance) in zip(maps, weights, statistics, strict=True):
+        scale = weight[..., None] * inverse_deviation(variance)
+        terms.append(_wide(scale) * z)
+        shifts.append(scale * mean)
+    if identity is not None and identity_weight is not None:
+        terms.append(_wide(identity_weight[..., None]) * identity)
+    return functools.reduce(jnp.add, terms) - _wide(functools.reduce(jnp.add, shifts))
+
+
+def _mix_forward(maps, weights, identity, identity_weight):
+    out, statistics = mixed_sum(maps, weights, identity, identity_weight)
+    return (out, statistics), (maps, weights, identity, identity_weight, statistics)
+
+
+def _mix_backward(residuals, cotangents):
+    maps, weights, identity, identity_weight, statistics = residuals
+    dy = cotangents[0]
+    count = dy.shape[-1] * dy.shape[-2]
+    seen = maps if identity is None else (*maps, identity)
+    total, *products = sum_maps([dy, *(dy * z for z in seen)])
+    first = total / count
+    gradients, weight_gradients = [], []
+    # The identity, where there is one, comes last in `seen` and `products`; zip stops before it.
+    for z, weight, statistic, product in zip(maps, weights, statistics, products, strict=False):
+        # mean(dy xhat) of each edge and channel; its sum over channels is the weight's gradient.
+        second = (product / count - statistic.mean * first) * inverse_deviation(statistic.variance)
+        weight_gradients.append(count * second.sum(axis=-1))
+        gradients.append(_map_gradient(z, statistic, weight[..., None], dy, first, second))
+    if identity is None:
+        return tuple(gradients), jnp.stack(weight_gradients), None, None
+    d_identity = add_slices(_wide(identity_weight[..., None]) * dy, axis=-4)
+    return (
+        tuple(gradients),
+        jnp.stack(weight_gradients),
+        lax.optimization_barrier(d_identity),
+        products[-1].sum(axis=-1),
+    )
+
+
+def _map_gradient(
+    z: jax.Array,
+    statistic: Moments,
+    share: jax.Array,
+    dy: jax.Array,
+    first: jax.Array,
+    second: jax.Array,
+) -> jax.Array:
+    """w r (dy - mean(dy) - xhat mean(dy xhat)), summed over the edges that share `z`."""
+    inverse = inverse_deviation(statistic.variance)
+    dz, dz_first, dz_second = _wide(share) * dy, share * first, share * second
+    if z.shape[-4] == 1 and dy.shape[-4] > 1:
+        dz = add_slices(dz, axis=-4)
+        dz_first = dz_first.sum(axis=-2, keepdims=True)
+        dz_second = dz_second.sum(axis=-2, keepdims=True)
+    normal = (z - _wide(statistic.mean)) * _wide(inverse)
+    gradient = _wide(inverse) * (dz - _wide(dz_first) - normal * _wide(dz_second))
+    return lax.optimization_barrier(gradient)
+
+
+mixed_sum.defvjp(_mix_forward, _mix_backward)

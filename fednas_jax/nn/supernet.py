@@ -1,0 +1,214 @@
+"""The DARTS supernet that FedNAS searches in (Liu et al. 2019; He et al. 2020, section 3.2).
+
+Three collections: `params` (the weights w), `arch` (the alphas), `batch_stats` (running moments). What
+a cell computes stands in `cell.py`, how cells follow each other in `stack.py`; this file declares the
+variables and joins the parts.
+"""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fednas_jax.nn.cell import (
+    EDGES,
+    KERNELS,
+    PRIMITIVES,
+    SOURCES,
+    Geometry,
+    Statistics,
+    Weights,
+)
+from fednas_jax.nn.initializers import uniform_fan_in
+from fednas_jax.nn.normalization import Moments, batch_norm, normalize
+from fednas_jax.nn.stack import CellPlan, apply_run, plan_cells, runs_of_equal_cells
+from fednas_jax.nn.window import Window
+
+STEM_MULTIPLIER = 3
+ALPHA_SCALE = 1e-3
+INPUT_EDGES = 8
+"""Edges from the two input states: a reduction cell strides these, so their skip has weights."""
+
+
+class Supernet(nn.Module):
+    """A network of mixed cells; every image size from 8 x 8, any number of channels and classes.
+
+    Attributes:
+      num_classes: logits.
+      init_channels: C of the first cells; even.
+      layers: L, cells; at least 3.
+      scan_cells: compile a run of equal cells once and loop over it. Equal up to rounding; compiles
+        two to three times faster and runs a little slower.
+      remat: recompute a cell's inside in the backward pass: a quarter more time, far less memory.
+      momentum: share of the old running moments that a training step keeps (PyTorch's 0.1 is 0.9
+        here). At 0 `batch_stats` becomes the moments of the batch itself.
+    """
+
+    num_classes: int
+    init_channels: int = 16
+    layers: int = 8
+    scan_cells: bool = True
+    remat: bool = False
+    momentum: float = 0.9
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Computes the logits.
+
+        Args:
+          images: [B, H, W, C_in] float, normalised.
+          train: normalise by the batch's moments and update the running ones (where `batch_stats`
+            is mutable); else normalise by the running ones.
+
+        Returns:
+          [B, num_classes].
+        """
+        batch, height, width, _ = images.shape
+        alphas = {kind: self._alphas(kind) for kind in ("normal", "reduce")}
+        stem = Stem(STEM_MULTIPLIER * self.init_channels, self.momentum, name="stem")
+        x = stem(images, train=train)
+
+        states = (x, x)
+        plans = plan_cells(self.init_channels, self.layers, Geometry(height, width, batch))
+        for run in runs_of_equal_cells(plans):
+            cells = [CellVariables(plan, name=f"cell_{plan.layer}")() for plan in run]
+            weights, running = zip(*cells, strict=True)
+            states, used = apply_run(
+                run,
+                list(weights),
+                None if train else [{n: r.value() for n, r in cell.items()} for cell in running],
+                alphas["reduce" if run[0].reduction else "normal"],
+                states,
+                scan=self.scan_cells,
+                remat=self.remat,
+            )
+            if train:
+                for plan, cell, moments in zip(run, running, used, strict=True):
+                    self._update(plan, cell, moments)
+        out = states[1]
+        features = out.reshape(out.shape[0], -1, batch).mean(axis=1).T
+        bound = uniform_fan_in(features.shape[-1])
+        classifier = nn.Dense(
+            self.num_classes, kernel_init=bound, bias_init=bound, name="classifier"
+        )
+        return classifier(features)
+
+    def _update(
+        self, plan: CellPlan, running: "dict[str, RunningMoments]", moments: Statistics
+    ) -> None:
+        for name, variable in running.items():
+            before = name.startswith("preprocess")
+            geometry = plan.geometries[1] if before else plan.out_geometry
+            variable.update(moments[name], math.prod(geometry), self.momentum)
+
+    def _alphas(self, kind: str) -> jax.Array:
+        def initialize() -> jax.Array:
+            shape = (len(EDGES), len(PRIMITIVES))
+            return ALPHA_SCALE * jax.random.normal(self.make_rng("params"), shape)
+
+        return self.variable("arch", kind, initialize).value
+
+
+class Stem(nn.Module):
+    """3 x 3 convolution and affine BatchNorm, no ReLU; turns images into [C, H, W * B]."""
+
+    channels: int
+    momentum: float
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Args: images [B, H, W, C_in]. Returns: [C, H, W * B]."""
+        batch, height, width, in_channels = images.shape
+        x = images.transpose(3, 1, 2, 0).reshape(in_channels, height, width * batch)
+        window = Window(3, 1, 1, height, width, batch)
+        planes = window.planes(x, 0.0)
+        patches = jnp.concatenate([window.view(planes, tap) for tap in window.taps])
+        fan_in = 9 * in_channels
+        # One matrix product over patches: XLA's convolution is slow inside loops on a CPU.
+        kernel = self.param("kernel", uniform_fan_in(fan_in), (self.channels, fan_in))
+        z = jnp.matmul(kernel, patches.reshape(fan_in, -1)).reshape(-1, height, width * batch)
+        scale = self.param("scale", nn.initializers.ones, (self.channels,))
+        bias = self.param("bias", nn.initializers.zeros, (self.channels,))
+        running = RunningMoments(self, "batch_norm", (self.channels,))
+        if train:
+            y, moments = batch_norm(z)
+            running.update(moments, height * width * batch, self.momentum)
+        else:
+            y = normalize(z, running.value())
+        return y * scale[:, None, None] + bias[:, None, None]
+
+
+class RunningMoments:
+    """One entry {"mean", "var"} of `batch_stats`."""
+
+    def __init__(self, module: nn.Module, name: str, shape: tuple[int, ...]):
+        self._module = module
+        self._variable = module.variable(
+            "batch_stats", name, lambda: {"mean": jnp.zeros(shape), "var": jnp.ones(shape)}
+        )
+
+    def value(self) -> Moments:
+        """The running moments."""
+        stored = self._variable.value
+        return Moments(stored["mean"], stored["var"])
+
+    def update(self, moments: Moments, count: int, momentum: float) -> None:
+        """Moves towards a batch's moments; the variance as PyTorch's, over count - 1 values."""
+        if self._module.is_initializing() or not self._module.is_mutable_collection("batch_stats"):
+            return
+        unbiased = moments.variance * (count / max(count - 1, 1))
+        old = self._variable.value
+        self._variable.value = {
+            "mean": momentum * old["mean"] + (1 - momentum) * moments.mean.reshape(old["mean"].shape),
+            "var": momentum * old["var"] + (1 - momentum) * unbiased.reshape(old["var"].shape),
+        }
+
+
+class CellVariables(nn.Module):
+    """Declares what a cell owns; computes nothing."""
+
+    plan: CellPlan
+
+    @nn.compact
+    def __call__(self) -> tuple[Weights, dict[str, RunningMoments]]:
+        """The weights by primitive and preprocessing, and the running moments of each BatchNorm."""
+        plan, channels = self.plan, self.plan.channels
+        weights: Weights = {
+            "preprocess0": self._preprocess("preprocess0", plan.in_channels[0], plan.halve_first),
+            "preprocess1": self._preprocess("preprocess1", plan.in_channels[1], False),
+        }
+        for name, kernel in KERNELS.items():
+            weights[name] = self._convolution(name, kernel)
+        if plan.reduction:
+            shape = (INPUT_EDGES, 2, channels // 2, channels)
+            weights["skip_connect"] = self.param("skip_connect", uniform_fan_in(channels), shape)
+        rows = {
+            "preprocess0": (),
+            "preprocess1": (),
+            "max_pool_3x3": (SOURCES,),
+            "avg_pool_3x3": (SOURCES,),
+            **{name: (len(EDGES),) for name in KERNELS},
+            **{f"{name}_middle": (len(EDGES),) for name in KERNELS if name.startswith("sep")},
+            **({"skip_connect": (INPUT_EDGES,)} if plan.reduction else {}),
+        }
+        running = {n: RunningMoments(self, n, (*shape, channels)) for n, shape in rows.items()}
+        return weights, running
+
+    def _preprocess(self, name: str, in_channels: int, halve: bool) -> jax.Array:
+        channels = self.plan.channels
+        shape = (2, channels // 2, in_channels) if halve else (channels, in_channels)
+        return self.param(name, uniform_fan_in(in_channels), shape)
+
+    def _convolution(self, name: str, kernel: int) -> dict[str, jax.Array]:
+        edges, channels = len(EDGES), self.plan.channels
+        weights = {}
+        for suffix in ("1", "2") if name.startswith("sep") else ("",):
+            for part, fan_in, shape in (
+                ("depthwise", kernel * kernel, (edges, channels, kernel, kernel)),
+                ("pointwise", channels, (edges, channels, channels)),
+            ):
+                initializer = uniform_fan_in(fan_in)
+                full = f"{part}{suffix}"
+                weights[full] = self.param(f"{name}_{full}", initializer, shape)
+        return weights

@@ -1,0 +1,185 @@
+"""Sliding windows over feature maps whose batch lies innermost.
+
+Inside the supernet a feature map is `[..., C, H, W * B]`: channels ahead, the batch innermost together
+with the width. A shift by one pixel is then a plain slice of contiguous memory, also along the width,
+so that a stencil (depthwise convolution, pooling) is a sum over slices that one fused, vectorised loop
+computes. Measured on a CPU this beats grouped `lax` convolutions by one to two orders of magnitude.
+
+A stride of two first splits the padded map into its four phase planes; each tap then reads one plane
+with stride one.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Tap = tuple[int, int]
+"""Row and column of a window's element."""
+
+
+class Window(NamedTuple):
+    """A square window, centred, with as much padding as keeps ceil(size / stride) outputs.
+
+    Attributes:
+      kernel: taps a side (odd).
+      stride: 1 or 2.
+      dilation: pixels from tap to tap.
+      height: H of the input.
+      width: W of the input.
+      batch: B, images side by side in the last axis.
+    """
+
+    kernel: int
+    stride: int
+    dilation: int
+    height: int
+    width: int
+    batch: int
+
+    @property
+    def padding(self) -> int:
+        """Pixels added on each side: PyTorch's `padding` in DARTS's operations."""
+        return self.dilation * (self.kernel // 2)
+
+    @property
+    def out_height(self) -> int:
+        """H of the output."""
+        return -(-self.height // self.stride)
+
+    @property
+    def out_width(self) -> int:
+        """W of the output."""
+        return -(-self.width // self.stride)
+
+    @property
+    def taps(self) -> list[Tap]:
+        """All taps, row by row: the order in which ties of a maximum are decided."""
+        return [(i, j) for i in range(self.kernel) for j in range(self.kernel)]
+
+    def planes(self, x: jax.Array, fill: float) -> dict[Tap, jax.Array]:
+        """Pads `x` and splits it into phase planes.
+
+        Args:
+          x: [..., H, W * B].
+          fill: the value of padding.
+
+        Returns:
+          phase (row, column) -> plane; only phase (0, 0) at stride 1.
+        """
+        pad, batch = self.padding, self.batch
+        rows, columns = self._padded_size()
+        config = [(0, 0, 0)] * (x.ndim - 2) + [
+            (pad, rows - self.height - pad, 0),
+            (pad * batch, (columns - self.width - pad) * batch, 0),
+        ]
+        padded = lax.optimization_barrier(lax.pad(x, jnp.asarray(fill, x.dtype), config))
+        return split_phases(padded, batch) if self.stride == 2 else {(0, 0): padded}
+
+    def view(self, planes: dict[Tap, jax.Array], tap: Tap) -> jax.Array:
+        """What the tap sees at each output: [..., H', W' * B]."""
+        (row, column), plane = self._locate(tap)
+        batch = self.batch
+        return planes[plane][
+            ..., row : row + self.out_height, column * batch : (column + self.out_width) * batch
+        ]
+
+    def transpose(
+        self, arrays: tuple[jax.Array, ...], term: Callable[..., jax.Array]
+    ) -> jax.Array:
+        """Sends what each output says back to the inputs that it has seen.
+
+        Args:
+          arrays: arrays [..., H', W' * B] over the outputs; outside of them they count as zeros.
+          term: `term(tap, *slices)`, the contribution of a tap, where the slices show each input the
+            output that saw it through this tap.
+
+        Returns:
+          The sum over taps, [..., H, W * B].
+        """
+        row_start, row_stop = self._needed(self.height)
+        column_start, column_stop = self._needed(self.width)
+        # Taps reach back by at most this many outputs beyond the first input that is needed.
+        reach = (self.kernel - 1) * self.dilation // self.stride
+        before = (reach - row_start, reach - column_start)
+        after = (row_stop - self.out_height, column_stop - self.out_width)
+        padded = tuple(self._pad_outputs(a, before, after) for a in arrays)
+
+        sums: dict[Tap, jax.Array] = {}
+        for tap in self.taps:
+            (row, column), plane = self._locate(tap)
+            top, left = reach - row, (reach - column) * self.batch
+            rows = slice(top, top + row_stop - row_start)
+            columns = slice(left, left + (column_stop - column_start) * self.batch)
+            value = term(tap, *(a[..., rows, columns] for a in padded))
+            sums[plane] = sums[plane] + value if plane in sums else value
+        if self.stride == 1:
+            return lax.optimization_barrier(sums[(0, 0)])
+        zero = jnp.zeros_like(sums[(0, 0)])
+        whole = join_phases({p: sums.get(p, zero) for p in PHASES}, self.batch)
+        pad, batch = self.padding, self.batch
+        return lax.optimization_barrier(
+            whole[
+                ..., pad : pad + self.height, pad * batch : (pad + self.width) * batch
+            ]
+        )
+
+    def _padded_size(self) -> tuple[int, int]:
+        """Rows and columns after padding, a multiple of the stride."""
+        rows, columns = self.height + 2 * self.padding, self.width + 2 * self.padding
+        return rows + rows % self.stride, columns + columns % self.stride
+
+    def _locate(self, tap: Tap) -> tuple[Tap, Tap]:
+        """The offset of a tap inside its plane, and the plane."""
+        row, column = tap[0] * self.dilation, tap[1] * self.dilation
+        stride = self.stride
+        return (row // stride, column // stride), (row % stride, column % stride)
+
+    def _needed(self, size: int) -> tuple[int, int]:
+        """First and last + 1 position of a plane whose sums are wanted."""
+        if self.stride == 1:
+            return self.padding, self.padding + size
+        padded = size + 2 * self.padding
+        return 0, (padded + padded % 2) // 2
+
+    def _pad_outputs(self, x: jax.Array, before: Tap, after: Tap) -> jax.Array:
+        batch = self.batch
+        config = [(0, 0, 0)] * (x.ndim - 2) + [
+            (before[0], after[0], 0),
+            (before[1] * batch, after[1] * batch, 0),
+        ]
+        return lax.optimization_barrier(lax.pad(x, jnp.zeros((), x.dtype), config))
+
+
+PHASES: tuple[Tap, ...] = ((0, 0), (0, 1), (1, 0), (1, 1))
+
+
+def split_phases(x: jax.Array, batch: int) -> dict[Tap, jax.Array]:
+    """The four planes of even and odd rows and columns.
+
+    Args:
+      x: [..., H, W * B] with even H and W.
+      batch: B.
+
+    Returns:
+      (row parity, column parity) -> [..., H / 2, W / 2 * B].
+    """
+    *lead, height, width = x.shape
+    half = (height // 2, width // (2 * batch))
+    split = x.reshape(*lead, half[0], 2, half[1], 2, batch)
+    return {
+        (a, b): split[..., a, :, b, :].reshape(*lead, half[0], half[1] * batch) for a, b in PHASES
+    }
+
+
+def join_phases(planes: dict[Tap, jax.Array], batch: int) -> jax.Array:
+    """The inverse of `split_phases`."""
+    *lead, rows, columns = planes[(0, 0)].shape
+    shape = (*lead, rows, columns // batch, batch)
+    pairs = [
+        jnp.stack([planes[(a, 0)].reshape(shape), planes[(a, 1)].reshape(shape)], axis=-2)
+        for a in (0, 1)
+    ]
+    return jnp.stack(pairs, axis=-4).reshape(*lead, 2 * rows, 2 * columns)
