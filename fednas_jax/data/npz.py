@@ -1,0 +1,77 @@
+"""Arrays from an .npz that somebody else wrote: never a pickle, never a traceback."""
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from fednas_jax.errors import UserError
+
+# What zipfile, zlib and numpy raise on damaged or foreign bytes (found by flipping bytes).
+_DAMAGE = (
+    ValueError,
+    EOFError,
+    KeyError,
+    RuntimeError,  # an encrypted member; NotImplementedError, an unknown compression
+    OverflowError,
+    MemoryError,  # a damaged header that promises a huge array
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def read_npz(path: Path | str, keys: Collection[str], *, required: Collection[str] = ()) -> dict:
+    """Reads some arrays of an .npz; the zip's checksums are checked on the way.
+
+    Args:
+      path: the file.
+      keys: the arrays to read where they are there; others are not touched.
+      required: those of `keys` that must be there.
+
+    Returns:
+      Arrays by key.
+
+    Raises:
+      UserError: missing, unreadable, damaged, not an .npz, with pickled objects, or without a key.
+    """
+    try:
+        # Opened here and not by np.load, which leaves a damaged file open.
+        with Path(path).expanduser().open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise UserError(f"{path}: not an .npz file, or a truncated one")
+            file.seek(0)
+            return _read_members(file, path, keys, required)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _read_members(
+    file: BinaryIO, path: Path | str, keys: Collection[str], required: Collection[str]
+) -> dict:
+    arrays = {}
+    key = ""
+    try:
+        with np.load(file, allow_pickle=False) as members:
+            for key in required:
+                if key not in members.files:
+                    raise UserError(f"{path}: key '{key}' is missing; {_listed(required)} needed")
+            for key in [name for name in members.files if name in keys]:
+                arrays[key] = members[key]
+                if not isinstance(arrays[key], np.ndarray):  # a member that is not an .npy
+                    raise UserError(f"{path}: key '{key}' is not an array")
+    except _DAMAGE as error:
+        what = f"key '{key}'" if key else "the file"
+        if "pickle" in str(error) or "Object arrays" in str(error):
+            raise UserError(f"{path}: {what} holds pickled objects; plain arrays only") from error
+        raise UserError(f"{path}: {what} is damaged; a whole .npz is needed") from error
+    return arrays
+
+
+def _listed(names: Collection[str]) -> str:
+    quoted = [f"'{name}'" for name in names]
+    return f"{quoted[0]} is" if len(quoted) == 1 else f"{' and '.join(quoted)} are"

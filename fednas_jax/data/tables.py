@@ -1,0 +1,115 @@
+"""Tables of client x class counts: read from CSV, and made smaller."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from fednas_jax.errors import UserError, suggest
+from fednas_jax.paths import THIRD_PARTY
+
+# Table 2 of the FedNAS paper (He et al., 2020): CIFAR-10 over 16 clients.
+NAMED_TABLES = ("fednas_table2",)
+_MAX_CELL = 2**31 - 1  # index arrays are int32
+
+
+def read_table(path_or_name: str | Path) -> np.ndarray:
+    """Reads how many examples of each class each client gets.
+
+    Args:
+      path_or_name: a CSV whose header is `client,c0,c1,...` and whose rows are client 0, 1, ... in
+        order; or "fednas_table2".
+
+    Returns:
+      [K, classes] int64 counts, 0 or above.
+
+    Raises:
+      UserError: unknown name, unreadable file, or a cell that is not a count (file, row, column).
+    """
+    name = str(path_or_name)
+    if name in NAMED_TABLES:
+        path = THIRD_PARTY / f"{name}.csv"
+    elif Path(name).suffix:
+        path = Path(name).expanduser()
+    else:
+        hint = suggest(name, NAMED_TABLES)
+        raise UserError(f"partition.table: unknown table '{name}'{hint} (or a path to a .csv)")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a table ({_reason(error)})") from error
+    try:
+        lines = [line for line in csv.reader(text.splitlines()) if line]
+    except csv.Error as error:
+        raise UserError(f"{path}: not a CSV file ({error})") from error
+    return _parse(lines, path)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or "unreadable"
+    return "not UTF-8 text"
+
+
+def _parse(lines: list[list[str]], path: Path) -> np.ndarray:
+    header = [cell.strip() for cell in lines[0]] if lines else []
+    classes = len(header) - 1
+    if classes < 1 or header != ["client", *(f"c{c}" for c in range(classes))]:
+        raise UserError(f"{path}: the first row must be 'client,c0,c1,...', one column a class")
+    if len(lines) < 2:
+        raise UserError(f"{path}: no client; one row a client is needed below the header")
+    table = np.zeros((len(lines) - 1, classes), np.int64)
+    for client, line in enumerate(lines[1:]):
+        row = f"{path}: row {client + 2}"
+        if len(line) != classes + 1:
+            raise UserError(f"{row}: {len(line)} columns; {classes + 1} as in the header")
+        if line[0].strip() != str(client):
+            raise UserError(f"{row}, column 'client': '{line[0]}'; clients go 0, 1, ...: {client}")
+        for c, cell in enumerate(line[1:]):
+            table[client, c] = _count(cell, f"{row}, column 'c{c}'")
+    if not table.any():
+        raise UserError(f"{path}: all counts are 0; at least one example is needed")
+    return table
+
+
+def _count(cell: str, where: str) -> int:
+    digits = cell.strip()
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 10):
+        raise UserError(f"{where}: '{cell}' is not a count; a whole number of 0 or above")
+    if int(digits) > _MAX_CELL:
+        raise UserError(f"{where}: {digits} is too large; at most {_MAX_CELL}")
+    return int(digits)
+
+
+def scale_table(table: np.ndarray, fraction: float) -> np.ndarray:
+    """A table with a part of every count, so that a class's total fits in that part of the data.
+
+    Each class's total becomes floor(fraction x total). Counts are cut to whole numbers, and what
+    is then missing goes to the counts that lost most (the lower client first where equal).
+
+    Args:
+      table: [K, classes] counts.
+      fraction: above 0, at most 1.
+
+    Returns:
+      [K, classes] int64 counts.
+
+    Raises:
+      UserError: the fraction is out of range, or leaves a client without examples that had some.
+    """
+    if not 0 < fraction <= 1:
+        raise UserError(f"partition.table_fraction: {fraction}; above 0, at most 1")
+    exact = table * fraction
+    # 1e-9 undoes the rounding of a product that stands for a whole number (0.29 x 100 = 28.99...).
+    counts = np.floor(exact + 1e-9).astype(np.int64)
+    missing = np.floor(table.sum(axis=0) * fraction + 1e-9).astype(np.int64) - counts.sum(axis=0)
+    for c in range(table.shape[1]):
+        lost_most = np.argsort(-(exact[:, c] - counts[:, c]), kind="stable")
+        counts[lost_most[: max(0, missing[c])], c] += 1
+    emptied = np.flatnonzero((table.sum(axis=1) > 0) & (counts.sum(axis=1) == 0))
+    if emptied.size:
+        raise UserError(
+            f"partition.table_fraction: {fraction} leaves client {emptied[0]} without examples; "
+            "a larger fraction is needed"
+        )
+    return counts
