@@ -1,0 +1,195 @@
+"""Pictures of a run: accuracy and loss, the alphas, the partition.
+
+Every function returns its matplotlib Figure (to show in a notebook) and, given a path, saves it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+from fednas_jax.report.colors import OPERATION_COLORS
+from fednas_jax.report.figures import finish
+from fednas_jax.search.genotype import EDGES, KINDS, NUM_NODES, PRIMITIVES, derive, softmax
+
+_SERIES = {
+    "train": ("train part", "#0072b2"),
+    "valid": ("validation part", "#e69f00"),
+    "held_out": ("held out of every client", "#009e73"),
+    "test": ("test set", "#cc3311"),
+}
+_TITLES = {"normal": "normal cell", "reduce": "reduction cell"}
+
+
+def accuracy_and_loss(rows: Sequence[Mapping[str, Any]], path: Path | str | None = None) -> Figure:
+    """Accuracy and loss over rounds, on the clients' parts and on the test set.
+
+    Args:
+      rows: as `writers.read_rows` gives them: `round` and e.g. `test_accuracy`, `train_loss`. What
+        is missing or None in a row is left out, and the line joins its neighbours.
+      path: where to save it, if anywhere.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, quantity in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+        for name, (label, color) in _SERIES.items():
+            points = [(row["round"], row.get(f"{name}_{quantity}")) for row in rows]
+            points = [(at, value) for at, value in points if value is not None]
+            if points:
+                marker = "o" if len(points) <= 30 else ""
+                axes.plot(*zip(*points, strict=True), marker=marker, ms=3.5, c=color, label=label)
+        axes.set(xlabel="round", ylabel=quantity)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.lines:
+            axes.legend(frameon=False, fontsize=9)
+    return finish(figure, path)
+
+
+def edge_label(node: int, state: int) -> str:
+    """An edge as text for matplotlib, e.g. "c_{k-2} -> 0" set as mathematics."""
+    return rf"${_state_label(state)}\rightarrow {node}$"
+
+
+def _state_label(state: int) -> str:
+    return ("c_{k-2}", "c_{k-1}")[state] if state < 2 else str(state - 2)
+
+
+def alphas(arch: Mapping[str, ArrayLike], path: Path | str | None = None) -> Figure:
+    """Heat maps of softmax(alpha), edges by operations; what the derived genotype keeps is framed.
+
+    Args:
+      arch: "normal" and "reduce", each [14, 8], raw.
+      path: where to save it, if anywhere.
+
+    Raises:
+      UserError: an array is missing, of another shape, or not finite.
+    """
+    genotype = derive(arch)
+    probabilities = {kind: softmax(arch[kind]) for kind in KINDS}
+    low = min(values.min() for values in probabilities.values())
+    high = max(values.max() for values in probabilities.values())
+    figure = Figure(figsize=(12, 6), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for axes, kind in zip(panels, KINDS, strict=True):
+        values = probabilities[kind]
+        image = axes.imshow(values, cmap="Blues", vmin=low, vmax=high, aspect="auto")
+        for (row, column), value in np.ndenumerate(values):
+            color = "white" if value > low + 0.6 * (high - low) else "black"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, c=color)
+        for index, (name, state) in enumerate(getattr(genotype, kind)):
+            corner = PRIMITIVES.index(name) - 0.5, EDGES.index((index // 2, state)) - 0.5
+            axes.add_patch(Rectangle(corner, 1, 1, fill=False, ec="#cc3311", lw=1.8))
+        for node in range(1, NUM_NODES):
+            axes.axhline(EDGES.index((node, 0)) - 0.5, c="black", lw=0.8)
+        axes.set_xticks(range(len(PRIMITIVES)), PRIMITIVES, rotation=35, ha="right", fontsize=8)
+        axes.set_yticks(range(len(EDGES)), [edge_label(*edge) for edge in EDGES])
+        axes.set_title(_TITLES[kind])
+        axes.tick_params(length=0)
+    figure.colorbar(image, ax=list(panels), label="probability", shrink=0.8)
+    return finish(figure, path)
+
+
+def alphas_over_rounds(
+    history: Sequence[Mapping[str, ArrayLike]], path: Path | str | None = None
+) -> Figure:
+    """softmax(alpha) over rounds: a panel an edge, a line an operation.
+
+    Args:
+      history: one entry a round (entry 0 is the start): "normal" and "reduce", each [14, 8], raw.
+      path: where to save it, if anywhere.
+    """
+    values = {kind: np.stack([softmax(arch[kind]) for arch in history]) for kind in KINDS}
+    low = min(array.min() for array in values.values())
+    high = max(array.max() for array in values.values())
+    margin = 0.05 * (high - low) + 1e-3
+    figure = Figure(figsize=(15, 6), layout="constrained")
+    grid = figure.add_gridspec(1, 2, wspace=0.03)
+    blocks = [figure.add_subfigure(grid[0, index]) for index in (0, 1)]
+    for block, kind in zip(blocks, KINDS, strict=True):
+        panels = block.subplots(NUM_NODES, NUM_NODES + 1, sharex=True, sharey=True)
+        for axes in panels.flat:
+            axes.set_axis_off()
+        for edge, (node, state) in enumerate(EDGES):
+            axes = panels[node, state]
+            axes.set_axis_on()
+            _draw_edge_history(axes, values[kind][:, edge], edge_label(node, state))
+            axes.set_ylim(low - margin, high + margin)
+            axes.tick_params(labelbottom=node == NUM_NODES - 1, labelleft=state == 0, labelsize=7)
+        block.suptitle(_TITLES[kind])
+        block.supxlabel("round", fontsize=9)
+        block.supylabel("probability", fontsize=9)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    blocks[0].legend(
+        handles, labels, loc="upper right", bbox_to_anchor=(0.99, 0.93), ncols=2, fontsize=8
+    )
+    return finish(figure, path)
+
+
+def _draw_edge_history(axes: Axes, values: np.ndarray, title: str) -> None:
+    for operation, name in enumerate(PRIMITIVES):
+        axes.plot(
+            range(len(values)),
+            values[:, operation],
+            marker="o" if len(values) == 1 else "",
+            markersize=3,
+            linestyle="--" if name == "none" else "-",
+            linewidth=1.4,
+            color=OPERATION_COLORS[name],
+            label=name,
+        )
+    axes.set_title(title, fontsize=9, pad=2)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def partition(
+    class_counts: ArrayLike, class_names: Sequence[str], path: Path | str | None = None
+) -> Figure:
+    """Who holds what: examples a client (bars), and a client x class (heat map).
+
+    Args:
+      class_counts: [K, classes], examples of each class that each client holds.
+      class_names: names of the classes.
+      path: where to save it, if anywhere.
+    """
+    counts = np.asarray(class_counts)
+    clients, classes = counts.shape
+    width = min(max(0.62 * clients, 3), 14)
+    height = min(max(0.36 * classes, 1.3), 9)
+    figure = Figure(figsize=(2.6 + width, 2.6 + height), layout="constrained")
+    bars, heat = figure.subplots(2, 1, sharex=True, height_ratios=[1.3, height])
+    bars.bar(range(clients), counts.sum(axis=1), color="#4477aa", width=0.8)
+    bars.set(ylabel="examples")
+    bars.spines[["top", "right"]].set_visible(False)
+    bars.tick_params(labelbottom=False, bottom=False)
+    # Shares span four decades (Table 2: 0 to 1926), so the colour goes with the root.
+    image = heat.imshow(np.sqrt(counts.T), cmap="Blues", aspect="auto")
+    if clients <= 20 and classes <= 20:
+        for (client, label), count in np.ndenumerate(counts):
+            color = "white" if count > 0.36 * counts.max() else "black"
+            heat.text(client, label, str(count), ha="center", va="center", fontsize=8, c=color)
+    _label_ticks(heat, clients, classes, class_names)
+    scale = figure.colorbar(image, ax=heat, label="examples", pad=0.01)
+    top = int(counts.max())
+    levels = sorted({0, top // 16, top // 4, top * 9 // 16, top})
+    scale.set_ticks(np.sqrt(levels).tolist(), labels=[str(level) for level in levels])
+    return finish(figure, path)
+
+
+def _label_ticks(heat: Axes, clients: int, classes: int, class_names: Sequence[str]) -> None:
+    heat.set(xlabel="client")
+    heat.set_xticks(range(0, clients, 1 if clients <= 20 else -(-clients // 200) * 10))
+    if classes <= 20:
+        heat.set_yticks(range(classes), class_names)
+        heat.set(ylabel="class" if all(str(name).isdigit() for name in class_names) else "")
+    else:
+        heat.set_yticks(range(0, classes, -(-classes // 200) * 10))
+        heat.set(ylabel="class")
