@@ -1,0 +1,93 @@
+"""What a client brings to a round: its examples, how many steps they make, and facts of its own."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+
+class Examples(NamedTuple):
+    """All images of an experiment; they live on the device once, and clients hold indices."""
+
+    images: jax.Array
+    """[N, H, W, C], uint8 or float32 as in the data set."""
+    labels: jax.Array
+    """[N] int32."""
+
+
+class Clients(NamedTuple):
+    """The population, or one client of it without the axis K. Indices are into `Examples`."""
+
+    id: jax.Array
+    """[K] int32; -1 stands for nobody: an empty place in the last chunk."""
+    train: jax.Array
+    """[K, T] int32; the first `num_train` count."""
+    num_train: jax.Array
+    """[K] int32."""
+    valid: jax.Array
+    """[K, V] int32; the first `num_valid` count."""
+    num_valid: jax.Array
+    """[K] int32."""
+    num_examples: jax.Array
+    """[K] int32: N_k of Eq. 5, examples that the client learns from."""
+    local_steps: jax.Array
+    """[K] int32: local steps an epoch."""
+    facts: dict[str, jax.Array]
+    """Facts by name, [K, ...]: a device's tier, budget, speed."""
+
+
+class Division(NamedTuple):
+    """One client's examples by use; index arrays."""
+
+    train: np.ndarray
+    valid: np.ndarray
+    held_out: np.ndarray
+
+
+def divide(indices: np.ndarray, held_out_fraction: float, train_fraction: float) -> Division:
+    """Cuts a client's examples: the last part is held out, the rest is cut in train and valid.
+
+    Fractions round down, as in the originals, but a client that has examples at all has at least one
+    to train on; where none is left to validate on, it validates on what it trains on.
+
+    Args:
+      indices: [N_k], in an order that carries no meaning (partitions are shuffled).
+      held_out_fraction: share that is kept for scoring.
+      train_fraction: share of the rest that w learns from.
+    """
+    held_out = int(held_out_fraction * len(indices))
+    learned, held = indices[: len(indices) - held_out], indices[len(indices) - held_out :]
+    cut = max(1, int(train_fraction * len(learned)))
+    train, valid = learned[:cut], learned[cut:]
+    return Division(train, valid if len(valid) else train, held)
+
+
+def build(divisions: list[Division], batch_size: int) -> Clients:
+    """Lays out the divisions of all clients as arrays [K, ...].
+
+    A client makes floor(train examples / batch size) steps an epoch, and one if it has fewer than a
+    batch: that batch then wraps around its own examples.
+    """
+    train = [d.train for d in divisions]
+    valid = [d.valid for d in divisions]
+    num_train = np.array([len(x) for x in train], np.int32)
+    learned = [len(np.union1d(d.train, d.valid)) for d in divisions]
+    steps = np.where(num_train > 0, np.maximum(1, num_train // batch_size), 0)
+    return Clients(
+        id=np.arange(len(divisions), dtype=np.int32),
+        train=_table(train),
+        num_train=num_train,
+        valid=_table(valid),
+        num_valid=np.array([len(x) for x in valid], np.int32),
+        num_examples=np.array(learned, np.int32),
+        local_steps=steps.astype(np.int32),
+        facts={},
+    )
+
+
+def _table(rows: list[np.ndarray]) -> np.ndarray:
+    """Rows of unequal length as one array, zeros behind each."""
+    table = np.zeros((len(rows), max(1, *(len(row) for row in rows))), np.int32)
+    for i, row in enumerate(rows):
+        table[i, : len(row)] = row
+    return table

@@ -1,0 +1,222 @@
+"""The local search step of FedNAS: MiLeNAS, first order (He et al. 2020, Eq. 4 and Algorithm 1).
+
+    w     <- w     - eta_w     grad_w     L_train(w, alpha)
+    alpha <- alpha - eta_alpha (lambda_train grad_alpha L_train(w, alpha)
+                                + lambda_valid grad_alpha L_valid(w, alpha))
+
+The three orders differ in where each gradient is taken:
+
+* `joint`: both at the same (w, alpha), as Eq. 4 is written; two passes through the network;
+* `weights_first`: alpha's gradients at the new w, as Algorithm 1; three passes;
+* `alpha_first`: w's gradient at the new alpha, as the authors' code; three passes.
+
+w takes SGD with momentum, coupled decay and a clipped gradient norm; alpha takes Adam with coupled
+decay, as PyTorch computes them.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+Tree = Any
+LossFunction = Callable[[Tree, Tree, Tree, Any], tuple[jax.Array, tuple[Tree, Any]]]
+"""(params, arch, batch_stats, batch) -> (loss, (batch_stats, metrics))."""
+
+
+class SearchOptions(NamedTuple):
+    """Hyperparameters that stay fixed during a search; see `fednas_jax.config` for each."""
+
+    order: str = "joint"
+    lambda_train: float = 1.0
+    lambda_valid: float = 1.0
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    clip_norm: float = 5.0
+    arch_learning_rate: float = 3e-4
+    arch_beta1: float = 0.5
+    arch_beta2: float = 0.999
+    arch_weight_decay: float = 1e-3
+
+
+class SearchState(NamedTuple):
+    """What a client changes while it searches."""
+
+    params: Tree
+    arch: Tree
+    batch_stats: Tree
+    weight_optimizer: optax.OptState
+    arch_optimizer: optax.OptState
+
+
+class Pass(NamedTuple):
+    """One forward and backward pass, and what follows it."""
+
+    on_valid: bool
+    """Whether it sees the validation batch."""
+    weight_share: float
+    """With what factor its gradient enters that of w."""
+    alpha_share: float
+    """With what factor its gradient enters that of alpha."""
+    update_weights: bool
+    """Whether w steps after it."""
+    update_alpha: bool
+    """Whether alpha steps after it."""
+
+
+def passes(options: SearchOptions) -> tuple[Pass, ...]:
+    """The passes of a local step.
+
+    Raises:
+      ValueError: the order has no such name.
+    """
+    train, valid = options.lambda_train, options.lambda_valid
+    orders = {
+        "joint": (Pass(False, 1.0, train, False, False), Pass(True, 0.0, valid, True, True)),
+        "weights_first": (
+            Pass(False, 1.0, 0.0, True, False),
+            Pass(False, 0.0, train, False, False),
+            Pass(True, 0.0, valid, False, True),
+        ),
+        "alpha_first": (
+            Pass(False, 0.0, train, False, False),
+            Pass(True, 0.0, valid, False, True),
+            Pass(False, 1.0, 0.0, True, False),
+        ),
+    }
+    if options.order not in orders:
+        raise ValueError(f"order {options.order!r} is none of {', '.join(orders)}")
+    return orders[options.order]
+
+
+def weight_optimizer(options: SearchOptions) -> optax.GradientTransformation:
+    """SGD up to the learning rate: clipping, then coupled decay, then momentum (PyTorch's order)."""
+    clip = optax.clip_by_global_norm(options.clip_norm) if options.clip_norm else optax.identity()
+    return optax.chain(
+        clip, optax.add_decayed_weights(options.weight_decay), optax.trace(options.momentum)
+    )
+
+
+def arch_optimizer(options: SearchOptions) -> optax.GradientTransformation:
+    """Adam with decay added to the gradient, as PyTorch's `weight_decay` does."""
+    return optax.chain(
+        optax.add_decayed_weights(options.arch_weight_decay),
+        optax.scale_by_adam(options.arch_beta1, options.arch_beta2, eps=1e-8),
+        optax.scale(-options.arch_learning_rate),
+    )
+
+
+def start(params: Tree, arch: Tree, batch_stats: Tree, options: SearchOptions) -> SearchState:
+    """A client's state at the start of a round: what the server sent, and fresh optimisers."""
+    return SearchState(
+        params,
+        arch,
+        batch_stats,
+        weight_optimizer(options).init(params),
+        arch_optimizer(options).init(arch),
+    )
+
+
+def local_step(
+    loss_function: LossFunction,
+    options: SearchOptions,
+    state: SearchState,
+    train_batch: Tree,
+    valid_batch: Tree,
+    learning_rate: jax.typing.ArrayLike,
+) -> tuple[SearchState, tuple[Any, Any]]:
+    """One step of Eq. 4.
+
+    All passes are iterations of one loop, so that the compiler sees the network's forward and backward
+    pass once, whatever the order. The price is the gradient of w in passes that do not use it.
+
+    Args:
+      loss_function: the loss of a batch, with the new running moments and metrics.
+      options: the fixed hyperparameters.
+      state: of the client.
+      train_batch: arrays; of its train part.
+      valid_batch: arrays of the same shapes; of its valid part.
+      learning_rate: of w, eta_w.
+
+    Returns:
+      The next state, and the metrics of the first pass over each of the two batches.
+    """
+    plan = passes(options)
+    batches = jax.tree.map(
+        lambda t, v: jnp.stack([v if p.on_valid else t for p in plan]), train_batch, valid_batch
+    )
+    gradients = (jax.tree.map(jnp.zeros_like, state.params), jax.tree.map(jnp.zeros_like, state.arch))
+
+    def one_pass(carry: Any, slices: Any) -> tuple[Any, Any]:
+        (state, gradients), (batch, facts) = carry, slices
+        (_, (batch_stats, metrics)), (of_weights, of_alpha) = jax.value_and_grad(
+            loss_function, (0, 1), has_aux=True
+        )(state.params, state.arch, state.batch_stats, batch)
+        weight_sum = _add_scaled(gradients[0], facts.weight_share, of_weights)
+        alpha_sum = _add_scaled(gradients[1], facts.alpha_share, of_alpha)
+        state = state._replace(batch_stats=batch_stats)
+        state = lax.cond(
+            facts.update_alpha,
+            lambda s: _step_alpha(s, alpha_sum, options),
+            lambda s: s,
+            state,
+        )
+        state = lax.cond(
+            facts.update_weights,
+            lambda s: _step_weights(s, weight_sum, options, learning_rate),
+            lambda s: s,
+            state,
+        )
+        return (state, (weight_sum, alpha_sum)), metrics
+
+    facts = Pass(*(jnp.array(column) for column in zip(*plan, strict=True)))
+    (state, _), metrics = lax.scan(one_pass, (state, gradients), (batches, facts))
+    valid_pass = [p.on_valid for p in plan].index(True)
+    train_metrics, valid_metrics = (
+        jax.tree.map(lambda m, i=i: m[i], metrics) for i in (0, valid_pass)
+    )
+    return state, (train_metrics, valid_metrics)
+
+
+def _add_scaled(total: Tree, share: jax.Array, gradient: Tree) -> Tree:
+    return jax.tree.map(lambda t, g: t + share.astype(g.dtype) * g, total, gradient)
+
+
+def _step_alpha(state: SearchState, gradient: Tree, options: SearchOptions) -> SearchState:
+    updates, optimizer = arch_optimizer(options).update(gradient, state.arch_optimizer, state.arch)
+    return state._replace(
+        arch=optax.apply_updates(state.arch, updates), arch_optimizer=optimizer
+    )
+
+
+def _step_weights(
+    state: SearchState,
+    gradient: Tree,
+    options: SearchOptions,
+    learning_rate: jax.typing.ArrayLike,
+) -> SearchState:
+    updates, optimizer = weight_optimizer(options).update(
+        gradient, state.weight_optimizer, state.params
+    )
+    params = jax.tree.map(
+        lambda p, u: p - jnp.asarray(learning_rate, p.dtype) * u, state.params, updates
+    )
+    return state._replace(params=params, weight_optimizer=optimizer)
+
+
+def cosine_learning_rate(
+    epoch: jax.typing.ArrayLike, epochs: int, rate: float, rate_min: float
+) -> jax.Array:
+    """Rate of w in a local epoch: cosine over the epochs of a round, restarted every round.
+
+    Args:
+      epoch: 0 .. epochs - 1.
+      epochs: E, local epochs in a round.
+      rate: of epoch 0.
+      rate_min: what an epoch E would have; never reached.
+    """
+    progress = jnp.asarray(epoch, jnp.float32) / epochs
+    return rate_min + 0.5 * (rate - rate_min) * (1 + jnp.cos(jnp.pi * progress))
