@@ -1,0 +1,102 @@
+"""Scores of a server state on groups of examples: the test set, and what each client holds out."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from fednas_jax.compilation import jit
+from fednas_jax.federated.clients import Examples
+from fednas_jax.federated.round import Algorithm, ServerState
+
+
+class Score(NamedTuple):
+    """Means over examples; nan where there are none."""
+
+    loss: float
+    accuracy: float
+
+
+class Evaluator:
+    """Evaluates groups of examples with one compiled program, whatever their sizes."""
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        examples: Examples,
+        groups: Sequence[np.ndarray],
+        batch_size: int,
+    ) -> None:
+        """Prepares; compiles at the first call.
+
+        Args:
+          algorithm: whose `evaluate` scores a batch.
+          examples: the images that groups index.
+          groups: index arrays; the groups that are always wanted come first.
+          batch_size: images in a batch.
+        """
+        self._examples = examples
+        self._sizes = [len(group) for group in groups]
+        self._batch_size = batch_size
+        owners = [np.full(len(group), i, np.int32) for i, group in enumerate(groups)]
+        self._indices = jax.device_put(_in_batches(groups, batch_size, fill=0))
+        self._owners = jax.device_put(_in_batches(owners, batch_size, fill=len(groups)))
+        self._run = jit(_evaluator(algorithm, len(groups)))
+
+    def __call__(self, state: ServerState, num_groups: int | None = None) -> list[Score]:
+        """Scores of the first `num_groups` groups (all, if None)."""
+        count = len(self._sizes) if num_groups is None else num_groups
+        batches = -(-sum(self._sizes[:count]) // self._batch_size)
+        sums = np.asarray(
+            self._run(state, self._examples, self._indices, self._owners, batches), np.float64
+        )
+        sizes = self._sizes[:count]
+        return [
+            Score(*(sums[i] / size)) if size else Score(np.nan, np.nan)
+            for i, size in enumerate(sizes)
+        ]
+
+
+def mean_score(scores: Sequence[Score], sizes: Sequence[int]) -> Score:
+    """The score over the union of groups of the given sizes."""
+    present = [(s, n) for s, n in zip(scores, sizes, strict=True) if n]
+    if not present:
+        return Score(np.nan, np.nan)
+    weights = [n for _, n in present]
+    return Score(
+        float(np.average([s.loss for s, _ in present], weights=weights)),
+        float(np.average([s.accuracy for s, _ in present], weights=weights)),
+    )
+
+
+def _evaluator(algorithm: Algorithm, groups: int) -> Any:
+    def evaluate(
+        state: ServerState,
+        examples: Examples,
+        indices: jax.Array,
+        owners: jax.Array,
+        num_batches: jax.Array,
+    ) -> jax.Array:
+        """Sums of loss and correctness, [groups, 2]."""
+
+        def one_batch(number: jax.Array, sums: jax.Array) -> jax.Array:
+            at = indices[number]
+            scores = algorithm.evaluate(state, examples.images[at], examples.labels[at])
+            # Places behind the last example belong to one group too many, which is cut off below.
+            return sums.at[owners[number]].add(jnp.stack(scores, axis=-1))
+
+        return lax.fori_loop(0, num_batches, one_batch, jnp.zeros((groups + 1, 2)))[:groups]
+
+    return evaluate
+
+
+def _in_batches(arrays: Sequence[np.ndarray], batch_size: int, fill: int) -> np.ndarray:
+    """All arrays end to end, cut into rows, [batches, batch_size]."""
+    flat = np.concatenate(arrays).astype(np.int32)
+    batches = max(1, -(-len(flat) // batch_size))
+    out = np.full(batches * batch_size, fill, np.int32)
+    out[: len(flat)] = flat
+    return out.reshape(batches, batch_size)

@@ -1,0 +1,245 @@
+"""The round engine: one for all algorithms.
+
+An algorithm is `init`, one or more phases of (`client_update`, `server_update`), and `evaluate`: pure
+functions of which none knows how clients are run. The engine vmaps `client_update` over the clients of
+a chunk, walks over the chunks in one compiled loop, and adds up as it goes, since the outputs of all
+clients together may not fit in memory: memory grows with the chunk, not with the number of clients.
+
+A chunk of one client runs without vmap, which turns conditions into computing both sides.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fednas_jax.compilation import jit
+from fednas_jax.federated.clients import Clients, Examples
+from fednas_jax.federated.cohort import Cohort
+
+Tree = Any
+ServerState = Any
+
+
+class ClientUpdate(NamedTuple):
+    """What a client sends: sums and weights apart, so that means of any kind add up."""
+
+    sums: Tree
+    """Values times their weights."""
+    weights: Tree
+    """The weights: one number, or a tree that fits `sums` leaf by leaf (or slice by slice)."""
+    metrics: dict[str, jax.Array]
+    """Numbers about this client alone."""
+
+
+class ChunkFacts(NamedTuple):
+    """What all clients of a chunk share; never vmapped."""
+
+    local_steps: jax.Array
+    """Steps an epoch of the longest client: the common loop's length."""
+
+
+class Phase(NamedTuple):
+    """Clients compute, the server collects. Most algorithms have one in a round."""
+
+    client_update: Callable[[ServerState, Clients, ChunkFacts, Examples, jax.Array], ClientUpdate]
+    """(state, one client, chunk facts, examples, this client's key) -> what it sends."""
+    server_update: Callable[[ServerState, Tree, Tree], ServerState]
+    """(state, total sums, total weights) -> state."""
+
+
+class Algorithm(NamedTuple):
+    """A federated algorithm."""
+
+    init: Callable[[jax.Array], ServerState]
+    """key -> state."""
+    phases: Sequence[Phase]
+    evaluate: Callable[[ServerState, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+    """(state, raw images [B, H, W, C], labels [B]) -> losses [B], correct [B] as 0 or 1."""
+
+
+class Totals(NamedTuple):
+    """What has been added up so far in a phase."""
+
+    sums: Tree
+    weights: Tree
+    metrics: dict[str, jax.Array]
+    """Of each client, [chunks, clients a chunk]."""
+
+
+def weighted_mean(sums: Tree, weights: Tree) -> Tree:
+    """Sums over weights; weights are one array for all leaves, or a tree like `sums`."""
+    if isinstance(weights, jax.Array):
+        return jax.tree.map(lambda s: s / weights.astype(s.dtype), sums)
+    return jax.tree.map(lambda s, w: s / w, sums, weights)
+
+
+class RoundEngine:
+    """Runs rounds of one algorithm over one population; compiles each phase once."""
+
+    def __init__(
+        self, algorithm: Algorithm, clients: Clients, examples: Examples, clients_per_chunk: int
+    ) -> None:
+        """Prepares; compiles nothing yet.
+
+        Args:
+          algorithm: what to run.
+          clients: the population, arrays [K, ...].
+          examples: the images that clients index.
+          clients_per_chunk: clients vmapped together.
+        """
+        self.algorithm = algorithm
+        self.clients_per_chunk = clients_per_chunk
+        self._clients = jax.device_put(clients)
+        self._examples = examples
+        self._accumulate = [
+            jit(_accumulator(phase, clients_per_chunk), donate_argnums=1)
+            for phase in algorithm.phases
+        ]
+        self._finish = [
+            jit(lambda state, totals, p=phase: p.server_update(state, totals.sums, totals.weights))
+            for phase in algorithm.phases
+        ]
+
+    def run(
+        self,
+        state: ServerState,
+        cohort: Cohort,
+        key: jax.Array,
+        progress: Callable[[int, int], None] = lambda done, of: None,
+    ) -> tuple[ServerState, list[dict[str, jax.Array]]]:
+        """One round.
+
+        Args:
+          state: the server's.
+          cohort: who takes part, in chunks.
+          key: of the round.
+          progress: told (chunks done, chunks in all) of all phases together.
+
+        Returns:
+          The server's next state, and for each phase the clients' metrics,
+          [chunks, clients a chunk] in the order of `cohort.ids`.
+        """
+        count = len(cohort.ids)
+        metrics = []
+        for number in range(len(self.algorithm.phases)):
+            phase_key = jax.random.fold_in(key, number)
+            totals = self._all_chunks(
+                number,
+                state,
+                cohort,
+                phase_key,
+                lambda done, n=number: progress(n * count + done, len(self._accumulate) * count),
+            )
+            state = self._finish[number](state, totals)
+            metrics.append(totals.metrics)
+        return state, metrics
+
+    def compile(self, number: int, state: ServerState, cohort: Cohort) -> Any:
+        """Compiles a phase ahead of time, for its cost and memory (`memory_analysis`)."""
+        key = jax.random.key(0)
+        totals = self._empty_totals(number, state, cohort, key)
+        arguments = self._arguments(cohort, key)
+        return self._accumulate[number].lower(state, totals, *arguments, 0, 1).compile()
+
+    def _arguments(self, cohort: Cohort, key: jax.Array) -> tuple[Any, ...]:
+        return self._clients, self._examples, jax.device_put(cohort), key
+
+    def _empty_totals(
+        self, number: int, state: ServerState, cohort: Cohort, key: jax.Array
+    ) -> Totals:
+        phase = self.algorithm.phases[number]
+        one = jax.tree.map(lambda x: x[0], self._clients)
+        facts = ChunkFacts(jnp.int32(0))
+        shapes = jax.eval_shape(phase.client_update, state, one, facts, self._examples, key)
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        metrics = {
+            name: jnp.zeros(cohort.ids.shape, m.dtype) for name, m in shapes.metrics.items()
+        }
+        return Totals(zeros.sums, zeros.weights, metrics)
+
+    def _all_chunks(
+        self,
+        number: int,
+        state: ServerState,
+        cohort: Cohort,
+        key: jax.Array,
+        progress: Callable[[int], None],
+    ) -> Totals:
+        """Walks over the chunks, in calls of about a second, between which Python can react.
+
+        How many chunks a call takes changes no bit: they are added in the same order by the same
+        program.
+        """
+        totals = self._empty_totals(number, state, cohort, key)
+        arguments = self._arguments(cohort, key)
+        chunks, first, length = len(cohort.ids), 0, 1
+        while first < chunks:
+            stop = min(first + length, chunks)
+            start = time.monotonic()
+            totals = self._accumulate[number](state, totals, *arguments, first, stop)
+            jax.block_until_ready(totals)
+            if time.monotonic() - start < 0.5:
+                length *= 2
+            first = stop
+            progress(first)
+        return totals
+
+
+def _accumulator(phase: Phase, clients_per_chunk: int) -> Callable[..., Totals]:
+    """The compiled part of a phase: chunks `first` to `stop` added to `totals`."""
+
+    def accumulate(
+        state: ServerState,
+        totals: Totals,
+        clients: Clients,
+        examples: Examples,
+        cohort: Cohort,
+        key: jax.Array,
+        first: jax.Array,
+        stop: jax.Array,
+    ) -> Totals:
+        def one_client(client: Clients, facts: ChunkFacts) -> ClientUpdate:
+            client_key = jax.random.fold_in(key, client.id)
+            return phase.client_update(state, client, facts, examples, client_key)
+
+        def one_chunk(number: jax.Array, totals: Totals) -> Totals:
+            members = _members(clients, cohort.ids[number])
+            facts = ChunkFacts(cohort.steps[number])
+            if clients_per_chunk == 1:
+                update = one_client(jax.tree.map(lambda x: x[0], members), facts)
+                added = update._replace(metrics={n: m[None] for n, m in update.metrics.items()})
+            else:
+                update = jax.vmap(one_client, in_axes=(0, None))(members, facts)
+                sums, weights = jax.tree.map(lambda x: x.sum(axis=0), update[:2])
+                added = ClientUpdate(sums, weights, update.metrics)
+            metrics = {
+                name: lax.dynamic_update_index_in_dim(totals.metrics[name], value, number, 0)
+                for name, value in added.metrics.items()
+            }
+            sums, weights = jax.tree.map(jnp.add, totals[:2], tuple(added[:2]))
+            return Totals(sums, weights, metrics)
+
+        return lax.fori_loop(first, stop, one_chunk, totals)
+
+    return accumulate
+
+
+def _members(clients: Clients, ids: jax.Array) -> Clients:
+    """The clients of a chunk, [clients a chunk, ...]; an empty place has no examples, no steps."""
+    present = ids >= 0
+    members = jax.tree.map(lambda x: x[jnp.maximum(ids, 0)], clients)
+
+    def only_present(count: jax.Array) -> jax.Array:
+        return jnp.where(present, count, 0)
+
+    return members._replace(
+        id=ids,
+        num_train=only_present(members.num_train),
+        num_valid=only_present(members.num_valid),
+        num_examples=only_present(members.num_examples),
+        local_steps=only_present(members.local_steps),
+    )
