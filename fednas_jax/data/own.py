@@ -1,0 +1,145 @@
+"""A user's own data, from an .npz."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fednas_jax.data.npz import read_npz
+from fednas_jax.errors import UserError
+
+SMALLEST_SIDE = 8  # pixels; two reductions leave 2 x 2
+_KEYS = ("images", "labels", "client", "class_names", "test_images", "test_labels")
+_INT32 = np.iinfo(np.int32)
+
+
+class Examples(NamedTuple):
+    """images [N, H, W, C] uint8 or float32, labels [N] int32, client [N] int32 or None."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    client: np.ndarray | None
+
+
+class Own(NamedTuple):
+    """What an .npz holds; `test` is None where a test set has to be cut from `train`."""
+
+    train: Examples
+    test: Examples | None
+    class_names: tuple[str, ...]
+
+
+def read(path: str | Path, test_path: str | Path | None = None) -> Own:
+    """Reads and checks a user's own data.
+
+    Args:
+      path: an .npz with `images` [N, H, W, C] or [N, H, W], uint8 or float; `labels` [N] integers
+        that go from 0 to classes - 1 without a gap; and as one likes `client` [N] integers,
+        `class_names` [classes] text, `test_images` and `test_labels`.
+      test_path: another such .npz, of which `images` and `labels` are the test set.
+
+    Raises:
+      UserError: naming the file and the key, and what would be right.
+    """
+    arrays = read_npz(path, _KEYS, required=("images", "labels"))
+    train = _examples(arrays, "", path)
+    classes = int(train.labels.max()) + 1
+    present = np.unique(train.labels)
+    if len(present) < classes:
+        gap = np.flatnonzero(present != np.arange(len(present)))[0]
+        raise UserError(
+            f"{path}: 'labels' has no example of class {gap} but goes up to {classes - 1}; "
+            "0 to classes - 1 without a gap"
+        )
+    test = None
+    if test_path:
+        test_arrays = read_npz(test_path, _KEYS[:2], required=_KEYS[:2])
+        test = _examples(test_arrays, "", test_path)
+        _check_test(test, train, classes, test_path, "")
+    elif "test_images" in arrays or "test_labels" in arrays:
+        test = _examples(arrays, "test_", path)
+        _check_test(test, train, classes, path, "test_")
+    return Own(train, test, _class_names(arrays, classes, path))
+
+
+def _examples(arrays: dict[str, np.ndarray], prefix: str, path: str | Path) -> Examples:
+    """Checks `images` and `labels` (or `test_images`, `test_labels`), and `client` beside them."""
+    for key in (f"{prefix}images", f"{prefix}labels"):
+        if key not in arrays:
+            raise UserError(f"{path}: key '{key}' is missing")
+    images = _images(arrays[f"{prefix}images"], f"{path}: '{prefix}images'")
+    labels = _integers(arrays[f"{prefix}labels"], f"{path}: '{prefix}labels'", len(images))
+    if labels.min() < 0:
+        raise UserError(f"{path}: '{prefix}labels' has {labels.min()}; 0 to classes - 1")
+    client = None if prefix else arrays.get("client")
+    if client is not None:
+        client = _integers(client, f"{path}: 'client'", len(images))
+    return Examples(images, labels, client)
+
+
+def _images(images: np.ndarray, where: str) -> np.ndarray:
+    if images.dtype != np.uint8 and images.dtype.kind != "f":
+        raise UserError(f"{where} is {images.dtype}; uint8 or float")
+    if images.ndim not in (3, 4):
+        raise UserError(f"{where} has shape {images.shape}; [N, H, W, C] or [N, H, W]")
+    if images.ndim == 3:
+        images = images[..., None]
+    if 0 in images.shape:
+        raise UserError(f"{where} is empty, of shape {images.shape}; at least one example")
+    if min(images.shape[1:3]) < SMALLEST_SIDE:
+        height, width = images.shape[1:3]
+        raise UserError(
+            f"{where} is {height} x {width} pixels; at least {SMALLEST_SIDE} x {SMALLEST_SIDE}"
+        )
+    if images.dtype == np.uint8:
+        return images
+    with np.errstate(over="ignore"):  # what float32 cannot hold is caught as infinite below
+        images = images.astype(np.float32)
+    finite = np.isfinite(images).all(axis=(1, 2, 3))
+    if not finite.all():
+        raise UserError(
+            f"{where} has NaN or infinite pixels, first in example {np.argmin(finite)}; finite"
+        )
+    return images
+
+
+def _integers(values: np.ndarray, where: str, length: int) -> np.ndarray:
+    if values.dtype.kind not in "iu" or values.ndim != 1:
+        raise UserError(f"{where} is {values.dtype} of rank {values.ndim}; integers of rank 1")
+    if len(values) != length:
+        raise UserError(f"{where} has {len(values)} entries for {length} images; one each")
+    if values.min() < _INT32.min or values.max() > _INT32.max:
+        raise UserError(f"{where} has {values.min()}..{values.max()}; what fits 32 bits")
+    return values.astype(np.int32)
+
+
+def _check_test(
+    test: Examples, train: Examples, classes: int, path: str | Path, prefix: str
+) -> None:
+    if test.images.shape[1:] != train.images.shape[1:]:
+        raise UserError(
+            f"{path}: '{prefix}images' are {test.images.shape[1:]}; the training images are "
+            f"{train.images.shape[1:]}, equal is needed"
+        )
+    if test.images.dtype != train.images.dtype:
+        raise UserError(
+            f"{path}: '{prefix}images' is {test.images.dtype}; the training images are "
+            f"{train.images.dtype}, the same kind is needed"
+        )
+    if test.labels.max() >= classes:
+        raise UserError(
+            f"{path}: '{prefix}labels' has {test.labels.max()}; "
+            f"the training labels go from 0 to {classes - 1}"
+        )
+
+
+def _class_names(arrays: dict[str, np.ndarray], classes: int, path: str | Path) -> tuple[str, ...]:
+    names = arrays.get("class_names")
+    if names is None:
+        return tuple(str(c) for c in range(classes))
+    if names.dtype.kind != "U" or names.shape != (classes,):
+        raise UserError(
+            f"{path}: 'class_names' is {names.dtype} of shape {names.shape}; "
+            f"text of shape ({classes},), one name a class"
+        )
+    return tuple(str(name) for name in names)

@@ -1,0 +1,262 @@
+"""Data sets by name: digits, cuts and moments, and the real ones where they are on disk."""
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fednas_jax.data import datasets, published
+from fednas_jax.errors import UserError
+
+
+def on_disk(name):
+    folder = os.environ.get("TFDS_DATA_DIR")
+    present = bool(folder) and published.prepared_folder(name, published.data_folder()) is not None
+    return pytest.mark.skipif(not present, reason=f"TFDS_DATA_DIR has no {name}")
+
+
+def save(path, **arrays):
+    np.savez(path, **arrays)
+    return str(path)
+
+
+# --- digits ----------------------------------------------------------------------------------
+
+
+def test_digits_are_all_there_in_bytes():
+    from sklearn.datasets import load_digits
+
+    data = datasets.load("digits")
+    assert data.train.images.shape == (1438, 8, 8, 1)
+    assert data.test.images.shape == (359, 8, 8, 1)
+    assert data.train.images.dtype == np.uint8
+    assert data.num_classes == 10
+    together = np.concatenate([data.train.images, data.test.images])[..., 0].reshape(1797, 64)
+    original = np.rint(load_digits().data * 255 / 16)
+    np.testing.assert_array_equal(
+        together[np.lexsort(together.T)], original[np.lexsort(original.T)]
+    )
+    shares = np.bincount(data.test.labels) / np.bincount(data.train.labels)
+    np.testing.assert_allclose(shares, 0.25, atol=0.02)
+
+
+def test_same_seed_same_digits_and_another_seed_others():
+    first, again, other = (datasets.load("digits", seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.test.images, again.test.images)
+    assert not np.array_equal(first.test.labels, other.test.labels)
+
+
+def test_fewer_examples_keep_the_proportions_and_the_test_set():
+    full = datasets.load("digits")
+    data = datasets.load("digits", max_train_examples=144, max_test_examples=50)
+    assert len(data.train.labels) == 144
+    assert len(data.test.labels) == 50
+    exact = np.bincount(full.train.labels) * 144 / 1438
+    assert (np.abs(np.bincount(data.train.labels) - exact) < 1).all()
+    assert (data.mean, data.std) == (full.mean, full.std)
+    one = datasets.load("digits", max_train_examples=144)
+    np.testing.assert_array_equal(one.train.images, data.train.images)
+    np.testing.assert_array_equal(one.test.images, full.test.images)
+    assert len(datasets.load("digits", max_train_examples=10**6).train.labels) == 1438
+
+
+# --- cuts and moments ------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=9), st.floats(0, 1))
+def test_apportioned_shares_add_up_and_are_near_the_exact_ones(sizes, part):
+    sizes = np.array([*sizes, 1])
+    total = int(part * sizes.sum())
+    shares = datasets._apportion(sizes, total)
+    assert shares.sum() == total
+    assert (np.abs(shares - sizes * total / sizes.sum()) < 1).all()
+    assert (shares <= sizes).all()
+
+
+def test_moments_are_those_of_all_pixels():
+    rng = np.random.RandomState(0)
+    images = rng.randint(0, 256, (5000, 3, 4, 2)).astype(np.uint8)  # more than one chunk
+    mean, std = datasets._moments(images)
+    np.testing.assert_allclose(mean, (images / 255).mean(axis=(0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(std, (images / 255).std(axis=(0, 1, 2)), rtol=1e-12)
+    floats = (images * 1e-4 + 7).astype(np.float32)
+    mean, std = datasets._moments(floats)
+    np.testing.assert_allclose(mean, floats.mean(axis=(0, 1, 2), dtype=float), rtol=1e-12)
+    np.testing.assert_allclose(std, floats.std(axis=(0, 1, 2), dtype=float), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "floor"), [(np.uint8, 1 / 255), (np.float32, 1.0)])
+def test_constant_channels_have_a_floor(dtype, floor):
+    images = np.full((4, 8, 8, 1), 7, dtype)
+    assert datasets._moments(images)[1] == (floor,)
+
+
+# --- an own .npz -----------------------------------------------------------------------------
+
+
+def own(number=40, classes=4, **changes):
+    rng = np.random.RandomState(0)
+    arrays = {
+        "images": rng.randint(0, 256, (number, 8, 9, 3)).astype(np.uint8),
+        "labels": np.arange(number) % classes,
+    }
+    return {**arrays, **changes}
+
+
+def test_own_npz_with_a_cut_test_set(tmp_path):
+    arrays = own(client=np.arange(40) // 10, class_names=np.array(["a", "b", "c", "d"]))
+    arrays["images"][:, 0, 0, 0] = np.arange(40)  # tells the examples apart
+    data = datasets.load(save(tmp_path / "own.npz", **arrays), test_fraction=0.3)
+    assert np.bincount(data.train.labels).tolist() == [7, 7, 7, 7]
+    assert np.bincount(data.test.labels).tolist() == [3, 3, 3, 3]
+    assert data.class_names == ("a", "b", "c", "d")
+    for split in (data.train, data.test):
+        which = split.images[:, 0, 0, 0]
+        np.testing.assert_array_equal(split.labels, which % 4)
+        np.testing.assert_array_equal(split.client, which // 10)
+    assert not set(data.train.images[:, 0, 0, 0]) & set(data.test.images[:, 0, 0, 0])
+    np.testing.assert_allclose(data.mean, (data.train.images / 255).mean(axis=(0, 1, 2)))
+
+
+def test_own_npz_with_a_test_file_or_test_arrays(tmp_path):
+    train, test = own(), own(number=6, classes=2)
+    one = save(
+        tmp_path / "one.npz", **train, test_images=test["images"], test_labels=test["labels"]
+    )
+    two = save(tmp_path / "two.npz", **train)
+    other = save(tmp_path / "test.npz", **test)
+    for data in (datasets.load(one), datasets.load(two, test_path=other)):
+        np.testing.assert_array_equal(data.train.images, train["images"])
+        np.testing.assert_array_equal(data.test.images, test["images"])
+        np.testing.assert_array_equal(data.test.labels, test["labels"])
+        assert data.num_classes == 4
+        assert data.class_names == ("0", "1", "2", "3")
+
+
+def test_own_grey_float_images(tmp_path):
+    images = np.random.RandomState(0).rand(40, 8, 8)
+    data = datasets.load(save(tmp_path / "own.npz", **own(images=images)))
+    assert data.train.images.shape == (32, 8, 8, 1)
+    assert data.train.images.dtype == np.float32
+
+
+def test_a_class_keeps_its_last_example_for_training(tmp_path):
+    labels = np.array([0] * 38 + [1] * 2)
+    data = datasets.load(save(tmp_path / "own.npz", **own(labels=labels)), test_fraction=0.9)
+    assert np.bincount(data.train.labels).tolist() == [4, 1]
+
+
+IMAGES = own()["images"]
+LABELS = own()["labels"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"images": IMAGES[:39]}, "'labels' has 40 entries for 39 images"),
+        ({"images": IMAGES.astype(int)}, "'images' is int64; uint8 or float"),
+        ({"images": IMAGES[0]}, "'images' is 9 x 3 pixels"),
+        ({"images": IMAGES[0, 0]}, "'images' has shape (9, 3)"),
+        ({"images": IMAGES[:, :7]}, "'images' is 7 x 9 pixels; at least 8 x 8"),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "'images' is empty"),
+        ({"images": np.where(IMAGES == 200, np.nan, 1.0)}, "'images' has NaN or infinite"),
+        ({"images": IMAGES * 1e300}, "'images' has NaN or infinite"),
+        ({"images": np.full(40, None)}, "'images' holds pickled objects"),
+        ({"labels": LABELS - 1}, "'labels' has -1"),
+        ({"labels": LABELS * 1.0}, "'labels' is float64 of rank 1; integers of rank 1"),
+        ({"labels": LABELS[:, None]}, "'labels' is int64 of rank 2"),
+        ({"labels": LABELS * 2}, "'labels' has no example of class 1 but goes up to 6"),
+        ({"labels": LABELS + 1}, "'labels' has no example of class 0"),
+        ({"labels": LABELS + 2**40}, "'labels' has 1099511627776"),
+        ({"labels": LABELS > 1}, "'labels' is bool"),
+        ({"labels": np.array([str(x) for x in LABELS])}, "'labels' is <U1"),
+        ({"client": LABELS[:9]}, "'client' has 9 entries"),
+        ({"client": LABELS * 0.5}, "'client' is float64"),
+        ({"class_names": np.array(["a"])}, "'class_names' is <U1 of shape (1,); text of shape (4,"),
+        ({"class_names": np.arange(4)}, "'class_names' is int64"),
+        ({"test_images": IMAGES}, "key 'test_labels' is missing"),
+        ({"test_labels": LABELS}, "key 'test_images' is missing"),
+        ({"test_images": IMAGES, "test_labels": LABELS + 1}, "'test_labels' has 4"),
+        ({"test_images": IMAGES[:, :, :8], "test_labels": LABELS}, "'test_images' are (8, 8, 3)"),
+        ({"test_images": IMAGES * 1.0, "test_labels": LABELS}, "'test_images' is float32"),
+    ],
+)
+def test_bad_own_data_is_refused_in_one_line(tmp_path, changes, part):
+    path = save(tmp_path / "own.npz", **own(**changes))
+    with pytest.raises(UserError) as error:
+        datasets.load(path)
+    message = str(error.value)
+    assert part in message
+    assert message.startswith(path)
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("key", ["images", "labels"])
+def test_missing_keys_are_named(tmp_path, key):
+    arrays = own()
+    del arrays[key]
+    with pytest.raises(UserError, match=f"key '{key}' is missing"):
+        datasets.load(save(tmp_path / "own.npz", **arrays))
+    whole = save(tmp_path / "whole.npz", **own())
+    with pytest.raises(UserError, match=rf"own\.npz: key '{key}' is missing"):
+        datasets.load(whole, test_path=tmp_path / "own.npz")
+
+
+def test_a_truncated_missing_or_foreign_file_is_refused(tmp_path):
+    path = tmp_path / "own.npz"
+    save(path, **own())
+    path.write_bytes(path.read_bytes()[:-30])
+    for bad, part in ((path, "truncated"), (tmp_path / "none.npz", "No such file")):
+        with pytest.raises(UserError, match=part):
+            datasets.load(str(bad))
+    path.write_text("images,labels")
+    with pytest.raises(UserError, match=r"not an \.npz"):
+        datasets.load(str(path))
+
+
+# --- bad arguments ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "part"),
+    [
+        ("cifar", {}, "did you mean 'cifar10'?"),
+        ("x", {}, "known: cifar10, cifar100, digits"),
+        ("digits", {"test_fraction": 1.0}, "dataset.test_fraction: 1.0"),
+        ("digits", {"test_fraction": 1e-6}, "leaves no test example"),
+        ("digits", {"max_train_examples": -1}, "max_train_examples: -1; 0 or above"),
+        ("digits", {"test_path": "a.npz"}, "dataset.test_path: 'a.npz' goes with an own .npz"),
+    ],
+)
+def test_bad_arguments(name, options, part):
+    with pytest.raises(UserError) as error:
+        datasets.load(name, **options)
+    assert part in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+# --- the real ones ---------------------------------------------------------------------------
+
+
+@on_disk("cifar10")
+def test_real_cifar10():
+    data = datasets.load("cifar10")
+    assert data.train.images.shape == (50000, 32, 32, 3)
+    assert data.test.images.shape == (10000, 32, 32, 3)
+    assert np.bincount(data.train.labels).tolist() == [5000] * 10
+    assert np.bincount(data.test.labels).tolist() == [1000] * 10
+    assert data.class_names[:2] == ("airplane", "automobile")
+    mean, std = datasets._moments(data.train.images)
+    np.testing.assert_allclose(mean, data.mean, atol=1e-6)
+    np.testing.assert_allclose(std, data.std, atol=1e-6)
+
+
+@on_disk("mnist")
+def test_real_mnist():
+    data = datasets.load("mnist", max_train_examples=100)
+    assert data.train.images.shape == (100, 28, 28, 1)
+    assert data.test.images.shape == (10000, 28, 28, 1)
+    assert np.bincount(data.test.labels)[:3].tolist() == [980, 1135, 1032]
