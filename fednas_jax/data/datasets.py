@@ -71,10 +71,9 @@ def load(
       test_path: of an own .npz: another with the test set.
       test_fraction: part of each class that becomes the test set where the data has none (digits,
         and an own .npz without one). A class's last example stays for training.
-      max_train_examples: use so many at most, of each class in proportion; 0: all. Partition
-        "table" has its counts scaled by its own field.
+      max_train_examples: use so many at most, of each class in proportion; 0: all.
       max_test_examples: likewise.
-      seed: of the choice of test examples and of those used.
+      seed: of both choices.
       cache: keep published sets decoded, see `published.read`.
 
     Raises:

@@ -85,12 +85,9 @@ def make(
       examples: the training split.
       num_clients: of homo, hetero and shards. The others bring their own number.
       seed: 0 or above; -1 for `paper_rng`.
-      concentration: of hetero's Dirichlet; the smaller, the less alike the clients.
-      min_size: examples that hetero's smallest client must have.
-      max_tries: draws that hetero makes at most to get there.
-      table: a CSV or a known name, see `read_table`.
-      table_fraction: part of each of the table's counts to take.
-      shards_per_client: of shards.
+      concentration, min_size, max_tries: of `hetero`.
+      table, table_fraction: a CSV or a known name, and the part of each of its counts to take.
+      shards_per_client: of `shards`.
       path: of file: the .npz that `save` wrote.
 
     Raises:
