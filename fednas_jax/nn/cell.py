@@ -175,7 +175,7 @@ def mixed_cell(
     states = inputs
     for group in SOURCE_GROUPS:
         if group.first >= 2:
-            states = functools.reduce(jnp.add, received[group.first - 2])[None]
+            states = _add(received[group.first - 2])[None]
         stride = 2 if reduction and group.first < 2 else 1
         source_geometry = geometry.halved() if reduction and group.first >= 2 else geometry
         out, used = _mix_group(
@@ -188,11 +188,15 @@ def mixed_cell(
             None if running is None else _take_statistics(running, group),
         )
         statistics.append(used)
-        for position in range(group.edges):
-            node = NODES - group.edges + position
-            received[node].extend(out[source, position] for source in range(group.sources))
-    nodes = [functools.reduce(jnp.add, terms) for terms in received]
-    return lax.optimization_barrier(jnp.concatenate(nodes, axis=-3)), _join_statistics(statistics)
+        for node, value in zip(range(NODES - group.edges, NODES), out, strict=True):
+            received[node].append(value)
+    nodes = jnp.concatenate([_add(terms) for terms in received], axis=-3)
+    return lax.optimization_barrier(nodes), _join_statistics(statistics)
+
+
+def _add(terms: list[jax.Array]) -> jax.Array:
+    """Their sum, kept: else XLA would compute it, mixed operations and all, in each consumer."""
+    return lax.optimization_barrier(functools.reduce(jnp.add, terms))
 
 
 def _mix_group(
@@ -203,8 +207,8 @@ def _mix_group(
     geometry: Geometry,
     stride: int,
     running: Statistics | None,
-) -> tuple[jax.Array, Statistics]:
-    """Mixed operations on all edges that leave a group's sources: [S, M, C, H', W' * B]."""
+) -> tuple[tuple[jax.Array, ...], Statistics]:
+    """What all edges that leave a group's sources send to the last M nodes, [C, H', W' * B] each."""
     shape = (group.sources, group.edges)
     shares = jnp.moveaxis(mixture.reshape(*shape, len(PRIMITIVES)), -1, 0)
     states = states[:, None]

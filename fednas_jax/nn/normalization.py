@@ -109,18 +109,19 @@ batch_norm_relu.defvjp(_norm_relu_forward, _norm_relu_backward)
 @jax.custom_vjp
 def mixed_sum(
     maps: tuple[jax.Array, ...], weights: jax.Array, identity: jax.Array, identity_weight: jax.Array
-) -> tuple[jax.Array, tuple[Moments, ...]]:
-    """Mixed operation (Eq. 3): sum of weight times batch-normalised map, plus the weighted identity.
+) -> tuple[tuple[jax.Array, ...], tuple[Moments, ...]]:
+    """What the mixed operations of S sources send to M nodes (Eq. 3, BatchNorms folded in).
 
     Args:
-      maps: for each of O operations its raw output [..., M or 1, C, H, W * B]; with 1 the M edges
-        share it.
-      weights: [O, ..., M].
-      identity: [..., 1, C, H, W * B], or None where no edge has an identity (stride 2).
-      identity_weight: [..., M], or None.
+      maps: for each of O operations its raw output [S, M or 1, C, H, W * B]; with 1 the M edges of a
+        source share it.
+      weights: [O, S, M], shares of the operations.
+      identity: [S, 1, C, H, W * B], or None where no edge has an identity (stride 2).
+      identity_weight: [S, M], or None.
 
     Returns:
-      [..., M, C, H, W * B], and the moments of each map, through which no gradient flows.
+      For each of the M nodes the sum over sources and operations, [C, H, W * B]; and the moments of
+      each map, through which no gradient flows.
     """
     statistics = tuple(moments(z) for z in maps)
     return mixed_sum_by(maps, weights, identity, identity_weight, statistics), statistics
@@ -132,16 +133,23 @@ def mixed_sum_by(
     identity: jax.Array | None,
     identity_weight: jax.Array | None,
     statistics: tuple[Moments, ...],
-) -> jax.Array:
+) -> tuple[jax.Array, ...]:
     """`mixed_sum` with given moments (evaluation: the running ones)."""
-    terms, shifts = [], []
-    for z, weight, (mean, variance) in zip(maps, weights, statistics, strict=True):
-        scale = weight[..., None] * inverse_deviation(variance)
-        terms.append(_wide(scale) * z)
-        shifts.append(scale * mean)
+    sources, nodes = weights.shape[1:]
+    scales = [w[..., None] * inverse_deviation(m.variance) for w, m in zip(weights, statistics, strict=True)]
+    shifts = [scale * m.mean for scale, m in zip(scales, statistics, strict=True)]
+    shift = functools.reduce(jnp.add, shifts).sum(axis=0)
     if identity is not None and identity_weight is not None:
-        terms.append(_wide(identity_weight[..., None]) * identity)
-    return functools.reduce(jnp.add, terms) - _wide(functools.reduce(jnp.add, shifts))
+        maps, scales = (*maps, identity), [*scales, identity_weight[..., None]]
+    sums = []
+    for node in range(nodes):
+        terms = [
+            _wide(scale[source, node]) * z[source, node if z.shape[1] > 1 else 0]
+            for z, scale in zip(maps, scales, strict=True)
+            for source in range(sources)
+        ]
+        sums.append(functools.reduce(jnp.add, terms) - _wide(shift[node]))
+    return tuple(sums)
 
 
 def _mix_forward(maps, weights, identity, identity_weight):
@@ -151,13 +159,15 @@ def _mix_forward(maps, weights, identity, identity_weight):
 
 def _mix_backward(residuals, cotangents):
     maps, weights, identity, identity_weight, statistics = residuals
-    dy = cotangents[0]
+    # [1, M, ...]: each source receives what its nodes say.
+    dy = lax.optimization_barrier(jnp.stack(cotangents[0])[None])
     count = dy.shape[-1] * dy.shape[-2]
     seen = maps if identity is None else (*maps, identity)
-    total, *products = sum_maps([dy, *(dy * z for z in seen)])
+    total = sum_maps([dy])[0]
+    products = sum_maps([dy * z for z in seen])
     first = total / count
     gradients, weight_gradients = [], []
-    # The identity, where there is one, comes last in `seen` and `products`; zip stops before it.
+    # The identity, where there is one, comes last in `products`; zip stops before it.
     for z, weight, statistic, product in zip(maps, weights, statistics, products, strict=False):
         # mean(dy xhat) of each edge and channel; its sum over channels is the weight's gradient.
         second = (product / count - statistic.mean * first) * inverse_deviation(statistic.variance)
