@@ -43,9 +43,33 @@ def jit(function: Callable[..., Any], **arguments: Any) -> Any:
     return jax.jit(function, compiler_options=compiler_options(), **arguments)
 
 
+def jit_once(function: Callable[..., Any]) -> Any:
+    """`jax.jit` for what runs once, such as an initialisation: compiles in a tenth of the time."""
+    options = compiler_options()
+    if options is not None:
+        options = {**options, "xla_backend_optimization_level": 0}
+    return jax.jit(function, compiler_options=options)
+
+
 def use_cache() -> None:
     """Keeps compiled programs in the user's cache folder, unless JAX was told where already."""
     if jax.config.jax_compilation_cache_dir is not None:
         return
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     jax.config.update("jax_compilation_cache_dir", str(Path(home) / "fednas_jax" / "xla"))
+
+
+def seconds() -> float:
+    """Wall-clock seconds this process has spent in tracing, lowering and compiling so far."""
+    return _spent["seconds"]
+
+
+_spent = {"seconds": 0.0}
+
+
+def _add(event: str, duration: float, **_: Any) -> None:
+    if event.startswith("/jax/core/compile/"):
+        _spent["seconds"] += duration
+
+
+jax.monitoring.register_event_duration_secs_listener(_add)

@@ -2,5 +2,8 @@
 
 from pathlib import Path
 
-THIRD_PARTY = Path(__file__).resolve().parent.parent / "third_party"
+_PACKAGE = Path(__file__).resolve().parent
+_INSTALLED = _PACKAGE / "third_party"  # where a wheel puts them; in the repository: beside the package
+
+THIRD_PARTY = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "third_party"
 """Facts published by others, as data, each with its source (see its README)."""

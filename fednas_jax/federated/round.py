@@ -70,6 +70,10 @@ class Totals(NamedTuple):
     """Of each client, [chunks, clients a chunk]."""
 
 
+def _bytes(tree: Tree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
 def weighted_mean(sums: Tree, weights: Tree) -> Tree:
     """Sums over weights; weights are one array for all leaves, or a tree like `sums`."""
     if isinstance(weights, jax.Array):
@@ -95,9 +99,12 @@ class RoundEngine:
         self.clients_per_chunk = clients_per_chunk
         self._clients = jax.device_put(clients)
         self._examples = examples
+        # Under a jit of its own, a client's update is traced once, for its shapes and for the loop.
+        self._updates = [jax.jit(phase.client_update) for phase in algorithm.phases]
+        self._shapes: list[ClientUpdate] = []
         self._accumulate = [
-            jit(_accumulator(phase, clients_per_chunk), donate_argnums=1)
-            for phase in algorithm.phases
+            jit(_accumulator(update, clients_per_chunk), donate_argnums=1)
+            for update in self._updates
         ]
         self._finish = [
             jit(lambda state, totals, p=phase: p.server_update(state, totals.sums, totals.weights))
@@ -138,23 +145,41 @@ class RoundEngine:
             metrics.append(totals.metrics)
         return state, metrics
 
-    def compile(self, number: int, state: ServerState, cohort: Cohort) -> Any:
-        """Compiles a phase ahead of time, for its cost and memory (`memory_analysis`)."""
+    def temporary_bytes(self, state: ServerState, cohort: Cohort) -> int:
+        """Memory beside inputs and outputs that the greediest phase takes; compiles all phases."""
         key = jax.random.key(0)
-        totals = self._empty_totals(number, state, cohort, key)
-        arguments = self._arguments(cohort, key)
-        return self._accumulate[number].lower(state, totals, *arguments, 0, 1).compile()
+        needed = []
+        for number, accumulate in enumerate(self._accumulate):
+            totals = self._empty_totals(number, state, cohort)
+            arguments = self._arguments(cohort, key)
+            compiled = accumulate.lower(state, totals, *arguments, 0, 1).compile()
+            needed.append(compiled.memory_analysis().temp_size_in_bytes)
+        return max(needed)
+
+    def traffic(self, state: ServerState) -> dict[str, int]:
+        """Bytes that each client sends and receives in a round, uncompressed, all phases together."""
+        shapes = self._update_shapes(state)
+        return {
+            "bytes_up_per_client": sum(_bytes((s.sums, s.weights)) for s in shapes),
+            "bytes_down_per_client": len(shapes) * _bytes(state),
+        }
 
     def _arguments(self, cohort: Cohort, key: jax.Array) -> tuple[Any, ...]:
         return self._clients, self._examples, jax.device_put(cohort), key
 
-    def _empty_totals(
-        self, number: int, state: ServerState, cohort: Cohort, key: jax.Array
-    ) -> Totals:
-        phase = self.algorithm.phases[number]
-        one = jax.tree.map(lambda x: x[0], self._clients)
-        facts = ChunkFacts(jnp.int32(0))
-        shapes = jax.eval_shape(phase.client_update, state, one, facts, self._examples, key)
+    def _update_shapes(self, state: ServerState) -> list[ClientUpdate]:
+        """What a client sends in each phase, as shapes."""
+        if not self._shapes:
+            one = jax.tree.map(lambda x: x[0], self._clients)
+            facts, key = ChunkFacts(jnp.int32(0)), jax.random.key(0)
+            self._shapes = [
+                jax.eval_shape(update, state, one, facts, self._examples, key)
+                for update in self._updates
+            ]
+        return self._shapes
+
+    def _empty_totals(self, number: int, state: ServerState, cohort: Cohort) -> Totals:
+        shapes = self._update_shapes(state)[number]
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         metrics = {
             name: jnp.zeros(cohort.ids.shape, m.dtype) for name, m in shapes.metrics.items()
@@ -174,7 +199,7 @@ class RoundEngine:
         How many chunks a call takes changes no bit: they are added in the same order by the same
         program.
         """
-        totals = self._empty_totals(number, state, cohort, key)
+        totals = self._empty_totals(number, state, cohort)
         arguments = self._arguments(cohort, key)
         chunks, first, length = len(cohort.ids), 0, 1
         while first < chunks:
@@ -189,7 +214,7 @@ class RoundEngine:
         return totals
 
 
-def _accumulator(phase: Phase, clients_per_chunk: int) -> Callable[..., Totals]:
+def _accumulator(client_update: Callable[..., ClientUpdate], clients_per_chunk: int) -> Callable[..., Totals]:
     """The compiled part of a phase: chunks `first` to `stop` added to `totals`."""
 
     def accumulate(
@@ -204,7 +229,7 @@ def _accumulator(phase: Phase, clients_per_chunk: int) -> Callable[..., Totals]:
     ) -> Totals:
         def one_client(client: Clients, facts: ChunkFacts) -> ClientUpdate:
             client_key = jax.random.fold_in(key, client.id)
-            return phase.client_update(state, client, facts, examples, client_key)
+            return client_update(state, client, facts, examples, client_key)
 
         def one_chunk(number: jax.Array, totals: Totals) -> Totals:
             members = _members(clients, cohort.ids[number])

@@ -1,0 +1,114 @@
+"""From a config to the parts of an experiment, each of which can be built and used alone."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from fednas_jax.config import Config
+from fednas_jax.data import datasets
+from fednas_jax.data import partition as partitions
+from fednas_jax.data.augment import Augmentation
+from fednas_jax.data.datasets import Dataset
+from fednas_jax.errors import UserError
+from fednas_jax.federated import clients as client_data
+from fednas_jax.federated.algorithms import fednas
+from fednas_jax.federated.clients import Clients, Examples
+from fednas_jax.federated.round import Algorithm
+from fednas_jax.nn.supernet import Supernet
+from fednas_jax.search.milenas import SearchOptions
+
+
+class Population(NamedTuple):
+    """All clients and all examples of an experiment."""
+
+    dataset: Dataset
+    partition: partitions.Partition
+    clients: Clients
+    examples: Examples
+    """The train images, then the test images."""
+    held_out: list[np.ndarray]
+    """For each client the indices that it scores on."""
+    test: np.ndarray
+    """The indices of the test set."""
+
+
+def load_dataset(config: Config) -> Dataset:
+    """The data set that `config.dataset` names."""
+    return datasets.load(
+        config["dataset"]["name"],
+        data_dir=config["dataset"]["data_dir"] or None,
+        test_path=config["dataset"]["test_path"] or None,
+        test_fraction=config["dataset"]["test_fraction"],
+        max_train_examples=config["dataset"]["max_train_examples"],
+        max_test_examples=config["dataset"]["max_test_examples"],
+        seed=config["seed"],
+    )
+
+
+def make_partition(config: Config, dataset: Dataset) -> partitions.Partition:
+    """The clients that `config.partition` describes."""
+    options = dict(config["partition"])
+    return partitions.make(options.pop("name"), dataset.train, **options)
+
+
+def populate(config: Config, dataset: Dataset, partition: partitions.Partition) -> Population:
+    """Divides every client's examples, and puts all images on the device, once.
+
+    Raises:
+      UserError: more clients a round than there are, or none with examples.
+    """
+    num_clients = len(partition.clients)
+    if config["clients_per_round"] > num_clients:
+        raise UserError(
+            f"config.clients_per_round: {config['clients_per_round']}; "
+            f"at most {num_clients}, the clients of this partition, is needed"
+        )
+    client = config["client"]
+    divisions = [
+        client_data.divide(indices, client["held_out_fraction"], client["train_fraction"])
+        for indices in partition.clients
+    ]
+    population = client_data.build(divisions, config["batch_size"])
+    if not population.local_steps.any():
+        raise UserError("config.partition: no client has an example; at least one is needed")
+    images = np.concatenate([dataset.train.images, dataset.test.images])
+    labels = np.concatenate([dataset.train.labels, dataset.test.labels])
+    return Population(
+        dataset,
+        partition,
+        population,
+        jax.device_put(Examples(images, labels.astype(np.int32))),
+        [division.held_out for division in divisions],
+        np.arange(len(dataset.train.labels), len(labels)),
+    )
+
+
+def build_supernet(config: Config, num_classes: int) -> Supernet:
+    """The network that `config.supernet` describes."""
+    return Supernet(num_classes, **dict(config["supernet"]))
+
+
+def build_algorithm(config: Config, dataset: Dataset) -> Algorithm:
+    """The algorithm that the config names, ready for the round engine."""
+    optimizer, arch = config["optimizer"], config["arch_optimizer"]
+    options = fednas.FedNASOptions(
+        local_epochs=config["local_epochs"],
+        batch_size=config["batch_size"],
+        learning_rate=optimizer["learning_rate"],
+        learning_rate_min=optimizer["learning_rate_min"],
+        search=SearchOptions(
+            **dict(config["search"]),
+            momentum=optimizer["momentum"],
+            weight_decay=optimizer["weight_decay"],
+            clip_norm=optimizer["clip_norm"],
+            arch_learning_rate=arch["learning_rate"],
+            arch_beta1=arch["beta1"],
+            arch_beta2=arch["beta2"],
+            arch_weight_decay=arch["weight_decay"],
+        ),
+        batch_stats=config["server"]["batch_stats"],
+    )
+    augmentation = Augmentation(**dict(config["augment"]), mean=dataset.mean, std=dataset.std)
+    supernet = build_supernet(config, dataset.num_classes)
+    return fednas.build(supernet, dataset.train.images.shape[1:], augmentation, options)

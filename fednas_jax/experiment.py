@@ -1,0 +1,314 @@
+"""The spine: rounds, evaluation, records, checkpoints; stop at any moment and go on with the same bits.
+
+Everything that touches files and clocks for a run is called from here; everything that computes is a
+pure function of the server state, the data and a key.
+"""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from fednas_jax import assembly, compilation, workdir as folders
+from fednas_jax import config as schema
+from fednas_jax.checkpoint import Checkpoints
+from fednas_jax.errors import UserError
+from fednas_jax.federated import cohort as cohorts
+from fednas_jax.federated import memory
+from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
+from fednas_jax.federated.round import RoundEngine, ServerState
+from fednas_jax.files import write_json
+from fednas_jax.data import partition as partitions
+from fednas_jax.report import pictures, rows
+from fednas_jax.report.progress import Progress
+from fednas_jax.report.writers import MetricsFile, TensorBoardWriter
+from fednas_jax.search import genotype as genotypes
+
+EVALUATION_BATCH = 128
+"""Images evaluated at once: enough to keep a device busy, few enough for little memory."""
+
+SECONDS_BETWEEN_PICTURES = 60
+
+
+def run(config: schema.Config, workdir: Path | str) -> dict[str, Any]:
+    """Runs an experiment, or what is left of it, in a folder of its own.
+
+    Args:
+      config: as `fednas_jax.config.default`, or a file under `configs/`, gives it.
+      workdir: the folder; if it holds an interrupted run of this config, that run goes on.
+
+    Returns:
+      The summary, as in summary.json.
+
+    Raises:
+      UserError: bad input of any kind; what the folder held is as it was.
+    """
+    resolved = schema.resolve(config)
+    folder = Path(workdir)
+    # Before the lock makes the folder: a refused run should leave nothing behind.
+    recorded = folders.recorded_run(folder, resolved)
+    if (folder / folders.SUMMARY_FILE).exists() and recorded:
+        return _already_finished(folder)
+    compilation.use_cache()
+    dataset = assembly.load_dataset(resolved)
+    partition = assembly.make_partition(resolved, dataset)
+    population = assembly.populate(resolved, dataset, partition)
+    with folders.opened(folder):
+        return Experiment(resolved, folder, population, recorded).run()
+
+
+def _already_finished(folder: Path) -> dict[str, Any]:
+    summary = folders.read_summary(folder)
+    print(f"{folder}: this run is finished; another --workdir starts a new one")
+    print(rows.summary_text(summary, folder))
+    return summary
+
+
+class Experiment:
+    """One start of a run, from its first or next round to its last."""
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        folder: Path,
+        population: assembly.Population,
+        recorded: dict[str, Any] | None,
+    ) -> None:
+        """Builds all parts; `recorded` is what run.json says of earlier starts."""
+        self._started = time.monotonic()
+        self._config, self._folder, self._population = config, folder, population
+        self._key = jax.random.key(config["seed"])
+        fingerprint = folders.fingerprint(population.dataset, population.partition.clients)
+        if recorded:
+            folders.check_same_data(folder, recorded, fingerprint)
+        self._algorithm = assembly.build_algorithm(config, population.dataset)
+        self._state: ServerState = compilation.jit_once(self._algorithm.init)(
+            jax.random.fold_in(self._key, 0)
+        )
+        self._engine = self._build_engine(recorded)
+        self._evaluator = Evaluator(
+            self._algorithm,
+            population.examples,
+            [*population.held_out, population.test],
+            EVALUATION_BATCH,
+        )
+        self._rows: list[dict[str, Any]] = []
+        self._alphas: list[dict[str, Any]] = []
+        self._earlier_seconds = 0.0
+        self._checkpoints = Checkpoints(
+            folder / "checkpoints", config["checkpoints_to_keep"], self._say
+        )
+        self._metrics = MetricsFile(folder / folders.METRICS_FILE)
+        self._alphas_file = MetricsFile(folder / "alphas.jsonl")
+        self._progress: Progress | None = None
+        facts = {
+            "config": schema.to_json(config),
+            "clients_per_chunk": self._engine.clients_per_chunk,
+            "padding_share": self._cohort(1).padding_share(population.clients.local_steps),
+            "data_sha256": fingerprint,
+        }
+        self._restore()
+        folders.write_run(folder, recorded, facts)
+
+    def run(self) -> dict[str, Any]:
+        """All rounds that are left, then the summary."""
+        done, rounds = len(self._rows), self._config["rounds"]
+        shown = self._config["report"]["progress"]
+        self._begin_records()
+        self._progress = Progress(rounds, done, shown=shown)
+        if shown:
+            self._say(self._opening(done))
+        tensorboard = None
+        if self._config["report"]["tensorboard"]:
+            tensorboard = TensorBoardWriter(self._folder / "tensorboard", self._rows)
+        drawn = time.monotonic()
+        try:
+            for number in range(done + 1, rounds + 1):
+                row = self._round(number)
+                self._record(row)
+                if tensorboard:
+                    tensorboard.append(row)
+                self._progress.finish_round(row)
+                if time.monotonic() - drawn > SECONDS_BETWEEN_PICTURES:
+                    self._draw()
+                    drawn = time.monotonic()
+        finally:
+            self._progress.close()
+            if tensorboard:
+                tensorboard.close()
+        return self._finish()
+
+    def _build_engine(self, recorded: dict[str, Any] | None) -> RoundEngine:
+        clients, algorithm = self._population.clients, self._algorithm
+
+        def engine(count: int) -> RoundEngine:
+            return RoundEngine(algorithm, clients, self._population.examples, count)
+
+        asked = self._config["clients_per_chunk"]
+        if asked != "auto":
+            return engine(min(asked, self._cohort_size()))
+        if recorded and "clients_per_chunk" in recorded:
+            # Another number would change bits: sums would be added in another order.
+            return engine(recorded["clients_per_chunk"])
+        most = memory.most_side_by_side(self._cohort_size())
+        single = engine(1)
+        if most == 1:
+            return single
+        needed = single.temporary_bytes(self._state, self._cohort(1, 1))
+        free = memory.free_bytes(jax.local_devices()[0])
+        fitting = memory.clients_that_fit(needed, free, most)
+        return single if fitting == 1 else engine(fitting)
+
+    def _cohort_size(self) -> int:
+        return self._config["clients_per_round"] or len(self._population.partition.clients)
+
+    def _cohort(self, number: int, clients_per_chunk: int | None = None) -> cohorts.Cohort:
+        """Who takes part in a round, drawn from the round's key."""
+        clients = self._population.clients
+        key = jax.random.fold_in(self._round_key(number), 0)
+        ids = cohorts.sample(key, len(clients.id), self._config["clients_per_round"])
+        chunk = clients_per_chunk or self._engine.clients_per_chunk
+        return cohorts.in_chunks(ids, clients.local_steps, chunk)
+
+    def _round_key(self, number: int) -> jax.Array:
+        return jax.random.fold_in(jax.random.fold_in(self._key, 1), number)
+
+    def _restore(self) -> None:
+        restored = self._checkpoints.restore_latest(self._state)
+        if restored is None:
+            return
+        self._state = restored.state
+        self._rows = restored.extra["rows"]
+        self._earlier_seconds = restored.extra["seconds"]
+
+    def _begin_records(self) -> None:
+        """Brings the files of the workdir to the round of the checkpoint, whatever came after it."""
+        done, folder = len(self._rows), self._folder
+        population = self._population
+        partitions.save(folder / "partition.npz", population.partition)
+        self._alphas = pictures.read_alphas(self._alphas_file.path, done) if done else []
+        if not self._alphas:
+            self._alphas = [self._alphas_row(done)]
+        self._metrics.rewrite(self._rows)
+        self._alphas_file.rewrite(self._alphas)
+        for name in ("plots", "genotypes"):
+            (folder / name).mkdir(exist_ok=True)
+        for path in (folder / "genotypes").glob("[0-9]*.json"):
+            if int(path.stem) > done:
+                path.unlink()
+        if self._config["report"]["plots"]:
+            dataset = population.dataset
+            pictures.draw_partition(
+                folder / "plots", population.partition, dataset.train.labels, dataset.class_names
+            )
+
+    def _round(self, number: int) -> dict[str, Any]:
+        """One round: search, evaluate; returns its row of metrics."""
+        progress, start = self._progress, time.monotonic()
+        cohort = self._cohort(number)
+        state, metrics = self._engine.run(
+            self._state,
+            cohort,
+            jax.random.fold_in(self._round_key(number), 1),
+            progress.within if progress else lambda done, of: None,
+        )
+        clients = rows.client_metrics(metrics[0], cohort.ids)
+        self._check_finite(number, clients)
+        searched = time.monotonic()
+        held_out, test = self._evaluate(state, number)
+        self._state = state
+        return {
+            "round": number,
+            **rows.means(clients),
+            **rows.scores(held_out, test),
+            **rows.architecture(self._arch()),
+            "seconds": time.monotonic() - start,
+            "client_steps_per_second": float(clients["local_steps"].sum()) / (searched - start),
+            **self._engine.traffic(state),
+        }
+
+    def _check_finite(self, number: int, clients: dict[str, np.ndarray]) -> None:
+        bad = clients["id"][~clients["finite"]]
+        if not len(bad):
+            return
+        last = self._checkpoints.rounds()
+        kept = f"the checkpoint of round {last[-1]} is whole" if last else "there is no checkpoint"
+        raise UserError(
+            f"round {number}: loss or weights of client {', '.join(map(str, bad))} are not finite; "
+            f"a smaller config.optimizer.learning_rate is needed, or data without outliers ({kept})"
+        )
+
+    def _evaluate(self, state: ServerState, number: int) -> tuple[list[Score], Score | None]:
+        """Scores on what each client holds out, and on the test set when its turn has come."""
+        every, rounds = self._config["test_every"], self._config["rounds"]
+        due = number == rounds or (every > 0 and number % every == 0)
+        clients = len(self._population.held_out)
+        scores = self._evaluator(state, clients + 1 if due else clients)
+        sizes = [len(held_out) for held_out in self._population.held_out]
+        held_out = [mean_score(scores[:clients], sizes), *scores[:clients]]
+        return held_out, scores[clients] if due else None
+
+    def _arch(self) -> dict[str, np.ndarray]:
+        return {kind: np.asarray(alphas) for kind, alphas in self._state.arch.items()}
+
+    def _alphas_row(self, number: int) -> dict[str, Any]:
+        return {"round": number, **{kind: a.tolist() for kind, a in self._arch().items()}}
+
+    def _record(self, row: dict[str, Any]) -> None:
+        """Writes down a round: metrics, alphas, genotype, and a checkpoint if one is due."""
+        number = row["round"]
+        self._rows.append(row)
+        self._metrics.append(row)
+        self._alphas.append(self._alphas_row(number))
+        self._alphas_file.append(self._alphas[-1])
+        derived = genotypes.derive(self._arch())
+        names = [f"{number:06d}", "last"]
+        is_best = rows.best_round(self._rows) == number
+        for name in [*names, "best"] if is_best else names:
+            genotypes.save(self._folder / "genotypes" / f"{name}.json", derived)
+        due = number % self._config["checkpoint_every"] == 0 or number == self._config["rounds"]
+        if due or is_best:
+            extra = {"rows": rows.plain(self._rows), "seconds": self._seconds()}
+            self._checkpoints.save(number, self._state, extra, is_best=is_best)
+
+    def _seconds(self) -> float:
+        return self._earlier_seconds + time.monotonic() - self._started
+
+    def _draw(self) -> None:
+        if not self._config["report"]["plots"]:
+            return
+        best = genotypes.load(self._folder / "genotypes" / "best.json")
+        pictures.draw_progress(self._folder / "plots", self._rows, self._alphas, best)
+
+    def _finish(self) -> dict[str, Any]:
+        self._draw()
+        best = genotypes.load(self._folder / "genotypes" / "best.json")
+        summary = rows.summary(self._rows, best) | {
+            "seconds": self._seconds(),
+            "compile_seconds": compilation.seconds(),
+            "peak_memory_bytes": memory.peak_bytes(),
+        }
+        write_json(self._folder / folders.SUMMARY_FILE, rows.plain(summary))
+        if self._config["report"]["progress"]:
+            print(rows.summary_text(summary, self._folder))
+        return summary
+
+    def _opening(self, done: int) -> str:
+        population = self._population
+        sizes = population.clients.num_examples
+        cohort = self._cohort(done + 1)
+        padding = cohort.padding_share(population.clients.local_steps)
+        start = f"going on after round {done}" if done else "compiling, then round 1"
+        return (
+            f"{len(sizes)} clients with {sizes.min()} to {sizes.max()} examples to learn from, "
+            f"{self._engine.clients_per_chunk} at a time, {padding:.0%} of steps are padding; {start}"
+        )
+
+    def _say(self, line: str) -> None:
+        if self._progress:
+            self._progress.say(line)
+        else:
+            print(line, flush=True)

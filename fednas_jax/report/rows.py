@@ -1,0 +1,146 @@
+"""What is known after a round, as a row of metrics.jsonl; and after the last, as summary.json.
+
+Accuracies are fractions, losses mean cross-entropies in nats, both means over examples. Times are
+wall-clock seconds, the only values in a row that differ from run to run.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fednas_jax.federated.cohort import NOBODY
+from fednas_jax.federated.evaluation import Score
+from fednas_jax.search import genotype as genotypes
+from fednas_jax.search.genotype import Genotype
+
+Row = dict[str, Any]
+_AVERAGED = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
+
+
+def client_metrics(metrics: Mapping[str, Any], ids: np.ndarray) -> dict[str, np.ndarray]:
+    """Metrics of the clients that took part, by ascending id.
+
+    Args:
+      metrics: name -> [chunks, clients a chunk], as the engine returns them.
+      ids: [chunks, clients a chunk], who they are of.
+
+    Returns:
+      name -> [clients], and "id".
+    """
+    present = ids != NOBODY
+    order = np.argsort(ids[present])
+    named = {name: np.asarray(value)[present][order] for name, value in metrics.items()}
+    return {"id": ids[present][order], **named}
+
+
+def means(clients: Mapping[str, np.ndarray]) -> Row:
+    """Losses and accuracies while searching, averaged with N_k / N as the weights are."""
+    weight = clients["weight"].astype(np.float64)
+    return {
+        name: float(np.average(clients[name].astype(np.float64), weights=weight))
+        for name in _AVERAGED
+    }
+
+
+def scores(held_out: Sequence[Score], test: Score | None) -> Row:
+    """Scores of the server's state.
+
+    Args:
+      held_out: of all held-out examples together, then of each client's.
+      test: of the test set; None when it was not its turn.
+    """
+    together, *each = held_out
+    accuracies = [score.accuracy for score in each if not math.isnan(score.accuracy)]
+    return {
+        "held_out_loss": together.loss,
+        "held_out_accuracy": together.accuracy,
+        "held_out_accuracy_of_clients": [score.accuracy for score in each] if accuracies else None,
+        "test_loss": test.loss if test else None,
+        "test_accuracy": test.accuracy if test else None,
+    }
+
+
+def architecture(arch: Mapping[str, np.ndarray]) -> Row:
+    """Convolutions and skips of the genotype that the alphas stand for, and their entropy in nats."""
+    derived = genotypes.derive(arch)
+    convolutions = genotypes.count_convolutions(derived)
+    skips = genotypes.count_skips(derived)
+    entropy = genotypes.entropy(arch)
+    return {
+        **{f"{kind}_convolutions": count for kind, count in convolutions.items()},
+        **{f"{kind}_skips": count for kind, count in skips.items()},
+        **{f"{kind}_entropy": float(value) for kind, value in entropy.items()},
+    }
+
+
+def best_round(rows: Sequence[Row]) -> int:
+    """The round of the highest held-out accuracy, the earliest of equals; the last if none is held out."""
+    scored = [row for row in rows if _known(row["held_out_accuracy"])]
+    if not scored:
+        return rows[-1]["round"]
+    return max(scored, key=lambda row: (row["held_out_accuracy"], -row["round"]))["round"]
+
+
+def summary(rows: Sequence[Row], best: Genotype) -> Row:
+    """The result of a run; accuracies are those of the best round.
+
+    The test accuracy is that of the best round, or of the last one if the best was not tested.
+    """
+    chosen = best_round(rows)
+    row = next(row for row in rows if row["round"] == chosen)
+    tested = row if _known(row["test_accuracy"]) else rows[-1]
+    return {
+        "rounds": rows[-1]["round"],
+        "best_round": chosen,
+        "held_out_accuracy": row["held_out_accuracy"],
+        "test_accuracy": tested["test_accuracy"],
+        "test_accuracy_round": tested["round"],
+        "last_test_accuracy": rows[-1]["test_accuracy"],
+        "genotype": genotypes.to_json(best),
+    }
+
+
+def summary_text(result: Mapping[str, Any], folder: Path) -> str:
+    """The summary for people: what was found, how good it is, where it lies, what comes next."""
+    cell = result["genotype"]
+
+    def described(kind: str) -> str:
+        pairs = [f"{name}({state})" for name, state in cell[kind]]
+        return " | ".join(" ".join(pairs[i : i + 2]) for i in range(0, len(pairs), 2))
+
+    def percent(value: float | None) -> str:
+        return f"{value:.2%}" if _known(value) else "not measured"
+
+    lines = [
+        "",
+        f"Best genotype (round {result['best_round']} of {result['rounds']}):",
+        f"  normal  {described('normal')}",
+        f"  reduce  {described('reduce')}",
+        f"Supernet: {percent(result['held_out_accuracy'])} on held-out client data, "
+        f"{percent(result['test_accuracy'])} on the test set (round {result['test_accuracy_round']})",
+        f"Time {result['seconds']:.0f} s, of which compiling {result['compile_seconds']:.0f} s; "
+        f"memory at most {result['peak_memory_bytes'] / 1e9:.2f} GB",
+        f"Files in {folder}: genotypes/best.json, plots/, metrics.jsonl, summary.json, checkpoints/",
+        "",
+        "Next: look at plots/cells.png, then search on CIFAR-10:",
+        "  python -m fednas_jax.main --config=configs/cifar_hetero.py:quick",
+    ]
+    return "\n".join(lines)
+
+
+def plain(value: Any) -> Any:
+    """The value with NaN and infinities as None, which JSON has."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _known(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
