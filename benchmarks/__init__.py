@@ -1,0 +1,1 @@
+"""Benchmarks: they print times and memory, and no test asserts what they print."""
