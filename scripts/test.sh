@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# All checks: lint, format, types, tests. Sets up if need be.
+#
+#   bash scripts/test.sh [arguments for pytest, such as tests/data]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+bash scripts/setup.sh --dev
+
+failed=()
+# One that fails does not hide what the next would say.
+check() {
+  echo "+ $*"
+  .venv/bin/python -m "$@" || failed+=("$1")
+}
+
+check ruff check .
+check ruff format --check .
+check mypy
+check pytest "$@"
+
+if ((${#failed[@]})); then
+  echo "test: failed: ${failed[*]}" >&2
+  exit 1
+fi
+echo "test: all passed"
