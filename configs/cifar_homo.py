@@ -45,6 +45,7 @@ def _make_quick(config: ml_collections.ConfigDict) -> None:
     config.batch_size = 16
     config.supernet.init_channels = 8
     config.supernet.layers = 3
+    config.supernet.scan_sources = True
     # Few steps: both optimizers have to go faster than over the paper's 50 rounds.
     config.optimizer.learning_rate = 0.1
     config.arch_optimizer.learning_rate = 3e-3

@@ -1,150 +1,32 @@
-"""The mixed cell of the search space, computed source by source.
+"""The mixed cell of the search space: two inputs, four nodes, 14 mixed operations.
 
-A cell has two input states and four nodes. Node i receives an edge from both inputs and from every
-earlier node: 14 edges, each a mixture of the eight primitives (Eq. 3). Computing edge by edge would
-repeat work: all edges that leave one state share its ReLU, its two pools with their BatchNorms (no
-parameters, so equal), and its identity. So each *source* is computed once, and the separable and
-dilated convolutions of its M edges become one depthwise convolution with channel multiplier M and one
-batched matrix product. This is exact, has fewer and larger operations, and compiles several times
-faster. The two inputs go together, as they have M = 4 edges each.
+What a source sends to its nodes is computed in `sources.py`; here are the order in which sources become
+known, and the bookkeeping of weights and moments, which carry a leading axis of edges ordered by source.
 
-Weights carry a leading axis of 14 edges ordered by source (`SOURCE_MAJOR`), so that a source's edges
-are a slice. Alphas are in DARTS order everywhere outside of this file.
+The three nodes that are sources themselves can be one loop, whose body the compiler sees once: each
+then computes three edges, of which the absent ones have no weight. That is a fifth more work for half
+of the program.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fednas_jax.nn.depthwise import depthwise
-from fednas_jax.nn.normalization import (
-    Moments,
-    batch_norm,
-    batch_norm_relu,
-    mixed_sum,
-    mixed_sum_by,
-    normalize,
+from fednas_jax.nn.normalization import Moments
+from fednas_jax.nn.sources import (
+    EDGES,
+    NODES,
+    SOURCE_GROUPS,
+    SOURCE_MAJOR,
+    Geometry,
+    SourceGroup,
+    Statistics,
+    Weights,
+    mix_sources,
 )
-from fednas_jax.nn.pooling import avg_pool, max_pool
-from fednas_jax.nn.window import Window, split_phases
-
-NODES = 4
-EDGES = tuple((node, source) for node in range(NODES) for source in range(2 + node))
-"""Edges (node, source state) in DARTS order: the rows of alpha."""
-
-SOURCES = 5
-"""States that edges leave: the two inputs and the first three nodes."""
-
-SOURCE_MAJOR = tuple(sorted(range(len(EDGES)), key=lambda edge: (EDGES[edge][1], EDGES[edge][0])))
-"""DARTS index of each edge, in the order in which the weights hold them."""
-
-PRIMITIVES = (
-    "none",
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "skip_connect",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-)
-"""Columns of alpha."""
-
-POOLS_AND_CONVOLUTIONS = tuple(p for p in PRIMITIVES if p not in ("none", "skip_connect"))
-KERNELS = {"sep_conv_3x3": 3, "sep_conv_5x5": 5, "dil_conv_3x3": 3, "dil_conv_5x5": 5}
-
-
-class SourceGroup(NamedTuple):
-    """Sources that are computed together, with all the edges that leave them."""
-
-    first: int
-    """First source state."""
-    sources: int
-    """S, how many."""
-    edges: int
-    """M, edges of each: to the last M nodes."""
-    start: int
-    """Position of the first of their edges in `SOURCE_MAJOR`."""
-
-
-SOURCE_GROUPS = (
-    SourceGroup(0, 2, 4, 0),
-    SourceGroup(2, 1, 3, 8),
-    SourceGroup(3, 1, 2, 11),
-    SourceGroup(4, 1, 1, 13),
-)
-
-Weights = dict[str, Any]
-Statistics = dict[str, Moments]
-
-
-class Geometry(NamedTuple):
-    """Static shape of a feature map [C, H, W * B]."""
-
-    height: int
-    width: int
-    batch: int
-
-    def halved(self) -> "Geometry":
-        """After a stride of two."""
-        return Geometry(-(-self.height // 2), -(-self.width // 2), self.batch)
-
-    def window(self, kernel: int, stride: int = 1, dilation: int = 1) -> Window:
-        """A window sliding over this map."""
-        return Window(kernel, stride, dilation, self.height, self.width, self.batch)
-
-
-def pointwise(x: jax.Array, weight: jax.Array) -> jax.Array:
-    """1 x 1 convolution: x [..., C, H, W * B], weight [..., D, C] -> [..., D, H, W * B]."""
-    flat = x.reshape(*x.shape[:-2], -1)
-    out = jnp.matmul(weight, flat)
-    return out.reshape(*out.shape[:-1], *x.shape[-2:])
-
-
-def factorized_reduce(x: jax.Array, weights: jax.Array, geometry: Geometry) -> jax.Array:
-    """Halves a map by two strided 1 x 1 convolutions, the second shifted by one pixel.
-
-    Args:
-      x: [..., C, H, W * B] after its ReLU. An odd side gets one row or column of zeros at its end.
-      weights: [..., 2, D / 2, C], one matrix for each of the two views.
-      geometry: H, W and B.
-
-    Returns:
-      [..., D, ceil(H / 2), ceil(W / 2) * B], before its BatchNorm.
-    """
-    odd_rows, odd_columns = geometry.height % 2, geometry.width % 2
-    if odd_rows or odd_columns:
-        pads = [(0, 0)] * (x.ndim - 2) + [(0, odd_rows), (0, odd_columns * geometry.batch)]
-        x = jnp.pad(x, pads)
-    phases = split_phases(x, geometry.batch)
-    halves = [
-        pointwise(phases[phase], weights[..., i, :, :]) for i, phase in enumerate(((0, 0), (1, 1)))
-    ]
-    return jnp.concatenate(halves, axis=-3)
-
-
-def preprocess(
-    x: jax.Array, weight: jax.Array, geometry: Geometry, running: Moments | None
-) -> tuple[jax.Array, Moments]:
-    """ReLU, 1 x 1 convolution (or factorised reduction), BatchNorm: a cell's input to C channels.
-
-    Args:
-      x: [C_in, H, W * B].
-      weight: [C, C_in], or [2, C / 2, C_in] to halve the map.
-      geometry: H, W and B of `x`.
-      running: moments to normalise by; None for those of the batch.
-
-    Returns:
-      The map, and the moments used.
-    """
-    active = jax.nn.relu(x)
-    z = pointwise(active, weight) if weight.ndim == 2 else factorized_reduce(active, weight, geometry)
-    if running is not None:
-        return normalize(z, running), running
-    return batch_norm(z)
 
 
 def mixed_cell(
@@ -155,6 +37,7 @@ def mixed_cell(
     *,
     reduction: bool,
     running: Statistics | None,
+    scan_sources: bool = False,
 ) -> tuple[jax.Array, Statistics]:
     """All mixed operations of a cell.
 
@@ -165,28 +48,24 @@ def mixed_cell(
       geometry: H, W and B of the inputs.
       reduction: edges from the two inputs have stride 2.
       running: moments to normalise by; None for those of the batch.
+      scan_sources: loop over the nodes as sources, instead of unrolling them.
 
     Returns:
       The four nodes' channels one after another, [4 C, H', W' * B], and the moments used.
     """
     mixture = jax.nn.softmax(alphas, axis=-1)[jnp.array(SOURCE_MAJOR)]
-    received: list[list[jax.Array]] = [[] for _ in range(NODES)]
-    statistics = []
-    states = inputs
-    for group in SOURCE_GROUPS:
-        if group.first >= 2:
-            states = _add(received[group.first - 2])[None]
-        stride = 2 if reduction and group.first < 2 else 1
-        source_geometry = geometry.halved() if reduction and group.first >= 2 else geometry
-        out, used = _mix_group(
-            group,
-            _take(weights, group),
-            mixture[group.start : group.start + group.sources * group.edges],
-            states,
-            source_geometry,
-            stride,
-            None if running is None else _take_statistics(running, group),
-        )
+    inputs_group, *node_groups = SOURCE_GROUPS
+    out, used = _mix_group(
+        inputs_group, weights, mixture, inputs, geometry, 2 if reduction else 1, running
+    )
+    after = geometry.halved() if reduction else geometry
+    if scan_sources:
+        nodes, used_by_nodes = _scan_nodes(weights, mixture, out, after, running)
+        return nodes, _join_statistics([used, used_by_nodes])
+    received, statistics = [[value] for value in out], [used]
+    for group in node_groups:
+        state = _add(received[group.first - 2])[None]
+        out, used = _mix_group(group, weights, mixture, state, after, 1, running)
         statistics.append(used)
         for node, value in zip(range(NODES - group.edges, NODES), out, strict=True):
             received[node].append(value)
@@ -208,49 +87,72 @@ def _mix_group(
     stride: int,
     running: Statistics | None,
 ) -> tuple[tuple[jax.Array, ...], Statistics]:
-    """What all edges that leave a group's sources send to the last M nodes, [C, H', W' * B] each."""
-    shape = (group.sources, group.edges)
-    shares = jnp.moveaxis(mixture.reshape(*shape, len(PRIMITIVES)), -1, 0)
-    states = states[:, None]
-    active = lax.optimization_barrier(jax.nn.relu(states))
-    out_geometry = geometry.halved() if stride == 2 else geometry
-    window = geometry.window(3, stride)
-    maps = {"max_pool_3x3": max_pool(states, window), "avg_pool_3x3": avg_pool(states, window)}
-    used: Statistics = {}
-    for name, kernel in KERNELS.items():
-        weight = weights[name]
-        if name.startswith("dil"):
-            y = depthwise(active, weight["depthwise"], geometry.window(kernel, stride, 2))
-            maps[name] = pointwise(y, weight["pointwise"])
-            continue
-        y = depthwise(active, weight["depthwise1"], geometry.window(kernel, stride))
-        middle = f"{name}_middle"
-        y, used[middle] = _norm_relu(pointwise(y, weight["pointwise1"]), running, middle)
-        y = depthwise(y, weight["depthwise2"], out_geometry.window(kernel))
-        maps[name] = pointwise(y, weight["pointwise2"])
-    names = [*POOLS_AND_CONVOLUTIONS]
-    identity = states
-    if stride == 2:
-        maps["skip_connect"] = factorized_reduce(active, weights["skip_connect"], geometry)
-        names.append("skip_connect")
-    arguments = (
-        tuple(maps[name] for name in names),
-        shares[jnp.array([PRIMITIVES.index(name) for name in names])],
-        identity if stride == 1 else None,
-        shares[PRIMITIVES.index("skip_connect")] if stride == 1 else None,
+    """`mix_sources` for a group's part of the cell's weights, mixture and moments."""
+    stop = group.start + group.sources * group.edges
+    return mix_sources(
+        group,
+        _take(weights, group),
+        mixture[group.start : stop],
+        states,
+        geometry,
+        stride,
+        None if running is None else _take_statistics(running, group),
     )
+
+
+_SLOT = SourceGroup(2, 1, NODES - 1, 8)
+"""A step of the loop over nodes: one source with edges to nodes 1 to 3, absent ones among them."""
+
+_SLOT_EDGES = [
+    [next((p for p, e in enumerate(SOURCE_MAJOR) if EDGES[e] == (n, s)), len(EDGES)) for n in (1, 2, 3)]
+    for s in (2, 3, 4)
+]
+"""Position in `SOURCE_MAJOR` of the edge in each slot of each step; 14 where there is none."""
+
+_FILLED = [(i, j) for i, row in enumerate(_SLOT_EDGES) for j, e in enumerate(row) if e < len(EDGES)]
+
+
+def _scan_nodes(
+    weights: Weights,
+    mixture: jax.Array,
+    received: tuple[jax.Array, ...],
+    geometry: Geometry,
+    running: Statistics | None,
+) -> tuple[jax.Array, Statistics]:
+    """Nodes 0 to 2 as sources, in one loop over what the nodes have received so far."""
+    edges = jnp.array(_SLOT_EDGES)
+
+    def slots(leaf: jax.Array) -> jax.Array:
+        """[14, ...] -> [step, source (1), slot, ...]; an absent edge has zeros."""
+        padded = jnp.concatenate([leaf, jnp.zeros_like(leaf[:1])])
+        return padded[edges][:, None]
+
+    present = {name: leaf for name, leaf in weights.items() if _concerns(name, _SLOT)}
+    slot_running = None
     if running is not None:
-        return mixed_sum_by(*arguments, tuple(running[name] for name in names)), running
-    out, moments = mixed_sum(*arguments)
-    return out, used | dict(zip(names, moments, strict=True))
+        slot_running = {
+            name: Moments(*(m[2:, None, None] if _is_pool(name) else slots(m) for m in value))
+            for name, value in running.items()
+            if _concerns(name, _SLOT)
+        }
 
+    def step(nodes: jax.Array, slices: Any) -> tuple[jax.Array, Statistics]:
+        number, weight, shares, stats = slices
+        state = lax.dynamic_index_in_dim(nodes, number, 0)
+        out, used = mix_sources(_SLOT, weight, shares[0], state, geometry, 1, stats)
+        return nodes.at[1:].add(jnp.stack(out)), used
 
-def _norm_relu(
-    z: jax.Array, running: Statistics | None, name: str
-) -> tuple[jax.Array, Moments]:
-    if running is None:
-        return batch_norm_relu(z)
-    return jax.nn.relu(normalize(z, running[name])), running[name]
+    steps = (jnp.arange(3), jax.tree.map(slots, present), slots(mixture), slot_running)
+    nodes, used = lax.scan(step, jnp.stack(received), steps)
+    filled = tuple(jnp.array(index) for index in zip(*_FILLED, strict=True))
+
+    def of_edges(name: str, leaf: jax.Array) -> jax.Array:
+        return leaf if _is_pool(name) else leaf[:, 0][filled]
+
+    moments = {
+        name: Moments(*(of_edges(name, leaf) for leaf in value)) for name, value in used.items()
+    }
+    return nodes.reshape(-1, *nodes.shape[2:]), moments
 
 
 def _take(weights: Weights, group: SourceGroup) -> Weights:
@@ -268,7 +170,7 @@ def _take_statistics(running: Statistics, group: SourceGroup) -> Statistics:
     """As `_take`, for moments: of edges [S, M, C], of pools [S, 1, C]."""
 
     def cut(name: str, leaf: jax.Array) -> jax.Array:
-        if name.endswith("pool_3x3"):
+        if _is_pool(name):
             return leaf[group.first : group.first + group.sources, None]
         stop = group.start + group.sources * group.edges
         return leaf[group.start : stop].reshape(group.sources, group.edges, leaf.shape[-1])
@@ -278,6 +180,10 @@ def _take_statistics(running: Statistics, group: SourceGroup) -> Statistics:
         for name, value in running.items()
         if _concerns(name, group)
     }
+
+
+def _is_pool(name: str) -> bool:
+    return name.endswith("pool_3x3")
 
 
 def _concerns(name: str, group: SourceGroup) -> bool:

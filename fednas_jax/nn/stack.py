@@ -5,6 +5,7 @@ cell halves the map and doubles the channels. The normal cells between two reduc
 their first inputs, so a run of them is one `lax.scan`, whose body the compiler sees once.
 """
 
+import functools
 import itertools
 from typing import Any, NamedTuple
 
@@ -12,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fednas_jax.nn.cell import NODES, Geometry, Statistics, Weights, mixed_cell, preprocess
+from fednas_jax.nn.cell import mixed_cell
 from fednas_jax.nn.normalization import Moments
+from fednas_jax.nn.sources import NODES, Geometry, Statistics, Weights, preprocess
 
 States = tuple[jax.Array, jax.Array]
 """Outputs of the two cells before a cell, the older one first; each [C_in, H, W * B]."""
@@ -70,7 +72,8 @@ def apply_run(
     alphas: jax.Array,
     states: States,
     *,
-    scan: bool,
+    scan_cells: bool,
+    scan_sources: bool,
     remat: bool,
 ) -> tuple[States, list[Statistics]]:
     """Applies equal cells one after another.
@@ -81,14 +84,18 @@ def apply_run(
       running: moments to normalise by; None for those of the batch.
       alphas: [14, 8] of the cells' kind.
       states: what the first cell reads.
-      scan: loop over the cells instead of unrolling them.
+      scan_cells: loop over the cells instead of unrolling them.
+      scan_sources: inside a cell, loop over the nodes as sources.
       remat: recompute each cell's inside in the backward pass.
 
     Returns:
       What a next cell reads, and the moments that each cell used.
     """
-    cell = _rematerialized(_mix) if remat else _mix
-    if scan and len(plans) > 1:
+    cell = functools.partial(_mix, scan_sources=scan_sources)
+    if remat:
+        # Unrolled cells need the guard: else XLA merges the two computations again.
+        cell = jax.checkpoint(cell, static_argnums=(0,), prevent_cse=True)
+    if scan_cells and len(plans) > 1:
         return _scan_run(cell, plans, weights, running, alphas, states)
     used = []
     for i, plan in enumerate(plans):
@@ -106,6 +113,8 @@ def _mix(
     alphas: jax.Array,
     inputs: States,
     running: Statistics | None,
+    *,
+    scan_sources: bool,
 ) -> tuple[jax.Array, Statistics]:
     return mixed_cell(
         weights,
@@ -114,12 +123,8 @@ def _mix(
         plan.geometries[1],
         reduction=plan.reduction,
         running=running,
+        scan_sources=scan_sources,
     )
-
-
-def _rematerialized(function: Any) -> Any:
-    # Inside a scan nothing can be merged with the forward pass, but unrolled cells need the guard.
-    return jax.checkpoint(function, static_argnums=(0,), prevent_cse=True)
 
 
 def _preprocess_both(

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from fednas_jax.nn.cell import EDGES, SOURCE_MAJOR, SOURCES
+from fednas_jax.nn.sources import EDGES, SOURCE_MAJOR, SOURCES
 from tests.plain.supernet import Tree
 
 INPUT_EDGES = [edge for edge in SOURCE_MAJOR if EDGES[edge][1] < 2]
