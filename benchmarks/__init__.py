@@ -1,1 +1,1 @@
-"""Benchmarks: they print times and memory, and no test asserts what they print."""
+"""Times and memory, as anyone can measure them again."""
