@@ -1,0 +1,97 @@
+"""What the documents promise: commands that parse, links that lead somewhere, tables up to date."""
+
+import ast
+import re
+import shlex
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fednas_jax
+from fednas_jax import config as schema
+from fednas_jax import config_file
+from fednas_jax.main import main
+
+ROOT = Path(fednas_jax.__file__).resolve().parents[1]
+DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+WITH_COMMANDS = ("README.md", *sorted(f"configs/{p.name}" for p in (ROOT / "configs").glob("*.py")))
+MAIN = re.compile(r"^.*?python -m fednas_jax\.main (.*)$", re.MULTILINE)
+
+
+def _text(name: str) -> str:
+    """A document without its HTML comments, or the docstring of a config file."""
+    text = (ROOT / name).read_text()
+    if name.endswith(".py"):
+        return ast.get_docstring(ast.parse(text)) or ""
+    return re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+
+
+def _code(language: str) -> list[str]:
+    """README's code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", _text("README.md"), re.DOTALL | re.MULTILINE)
+
+
+def _commands() -> list[tuple[str, str]]:
+    """(document, arguments of `python -m fednas_jax.main`); a backslash joins two lines."""
+    texts = [(name, re.sub(r"\\\n\s*", "", _text(name))) for name in WITH_COMMANDS]
+    return [(name, arguments) for name, text in texts for arguments in MAIN.findall(text)]
+
+
+@pytest.mark.parametrize(("document", "arguments"), _commands())
+def test_commands_are_understood(
+    monkeypatch: pytest.MonkeyPatch, document: str, arguments: str
+) -> None:
+    configs: list[Any] = []
+    stand_in = types.ModuleType("fednas_jax.experiment")
+    stand_in.run = lambda config, workdir: configs.append(config)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "fednas_jax.experiment", stand_in)
+    monkeypatch.setattr(fednas_jax, "experiment", stand_in, raising=False)
+    monkeypatch.chdir(ROOT)
+    assert main(shlex.split(arguments)) == 0
+    assert len(configs) == 1
+
+
+def test_every_document_with_commands_was_read() -> None:
+    documents = {document for document, _ in _commands()}
+    assert documents == {"README.md"} | {
+        f"configs/{p.name}" for p in (ROOT / "configs").glob("*.py")
+    }
+    assert "--config=configs/cifar_hetero.py --workdir" in _text("README.md")
+
+
+def test_configs_and_variants_that_readme_names_exist() -> None:
+    for spec in set(re.findall(r"`(configs/\w+\.py(?::\w+)?)`", _text("README.md"))):
+        schema.resolve(config_file.load(str(ROOT / spec)))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_and_scripts_exist(document: str) -> None:
+    text = _text(document)
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    scripts = re.findall(r"bash (scripts/\S+\.sh)", text)
+    assert links or scripts
+    assert [name for name in links + scripts if not (ROOT / name).exists()] == []
+
+
+def test_table_of_fields_is_up_to_date() -> None:
+    kept = (ROOT / "docs" / "config.md").read_text()
+    assert kept == schema.markdown() + "\n", "python -m fednas_jax.config > docs/config.md"
+
+
+def test_contributing_stays_short() -> None:
+    assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) < 50
+
+
+def test_readme_pieces_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The blocks that do not start an experiment, which other tests do."""
+    monkeypatch.chdir(tmp_path)
+    pieces = [block for block in _code("python") if "experiment.run" not in block]
+    assert len(pieces) == 1
+    exec(compile(pieces[0], "README.md", "exec"), {})
+    assert capsys.readouterr().out == "337626\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"partition.png", "cells.png"}
