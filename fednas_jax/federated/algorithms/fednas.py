@@ -202,9 +202,8 @@ def _search_update(local: SearchState, sums: _Sums, client: Clients) -> ClientUp
     weight = client.num_examples.astype(jnp.float32)
     result = ServerState(local.params, local.arch, local.batch_stats)
     steps = jnp.maximum(sums.steps, 1.0)
-    finite = jnp.isfinite(optax.global_norm(result)) & jnp.isfinite(
-        sums.train_loss + sums.valid_loss
-    )
+    leaves = jax.tree.leaves((result, sums.train_loss, sums.valid_loss))
+    finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
     metrics = {
         "train_loss": sums.train_loss / steps,
         "train_accuracy": sums.train_correct / steps,

@@ -1,0 +1,283 @@
+"""Whole runs on the smallest search there is; all share one compiled program through the cache."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fednas_jax import config as schema
+from fednas_jax import config_file, experiment
+from fednas_jax.checkpoint import Checkpoints
+from fednas_jax.errors import UserError
+from fednas_jax.report.writers import read_rows
+from fednas_jax.search import genotype
+
+ROOT = Path(__file__).resolve().parents[1]
+TIMES = ("seconds", "client_steps_per_second")
+ROUNDS = 3
+
+
+def tiny_config() -> Any:
+    """3 unlike clients, 90 digits, C = 2, L = 3: a round takes a fraction of a second."""
+    config = config_file.load(str(ROOT / "configs/digits_quick.py:quick"))
+    config.rounds = ROUNDS
+    config.local_epochs = 2
+    config.batch_size = 8
+    config.dataset.max_train_examples = 90
+    config.dataset.max_test_examples = 40
+    config.partition.num_clients = 3
+    config.partition.min_size = 5
+    config.supernet.init_channels = 2
+    config.report.progress = False
+    config.report.tensorboard = False
+    config.report.plots = False
+    return config
+
+
+def untimed(folder: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl without what a clock says."""
+    return [
+        {k: v for k, v in row.items() if k not in TIMES}
+        for row in read_rows(folder / "metrics.jsonl")
+    ]
+
+
+def final_state(folder: Path) -> dict[str, bytes]:
+    """The arrays of the last checkpoint, as bytes."""
+    config = schema.resolve(json.loads((folder / "run.json").read_text())["config"])
+    state = Checkpoints(folder / "checkpoints").restore_latest(abstract_state(config)).state
+    import jax
+
+    return {
+        jax.tree_util.keystr(path): np.asarray(leaf).tobytes()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+
+
+def abstract_state(config: Any) -> Any:
+    import jax
+
+    from fednas_jax import assembly
+
+    algorithm = assembly.build_algorithm(config, assembly.load_dataset(config))
+    return jax.eval_shape(algorithm.init, jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of an undisturbed run, with all reports on."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    config = tiny_config()
+    config.report.plots = config.report.tensorboard = config.report.progress = True
+    experiment.run(config, folder)
+    return folder
+
+
+def start_process(folder: Path, *overrides: str) -> subprocess.Popen:
+    """The same run as `tiny_config` from the command line, in a process of its own."""
+    config_path = folder.parent / "tiny.py"
+    config_path.write_text(
+        "from fednas_jax.config import default\n"
+        "def get_config(variant=''):\n"
+        "    config = default()\n"
+        f"    config.update({tiny_config().to_dict()!r})\n"
+        "    return config\n"
+    )
+    command = [sys.executable, "-m", "fednas_jax.main", f"--config={config_path}"]
+    return subprocess.Popen(
+        [*command, f"--workdir={folder}", *overrides],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_leaves_everything_that_is_promised(finished: Path) -> None:
+    rows = read_rows(finished / "metrics.jsonl")
+    assert [row["round"] for row in rows] == [1, 2, 3]
+    summary = json.loads((finished / "summary.json").read_text())
+    promised = "rounds test_accuracy held_out_accuracy best_round genotype seconds"
+    for key in (promised + " compile_seconds peak_memory_bytes").split():
+        assert key in summary
+    best = summary["best_round"]
+    assert rows[best - 1]["held_out_accuracy"] == max(r["held_out_accuracy"] for r in rows)
+    assert summary["test_accuracy"] == rows[best - 1]["test_accuracy"]
+    names = [f"{number:06d}" for number in (1, 2, 3)] + ["best", "last"]
+    derived = {name: genotype.load(finished / "genotypes" / f"{name}.json") for name in names}
+    assert derived["last"] == derived["000003"]
+    assert derived["best"] == derived[f"{best:06d}"]
+    assert genotype.to_json(derived["best"]) == summary["genotype"]
+    for name in ("accuracy_and_loss", "alphas", "alphas_over_rounds", "cells", "partition"):
+        picture = finished / "plots" / f"{name}.png"
+        assert picture.read_bytes().startswith(b"\x89PNG")
+    assert list((finished / "tensorboard").glob("events.out.tfevents.*"))
+    run = json.loads((finished / "run.json").read_text())
+    assert run["config"] == schema.to_json(schema.resolve(schema_of(finished)))
+    assert "jax" in run["starts"][0]["versions"]
+
+
+def schema_of(folder: Path) -> Any:
+    return json.loads((folder / "run.json").read_text())["config"]
+
+
+def test_row_holds_numbers_that_agree_with_each_other(finished: Path) -> None:
+    row = read_rows(finished / "metrics.jsonl")[-1]
+    derived = genotype.load(finished / "genotypes" / "last.json")
+    assert row["normal_convolutions"] == genotype.count_convolutions(derived)["normal"]
+    assert row["reduce_skips"] == genotype.count_skips(derived)["reduce"]
+    assert 0 < row["normal_entropy"] <= np.log(8)
+    # w and alpha of C = 2, L = 3 and the moments, 4 bytes each, must travel both ways.
+    assert row["bytes_up_per_client"] > 4 * 2 * 14 * 8
+    assert 0 <= row["test_accuracy"] <= 1
+    assert len(row["held_out_accuracy_of_clients"]) == 3
+
+
+def test_same_seed_same_bits_and_other_seed_other_bits(finished: Path, tmp_path: Path) -> None:
+    experiment.run(tiny_config(), tmp_path / "same")
+    assert untimed(tmp_path / "same") == untimed(finished)
+    assert final_state(tmp_path / "same") == final_state(finished)
+    config = tiny_config()
+    config.seed, config.rounds = 1, 1
+    experiment.run(config, tmp_path / "other")
+    assert untimed(tmp_path / "other")[0] != untimed(finished)[0]
+
+
+def test_killed_in_the_middle_of_a_round_and_resumed_gives_the_same_bits(
+    finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    rows, deadline = folder / "metrics.jsonl", time.monotonic() + 240
+    with start_process(folder) as process:
+        # When the first row is written, the second round is under way, or about to be.
+        while not (rows.exists() and rows.read_bytes().count(b"\n") >= 1):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    assert not (folder / "summary.json").exists()
+    # What a kill can leave behind: a half written line, and a row that no checkpoint knows.
+    with rows.open("a") as file:
+        file.write('{"round": 99}\n{"round": 100, "tra')
+    with start_process(folder) as again:
+        output, _ = again.communicate(timeout=240)
+    assert again.returncode == 0, output
+    assert untimed(folder) == untimed(finished)
+    assert final_state(folder) == final_state(finished)
+    assert (folder / "genotypes/best.json").read_text() == (
+        finished / "genotypes/best.json"
+    ).read_text()
+    alphas = [row["round"] for row in read_rows(folder / "alphas.jsonl")]
+    assert alphas == [row["round"] for row in read_rows(finished / "alphas.jsonl")]
+
+
+def test_finished_run_says_so_and_is_left_alone(
+    finished: Path, capsys: pytest.CaptureFixture
+) -> None:
+    before = {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()}
+    summary = experiment.run(tiny_config(), finished)
+    assert "finished" in capsys.readouterr().out
+    assert summary["rounds"] == ROUNDS
+    assert {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()} == before
+
+
+def test_other_config_is_refused_naming_the_fields(finished: Path) -> None:
+    config = tiny_config()
+    config.rounds = 5
+    config.optimizer.learning_rate = 0.07
+    before = (finished / "metrics.jsonl").read_bytes()
+    with pytest.raises(UserError, match="another config") as caught:
+        experiment.run(config, finished)
+    assert "config.rounds: 3 there, 5 here" in str(caught.value)
+    assert "config.optimizer.learning_rate: 0.1 there, 0.07 here" in str(caught.value)
+    assert (finished / "metrics.jsonl").read_bytes() == before
+
+
+def unfinished_copy(finished: Path, tmp_path: Path) -> Path:
+    """As if the run had been killed after its last checkpoint."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    (folder / "summary.json").unlink()
+    return folder
+
+
+def test_damaged_checkpoint_is_passed_over_and_the_round_repeated(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = unfinished_copy(finished, tmp_path)
+    newest = folder / "checkpoints" / "000003"
+    victim = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    experiment.run(tiny_config(), folder)
+    assert "passing over" in capsys.readouterr().out
+    assert untimed(folder) == untimed(finished)
+    assert final_state(folder) == final_state(finished)
+
+
+def test_changed_data_is_refused(finished: Path, tmp_path: Path) -> None:
+    folder = unfinished_copy(finished, tmp_path)
+    run = json.loads((folder / "run.json").read_text())
+    run["data_sha256"] = "0" * 64
+    (folder / "run.json").write_text(json.dumps(run))
+    with pytest.raises(UserError, match="data or its partition has changed"):
+        experiment.run(tiny_config(), folder)
+
+
+def test_loss_that_is_not_finite_stops_the_run_and_names_round_and_client(tmp_path: Path) -> None:
+    config = tiny_config()
+    config.optimizer.learning_rate = 1e38
+    with pytest.raises(UserError, match=r"round 1: .* of client 0, 1, 2 are not finite") as caught:
+        experiment.run(config, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert "config.optimizer.learning_rate" in str(caught.value)
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_sampled_clients_and_nothing_held_out(tmp_path: Path) -> None:
+    config = tiny_config()
+    config.client.held_out_fraction = 0.0
+    config.clients_per_round = 2
+    config.rounds, config.test_every = 2, 0
+    summary = experiment.run(config, tmp_path / "run")
+    rows = read_rows(tmp_path / "run" / "metrics.jsonl")
+    # Nothing was held out, so nothing can choose: the last round is the result.
+    assert summary["best_round"] == 2
+    assert rows[0]["test_accuracy"] is None
+    assert rows[0]["held_out_accuracy"] is None
+    assert summary["test_accuracy"] == rows[1]["test_accuracy"]
+
+
+def test_more_clients_a_round_than_there_are_is_refused(tmp_path: Path) -> None:
+    config = tiny_config()
+    config.clients_per_round = 4
+    with pytest.raises(UserError, match=r"config\.clients_per_round"):
+        experiment.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_workdir_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot be written"):
+        experiment.run(tiny_config(), tmp_path / "file" / "run")
+
+
+def test_second_process_in_one_workdir_is_refused(tmp_path: Path) -> None:
+    from fednas_jax import workdir
+
+    with (
+        workdir.opened(tmp_path / "run"),
+        pytest.raises(UserError, match="another process"),
+        workdir.opened(tmp_path / "run"),
+    ):
+        pass
