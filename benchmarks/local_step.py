@@ -2,8 +2,8 @@
 
     python -m benchmarks.local_step [--quick] [--json FILE] [--repeats N] [--plain-xla]
 
-Prints a Markdown table. A step is one joint step of Eq. 4 with both optimisers: forward and backward
-pass on a train batch and on a validation batch. Compile times are with an empty cache.
+Prints a Markdown table. A step is one joint step of Eq. 4 with both optimisers: forward and
+backward pass on a train batch and on a validation batch. Compile times are with an empty cache.
 """
 
 import argparse
@@ -71,8 +71,9 @@ def build(case: Case) -> tuple[Any, Any]:
     def init(key: jax.Array) -> milenas.SearchState:
         images = jax.ShapeDtypeStruct((1, case.side, case.side, 3), jnp.float32)
         variables = supernet.lazy_init(key, images, train=False)
-        collections = (variables[name] for name in ("params", "arch", "batch_stats"))
-        return milenas.start(*collections, options)
+        return milenas.start(
+            variables["params"], variables["arch"], variables["batch_stats"], options
+        )
 
     key = jax.random.key(0)
     shape = (case.batch_size, case.side, case.side, 3)

@@ -1,8 +1,9 @@
 """How programs are compiled: a cache on disk, and what XLA's CPU compiler needs to be told.
 
-On a CPU, XLA recomputes whole stencils inside each of their consumers unless optimisation barriers stop
-it, and removes those barriers before it fuses unless told not to. With them kept, a local step of the
-supernet runs about four times faster (`benchmarks/local_step.py --plain-xla` shows the difference).
+On a CPU, XLA recomputes whole stencils inside each of their consumers unless optimisation barriers
+stop it, and removes those barriers before it fuses unless told not to. With them kept, a local step
+of the supernet runs about four times faster (`benchmarks/local_step.py --plain-xla` shows the
+difference).
 """
 
 import functools
@@ -26,8 +27,8 @@ CPU_OPTIONS: dict[str, Any] = {
 def compiler_options() -> dict[str, Any] | None:
     """Options for `jax.jit` on the default device; None where this XLA does not know them.
 
-    They are internal names of XLA, tried once on a small program: a version without them still runs,
-    only slower.
+    They are internal names of XLA, tried once on a small program: a version without them still
+    runs, only slower.
     """
     if jax.default_backend() != "cpu":
         return None
@@ -53,7 +54,7 @@ def jit_once(function: Callable[..., Any]) -> Any:
 
 def use_cache() -> None:
     """Keeps compiled programs in the user's cache folder, unless JAX was told where already."""
-    if jax.config.jax_compilation_cache_dir is not None:
+    if jax.config.values.get("jax_compilation_cache_dir") is not None:
         return
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     jax.config.update("jax_compilation_cache_dir", str(Path(home) / "fednas_jax" / "xla"))
@@ -67,9 +68,9 @@ def seconds() -> float:
 _spent = {"seconds": 0.0}
 
 
-def _add(event: str, duration: float, **_: Any) -> None:
+def _add(event: str, duration_secs: float, **_: str | int) -> None:
     if event.startswith("/jax/core/compile/"):
-        _spent["seconds"] += duration
+        _spent["seconds"] += duration_secs
 
 
 jax.monitoring.register_event_duration_secs_listener(_add)

@@ -1,7 +1,7 @@
-"""The spine: rounds, evaluation, records, checkpoints; stop at any moment and go on with the same bits.
+"""The spine: rounds, evaluation, records, checkpoints; stopped and gone on with, the same bits.
 
-Everything that touches files and clocks for a run is called from here; everything that computes is a
-pure function of the server state, the data and a key.
+Everything that touches files and clocks for a run is called from here; everything that computes is
+a pure function of the server state, the data and a key.
 """
 
 import time
@@ -12,16 +12,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from fednas_jax import assembly, compilation, workdir as folders
+from fednas_jax import assembly, compilation
 from fednas_jax import config as schema
+from fednas_jax import workdir as folders
 from fednas_jax.checkpoint import Checkpoints
+from fednas_jax.data import partition as partitions
 from fednas_jax.errors import UserError
 from fednas_jax.federated import cohort as cohorts
 from fednas_jax.federated import memory
 from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
 from fednas_jax.federated.round import RoundEngine, ServerState
 from fednas_jax.files import write_json
-from fednas_jax.data import partition as partitions
 from fednas_jax.report import pictures, rows
 from fednas_jax.report.progress import Progress
 from fednas_jax.report.writers import MetricsFile, TensorBoardWriter
@@ -185,7 +186,7 @@ class Experiment:
         self._earlier_seconds = restored.extra["seconds"]
 
     def _begin_records(self) -> None:
-        """Brings the files of the workdir to the round of the checkpoint, whatever came after it."""
+        """Brings the files of the workdir to the round of the checkpoint."""
         done, folder = len(self._rows), self._folder
         population = self._population
         partitions.save(folder / "partition.npz", population.partition)
@@ -304,7 +305,8 @@ class Experiment:
         start = f"going on after round {done}" if done else "compiling, then round 1"
         return (
             f"{len(sizes)} clients with {sizes.min()} to {sizes.max()} examples to learn from, "
-            f"{self._engine.clients_per_chunk} at a time, {padding:.0%} of steps are padding; {start}"
+            f"{self._engine.clients_per_chunk} at a time, {padding:.0%} of steps are padding; "
+            f"{start}"
         )
 
     def _say(self, line: str) -> None:

@@ -1,4 +1,5 @@
-"""The folder of a run: whose it is, whether it may be gone on with, and that one process writes it."""
+"""The folder of a run: whose it is, whether it may be gone on with, and that one process writes
+it."""
 
 import contextlib
 import fcntl
@@ -13,7 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from fednas_jax import __version__, config as schema
+from fednas_jax import __version__
+from fednas_jax import config as schema
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.errors import UserError
 from fednas_jax.files import read_json, write_json
@@ -102,7 +104,7 @@ def fingerprint(dataset: Dataset, clients: tuple[np.ndarray, ...]) -> str:
     for split in (dataset.train, dataset.test):
         for array in (split.images, split.labels):
             digest.update(repr((array.dtype.str, array.shape)).encode())
-            digest.update(memoryview(np.ascontiguousarray(array)).cast("B"))
+            digest.update(np.ascontiguousarray(array).data)
     for indices in clients:
         digest.update(repr(len(indices)).encode() + np.ascontiguousarray(indices).tobytes())
     return digest.hexdigest()

@@ -1,38 +1,40 @@
 """What a client brings to a round: its examples, how many steps they make, and facts of its own."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-import jax
 import numpy as np
+
+Array: TypeAlias = Any
+"""A jax.Array inside a round, a NumPy array while a population is laid out."""
 
 
 class Examples(NamedTuple):
     """All images of an experiment; they live on the device once, and clients hold indices."""
 
-    images: jax.Array
+    images: Array
     """[N, H, W, C], uint8 or float32 as in the data set."""
-    labels: jax.Array
+    labels: Array
     """[N] int32."""
 
 
 class Clients(NamedTuple):
     """The population, or one client of it without the axis K. Indices are into `Examples`."""
 
-    id: jax.Array
+    id: Array
     """[K] int32; -1 stands for nobody: an empty place in the last chunk."""
-    train: jax.Array
+    train: Array
     """[K, T] int32; the first `num_train` count."""
-    num_train: jax.Array
+    num_train: Array
     """[K] int32."""
-    valid: jax.Array
+    valid: Array
     """[K, V] int32; the first `num_valid` count."""
-    num_valid: jax.Array
+    num_valid: Array
     """[K] int32."""
-    num_examples: jax.Array
+    num_examples: Array
     """[K] int32: N_k of Eq. 5, examples that the client learns from."""
-    local_steps: jax.Array
+    local_steps: Array
     """[K] int32: local steps an epoch."""
-    facts: dict[str, jax.Array]
+    facts: dict[str, Array]
     """Facts by name, [K, ...]: a device's tier, budget, speed."""
 
 
@@ -47,8 +49,8 @@ class Division(NamedTuple):
 def divide(indices: np.ndarray, held_out_fraction: float, train_fraction: float) -> Division:
     """Cuts a client's examples: the last part is held out, the rest is cut in train and valid.
 
-    Fractions round down, as in the originals, but a client that has examples at all has at least one
-    to train on; where none is left to validate on, it validates on what it trains on.
+    Fractions round down, as in the originals, but a client that has examples at all has at least
+    one to train on; where none is left to validate on, it validates on what it trains on.
 
     Args:
       indices: [N_k], in an order that carries no meaning (partitions are shuffled).

@@ -15,7 +15,8 @@ class Cohort(NamedTuple):
     ids: np.ndarray
     """[chunks, clients a chunk] int32; `NOBODY` where a place is empty."""
     steps: np.ndarray
-    """[chunks] int32: local steps an epoch of the chunk's longest client, which all walk through."""
+    """[chunks] int32: local steps an epoch of the chunk's longest client, which all walk
+    through."""
 
     def padding_share(self, local_steps: np.ndarray) -> float:
         """Share of the steps computed that belong to no client.

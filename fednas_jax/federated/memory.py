@@ -6,11 +6,11 @@ import jax
 import psutil
 
 SHARE_OF_FREE_MEMORY = 0.6
-"""Of the free memory, what clients may take; the rest is for states, evaluation and other programs."""
+"""Of the free memory, what clients may take; the rest is for states and for evaluation."""
 
 
 def free_bytes(device: Any) -> int:
-    """Memory that is free for arrays on a device; of the whole machine where the device has none."""
+    """Memory free for arrays on a device; of the whole machine where the device has none."""
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))

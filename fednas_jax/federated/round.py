@@ -1,13 +1,15 @@
 """The round engine: one for all algorithms.
 
-An algorithm is `init`, one or more phases of (`client_update`, `server_update`), and `evaluate`: pure
-functions of which none knows how clients are run. The engine vmaps `client_update` over the clients of
-a chunk, walks over the chunks in one compiled loop, and adds up as it goes, since the outputs of all
-clients together may not fit in memory: memory grows with the chunk, not with the number of clients.
+An algorithm is `init`, one or more phases of (`client_update`, `server_update`), and `evaluate`:
+pure functions of which none knows how clients are run. The engine vmaps `client_update` over the
+clients of a chunk, walks over the chunks in one compiled loop, and adds up as it goes, since the
+outputs of all clients together may not fit in memory: memory grows with the chunk, not with the
+number of clients.
 
 A chunk of one client runs without vmap, which turns conditions into computing both sides.
 """
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -130,17 +132,12 @@ class RoundEngine:
           The server's next state, and for each phase the clients' metrics,
           [chunks, clients a chunk] in the order of `cohort.ids`.
         """
-        count = len(cohort.ids)
+        count, phases = len(cohort.ids), len(self.algorithm.phases)
         metrics = []
-        for number in range(len(self.algorithm.phases)):
+        for number in range(phases):
             phase_key = jax.random.fold_in(key, number)
-            totals = self._all_chunks(
-                number,
-                state,
-                cohort,
-                phase_key,
-                lambda done, n=number: progress(n * count + done, len(self._accumulate) * count),
-            )
+            report = functools.partial(_report, progress, number * count, count * phases)
+            totals = self._all_chunks(number, state, cohort, phase_key, report)
             state = self._finish[number](state, totals)
             metrics.append(totals.metrics)
         return state, metrics
@@ -157,7 +154,7 @@ class RoundEngine:
         return max(needed)
 
     def traffic(self, state: ServerState) -> dict[str, int]:
-        """Bytes that each client sends and receives in a round, uncompressed, all phases together."""
+        """Bytes that each client sends and receives in a round, uncompressed, in all phases."""
         shapes = self._update_shapes(state)
         return {
             "bytes_up_per_client": sum(_bytes((s.sums, s.weights)) for s in shapes),
@@ -181,9 +178,7 @@ class RoundEngine:
     def _empty_totals(self, number: int, state: ServerState, cohort: Cohort) -> Totals:
         shapes = self._update_shapes(state)[number]
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        metrics = {
-            name: jnp.zeros(cohort.ids.shape, m.dtype) for name, m in shapes.metrics.items()
-        }
+        metrics = {name: jnp.zeros(cohort.ids.shape, m.dtype) for name, m in shapes.metrics.items()}
         return Totals(zeros.sums, zeros.weights, metrics)
 
     def _all_chunks(
@@ -214,7 +209,13 @@ class RoundEngine:
         return totals
 
 
-def _accumulator(client_update: Callable[..., ClientUpdate], clients_per_chunk: int) -> Callable[..., Totals]:
+def _report(progress: Callable[[int, int], None], before: int, of: int, done: int) -> None:
+    progress(before + done, of)
+
+
+def _accumulator(
+    client_update: Callable[..., ClientUpdate], clients_per_chunk: int
+) -> Callable[..., Totals]:
     """The compiled part of a phase: chunks `first` to `stop` added to `totals`."""
 
     def accumulate(

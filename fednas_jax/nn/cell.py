@@ -1,11 +1,12 @@
 """The mixed cell of the search space: two inputs, four nodes, 14 mixed operations.
 
-What a source sends to its nodes is computed in `sources.py`; here are the order in which sources become
-known, and the bookkeeping of weights and moments, which carry a leading axis of edges ordered by source.
+What a source sends to its nodes is computed in `sources.py`; here are the order in which sources
+become known, and the bookkeeping of weights and moments, which carry a leading axis of edges
+ordered by source.
 
 The three nodes that are sources themselves can be one loop, whose body the compiler sees once: each
-then computes three edges, of which the absent ones have no weight. That is a fifth more work for half
-of the program.
+then computes three edges, of which the absent ones have no weight. That is a fifth more work for
+half of the program.
 """
 
 import functools
@@ -103,9 +104,10 @@ def _mix_group(
 _SLOT = SourceGroup(2, 1, NODES - 1, 8)
 """A step of the loop over nodes: one source with edges to nodes 1 to 3, absent ones among them."""
 
+_POSITIONS = {EDGES[edge]: position for position, edge in enumerate(SOURCE_MAJOR)}
+
 _SLOT_EDGES = [
-    [next((p for p, e in enumerate(SOURCE_MAJOR) if EDGES[e] == (n, s)), len(EDGES)) for n in (1, 2, 3)]
-    for s in (2, 3, 4)
+    [_POSITIONS.get((node, source), len(EDGES)) for node in (1, 2, 3)] for source in (2, 3, 4)
 ]
 """Position in `SOURCE_MAJOR` of the edge in each slot of each step; 14 where there is none."""
 

@@ -1,11 +1,12 @@
 """The depthwise convolution as shifted multiply-adds, with its backward pass by hand.
 
-Autodiff of the forward pass, and XLA's grouped convolution, are 10 to 170 times slower on a CPU (the
-gradient of the kernel above all): here that gradient is one variadic reduction, which reads the map
-once for all taps.
+Autodiff of the forward pass, and XLA's grouped convolution, are 10 to 170 times slower on a CPU
+(the gradient of the kernel above all): here that gradient is one variadic reduction, which reads
+the map once for all taps.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,11 +39,11 @@ def _at(kernel: jax.Array, tap: tuple[int, int]) -> jax.Array:
     return kernel[..., tap[0], tap[1], None, None]
 
 
-def _forward(x, kernel, window):
+def _forward(x: jax.Array, kernel: jax.Array, window: Window) -> Any:
     return depthwise(x, kernel, window), (x, kernel)
 
 
-def _backward(window, residuals, dy):
+def _backward(window: Window, residuals: Any, dy: jax.Array) -> Any:
     x, kernel = residuals
     dx = window.transpose((dy,), lambda tap, slice_: _at(kernel, tap) * slice_)
     if x.shape[-4] == 1:
@@ -80,7 +81,7 @@ def sum_maps(maps: list[jax.Array]) -> tuple[jax.Array, ...]:
     zeros = tuple(jnp.zeros((), m.dtype) for m in maps)
     dims = (maps[0].ndim - 2, maps[0].ndim - 1)
 
-    def add(left, right):
+    def add(left: Any, right: Any) -> Any:
         return tuple(a + b for a, b in zip(left, right, strict=True))
 
     return tuple(lax.reduce(tuple(maps), zeros, add, dims))

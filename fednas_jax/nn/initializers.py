@@ -1,6 +1,7 @@
 """Initialisers as PyTorch's modules have them by default."""
 
 import math
+from typing import Any
 
 import jax
 from flax.typing import Initializer
@@ -17,7 +18,9 @@ def uniform_fan_in(fan_in: int) -> Initializer:
     """
     bound = 1.0 / math.sqrt(fan_in)
 
-    def initialize(key, shape, dtype="float32", out_sharding=None):
+    def initialize(
+        key: jax.Array, shape: Any, dtype: Any = "float32", out_sharding: Any = None
+    ) -> jax.Array:
         del out_sharding
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 

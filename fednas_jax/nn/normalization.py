@@ -1,11 +1,12 @@
 """Batch normalisation without affine parameters, and the weighted sum of normalised maps.
 
-Both keep only the raw map and its two moments for the backward pass, which is written by hand: autodiff
-would keep, and walk through, several maps for each of the supernet's hundreds of normalisations.
+Both keep only the raw map and its two moments for the backward pass, which is written by hand:
+autodiff would keep, and walk through, several maps for each of the supernet's hundreds of
+normalisations.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,12 +61,12 @@ def batch_norm(x: jax.Array) -> tuple[jax.Array, Moments]:
     return normalize(x, statistics), statistics
 
 
-def _norm_forward(x):
+def _norm_forward(x: jax.Array) -> Any:
     y, statistics = batch_norm(x)
     return (y, statistics), (x, statistics)
 
 
-def _norm_backward(residuals, cotangents):
+def _norm_backward(residuals: Any, cotangents: Any) -> Any:
     x, statistics = residuals
     return (_norm_gradient(x, statistics, cotangents[0]),)
 
@@ -91,12 +92,12 @@ def batch_norm_relu(x: jax.Array) -> tuple[jax.Array, Moments]:
     return jax.nn.relu(normalize(x, statistics)), statistics
 
 
-def _norm_relu_forward(x):
+def _norm_relu_forward(x: jax.Array) -> Any:
     y, statistics = batch_norm_relu(x)
     return (y, statistics), (x, statistics)
 
 
-def _norm_relu_backward(residuals, cotangents):
+def _norm_relu_backward(residuals: Any, cotangents: Any) -> Any:
     x, statistics = residuals
     positive = normalize(x, statistics) > 0
     dy = lax.optimization_barrier(jnp.where(positive, cotangents[0], 0.0))
@@ -113,8 +114,8 @@ def mixed_sum(
     """What the mixed operations of S sources send to M nodes (Eq. 3, BatchNorms folded in).
 
     Args:
-      maps: for each of O operations its raw output [S, M or 1, C, H, W * B]; with 1 the M edges of a
-        source share it.
+      maps: for each of O operations its raw output [S, M or 1, C, H, W * B]; with 1 the M edges of
+        a source share it.
       weights: [O, S, M], shares of the operations.
       identity: [S, 1, C, H, W * B], or None where no edge has an identity (stride 2).
       identity_weight: [S, M], or None.
@@ -136,8 +137,10 @@ def mixed_sum_by(
 ) -> tuple[jax.Array, ...]:
     """`mixed_sum` with given moments (evaluation: the running ones)."""
     sources, nodes = weights.shape[1:]
-    scales = [w[..., None] * inverse_deviation(m.variance) for w, m in zip(weights, statistics, strict=True)]
-    shifts = [scale * m.mean for scale, m in zip(scales, statistics, strict=True)]
+    scales, shifts = [], []
+    for weight, (mean, variance) in zip(weights, statistics, strict=True):
+        scales.append(weight[..., None] * inverse_deviation(variance))
+        shifts.append(scales[-1] * mean)
     shift = functools.reduce(jnp.add, shifts).sum(axis=0)
     if identity is not None and identity_weight is not None:
         maps, scales = (*maps, identity), [*scales, identity_weight[..., None]]
@@ -152,12 +155,12 @@ def mixed_sum_by(
     return tuple(sums)
 
 
-def _mix_forward(maps, weights, identity, identity_weight):
+def _mix_forward(maps: Any, weights: Any, identity: Any, identity_weight: Any) -> Any:
     out, statistics = mixed_sum(maps, weights, identity, identity_weight)
     return (out, statistics), (maps, weights, identity, identity_weight, statistics)
 
 
-def _mix_backward(residuals, cotangents):
+def _mix_backward(residuals: Any, cotangents: Any) -> Any:
     maps, weights, identity, identity_weight, statistics = residuals
     # [1, M, ...]: each source receives what its nodes say.
     dy = lax.optimization_barrier(jnp.stack(cotangents[0])[None])

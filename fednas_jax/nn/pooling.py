@@ -1,13 +1,14 @@
 """3 x 3 pooling with PyTorch's padding rules and ties, backward passes by hand."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fednas_jax.nn.window import Window
+from fednas_jax.nn.window import Tap, Window
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -26,22 +27,22 @@ def max_pool(x: jax.Array, window: Window) -> jax.Array:
     return lax.optimization_barrier(functools.reduce(jnp.maximum, views))
 
 
-def _max_forward(x, window):
+def _max_forward(x: jax.Array, window: Window) -> Any:
     y = max_pool(x, window)
     return y, (x, y)
 
 
-def _max_backward(window, residuals, dy):
+def _max_backward(window: Window, residuals: Any, dy: jax.Array) -> Any:
     x, y = residuals
     planes = window.planes(x, -jnp.inf)
-    # The first maximal tap takes all of the gradient, as in PyTorch. Walking backwards, the earliest
-    # tap writes last. Recomputed here: keeping it would cost memory in every cell.
+    # The first maximal tap takes all of the gradient, as in PyTorch. Walking backwards, the
+    # earliest tap writes last. Recomputed here: keeping it would cost memory in every cell.
     first = jnp.zeros(y.shape, jnp.int8)
     for number, tap in reversed(list(enumerate(window.taps))):
         first = jnp.where(window.view(planes, tap) == y, jnp.int8(number), first)
     first = lax.optimization_barrier(first)
 
-    def term(tap, dy_slice, first_slice):
+    def term(tap: Tap, dy_slice: jax.Array, first_slice: jax.Array) -> jax.Array:
         number = tap[0] * window.kernel + tap[1]
         return jnp.where(first_slice == number, dy_slice, jnp.zeros((), dy_slice.dtype))
 
@@ -67,11 +68,11 @@ def avg_pool(x: jax.Array, window: Window) -> jax.Array:
     return lax.optimization_barrier(total * _inverse_counts(window, x.dtype))
 
 
-def _avg_forward(x, window):
+def _avg_forward(x: jax.Array, window: Window) -> Any:
     return avg_pool(x, window), None
 
 
-def _avg_backward(window, _, dy):
+def _avg_backward(window: Window, _: None, dy: jax.Array) -> Any:
     scaled = dy * _inverse_counts(window, dy.dtype)
     return (window.transpose((scaled,), lambda _, slice_: slice_),)
 

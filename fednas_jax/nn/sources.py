@@ -4,12 +4,12 @@ A cell has two input states and four nodes. Node i receives an edge from both in
 earlier node: 14 edges, each a mixture of the eight primitives (Eq. 3). Computing edge by edge would
 repeat work: all edges that leave one state share its ReLU, its two pools with their BatchNorms (no
 parameters, so equal), and its identity. So each *source* is computed once, and the separable and
-dilated convolutions of its M edges become one depthwise convolution with channel multiplier M and one
-batched matrix product. This is exact, has fewer and larger operations, and compiles several times
-faster. The two inputs go together, as they have M = 4 edges each.
+dilated convolutions of its M edges become one depthwise convolution with channel multiplier M and
+one batched matrix product. This is exact, has fewer and larger operations, and compiles several
+times faster. The two inputs go together, as they have M = 4 edges each.
 
-Weights carry a leading axis of 14 edges ordered by source (`SOURCE_MAJOR`), so that a source's edges
-are a slice. Alphas are in DARTS order everywhere outside of the cell.
+Weights carry a leading axis of 14 edges ordered by source (`SOURCE_MAJOR`), so that a source's
+edges are a slice. Alphas are in DARTS order everywhere outside of the cell.
 """
 
 from typing import Any, NamedTuple
@@ -140,7 +140,10 @@ def preprocess(
       The map, and the moments used.
     """
     active = jax.nn.relu(x)
-    z = pointwise(active, weight) if weight.ndim == 2 else factorized_reduce(active, weight, geometry)
+    if weight.ndim == 2:
+        z = pointwise(active, weight)
+    else:
+        z = factorized_reduce(active, weight, geometry)
     if running is not None:
         return normalize(z, running), running
     return batch_norm(z)
@@ -164,7 +167,8 @@ def mix_sources(
       states: of the sources, [S, C, H, W * B].
       geometry: H, W and B of the states.
       stride: of all edges.
-      running: moments to normalise by, of edges [S, M, C], of pools [S, 1, C]; None for the batch's.
+      running: moments to normalise by, of edges [S, M, C], of pools [S, 1, C]; None for the
+        batch's.
 
     Returns:
       For each of the M nodes [C, H', W' * B]; and the moments used.
@@ -205,9 +209,7 @@ def mix_sources(
     return out, used | dict(zip(names, moments, strict=True))
 
 
-def _norm_relu(
-    z: jax.Array, running: Statistics | None, name: str
-) -> tuple[jax.Array, Moments]:
+def _norm_relu(z: jax.Array, running: Statistics | None, name: str) -> tuple[jax.Array, Moments]:
     if running is None:
         return batch_norm_relu(z)
     return jax.nn.relu(normalize(z, running[name])), running[name]

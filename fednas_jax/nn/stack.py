@@ -1,8 +1,9 @@
 """How cells follow each other: their shapes, and runs of equal cells compiled once.
 
-Every cell reads the outputs of the two cells before it. A third and two thirds of the way, a reduction
-cell halves the map and doubles the channels. The normal cells between two reductions are equal but for
-their first inputs, so a run of them is one `lax.scan`, whose body the compiler sees once.
+Every cell reads the outputs of the two cells before it. A third and two thirds of the way, a
+reduction cell halves the map and doubles the channels. The normal cells between two reductions are
+equal but for their first inputs, so a run of them is one `lax.scan`, whose body the compiler sees
+once.
 """
 
 import functools
@@ -91,7 +92,7 @@ def apply_run(
     Returns:
       What a next cell reads, and the moments that each cell used.
     """
-    cell = functools.partial(_mix, scan_sources=scan_sources)
+    cell: Any = functools.partial(_mix, scan_sources=scan_sources)
     if remat:
         # Unrolled cells need the guard: else XLA merges the two computations again.
         cell = jax.checkpoint(cell, static_argnums=(0,), prevent_cse=True)
@@ -150,8 +151,8 @@ def _scan_run(
     """`apply_run` as one loop.
 
     The loop carries the older input already preprocessed, and the newer one raw. So step i applies
-    cell i and preprocesses the older input of cell i + 1; the last step does that for a cell that is
-    not there, with weights of zero (a few percent of a cell's work).
+    cell i and preprocesses the older input of cell i + 1; the last step does that for a cell that
+    is not there, with weights of zero (a few percent of a cell's work).
     """
     first = plans[0]
     channels = NODES * first.channels
@@ -164,7 +165,8 @@ def _scan_run(
     next_weights = _stack_next([w["preprocess0"] for w in weights], channels)
     stacked_stats = next_stats = None
     if running is not None:
-        stacked_stats = jax.tree.map(lambda *x: jnp.stack(x), *[_rest(r, "preprocess0") for r in running])
+        rest = [_rest(r, "preprocess0") for r in running]
+        stacked_stats = jax.tree.map(lambda *x: jnp.stack(x), *rest)
         following = [*(r["preprocess0"] for r in running[1:]), running[-1]["preprocess0"]]
         next_stats = jax.tree.map(lambda *x: jnp.stack(x), *following)
     geometry = first.geometries[1]

@@ -1,8 +1,8 @@
 """The DARTS supernet that FedNAS searches in (Liu et al. 2019; He et al. 2020, section 3.2).
 
-Three collections: `params` (the weights w), `arch` (the alphas), `batch_stats` (running moments). What
-a cell computes stands in `cell.py`, how cells follow each other in `stack.py`; this file declares the
-variables and joins the parts.
+Three collections: `params` (the weights w), `arch` (the alphas), `batch_stats` (running moments).
+What a cell computes stands in `cell.py`, how cells follow each other in `stack.py`; this file
+declares the variables and joins the parts.
 """
 
 import math
@@ -162,10 +162,10 @@ class RunningMoments:
         if self._module.is_initializing() or not self._module.is_mutable_collection("batch_stats"):
             return
         unbiased = moments.variance * (count / max(count - 1, 1))
-        old = self._variable.value
+        seen = {"mean": moments.mean, "var": unbiased}
         self._variable.value = {
-            "mean": momentum * old["mean"] + (1 - momentum) * moments.mean.reshape(old["mean"].shape),
-            "var": momentum * old["var"] + (1 - momentum) * unbiased.reshape(old["var"].shape),
+            name: momentum * old + (1 - momentum) * seen[name].reshape(old.shape)
+            for name, old in self._variable.value.items()
         }
 
 

@@ -1,12 +1,13 @@
 """Sliding windows over feature maps whose batch lies innermost.
 
-Inside the supernet a feature map is `[..., C, H, W * B]`: channels ahead, the batch innermost together
-with the width. A shift by one pixel is then a plain slice of contiguous memory, also along the width,
-so that a stencil (depthwise convolution, pooling) is a sum over slices that one fused, vectorised loop
-computes. Measured on a CPU this beats grouped `lax` convolutions by one to two orders of magnitude.
+Inside the supernet a feature map is `[..., C, H, W * B]`: channels ahead, the batch innermost
+together with the width. A shift by one pixel is then a plain slice of contiguous memory, also along
+the width, so that a stencil (depthwise convolution, pooling) is a sum over slices that one fused,
+vectorised loop computes. Measured on a CPU this beats grouped `lax` convolutions by one to two
+orders of magnitude.
 
-A stride of two first splits the padded map into its four phase planes; each tap then reads one plane
-with stride one.
+A stride of two first splits the padded map into its four phase planes; each tap then reads one
+plane with stride one.
 """
 
 from collections.abc import Callable
@@ -86,15 +87,13 @@ class Window(NamedTuple):
             ..., row : row + self.out_height, column * batch : (column + self.out_width) * batch
         ]
 
-    def transpose(
-        self, arrays: tuple[jax.Array, ...], term: Callable[..., jax.Array]
-    ) -> jax.Array:
+    def transpose(self, arrays: tuple[jax.Array, ...], term: Callable[..., jax.Array]) -> jax.Array:
         """Sends what each output says back to the inputs that it has seen.
 
         Args:
           arrays: arrays [..., H', W' * B] over the outputs; outside of them they count as zeros.
-          term: `term(tap, *slices)`, the contribution of a tap, where the slices show each input the
-            output that saw it through this tap.
+          term: `term(tap, *slices)`, the contribution of a tap, where the slices show each input
+            the output that saw it through this tap.
 
         Returns:
           The sum over taps, [..., H, W * B].
@@ -121,9 +120,7 @@ class Window(NamedTuple):
         whole = join_phases({p: sums.get(p, zero) for p in PHASES}, self.batch)
         pad, batch = self.padding, self.batch
         return lax.optimization_barrier(
-            whole[
-                ..., pad : pad + self.height, pad * batch : (pad + self.width) * batch
-            ]
+            whole[..., pad : pad + self.height, pad * batch : (pad + self.width) * batch]
         )
 
     def _padded_size(self) -> tuple[int, int]:

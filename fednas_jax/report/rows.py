@@ -64,7 +64,7 @@ def scores(held_out: Sequence[Score], test: Score | None) -> Row:
 
 
 def architecture(arch: Mapping[str, np.ndarray]) -> Row:
-    """Convolutions and skips of the genotype that the alphas stand for, and their entropy in nats."""
+    """Convolutions and skips of the genotype that alphas stand for; their entropy in nats."""
     derived = genotypes.derive(arch)
     convolutions = genotypes.count_convolutions(derived)
     skips = genotypes.count_skips(derived)
@@ -77,7 +77,7 @@ def architecture(arch: Mapping[str, np.ndarray]) -> Row:
 
 
 def best_round(rows: Sequence[Row]) -> int:
-    """The round of the highest held-out accuracy, the earliest of equals; the last if none is held out."""
+    """The round of the highest held-out accuracy, the earliest of equals; else the last."""
     scored = [row for row in rows if _known(row["held_out_accuracy"])]
     if not scored:
         return rows[-1]["round"]
@@ -120,10 +120,12 @@ def summary_text(result: Mapping[str, Any], folder: Path) -> str:
         f"  normal  {described('normal')}",
         f"  reduce  {described('reduce')}",
         f"Supernet: {percent(result['held_out_accuracy'])} on held-out client data, "
-        f"{percent(result['test_accuracy'])} on the test set (round {result['test_accuracy_round']})",
+        f"{percent(result['test_accuracy'])} on the test set "
+        f"(round {result['test_accuracy_round']})",
         f"Time {result['seconds']:.0f} s, of which compiling {result['compile_seconds']:.0f} s; "
         f"memory at most {result['peak_memory_bytes'] / 1e9:.2f} GB",
-        f"Files in {folder}: genotypes/best.json, plots/, metrics.jsonl, summary.json, checkpoints/",
+        f"Files in {folder}: genotypes/best.json, plots/, metrics.jsonl, summary.json, "
+        "checkpoints/",
         "",
         "Next: look at plots/cells.png, then search on CIFAR-10:",
         "  python -m fednas_jax.main --config=configs/cifar_hetero.py:quick",

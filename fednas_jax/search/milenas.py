@@ -93,7 +93,7 @@ def passes(options: SearchOptions) -> tuple[Pass, ...]:
 
 
 def weight_optimizer(options: SearchOptions) -> optax.GradientTransformation:
-    """SGD up to the learning rate: clipping, then coupled decay, then momentum (PyTorch's order)."""
+    """SGD up to the learning rate: clipping, coupled decay, momentum (PyTorch's order)."""
     clip = optax.clip_by_global_norm(options.clip_norm) if options.clip_norm else optax.identity()
     return optax.chain(
         clip, optax.add_decayed_weights(options.weight_decay), optax.trace(options.momentum)
@@ -110,7 +110,7 @@ def arch_optimizer(options: SearchOptions) -> optax.GradientTransformation:
 
 
 def start(params: Tree, arch: Tree, batch_stats: Tree, options: SearchOptions) -> SearchState:
-    """A client's state at the start of a round: what the server sent, and fresh optimisers."""
+    """A client at the start of a round: what the server sent, and fresh optimisers."""
     return SearchState(
         params,
         arch,
@@ -130,8 +130,9 @@ def local_step(
 ) -> tuple[SearchState, tuple[Any, Any]]:
     """One step of Eq. 4.
 
-    All passes are iterations of one loop, so that the compiler sees the network's forward and backward
-    pass once, whatever the order. The price is the gradient of w in passes that do not use it.
+    All passes are iterations of one loop, so that the compiler sees the network's forward and
+    backward pass once, whatever the order. The price is the gradient of w in passes that do not
+    use it.
 
     Args:
       loss_function: the loss of a batch, with the new running moments and metrics.
@@ -148,7 +149,7 @@ def local_step(
     batches = jax.tree.map(
         lambda t, v: jnp.stack([v if p.on_valid else t for p in plan]), train_batch, valid_batch
     )
-    gradients = (jax.tree.map(jnp.zeros_like, state.params), jax.tree.map(jnp.zeros_like, state.arch))
+    gradients = jax.tree.map(jnp.zeros_like, (state.params, state.arch))
 
     def one_pass(carry: Any, slices: Any) -> tuple[Any, Any]:
         (state, gradients), (batch, facts) = carry, slices
@@ -172,7 +173,7 @@ def local_step(
         )
         return (state, (weight_sum, alpha_sum)), metrics
 
-    facts = Pass(*(jnp.array(column) for column in zip(*plan, strict=True)))
+    facts = Pass._make(jnp.array(column) for column in zip(*plan, strict=True))
     (state, _), metrics = lax.scan(one_pass, (state, gradients), (batches, facts))
     valid_pass = [p.on_valid for p in plan].index(True)
     train_metrics, valid_metrics = (
@@ -187,9 +188,7 @@ def _add_scaled(total: Tree, share: jax.Array, gradient: Tree) -> Tree:
 
 def _step_alpha(state: SearchState, gradient: Tree, options: SearchOptions) -> SearchState:
     updates, optimizer = arch_optimizer(options).update(gradient, state.arch_optimizer, state.arch)
-    return state._replace(
-        arch=optax.apply_updates(state.arch, updates), arch_optimizer=optimizer
-    )
+    return state._replace(arch=optax.apply_updates(state.arch, updates), arch_optimizer=optimizer)
 
 
 def _step_weights(

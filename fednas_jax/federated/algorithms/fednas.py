@@ -165,7 +165,8 @@ def build(
         state: ServerState, images: jax.Array, labels: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         inputs = normalize(images, augmentation.mean, augmentation.std)
-        return _score(supernet.apply(state._asdict(), inputs, train=False), labels)
+        logits: Any = supernet.apply(state._asdict(), inputs, train=False)
+        return _score(logits, labels)
 
     phases = [Phase(search, collect)]
     if options.batch_stats == "recalibrated":
