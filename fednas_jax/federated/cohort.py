@@ -25,7 +25,8 @@ class Cohort(NamedTuple):
           local_steps: [K] local steps an epoch of every client of the population.
         """
         computed = int(self.steps.sum()) * self.ids.shape[1]
-        return 1 - int(local_steps[self.ids[self.ids >= 0]].sum()) / max(computed, 1)
+        wanted = int(local_steps[self.ids[self.ids >= 0]].sum())
+        return 1 - wanted / computed if computed else 0.0
 
 
 def sample(key: jax.Array, num_clients: int, clients_per_round: int) -> np.ndarray:

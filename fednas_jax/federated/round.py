@@ -76,11 +76,22 @@ def _bytes(tree: Tree) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def weighted_mean(sums: Tree, weights: Tree) -> Tree:
-    """Sums over weights; weights are one array for all leaves, or a tree like `sums`."""
+def weighted_mean(sums: Tree, weights: Tree, before: Tree) -> Tree:
+    """Sums over weights, and what was there before where nobody brought any weight.
+
+    Args:
+      sums: values times weights, added up.
+      weights: one array for all leaves, or a tree like `sums` whose leaves fit by broadcasting.
+      before: a tree like `sums`.
+    """
     if isinstance(weights, jax.Array):
-        return jax.tree.map(lambda s: s / weights.astype(s.dtype), sums)
-    return jax.tree.map(lambda s, w: s / w, sums, weights)
+        weights = jax.tree.map(lambda _: weights, sums)
+
+    def mean(total: jax.Array, weight: jax.Array, old: jax.Array) -> jax.Array:
+        weight = weight.astype(total.dtype)
+        return jnp.where(weight == 0, old, total / jnp.where(weight == 0, 1, weight))
+
+    return jax.tree.map(mean, sums, weights, before)
 
 
 class RoundEngine:

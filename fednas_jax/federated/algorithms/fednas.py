@@ -136,8 +136,7 @@ def build(
         return _search_update(local, sums, client)
 
     def collect(state: ServerState, sums: Tree, weights: Tree) -> ServerState:
-        del state
-        return weighted_mean(sums, weights)
+        return weighted_mean(sums, weights, state)
 
     def measure(
         state: ServerState, client: Clients, facts: ChunkFacts, examples: Examples, key: jax.Array
@@ -159,7 +158,8 @@ def build(
         return ClientUpdate(sums, client.local_steps.astype(jnp.float32), {})
 
     def recalibrate(state: ServerState, sums: Tree, weights: Tree) -> ServerState:
-        return state._replace(batch_stats=_moments(weighted_mean(sums, weights)))
+        moments = weighted_mean(sums, weights, _raw(state.batch_stats))
+        return state._replace(batch_stats=_moments(moments))
 
     def evaluate(
         state: ServerState, images: jax.Array, labels: jax.Array

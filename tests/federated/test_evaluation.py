@@ -1,0 +1,124 @@
+"""Scores of groups of examples, whatever their sizes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fednas_jax.federated.clients import Examples
+from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
+from fednas_jax.federated.round import Algorithm
+
+# Example i has the image value i and the label 2 i. The toy's loss is state * value + label, and it
+# is right on even values.
+COUNT = 12
+EXAMPLES = Examples(
+    jnp.arange(COUNT, dtype=jnp.uint8).reshape(COUNT, 1, 1, 1),
+    2 * jnp.arange(COUNT, dtype=jnp.int32),
+)
+NOTHING = np.array([], np.int64)
+
+
+def evaluator(groups, batch_size=4, traces=None):
+    def evaluate(state, images, labels):
+        if traces is not None:
+            traces.append(images.shape)
+        values = images[:, 0, 0, 0].astype(jnp.float32)
+        return state * values + labels, (values % 2 == 0).astype(jnp.float32)
+
+    algorithm = Algorithm(lambda key: jnp.zeros(()), [], evaluate)
+    return Evaluator(algorithm, EXAMPLES, [np.asarray(g) for g in groups], batch_size)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 5, 64])
+def test_scores_by_hand_with_a_partial_last_batch(batch_size):
+    # Values 0, 1, 2, 4, 8, mean 3; four of five even; loss at state 10: (10 + 2) * 3.
+    (score,) = evaluator([[0, 1, 2, 4, 8]], batch_size)(jnp.float32(10))
+    assert score == Score(36, pytest.approx(0.8))
+
+
+def test_groups_that_share_batches_are_kept_apart():
+    groups = [[1, 3, 5], [2], [0, 11, 4, 9, 6, 7]]
+    scores = evaluator(groups)(jnp.float32(0))
+    expected = [Score(6, 0), Score(4, 1), Score(2 * 37 / 6, 0.5)]
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)
+
+
+def test_an_example_may_be_in_several_groups():
+    scores = evaluator([[5, 6], [6, 7, 8]])(jnp.float32(0))
+    np.testing.assert_allclose(scores, [(11, 0.5), (14, 2 / 3)], rtol=1e-6)
+
+
+def test_empty_groups_have_no_score():
+    scores = evaluator([NOTHING, [3], NOTHING, [4]])(jnp.float32(0))
+    np.testing.assert_array_equal(scores, [(np.nan, np.nan), (6, 0), (np.nan, np.nan), (8, 1)])
+
+
+def test_nothing_to_score_at_all():
+    scores = evaluator([NOTHING, NOTHING])(jnp.float32(0))
+    assert len(scores) == 2
+    assert np.isnan(scores).all()
+
+
+def test_first_groups_alone():
+    groups = [[1, 3, 5], [2, 4], [0, 11, 6, 9]]
+    score_all = evaluator(groups)
+    state = jnp.float32(3)
+    for count in range(4):
+        np.testing.assert_array_equal(score_all(state, count), score_all(state)[:count])
+
+
+def test_first_groups_leave_later_batches_out():
+    # The later group's loss would be infinite in float32.
+    groups = [[1, 2, 3, 4], [5, 6, 7, 8]]
+    examples = EXAMPLES._replace(labels=EXAMPLES.labels.at[5].set(-1))
+
+    def evaluate(state, images, labels):
+        return jnp.log(labels.astype(jnp.float32)), jnp.ones(labels.shape)
+
+    algorithm = Algorithm(lambda key: jnp.zeros(()), [], evaluate)
+    score = Evaluator(algorithm, examples, [np.array(g) for g in groups], 4)
+    assert np.isfinite(score(jnp.zeros(()), 1)).all()
+    assert np.isnan(score(jnp.zeros(()))[1].loss)
+
+
+def test_a_bad_score_stays_in_its_group():
+    # Both groups are in one batch.
+    groups = [[1, 2], [5, 6]]
+    examples = EXAMPLES._replace(labels=EXAMPLES.labels.at[5].set(-1))
+
+    def evaluate(state, images, labels):
+        return jnp.log(labels.astype(jnp.float32)), jnp.ones(labels.shape)
+
+    algorithm = Algorithm(lambda key: jnp.zeros(()), [], evaluate)
+    scores = Evaluator(algorithm, examples, [np.array(g) for g in groups], 4)(jnp.zeros(()))
+    assert scores[0].loss == pytest.approx((np.log(2) + np.log(4)) / 2)
+    assert np.isnan(scores[1].loss)
+
+
+def test_one_compilation_for_all_and_for_the_first_groups():
+    traces: list[tuple[int, ...]] = []
+    score = evaluator([[1, 3, 5], [2, 4], [0, 11, 6, 9]], traces=traces)
+    score(jnp.float32(0))
+    assert traces
+    before = len(traces)
+    for value in range(1, 4):
+        score(jnp.float32(value), value)
+        score(jax.device_put(np.float32(value)))
+    assert len(traces) == before
+
+
+def test_mean_score_over_the_union():
+    # (3 * 2 + 1 * 6) / 4 and (3 * 1 + 1 * 0) / 4; the empty group counts for nothing.
+    scores = [Score(2.0, 1.0), Score(np.nan, np.nan), Score(6.0, 0.0)]
+    assert mean_score(scores, [3, 0, 1]) == Score(3.0, 0.75)
+
+
+def test_mean_score_of_nothing():
+    assert np.isnan(mean_score([Score(np.nan, np.nan)], [0])).all()
+    assert np.isnan(mean_score([], [])).all()
+
+
+def test_mean_score_needs_a_size_for_each_score():
+    with pytest.raises(ValueError, match="zip"):
+        mean_score([Score(1.0, 1.0)], [1, 2])
