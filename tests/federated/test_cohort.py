@@ -27,7 +27,7 @@ def test_sampled_without_replacement():
         assert ids.dtype == np.int32
         assert len(ids) == 4
         assert (np.diff(ids) > 0).all()
-        assert 0 <= ids[0]
+        assert ids[0] >= 0
         assert ids[-1] < 10
 
 

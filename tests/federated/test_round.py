@@ -1,4 +1,4 @@
-"""The round engine on toy algorithms: what is averaged, and that how it is computed does not show."""
+"""The round engine on toy algorithms: how a round is computed does not show in its result."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from jax import lax
 
 from fednas_jax.federated.clients import Clients
 from fednas_jax.federated.cohort import NOBODY, Cohort, in_chunks, sample
-from fednas_jax.federated.round import Algorithm, ClientUpdate, Phase, RoundEngine, weighted_mean
+from fednas_jax.federated.round import Algorithm, ClientUpdate, Phase, RoundEngine
 from tests.federated import toys
 
 CLIENTS = toys.population()
@@ -55,94 +55,6 @@ def assert_same_bits(one: toys.Linear, two: toys.Linear) -> None:
 
 def row(results: toys.Linear, client: int) -> toys.Linear:
     return jax.tree.map(lambda x: np.asarray(x[client]), results)
-
-
-# --- What is averaged -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("clients_per_chunk", [1, 2, 3])
-def test_weighted_average_by_hand_with_unequal_clients(clients_per_chunk):
-    # Eq. 5: labels 4 | 1, 2, 6 | 5, 5, 7, 7, so means 4, 3, 6 and N_k 1, 3, 4 of N = 8:
-    # (1 * 4 + 3 * 3 + 4 * 6) / 8.
-    labels = jnp.array([4, 1, 2, 6, 5, 5, 7, 7])
-    clients = toys.clients_of_sizes([1, 3, 4])
-    runner = RoundEngine(toys.means(), clients, EXAMPLES._replace(labels=labels), clients_per_chunk)
-    order = in_chunks(np.arange(3), np.asarray(clients.local_steps), clients_per_chunk)
-    state, (metrics,) = runner.run(jnp.zeros(()), order, KEY)
-    assert float(state) == 37 / 8
-    values = dict(zip(order.ids.ravel(), np.asarray(metrics["value"]).ravel(), strict=True))
-    assert [values[k] for k in range(3)] == [4, 3, 6]
-
-
-@pytest.mark.parametrize("clients_per_chunk", [1, 3])
-def test_weights_of_each_leaf_and_slice(clients_per_chunk):
-    # As FedorAS averages: each operation by the examples it saw. Client k sends k + 1 everywhere;
-    # "all" weighs clients 1, 2, 3; row i of "rows" is seen by client i alone, but row 2 by clients
-    # 1 and 2 with weights 1 and 3, and row 3 by nobody.
-    def client_update(state, client, facts, examples, key):
-        weights = {
-            "all": (client.id + 1).astype(jnp.float32),
-            "rows": jnp.array([[2, 0, 0, 0], [0, 5, 1, 0], [0, 0, 3, 0]], jnp.float32)[client.id][
-                :, None
-            ],
-        }
-        value = (client.id + 1).astype(jnp.float32)
-        sums = {"all": weights["all"] * value, "rows": weights["rows"] * jnp.full((4, 2), value)}
-        return ClientUpdate(sums, weights, {})
-
-    def server_update(state, sums, weights):
-        return weighted_mean(sums, weights, state)
-
-    start = {"all": jnp.zeros(()), "rows": jnp.full((4, 2), 9.0)}
-    algorithm = Algorithm(lambda key: start, [Phase(client_update, server_update)], None)
-    clients = toys.clients_of_sizes([1, 3, 4])
-    runner = engine(algorithm, clients_per_chunk, clients)
-    order = in_chunks(np.arange(3), np.asarray(clients.local_steps), clients_per_chunk)
-    state, _ = runner.run(start, order, KEY)
-    assert float(state["all"]) == pytest.approx((1 * 1 + 2 * 2 + 3 * 3) / 6)
-    rows = [[1, 1], [2, 2], [(1 * 2 + 3 * 3) / 4] * 2, [9, 9]]
-    np.testing.assert_allclose(state["rows"], rows, rtol=1e-6)
-
-
-def test_weighted_mean_of_nothing_is_what_was_before():
-    sums = {"a": jnp.zeros(2), "b": jnp.array([6.0, 0.0])}
-    before = {"a": jnp.array([1.0, 2.0]), "b": jnp.array([3.0, 4.0])}
-    kept = weighted_mean(sums, jnp.zeros(()), before)
-    jax.tree.map(np.testing.assert_array_equal, kept, before)
-    partly = weighted_mean(sums, {"a": jnp.ones(()), "b": jnp.array([2, 0])}, before)
-    np.testing.assert_array_equal(partly["a"], [0, 0])
-    np.testing.assert_array_equal(partly["b"], [3, 4])
-
-
-def test_weighted_mean_hides_no_nan():
-    assert jnp.isnan(weighted_mean(jnp.ones(()), jnp.array(jnp.nan), jnp.zeros(())))
-    assert jnp.isnan(weighted_mean(jnp.array(jnp.nan), jnp.ones(()), jnp.zeros(())))
-
-
-def test_phases_follow_each_other_within_a_round():
-    # The second phase sees what the first has averaged, and draws from a key of its own.
-    def phase(factor):
-        def client_update(state, client, facts, examples, key):
-            sent = {"value": factor * state["value"] + client.id, "draw": jax.random.uniform(key)}
-            return ClientUpdate(sent, jnp.ones(()), {f"times {factor}": sent["draw"]})
-
-        return Phase(
-            client_update, lambda state, sums, weights: weighted_mean(sums, weights, state)
-        )
-
-    algorithm = Algorithm(None, [phase(2), phase(10)], None)
-    runner = engine(algorithm, 1, toys.clients_of_sizes([1, 1]))
-    chunks = Cohort(np.array([[0], [1]], np.int32), np.array([1, 1], np.int32))
-    start = {"value": jnp.float32(3), "draw": jnp.float32(0)}
-    state, (first, second) = runner.run(start, chunks, KEY)
-    # (6 + 7) / 2, then (65 + 66) / 2.
-    assert float(state["value"]) == 65.5
-    assert set(first) == {"times 2"}
-    assert set(second) == {"times 10"}
-    assert not np.isin(first["times 2"], second["times 10"]).any()
-
-
-# --- How it is computed does not show --------------------------------------------------------------
 
 
 def test_chunk_sizes_1_3_and_K_agree(averaging, state):
@@ -260,7 +172,7 @@ def test_chunks_in_one_call_or_one_by_one_give_the_same_bits(averaging, state, c
     assert_same_bits(at_once, added_up([1, chunks]))
 
 
-# --- Randomness -----------------------------------------------------------------------------------
+# Randomness
 
 
 def test_same_seed_same_bits_other_seed_other_bits(averaging, state):
@@ -308,7 +220,7 @@ def test_clients_and_rounds_draw_differently(averaging, state):
     assert len(draws) == 3 * NUM_CLIENTS
 
 
-# --- Compiling and running ------------------------------------------------------------------------
+# Compiling and running
 
 
 @pytest.fixture
