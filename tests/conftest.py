@@ -1,0 +1,38 @@
+"""What all tests share: a cache of compiled programs, float64, and room for more programs."""
+
+import gc
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Compiling takes most of the suite's time, and a second run need not do it again. As environment,
+# set before anything imports jax, so that the processes which tests start find the cache too.
+CACHE = Path(__file__).resolve().parent.parent / ".cache" / "jax-tests"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+# Eager references consist of thousands of programs that each compile in milliseconds.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Arrays are float64 in the test."""
+    import jax  # not above: tests without jax should not pay for it
+
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _drop_programs() -> Iterator[None]:
+    """Drops compiled programs after each file.
+
+    Each holds memory maps, of which a Linux process may have 65,530: at the limit LLVM fails, and
+    then the process.
+    """
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
