@@ -77,3 +77,19 @@ def batch_stats_from_plain(plain: Tree) -> Tree:
 
 def _stack(entries: list[Tree]) -> Tree:
     return {key: jnp.stack([entry[key] for entry in entries]) for key in ("mean", "var")}
+
+
+def cell_weights(params: Tree) -> Tree:
+    """The weights of one cell by primitive, as the package's functions take them.
+
+    Args:
+      params: a cell's entry of `params_from_plain`.
+    """
+    weights: Tree = {}
+    for name, leaf in params.items():
+        primitive, _, part = name.rpartition("_")
+        if part.startswith(("depthwise", "pointwise")):
+            weights.setdefault(primitive, {})[part] = leaf
+        else:
+            weights[name] = leaf
+    return weights

@@ -9,13 +9,6 @@ import pytest
 
 from tests.plain import local_step as plain_step
 
-
-@pytest.fixture
-def x64():
-    with jax.enable_x64(True):
-        yield
-
-
 # Toy: loss(w, a, b) = (w - b a)^2 / 2, so dL/dw = w - b a and dL/da = -b (w - b a).
 # w = 3, a = 1, train batch b = 1, valid batch b = 2; weight momentum 1, m = 1, v = 2, one Adam step
 # taken before: the corrections of the second are 1 - 0.5^2 = 3/4 for both moments.

@@ -9,13 +9,6 @@ import pytest
 
 from tests.plain import supernet
 
-
-@pytest.fixture
-def x64():
-    with jax.enable_x64(True):
-        yield
-
-
 # The same arithmetic in loops ---------------------------------------------------------------------
 
 
