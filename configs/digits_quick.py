@@ -20,7 +20,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.dataset.name = "digits"
     config.partition.num_clients = 8
     config.partition.concentration = 1.0
-    config.rounds = 3 if variant == "quick" else 30
+    config.rounds = 3 if variant == "quick" else 20
     config.local_epochs = 3
     config.batch_size = 16
     config.supernet.init_channels = 8

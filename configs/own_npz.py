@@ -42,7 +42,6 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         config.batch_size = 16
         config.supernet.init_channels = 8
         config.supernet.layers = 3
-        config.supernet.scan_sources = True
         config.optimizer.learning_rate = 0.1
         config.arch_optimizer.learning_rate = 3e-3
     return config

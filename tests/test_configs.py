@@ -1,0 +1,57 @@
+"""Every quick config runs: on data of the right shape, as the real images may not be at hand."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fednas_jax import assembly, config_file, experiment
+from fednas_jax.data.datasets import Dataset, Split
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+QUICK = [f"{path.stem}.py:quick" for path in sorted(CONFIGS.glob("*.py"))]
+CLASSES = 10
+
+
+def coloured_squares(count: int, seed: int) -> Split:
+    """Noise in which the class is the brightness of the first channel."""
+    rng = np.random.RandomState(seed)
+    labels = np.repeat(np.arange(CLASSES), count // CLASSES).astype(np.int32)
+    images = rng.randint(0, 40, (len(labels), 32, 32, 3)).astype(np.uint8)
+    images[..., 0] += (20 * labels)[:, None, None].astype(np.uint8)
+    return Split(images, labels, None)
+
+
+def as_cifar10() -> Dataset:
+    """A tenth of the size: what `:quick` uses of each class, and no more."""
+    names = tuple(map(str, range(CLASSES)))
+    moments = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+    return Dataset(
+        "cifar10", coloured_squares(5000, 0), coloured_squares(200, 1), CLASSES, names, *moments
+    )
+
+
+@pytest.mark.parametrize("spec", QUICK)
+def test_every_quick_config_runs(
+    spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config: Any = config_file.load(str(CONFIGS / spec))
+    config.rounds = config.local_epochs = 1
+    config.report.progress = False
+    if config.dataset.name == "cifar10":
+        dataset = as_cifar10()
+        monkeypatch.setattr(assembly, "load_dataset", lambda config: dataset)
+    if config.dataset.name.endswith(".npz"):
+        train = coloured_squares(300, 2)
+        config.dataset.name = str(tmp_path / "own.npz")
+        np.savez(
+            config.dataset.name,
+            images=train.images,
+            labels=train.labels,
+            client=np.arange(len(train.labels)) % 3,
+        )
+    summary = experiment.run(config, tmp_path / "run")
+    assert summary["rounds"] == 1
+    assert 0 <= summary["test_accuracy"] <= 1
+    assert (tmp_path / "run" / "plots" / "cells.png").exists()
