@@ -43,7 +43,7 @@ class Run:
         self._fresh = stats | {"cells": stats["cells"][cells]}
         first = self.plans[0]
         self._states = tuple(
-            jnp.asarray(random_like((self.batch, c, g.height, g.width), seed))
+            random_like((self.batch, c, g.height, g.width), seed)
             for seed, c, g in zip((1, 2), first.in_channels, first.geometries, strict=True)
         )
         # Edges of equal shapes share one compilation; a cell as one program would take minutes.

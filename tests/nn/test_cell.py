@@ -66,9 +66,9 @@ def test_factorized_reduce(size):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("halve", [False, True])
-@pytest.mark.parametrize("train", [True, False])
-def test_preprocess(halve, train):
-    images = random_like((2, 3, 5, 6), 0)
+@pytest.mark.parametrize(("train", "batch"), [(True, 2), (True, 1), (False, 2)])
+def test_preprocess(halve, train, batch):
+    images = random_like((batch, 3, 5, 6), 0)
     stats = {"mean": np.array([0.5, -0.5]), "var": np.array([2.0, 0.5])}
     if halve:
         weights = random_like({"conv1": (1, 3, 1, 1), "conv2": (1, 3, 1, 1)}, 1)
@@ -79,8 +79,8 @@ def test_preprocess(halve, train):
         weight, module = weights["conv"][:, :, 0, 0], plain.relu_conv_bn
     expected, _ = module(jnp.asarray(images), weights, {"bn": stats}, train)
     running = None if train else Moments(stats["mean"], stats["var"])
-    found, _ = preprocess(to_maps(images), jnp.asarray(weight), Geometry(5, 6, 2), running)
-    np.testing.assert_allclose(to_images(found, 2), expected, rtol=0, atol=1e-12)
+    found, _ = preprocess(to_maps(images), jnp.asarray(weight), Geometry(5, 6, batch), running)
+    np.testing.assert_allclose(to_images(found, batch), expected, rtol=0, atol=1e-12)
 
 
 # Each primitive ---------------------------------------------------------------------------------
@@ -90,11 +90,11 @@ def test_preprocess(halve, train):
 def reduction():
     """A reduction cell, whose edges from the inputs have stride 2 and the others 1.
 
-    6 x 5 becomes 3 x 3. The sources one after another: no loops.
+    It also halves its older input: 10 x 11 becomes 5 x 6, then 3 x 3. No loops; rematerialised.
     """
     with jax.enable_x64(True):
-        run = Run(2, 3, slice(1, 2), Geometry(6, 5, 3))
-        yield run, run.ours(scan_cells=False, scan_sources=False, remat=False)
+        run = Run(2, 3, slice(2, 3), Geometry(10, 11, 3))
+        yield run, run.ours(scan_cells=False, scan_sources=False, remat=True)
 
 
 @pytest.mark.usefixtures("x64")

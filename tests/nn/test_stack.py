@@ -51,21 +51,24 @@ def test_runs_lie_between_reductions(layers, runs):
     assert [[p.layer for p in run] for run in runs_of_equal_cells(plans)] == runs
 
 
-# Runs, forth and back, in float64. A batch of one image.
+# Runs, forth and back, in float64. Programs take long to compile, so each combination of switches
+# is compared with the plain cells once: looped cells, and rematerialised ones, here; unrolled
+# and rematerialised ones in test_cell.py; plainly unrolled ones in test_supernet.py.
 
+IMAGES = Geometry(10, 11, 3)
 ALPHAS = random_like((14, 8), 6)
 
 
 @pytest.fixture
 def first_run(x64):
     """Three cells that start at the stem: the first has other channels in both of its inputs."""
-    return Run(2, 9, slice(0, 3), Geometry(5, 4, 1))
+    return Run(2, 9, slice(0, 3), IMAGES)
 
 
 @pytest.fixture
 def later_run(x64):
     """Two cells after a reduction: the first has to halve its older input."""
-    return Run(2, 8, slice(3, 5), Geometry(5, 8, 1))
+    return Run(2, 8, slice(3, 5), IMAGES)
 
 
 def test_scanned_run_and_its_gradients(first_run):
@@ -76,12 +79,6 @@ def test_scanned_run_and_its_gradients(first_run):
 def test_scanned_and_rematerialized_run_after_a_reduction_and_its_gradients(later_run):
     ours = later_run.ours(scan_cells=True, scan_sources=True, remat=True)
     assert_close(ours(ALPHAS), later_run.plain(ALPHAS))
-
-
-def test_unrolled_and_rematerialized_cell_and_its_gradients(x64):
-    run = Run(2, 3, slice(1, 2), Geometry(6, 5, 3))  # the one of test_cell.py: compiled already
-    ours = run.ours(scan_cells=False, scan_sources=True, remat=True)
-    assert_close(ours(ALPHAS), run.plain(ALPHAS))
 
 
 def test_scanned_and_unrolled_runs_agree_in_evaluation(later_run):

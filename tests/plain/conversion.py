@@ -1,12 +1,13 @@
 """Turns trees of the plain supernet (a module for each edge) into those of the package.
 
-Works on weights, on their gradients and on running moments alike: it only stacks and renames. Pools
+Works on weights, on their gradients and on running moments alike: it only stacks and renames, in
+numpy, since eagerly JAX would compile a program for each of the many shapes. Pools
 whose edges share a source have equal moments there, of which the package keeps one.
 """
 
 from typing import Any
 
-import jax.numpy as jnp
+import numpy as np
 
 from fednas_jax.nn.sources import EDGES, SOURCE_MAJOR, SOURCES
 from tests.plain.supernet import Tree
@@ -24,7 +25,7 @@ def params_from_plain(plain: Tree) -> Tree:
     tree = {
         "stem": {
             # Patches are [kernel row, kernel column, channel]; PyTorch's kernels are channel first.
-            "kernel": jnp.transpose(conv, (0, 2, 3, 1)).reshape(conv.shape[0], -1),
+            "kernel": np.transpose(conv, (0, 2, 3, 1)).reshape(conv.shape[0], -1),
             "scale": stem["bn_scale"],
             "bias": stem["bn_bias"],
         },
@@ -36,7 +37,7 @@ def params_from_plain(plain: Tree) -> Tree:
 
 
 def _reduce(weights: Tree) -> Any:
-    return jnp.stack([weights["conv1"][:, :, 0, 0], weights["conv2"][:, :, 0, 0]])
+    return np.stack([weights["conv1"][:, :, 0, 0], weights["conv2"][:, :, 0, 0]])
 
 
 def _cell_params(cell: Tree) -> Tree:
@@ -47,12 +48,12 @@ def _cell_params(cell: Tree) -> Tree:
     edges = cell["edges"]
     for name, parts in edges[SOURCE_MAJOR[0]].items():
         if name == "skip_connect":
-            tree[name] = jnp.stack([_reduce(edges[e][name]) for e in INPUT_EDGES])
+            tree[name] = np.stack([_reduce(edges[e][name]) for e in INPUT_EDGES])
             continue
         for part in parts:
             leaves = [edges[e][name][part] for e in SOURCE_MAJOR]
             cut = [w[:, 0] if part.startswith("depthwise") else w[:, :, 0, 0] for w in leaves]
-            tree[f"{name}_{part}"] = jnp.stack(cut)
+            tree[f"{name}_{part}"] = np.stack(cut)
     return tree
 
 
@@ -76,7 +77,7 @@ def batch_stats_from_plain(plain: Tree) -> Tree:
 
 
 def _stack(entries: list[Tree]) -> Tree:
-    return {key: jnp.stack([entry[key] for entry in entries]) for key in ("mean", "var")}
+    return {key: np.stack([entry[key] for entry in entries]) for key in ("mean", "var")}
 
 
 def cell_weights(params: Tree) -> Tree:
