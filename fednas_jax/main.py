@@ -7,6 +7,7 @@ from pathlib import Path
 from fednas_jax import config as schema
 from fednas_jax import config_file
 from fednas_jax.errors import UserError, suggest
+from fednas_jax.paths import expand
 
 HELP = """Searches a network architecture with federated clients, as a config file describes.
 
@@ -69,7 +70,7 @@ def _parse(argv: Sequence[str]) -> tuple[schema.Config, Path]:
     config = schema.resolve(config_file.load(options["config"]), fields)
     path, variant = config_file.split(options["config"])
     default = Path("runs") / "-".join(filter(None, (path.stem, variant)))
-    return config, Path(options["workdir"] or default)
+    return config, expand(options["workdir"] or str(default), "--workdir")
 
 
 def _flags(argv: Sequence[str]) -> Iterator[tuple[str, str]]:

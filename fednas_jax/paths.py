@@ -1,6 +1,9 @@
-"""Where the published facts that ship with the project lie."""
+"""Where the published facts that ship with the project lie, and paths as users write them."""
 
+import os
 from pathlib import Path
+
+from fednas_jax.errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parent
 # A wheel puts them into the package; in the repository they lie beside it.
@@ -8,3 +11,32 @@ _INSTALLED = _PACKAGE / "third_party"
 
 THIRD_PARTY = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "third_party"
 """Facts published by others, as data, each with its source (see its README)."""
+
+
+def expand(path: str | Path, field: str) -> Path:
+    """A path as a user writes it, with `~` put in full.
+
+    What cannot even be looked at is refused here, so that `is_file` and its like do not raise.
+
+    Args:
+      path: of a file or folder, which need not exist.
+      field: where the user gave it, for the message.
+
+    Raises:
+      UserError: there is no such user, or the system will not look there: not permitted, a name
+        too long, a NUL in it.
+    """
+    shown = " ".join(str(path).split())
+    try:
+        expanded = Path(path).expanduser()
+        os.stat(expanded)
+    except (FileNotFoundError, NotADirectoryError):
+        return expanded
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UserError(f"{field}: {shown}: {reason}; a path within reach is needed") from error
+    except RuntimeError as error:
+        raise UserError(f"{field}: {shown}: no such user; a path in full is needed") from error
+    except ValueError as error:
+        raise UserError(f"{field}: {shown!r} is not a path ({error}); one is needed") from error
+    return expanded
