@@ -52,7 +52,6 @@ PRIMITIVES = (
 )
 """Columns of alpha."""
 
-POOLS_AND_CONVOLUTIONS = tuple(p for p in PRIMITIVES if p not in ("none", "skip_connect"))
 KERNELS = {"sep_conv_3x3": 3, "sep_conv_5x5": 5, "dil_conv_3x3": 3, "dil_conv_5x5": 5}
 
 
@@ -175,7 +174,31 @@ def mix_sources(
     """
     shape = (group.sources, group.edges)
     shares = jnp.moveaxis(mixture.reshape(*shape, len(PRIMITIVES)), -1, 0)
-    states = states[:, None]
+    maps, used = _raw_maps(weights, states[:, None], geometry, stride, running)
+    names = list(maps)
+    arguments = (
+        tuple(maps.values()),
+        shares[jnp.array([PRIMITIVES.index(name) for name in names])],
+        states[:, None] if stride == 1 else None,
+        shares[PRIMITIVES.index("skip_connect")] if stride == 1 else None,
+    )
+    if running is not None:
+        return mixed_sum_by(*arguments, tuple(running[name] for name in names)), running
+    out, moments = mixed_sum(*arguments)
+    return out, used | dict(zip(names, moments, strict=True))
+
+
+def _raw_maps(
+    weights: Weights,
+    states: jax.Array,
+    geometry: Geometry,
+    stride: int,
+    running: Statistics | None,
+) -> tuple[dict[str, jax.Array], Statistics]:
+    """Each primitive's map before its last BatchNorm, [S, M or 1, C, H', W' * B]; not the identity.
+
+    Also the moments of the BatchNorms in the middle of the separable convolutions.
+    """
     active = lax.optimization_barrier(jax.nn.relu(states))
     out_geometry = geometry.halved() if stride == 2 else geometry
     window = geometry.window(3, stride)
@@ -192,21 +215,9 @@ def mix_sources(
         y, used[middle] = _norm_relu(pointwise(y, weight["pointwise1"]), running, middle)
         y = depthwise(y, weight["depthwise2"], out_geometry.window(kernel))
         maps[name] = pointwise(y, weight["pointwise2"])
-    names = [*POOLS_AND_CONVOLUTIONS]
-    identity = states
     if stride == 2:
         maps["skip_connect"] = factorized_reduce(active, weights["skip_connect"], geometry)
-        names.append("skip_connect")
-    arguments = (
-        tuple(maps[name] for name in names),
-        shares[jnp.array([PRIMITIVES.index(name) for name in names])],
-        identity if stride == 1 else None,
-        shares[PRIMITIVES.index("skip_connect")] if stride == 1 else None,
-    )
-    if running is not None:
-        return mixed_sum_by(*arguments, tuple(running[name] for name in names)), running
-    out, moments = mixed_sum(*arguments)
-    return out, used | dict(zip(names, moments, strict=True))
+    return maps, used
 
 
 def _norm_relu(z: jax.Array, running: Statistics | None, name: str) -> tuple[jax.Array, Moments]:

@@ -14,6 +14,7 @@ w takes SGD with momentum, coupled decay and a clipped gradient norm; alpha take
 decay, as PyTorch computes them.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -151,28 +152,7 @@ def local_step(
     )
     gradients = jax.tree.map(jnp.zeros_like, (state.params, state.arch))
 
-    def one_pass(carry: Any, slices: Any) -> tuple[Any, Any]:
-        (state, gradients), (batch, facts) = carry, slices
-        (_, (batch_stats, metrics)), (of_weights, of_alpha) = jax.value_and_grad(
-            loss_function, (0, 1), has_aux=True
-        )(state.params, state.arch, state.batch_stats, batch)
-        weight_sum = _add_scaled(gradients[0], facts.weight_share, of_weights)
-        alpha_sum = _add_scaled(gradients[1], facts.alpha_share, of_alpha)
-        state = state._replace(batch_stats=batch_stats)
-        state = lax.cond(
-            facts.update_alpha,
-            lambda s: _step_alpha(s, alpha_sum, options),
-            lambda s: s,
-            state,
-        )
-        state = lax.cond(
-            facts.update_weights,
-            lambda s: _step_weights(s, weight_sum, options, learning_rate),
-            lambda s: s,
-            state,
-        )
-        return (state, (weight_sum, alpha_sum)), metrics
-
+    one_pass = functools.partial(_one_pass, loss_function, options, learning_rate)
     facts = Pass._make(jnp.array(column) for column in zip(*plan, strict=True))
     (state, _), metrics = lax.scan(one_pass, (state, gradients), (batches, facts))
     valid_pass = [p.on_valid for p in plan].index(True)
@@ -180,6 +160,35 @@ def local_step(
         jax.tree.map(lambda m, i=i: m[i], metrics) for i in (0, valid_pass)
     )
     return state, (train_metrics, valid_metrics)
+
+
+def _one_pass(
+    loss_function: LossFunction,
+    options: SearchOptions,
+    learning_rate: jax.typing.ArrayLike,
+    carry: Any,
+    slices: Any,
+) -> tuple[Any, Any]:
+    """Adds a pass's gradients to what earlier ones left, and takes the steps that follow it."""
+    (state, gradients), (batch, facts) = carry, slices
+    (_, (batch_stats, metrics)), (of_weights, of_alpha) = jax.value_and_grad(
+        loss_function, (0, 1), has_aux=True
+    )(state.params, state.arch, state.batch_stats, batch)
+    weight_sum = _add_scaled(gradients[0], facts.weight_share, of_weights)
+    alpha_sum = _add_scaled(gradients[1], facts.alpha_share, of_alpha)
+    state = lax.cond(
+        facts.update_alpha,
+        lambda s: _step_alpha(s, alpha_sum, options),
+        lambda s: s,
+        state._replace(batch_stats=batch_stats),
+    )
+    state = lax.cond(
+        facts.update_weights,
+        lambda s: _step_weights(s, weight_sum, options, learning_rate),
+        lambda s: s,
+        state,
+    )
+    return (state, (weight_sum, alpha_sum)), metrics
 
 
 def _add_scaled(total: Tree, share: jax.Array, gradient: Tree) -> Tree:

@@ -80,44 +80,46 @@ def build(
       augmentation: of the images that clients learn from.
       options: hyperparameters.
     """
+    task = _Task(supernet, image_shape, augmentation, options)
+    phases = [Phase(task.search, _collect)]
+    if options.batch_stats == "recalibrated":
+        phases.append(Phase(task.measure, _recalibrate))
+    return Algorithm(task.init, phases, task.evaluate)
 
-    def init(key: jax.Array) -> ServerState:
-        images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-        variables = supernet.lazy_init(key, images, train=False)
+
+class _Task(NamedTuple):
+    """What is fixed during a run; its methods are the algorithm's pure functions."""
+
+    supernet: Supernet
+    image_shape: tuple[int, int, int]
+    augmentation: Augmentation
+    options: FedNASOptions
+
+    def init(self, key: jax.Array) -> ServerState:
+        """The server's first state."""
+        images = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32)
+        variables = self.supernet.lazy_init(key, images, train=False)
         return ServerState(variables["params"], variables["arch"], variables["batch_stats"])
 
-    def loss_function(params: Tree, arch: Tree, batch_stats: Tree, batch: Any) -> Any:
-        images, labels = batch
-        variables = {"params": params, "arch": arch, "batch_stats": batch_stats}
-        logits, changed = supernet.apply(variables, images, train=True, mutable=["batch_stats"])
-        losses, correct = _score(logits, labels)
-        return losses.mean(), (changed["batch_stats"], (losses.mean(), correct.mean()))
-
     def search(
-        state: ServerState, client: Clients, facts: ChunkFacts, examples: Examples, key: jax.Array
+        self,
+        state: ServerState,
+        client: Clients,
+        facts: ChunkFacts,
+        examples: Examples,
+        key: jax.Array,
     ) -> ClientUpdate:
-        def load(key: jax.Array, indices: jax.Array) -> tuple[jax.Array, jax.Array]:
-            return augment(key, examples.images[indices], augmentation), examples.labels[indices]
+        """ClientLocalSearch of Algorithm 1: local epochs of local steps."""
 
         def step(number: jax.Array, carry: Any, epoch: _Epoch) -> Any:
             local, sums = carry
-            train_key, valid_key = jax.random.split(jax.random.fold_in(epoch.key, number))
-            train = batches.batch(epoch.train, client.num_train, number, options.batch_size)
-            valid = batches.batch(epoch.valid, client.num_valid, number, options.batch_size)
-            local, metrics = local_step(
-                loss_function,
-                options.search,
-                local,
-                load(train_key, train),
-                load(valid_key, valid),
-                epoch.learning_rate,
-            )
-            (train_loss, train_correct), (valid_loss, valid_correct) = metrics
-            now = _Sums(train_loss, train_correct, valid_loss, valid_correct, jnp.float32(1))
+            local, now = self._step(local, number, epoch, client, examples)
             return local, jax.tree.map(jnp.add, sums, now)
 
         def epoch(number: jax.Array, carry: Any) -> Any:
-            facts_of_epoch = _start_epoch(jax.random.fold_in(key, number), number, client, options)
+            facts_of_epoch = _start_epoch(
+                jax.random.fold_in(key, number), number, client, self.options
+            )
 
             def padded_step(i: jax.Array, carry: Any) -> Any:
                 # A client that has walked through its epoch waits for the longest of its chunk.
@@ -130,48 +132,93 @@ def build(
 
             return lax.fori_loop(0, facts.local_steps, padded_step, carry)
 
-        local = start(state.params, state.arch, state.batch_stats, options.search)
+        local = start(state.params, state.arch, state.batch_stats, self.options.search)
         sums = _Sums(*(jnp.zeros(()) for _ in _Sums._fields))
-        local, sums = lax.fori_loop(0, options.local_epochs, epoch, (local, sums))
+        local, sums = lax.fori_loop(0, self.options.local_epochs, epoch, (local, sums))
         return _search_update(local, sums, client)
 
-    def collect(state: ServerState, sums: Tree, weights: Tree) -> ServerState:
-        return weighted_mean(sums, weights, state)
-
     def measure(
-        state: ServerState, client: Clients, facts: ChunkFacts, examples: Examples, key: jax.Array
+        self,
+        state: ServerState,
+        client: Clients,
+        facts: ChunkFacts,
+        examples: Examples,
+        key: jax.Array,
     ) -> ClientUpdate:
+        """Sums of the moments of each batch of the train part, as images are when evaluated.
+
+        Only the train part, in whole batches: as many as an epoch of the search has.
+        """
         del key
-        observer = supernet.clone(momentum=0.0)
-        variables = state._asdict()
+        observer = self.supernet.clone(momentum=0.0)
+        size = self.options.batch_size
+        # A batch that wraps around fewer examples than it has places counts as those examples.
+        distinct = jnp.minimum(client.num_train, size).astype(jnp.float32)
 
         def step(number: jax.Array, sums: Tree) -> Tree:
-            indices = batches.batch(client.train, client.num_train, number, options.batch_size)
-            images = normalize(examples.images[indices], augmentation.mean, augmentation.std)
-            _, seen = observer.apply(variables, images, train=True, mutable=["batch_stats"])
-            present = (number < client.local_steps).astype(jnp.float32)
-            return jax.tree.map(lambda s, x: s + present * x, sums, _raw(seen["batch_stats"]))
+            indices = batches.batch(client.train, client.num_train, number, size)
+            images = self._normalize(examples.images[indices])
+            _, seen = observer.apply(state._asdict(), images, train=True, mutable=["batch_stats"])
+            present = number < client.local_steps
+            return jax.tree.map(
+                lambda s, x: s + jnp.where(present, distinct * x, 0.0),
+                sums,
+                _raw(seen["batch_stats"]),
+            )
 
         zeros = jax.tree.map(jnp.zeros_like, _raw(state.batch_stats))
         sums = lax.fori_loop(0, facts.local_steps, step, zeros)
-        # Batches count equally: all have the same number of examples.
-        return ClientUpdate(sums, client.local_steps.astype(jnp.float32), {})
-
-    def recalibrate(state: ServerState, sums: Tree, weights: Tree) -> ServerState:
-        moments = weighted_mean(sums, weights, _raw(state.batch_stats))
-        return state._replace(batch_stats=_moments(moments))
+        return ClientUpdate(sums, distinct * client.local_steps.astype(jnp.float32), {})
 
     def evaluate(
-        state: ServerState, images: jax.Array, labels: jax.Array
+        self, state: ServerState, images: jax.Array, labels: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        inputs = normalize(images, augmentation.mean, augmentation.std)
-        logits: Any = supernet.apply(state._asdict(), inputs, train=False)
+        """Losses and correctness of the supernet, by its running moments."""
+        logits: Any = self.supernet.apply(state._asdict(), self._normalize(images), train=False)
         return _score(logits, labels)
 
-    phases = [Phase(search, collect)]
-    if options.batch_stats == "recalibrated":
-        phases.append(Phase(measure, recalibrate))
-    return Algorithm(init, phases, evaluate)
+    def _step(
+        self,
+        local: SearchState,
+        number: jax.Array,
+        epoch: "_Epoch",
+        client: Clients,
+        examples: Examples,
+    ) -> tuple[SearchState, _Sums]:
+        size = self.options.batch_size
+        keys = jax.random.split(jax.random.fold_in(epoch.key, number))
+        train = batches.batch(epoch.train, client.num_train, number, size)
+        valid = batches.batch(epoch.valid, client.num_valid, number, size)
+        train_batch, valid_batch = (
+            (augment(key, examples.images[i], self.augmentation), examples.labels[i])
+            for key, i in zip(keys, (train, valid), strict=True)
+        )
+        local, ((train_loss, train_correct), (valid_loss, valid_correct)) = local_step(
+            self._loss, self.options.search, local, train_batch, valid_batch, epoch.learning_rate
+        )
+        one = jnp.float32(1)
+        return local, _Sums(train_loss, train_correct, valid_loss, valid_correct, one)
+
+    def _loss(self, params: Tree, arch: Tree, batch_stats: Tree, batch: Any) -> Any:
+        images, labels = batch
+        variables = {"params": params, "arch": arch, "batch_stats": batch_stats}
+        logits, changed = self.supernet.apply(
+            variables, images, train=True, mutable=["batch_stats"]
+        )
+        losses, correct = _score(logits, labels)
+        return losses.mean(), (changed["batch_stats"], (losses.mean(), correct.mean()))
+
+    def _normalize(self, images: jax.Array) -> jax.Array:
+        return normalize(images, self.augmentation.mean, self.augmentation.std)
+
+
+def _collect(state: ServerState, sums: Tree, weights: Tree) -> ServerState:
+    return weighted_mean(sums, weights, state)
+
+
+def _recalibrate(state: ServerState, sums: Tree, weights: Tree) -> ServerState:
+    moments = weighted_mean(sums, weights, _raw(state.batch_stats))
+    return state._replace(batch_stats=_moments(moments))
 
 
 class _Epoch(NamedTuple):
@@ -186,7 +233,11 @@ class _Epoch(NamedTuple):
 def _start_epoch(
     key: jax.Array, number: jax.Array, client: Clients, options: FedNASOptions
 ) -> _Epoch:
-    """Shuffles both parts anew: every epoch is a pass over each."""
+    """Shuffles both parts anew.
+
+    An epoch is as long as the train part; the validation part is walked along with it, and around
+    again where it is shorter.
+    """
     step_key, train_key, valid_key = jax.random.split(key, 3)
     return _Epoch(
         step_key,

@@ -296,7 +296,7 @@ def test_recalibrated_statistics_are_the_moments_of_all_clients(
 
 
 def moments_by_hand(pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """Of the batches of all clients, each as weighty: mean of means, and law of total variance."""
+    """Of the batches of all clients, by their distinct examples, and the law of total variance."""
     inputs = (pixels.astype(np.float64) - MEAN) / STD
     # Whole batches of the first halves; three examples wrap around, one is taken four times.
     starts = np.cumsum([0, *SIZES])[:4]
@@ -309,8 +309,11 @@ def moments_by_hand(pixels: np.ndarray) -> dict[str, np.ndarray]:
         starts[3] + np.arange(4, 8),
     ]
     seen = np.stack([inputs[row] for row in rows])
-    within = seen.var(axis=1, ddof=1).mean(axis=0)
-    return {"mean": seen.mean(axis=(0, 1)), "var": within + seen.mean(axis=1).var(axis=0)}
+    weights = np.array([4, 4, 3, 1, 4, 4])
+    means = seen.mean(axis=1)
+    mean = np.average(means, axis=0, weights=weights)
+    within = np.average(seen.var(axis=1, ddof=1), axis=0, weights=weights)
+    return {"mean": mean, "var": within + np.average((means - mean) ** 2, axis=0, weights=weights)}
 
 
 def test_recalibration_after_a_round_without_examples_keeps_the_statistics(recalibrated, state):
