@@ -93,9 +93,13 @@ class Run:
         of_alphas, of_cells, of_states = back(self._cotangents())
         return Outcome(out, self._used(new), (of_alphas, self._weights(of_cells), of_states))
 
-    def plain_forward(self, alphas: Any, running: Any) -> Outcome:
-        """The forward pass of evaluation."""
-        states, _ = self._plain(alphas, self._params["cells"], self._states, running, train=False)
+    def plain_forward(self, alphas: Any, running: Any = None) -> Outcome:
+        """The forward pass; with `running` that of evaluation."""
+        arguments = (jnp.asarray(alphas), self._params["cells"], self._states)
+        if running is None:
+            states, new = self._plain(*arguments, self._fresh, train=True)
+            return Outcome(states, self._used(new))
+        states, _ = self._plain(*arguments, running, train=False)
         return Outcome(states, self._moments(running["cells"]))
 
     def _ours(

@@ -114,3 +114,10 @@ def test_the_mixture_of_all_primitives_and_its_gradients(reduction):
     run, ours = reduction
     alphas = random_like((14, 8), 6)
     assert_close(ours(alphas), run.plain(alphas))
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_batch_of_one_image():
+    run, alphas = Run(2, 3, slice(0, 1), Geometry(3, 4, 1)), random_like((14, 8), 6)
+    found = run.ours_forward(alphas, scan_cells=False, scan_sources=True, remat=False)
+    assert_close(found, run.plain_forward(alphas))
