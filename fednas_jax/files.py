@@ -1,7 +1,9 @@
 """Files written whole or not at all, and JSON read with an error that names the file."""
 
 import json
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +38,12 @@ def write_json(path: Path | str, value: Any) -> None:
     write_atomic(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path | str) -> Any:
+def read_json(path: Path | str, right: str = "a whole JSON file is needed") -> Any:
     """Reads a JSON file.
+
+    Args:
+      path: the file.
+      right: what would be right where it is not, the end of the error's line.
 
     Raises:
       UserError: the file is missing, unreadable, or not JSON.
@@ -45,6 +51,19 @@ def read_json(path: Path | str) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {right}") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not a JSON file ({error})") from error
+        raise UserError(f"{path}: not a JSON file ({error}); {right}") from error
+
+
+def plain(value: Any) -> Any:
+    """The value as strict JSON has it: arrays as lists, what is not finite as None."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy's and jax's scalars and arrays
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

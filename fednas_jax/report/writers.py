@@ -1,16 +1,13 @@
 """Where the metrics of each round go: a file of JSON lines, and TensorBoard's event file."""
 
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fednas_jax.errors import UserError
-from fednas_jax.files import write_atomic
+from fednas_jax.files import plain, write_atomic
 
 Row = Mapping[str, Any]
 """The metrics of one round: name -> number, or None where it was not measured."""
@@ -72,20 +69,7 @@ def read_rows(path: Path | str) -> list[dict[str, Any]]:
 
 
 def _encode(row: Row) -> bytes:
-    return (json.dumps(_plain(row), allow_nan=False) + "\n").encode()
-
-
-def _plain(value: Any) -> Any:
-    """The value as strict JSON has it: numpy's numbers as Python's, NaN and infinity as null."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy's and jax's scalars and arrays
-        return _plain(np.asarray(value).tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    return (json.dumps(plain(row), allow_nan=False) + "\n").encode()
 
 
 class TensorBoardWriter:
@@ -119,7 +103,7 @@ class TensorBoardWriter:
 
     def append(self, row: Row) -> None:
         """Adds a round's metrics: every number but `round`, which is the step."""
-        for name, value in _plain(row).items():
+        for name, value in plain(row).items():
             if name != "round" and isinstance(value, int | float):
                 self._writer.add_scalar(name, value, int(row["round"]))
 
