@@ -9,7 +9,7 @@ from fednas_jax.data.partition import Partition, class_counts
 from fednas_jax.errors import UserError
 from fednas_jax.report import cells, plots
 from fednas_jax.report.writers import read_rows
-from fednas_jax.search.genotype import Genotype
+from fednas_jax.search.genotype import Genotype, derive
 
 
 def draw_partition(
@@ -40,6 +40,9 @@ def draw_progress(
 def read_alphas(path: Path, last_round: int) -> list[dict[str, Any]]:
     """The lines of alphas.jsonl up to a round; none of a damaged file, which only pictures need."""
     try:
-        return [row for row in read_rows(path) if row.get("round", -1) in range(last_round + 1)]
-    except UserError:
+        found = read_rows(path)
+        for row in found:
+            derive(row)
+    except (UserError, ValueError, TypeError):
         return []
+    return [row for row in found if row.get("round", -1) in range(last_round + 1)]

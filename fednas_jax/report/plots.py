@@ -97,14 +97,16 @@ def alphas(arch: Mapping[str, ArrayLike], path: Path | str | None = None) -> Fig
 
 
 def alphas_over_rounds(
-    history: Sequence[Mapping[str, ArrayLike]], path: Path | str | None = None
+    history: Sequence[Mapping[str, Any]], path: Path | str | None = None
 ) -> Figure:
     """softmax(alpha) over rounds: a panel an edge, a line an operation.
 
     Args:
-      history: one entry a round (entry 0 is the start): "normal" and "reduce", each [14, 8], raw.
+      history: entries of "normal" and "reduce", each [14, 8], raw, and their "round"; without it,
+        entry 0 is the start, and one entry a round follows.
       path: where to save it, if anywhere.
     """
+    rounds = [entry.get("round", index) for index, entry in enumerate(history)]
     values = {kind: np.stack([softmax(arch[kind]) for arch in history]) for kind in KINDS}
     low = min(array.min() for array in values.values())
     high = max(array.max() for array in values.values())
@@ -119,7 +121,7 @@ def alphas_over_rounds(
         for edge, (node, state) in enumerate(EDGES):
             axes = panels[node, state]
             axes.set_axis_on()
-            _draw_edge_history(axes, values[kind][:, edge], edge_label(node, state))
+            _draw_edge_history(axes, rounds, values[kind][:, edge], edge_label(node, state))
             axes.set_ylim(low - margin, high + margin)
             axes.tick_params(labelbottom=node == NUM_NODES - 1, labelleft=state == 0, labelsize=7)
         block.suptitle(_TITLES[kind])
@@ -132,10 +134,10 @@ def alphas_over_rounds(
     return finish(figure, path)
 
 
-def _draw_edge_history(axes: Axes, values: np.ndarray, title: str) -> None:
+def _draw_edge_history(axes: Axes, rounds: Sequence[int], values: np.ndarray, title: str) -> None:
     for operation, name in enumerate(PRIMITIVES):
         axes.plot(
-            range(len(values)),
+            rounds,
             values[:, operation],
             marker="o" if len(values) == 1 else "",
             markersize=3,

@@ -66,6 +66,12 @@ def test_alphas_over_rounds_have_a_panel_an_edge_and_a_line_an_operation(tmp_pat
     assert all(len(line.get_xdata()) == rounds for axes in drawn for line in axes.lines)
 
 
+def test_alphas_are_drawn_at_their_rounds():
+    history = [{"round": number, **random_alphas(number)} for number in (2, 3, 5)]
+    for axes in plots.alphas_over_rounds(history).figure.axes:
+        assert all(list(line.get_xdata()) == [2, 3, 5] for line in axes.lines)
+
+
 @pytest.mark.parametrize(("clients", "classes"), [(1, 2), (8, 10), (16, 10), (100, 10), (16, 100)])
 def test_partition_shows_each_count_where_it_belongs(tmp_path, clients, classes):
     counts = np.random.RandomState(0).randint(0, 50, size=(clients, classes))
