@@ -11,6 +11,7 @@ Sources:
 import contextlib
 import gzip
 import hashlib
+import http.client
 import os
 import tarfile
 import urllib.request
@@ -115,16 +116,15 @@ def read(name: str, folder: Path) -> Decoded:
     paths = []
     for archive in ARCHIVES[name]:
         path = place / archive.url.rpartition("/")[2]
-        if not _is_whole(path, archive):
-            try:
+        try:
+            if not _is_whole(path, archive):
                 _fetch(archive, path)
-            except OSError as error:  # urllib's errors and timeouts are OSErrors
-                reason = getattr(error, "reason", None) or error.strerror or error
-                raise UserError(
-                    f"dataset.name: '{name}' is not in {folder} and cannot be downloaded "
-                    f"({reason}); set TFDS_DATA_DIR or config.dataset.data_dir to a folder that "
-                    "has it, or run once on a machine with a network"
-                ) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise UserError(
+                f"config.dataset.name: '{name}' is not in {folder} and cannot be downloaded "
+                f"({_reason(error)}); set TFDS_DATA_DIR or config.dataset.data_dir to a folder "
+                "that has it, or run once on a machine with a network"
+            ) from error
         paths.append(path)
     if name == "cifar10":
         batches = [f"data_batch_{i}.bin" for i in range(1, 6)]
@@ -140,6 +140,12 @@ def read(name: str, folder: Path) -> Decoded:
         arrays[3].astype(np.int32),
         np.array(names),
     )
+
+
+def _reason(error: Exception) -> str:
+    """In one line; urllib's errors and timeouts are OSErrors, an answer cut short is not."""
+    reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+    return " ".join(str(reason).split()) or type(error).__name__
 
 
 def _is_whole(path: Path, archive: Archive) -> bool:

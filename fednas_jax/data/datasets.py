@@ -81,11 +81,12 @@ def load(
     """
     for field, number in (("train", max_train_examples), ("test", max_test_examples)):
         if number < 0:
-            raise UserError(f"dataset.max_{field}_examples: {number}; 0 or above")
+            raise UserError(f"config.dataset.max_{field}_examples: {number}; 0 or above")
     is_own = str(name).endswith(".npz")
     if test_path and not is_own:
         raise UserError(
-            f"dataset.test_path: '{test_path}' goes with an own .npz, '{name}' has its test set"
+            f"config.dataset.test_path: '{test_path}' goes with an own .npz; "
+            f"empty is needed, as '{name}' has its test set"
         )
     if is_own:
         data = _load_own(str(name), test_path, test_fraction, seed)
@@ -95,7 +96,8 @@ def load(
         data = _load_published(name, data_dir, cache)
     else:
         raise UserError(
-            f"dataset.name: unknown data set '{name}'{suggest(name, NAMES)} (or a path to an .npz)"
+            f"config.dataset.name: unknown data set '{name}'{suggest(name, NAMES)} "
+            "(or a path to an .npz)"
         )
     return data._replace(
         train=_reduced(data.train, max_train_examples, np.random.RandomState([seed, 1])),
@@ -138,14 +140,14 @@ def _load_own(path: str, test_path: str | Path | None, test_fraction: float, see
 def _cut_test(split: Split, fraction: float, seed: int, source: str) -> tuple[Split, Split]:
     """Cuts a stratified test set off; every class keeps one example at least."""
     if not 0 < fraction < 1:
-        raise UserError(f"dataset.test_fraction: {fraction}; between 0 and 1, without both")
+        raise UserError(f"config.dataset.test_fraction: {fraction}; between 0 and 1, without both")
     sizes = np.bincount(split.labels)
     wanted = _apportion(sizes, round(fraction * len(split.labels)))
     taken = _choose(split.labels, np.minimum(wanted, sizes - 1), np.random.RandomState([seed, 0]))
     if not taken.any():
         raise UserError(
-            f"dataset.test_fraction: {fraction} of {source}'s {len(split.labels)} examples leaves "
-            "no test example; a larger part, or a test set of its own"
+            f"config.dataset.test_fraction: {fraction} of {source}'s {len(split.labels)} examples "
+            "leaves no test example; a larger part, or a test set of its own"
         )
     return _where(split, ~taken), _where(split, taken)
 

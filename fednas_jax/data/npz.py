@@ -41,7 +41,7 @@ def read_npz(path: Path | str, keys: Collection[str], *, required: Collection[st
     """
     try:
         # Opened here and not by np.load, which leaves a damaged file open.
-        with Path(path).expanduser().open("rb") as file:
+        with Path(path).open("rb") as file:
             if not zipfile.is_zipfile(file):
                 raise UserError(f"{path}: not an .npz file, or a truncated one")
             file.seek(0)

@@ -7,6 +7,7 @@ import numpy as np
 
 from fednas_jax.data.npz import read_npz
 from fednas_jax.errors import UserError
+from fednas_jax.paths import expand
 
 SMALLEST_SIDE = 8  # pixels; two reductions leave 2 x 2
 _KEYS = ("images", "labels", "client", "class_names", "test_images", "test_labels")
@@ -34,16 +35,19 @@ def read(path: str | Path, test_path: str | Path | None = None) -> Own:
 
     Args:
       path: an .npz with `images` [N, H, W, C] or [N, H, W], uint8 or float; `labels` [N] integers
-        that go from 0 to classes - 1 without a gap; and as one likes `client` [N] integers,
-        `class_names` [classes] text, `test_images` and `test_labels`.
+        that go from 0 to classes - 1 without a gap, of 2 classes or more; and as one likes
+        `client` [N] integers, `class_names` [classes] text, `test_images` and `test_labels`.
       test_path: another such .npz, of which `images` and `labels` are the test set.
 
     Raises:
       UserError: naming the file and the key, and what would be right.
     """
+    path = expand(path, "config.dataset.name")
     arrays = read_npz(path, _KEYS, required=("images", "labels"))
     train = _examples(arrays, "", path)
     classes = int(train.labels.max()) + 1
+    if classes < 2:
+        raise UserError(f"{path}: 'labels' has one class only; at least 2 are needed")
     present = np.unique(train.labels)
     if len(present) < classes:
         gap = np.flatnonzero(present != np.arange(len(present)))[0]
@@ -53,6 +57,7 @@ def read(path: str | Path, test_path: str | Path | None = None) -> Own:
         )
     test = None
     if test_path:
+        test_path = expand(test_path, "config.dataset.test_path")
         test_arrays = read_npz(test_path, _KEYS[:2], required=_KEYS[:2])
         test = _examples(test_arrays, "", test_path)
         _check_test(test, train, classes, test_path, "")

@@ -94,7 +94,7 @@ def make(
       UserError: unknown name, or a partition that cannot be made.
     """
     if name not in NAMES:
-        raise UserError(f"partition.name: unknown partition '{name}'{suggest(name, NAMES)}")
+        raise UserError(f"config.partition.name: unknown partition '{name}'{suggest(name, NAMES)}")
     labels = np.asarray(examples.labels)
     if name == "file":
         return load(path, len(labels))
@@ -103,7 +103,9 @@ def make(
     rng = _rng(seed, num_clients)
     if name == "natural":
         if examples.client is None:
-            raise UserError("partition.name: 'natural' needs a data set with a `client` column")
+            raise UserError(
+                "config.partition.name: 'natural' needs a data set with a `client` column"
+            )
         return natural(examples.client, 0, rng)
     if name == "hetero":
         return hetero(
@@ -169,12 +171,12 @@ def hetero(
     """
     _check_clients(num_clients, len(labels))
     if concentration <= 0:
-        raise UserError(f"partition.concentration: {concentration}; above 0")
+        raise UserError(f"config.partition.concentration: {concentration}; above 0")
     if min_size < 1:
-        raise UserError(f"partition.min_size: {min_size}; at least 1")
+        raise UserError(f"config.partition.min_size: {min_size}; at least 1")
     if num_clients * min_size > len(labels):
         raise UserError(
-            f"partition.min_size: {num_clients} clients with {min_size} examples each need "
+            f"config.partition.min_size: {num_clients} clients with {min_size} examples each need "
             f"{num_clients * min_size}, there are {len(labels)}; "
             f"at most {len(labels) // num_clients}"
         )
@@ -185,8 +187,9 @@ def hetero(
         if smallest >= min_size:
             return _shuffled(clients, rng)
     raise UserError(
-        f"partition.min_size: {min_size} was not reached in {max_tries} tries (best smallest "
-        f"client: {smallest}); lower it, or raise partition.concentration ({concentration})"
+        f"config.partition.min_size: {min_size} was not reached in {max_tries} tries (best "
+        f"smallest client: {smallest}); lower it, or raise "
+        f"config.partition.concentration ({concentration})"
     )
 
 
@@ -236,7 +239,7 @@ def table(labels: np.ndarray, counts: np.ndarray, rng: np.random.RandomState) ->
     present = np.bincount(labels, minlength=num_classes)
     if len(present) > num_classes:
         raise UserError(
-            f"partition.table: {num_classes} class columns, but the data has {len(present)} "
+            f"config.partition.table: {num_classes} class columns, but the data has {len(present)} "
             "classes; one column a class"
         )
     wanted = counts.sum(axis=0)
@@ -244,8 +247,8 @@ def table(labels: np.ndarray, counts: np.ndarray, rng: np.random.RandomState) ->
     if short.size:
         c = short[0]
         raise UserError(
-            f"partition.table: class {c} wants {wanted[c]} examples, there are {present[c]}; "
-            "lower the table or partition.table_fraction"
+            f"config.partition.table: class {c} wants {wanted[c]} examples, there are "
+            f"{present[c]}; lower the table or config.partition.table_fraction"
         )
     pieces = []
     for indices, column in zip(_by_class(labels, num_classes), counts.T, strict=True):
@@ -274,12 +277,13 @@ def shards(
     """
     _check_clients(num_clients, len(labels))
     if shards_per_client < 1:
-        raise UserError(f"partition.shards_per_client: {shards_per_client}; at least 1")
+        raise UserError(f"config.partition.shards_per_client: {shards_per_client}; at least 1")
     num_shards = num_clients * shards_per_client
     if num_shards > len(labels):
         raise UserError(
-            f"partition.shards_per_client: {num_clients} clients with {shards_per_client} shards "
-            f"make {num_shards} shards of {len(labels)} examples; at most one shard an example"
+            f"config.partition.shards_per_client: {num_clients} clients with "
+            f"{shards_per_client} shards make {num_shards} shards of "
+            f"{len(labels)} examples; at most one shard an example"
         )
     order = rng.permutation(len(labels)).astype(np.int32)
     order = order[np.argsort(labels[order], kind="stable")]
@@ -302,8 +306,8 @@ def natural(client: np.ndarray, num_clients: int, rng: np.random.RandomState) ->
     values, firsts = np.unique(np.sort(client), return_index=True)
     if num_clients not in (0, len(values)):
         raise UserError(
-            f"partition.num_clients: {num_clients}, but the `client` column has {len(values)} "
-            f"values; {len(values)}, or 0 to take them all"
+            f"config.partition.num_clients: {num_clients}, but the `client` column has "
+            f"{len(values)} values; {len(values)}, or 0 to take them all"
         )
     order = np.argsort(client, kind="stable").astype(np.int32)
     return _shuffled(np.split(order, firsts[1:]), rng)
@@ -312,7 +316,8 @@ def natural(client: np.ndarray, num_clients: int, rng: np.random.RandomState) ->
 def _check_clients(num_clients: int, num_examples: int) -> None:
     if not 1 <= num_clients <= num_examples:
         raise UserError(
-            f"partition.num_clients: {num_clients}; at least 1, at most the {num_examples} examples"
+            f"config.partition.num_clients: {num_clients}; at least 1, at most the "
+            f"{num_examples} examples"
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from fednas_jax.data.npz import read_npz
 from fednas_jax.errors import UserError
 from fednas_jax.files import write_atomic
+from fednas_jax.paths import expand
 
 _KEYS = ("indices", "counts")
 
@@ -84,6 +85,7 @@ def load(path: str | Path, num_examples: int) -> Partition:
       UserError: unreadable, pickled, a key missing or of the wrong kind, counts that do not add
         up, an index out of range or dealt twice.
     """
+    path = expand(path, "config.partition.path")
     arrays = read_npz(path, _KEYS, required=_KEYS)
     indices, sizes = arrays["indices"], arrays["counts"]
     for key, value in arrays.items():

@@ -15,6 +15,7 @@ from fednas_jax.data import archives
 from fednas_jax.data.archives import Decoded
 from fednas_jax.data.npz import read_npz
 from fednas_jax.errors import UserError
+from fednas_jax.paths import expand
 
 NAMES = tuple(archives.ARCHIVES)
 _READ_AT_ONCE = 1000
@@ -22,9 +23,16 @@ _CACHE_FORMAT = 1  # raised when what is kept changes
 
 
 def data_folder(data_dir: str | Path | None = None) -> Path:
-    """`data_dir` where given, else TFDS_DATA_DIR, else TFDS's default, ~/tensorflow_datasets."""
-    chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(chosen).expanduser()
+    """`data_dir` where given, else TFDS_DATA_DIR, else TFDS's default, ~/tensorflow_datasets.
+
+    Raises:
+      UserError: the system will not look there.
+    """
+    if data_dir:
+        return expand(data_dir, "config.dataset.data_dir")
+    if from_environment := os.environ.get("TFDS_DATA_DIR"):
+        return expand(from_environment, "TFDS_DATA_DIR")
+    return expand("~/tensorflow_datasets", "config.dataset.data_dir")
 
 
 def prepared_folder(name: str, folder: Path) -> Path | None:
@@ -51,12 +59,18 @@ def read(name: str, data_dir: str | Path | None = None, *, cache: bool = True) -
       UserError: not there, and cannot be fetched; or cannot be read.
     """
     folder = data_folder(data_dir)
-    prepared = prepared_folder(name, folder)
-    if prepared is None:
-        return archives.read(name, folder)
+    try:
+        prepared = prepared_folder(name, folder)
+        if prepared is None:
+            return archives.read(name, folder)
+        kept = _cache_path(name, prepared)
+    except OSError as error:
+        raise UserError(
+            f"config.dataset.data_dir: {error.filename or folder} cannot be read "
+            f"({error.strerror or error}); a folder that can is needed"
+        ) from error
     if not cache:
         return _decode(name, prepared)
-    kept = _cache_path(name, prepared)
     decoded = _read_cache(kept)
     if decoded is None:
         decoded = _decode(name, prepared)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from fednas_jax.errors import UserError, suggest
-from fednas_jax.paths import THIRD_PARTY
+from fednas_jax.paths import THIRD_PARTY, expand
 
 # Table 2 of the FedNAS paper (He et al., 2020): CIFAR-10 over 16 clients.
 NAMED_TABLES = ("fednas_table2",)
@@ -30,10 +30,12 @@ def read_table(path_or_name: str | Path) -> np.ndarray:
     if name in NAMED_TABLES:
         path = THIRD_PARTY / f"{name}.csv"
     elif Path(name).suffix:
-        path = Path(name).expanduser()
+        path = expand(name, "config.partition.table")
     else:
         hint = suggest(name, NAMED_TABLES)
-        raise UserError(f"partition.table: unknown table '{name}'{hint} (or a path to a .csv)")
+        raise UserError(
+            f"config.partition.table: unknown table '{name}'{hint} (or a path to a .csv)"
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -98,7 +100,7 @@ def scale_table(table: np.ndarray, fraction: float) -> np.ndarray:
       UserError: the fraction is out of range, or leaves a client without examples that had some.
     """
     if not 0 < fraction <= 1:
-        raise UserError(f"partition.table_fraction: {fraction}; above 0, at most 1")
+        raise UserError(f"config.partition.table_fraction: {fraction}; above 0, at most 1")
     exact = table * fraction
     # 1e-9 undoes the rounding of a product that stands for a whole number (0.29 x 100 = 28.99...).
     counts = np.floor(exact + 1e-9).astype(np.int64)
@@ -109,7 +111,7 @@ def scale_table(table: np.ndarray, fraction: float) -> np.ndarray:
     emptied = np.flatnonzero((table.sum(axis=1) > 0) & (counts.sum(axis=1) == 0))
     if emptied.size:
         raise UserError(
-            f"partition.table_fraction: {fraction} leaves client {emptied[0]} without examples; "
-            "a larger fraction is needed"
+            f"config.partition.table_fraction: {fraction} leaves client {emptied[0]} without "
+            "examples; a larger fraction is needed"
         )
     return counts

@@ -177,6 +177,7 @@ LABELS = own()["labels"]
         ({"client": LABELS * 0.5}, "'client' is float64"),
         ({"class_names": np.array(["a"])}, "'class_names' is <U1 of shape (1,); text of shape (4,"),
         ({"class_names": np.arange(4)}, "'class_names' is int64"),
+        ({"labels": LABELS * 0}, "'labels' has one class only; at least 2 are needed"),
         ({"test_images": IMAGES}, "key 'test_labels' is missing"),
         ({"test_labels": LABELS}, "key 'test_images' is missing"),
         ({"test_images": IMAGES, "test_labels": LABELS + 1}, "'test_labels' has 4"),
@@ -224,11 +225,15 @@ def test_a_truncated_missing_or_foreign_file_is_refused(tmp_path):
     ("name", "options", "part"),
     [
         ("cifar", {}, "did you mean 'cifar10'?"),
+        ("~nobody-here/x.npz", {}, "config.dataset.name: ~nobody-here/x.npz: no such user"),
+        ("x" * 300 + ".npz", {}, "File name too long"),
+        ("cifar10", {"data_dir": "~nobody-here"}, "config.dataset.data_dir: ~nobody-here: no such"),
+        ("cifar10", {"data_dir": "x" * 300}, "File name too long"),
         ("x", {}, "known: cifar10, cifar100, digits"),
-        ("digits", {"test_fraction": 1.0}, "dataset.test_fraction: 1.0"),
+        ("digits", {"test_fraction": 1.0}, "config.dataset.test_fraction: 1.0"),
         ("digits", {"test_fraction": 1e-6}, "leaves no test example"),
         ("digits", {"max_train_examples": -1}, "max_train_examples: -1; 0 or above"),
-        ("digits", {"test_path": "a.npz"}, "dataset.test_path: 'a.npz' goes with an own .npz"),
+        ("digits", {"test_path": "a.npz"}, "config.dataset.test_path: 'a.npz' goes with"),
     ],
 )
 def test_bad_arguments(name, options, part):

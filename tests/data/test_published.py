@@ -1,7 +1,9 @@
 """Published data sets: from a small TFDS folder made here, from archives, and from the cache."""
 
+import errno
 import gzip
 import hashlib
+import http.client
 import io
 import json
 import subprocess
@@ -185,6 +187,39 @@ def test_not_on_disk_and_no_network(tmp_path):
         assert "Name or service not known" in message
         assert "TFDS_DATA_DIR" in message
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("place", ["listing", "archive"])
+def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch, place):
+    def refuse(*arguments):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
+
+    if place == "listing":
+        monkeypatch.setattr(published, "prepared_folder", refuse)
+    else:
+        monkeypatch.setattr(archives, "_is_whole", refuse)
+    with pytest.raises(UserError) as error:
+        datasets.load("cifar10", data_dir=tmp_path)
+    assert str(tmp_path) in message_of(error)
+    assert "Permission denied" in message_of(error)
+
+
+def test_tfds_data_dir_that_cannot_be_looked_at(monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", "~nobody-here/data")
+    with pytest.raises(UserError, match=r"^TFDS_DATA_DIR: ~nobody-here/data: no such user"):
+        datasets.load("cifar10")
+
+
+def test_a_download_cut_short(tmp_path, monkeypatch):
+    def answer(url, timeout):
+        raise http.client.IncompleteRead(b"abc", 100)
+
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    with pytest.raises(UserError) as error:
+        datasets.load("cifar10", data_dir=tmp_path)
+    assert "cannot be downloaded (IncompleteRead(3 bytes read, 100 more expected))" in message_of(
+        error
+    )
 
 
 def test_tfrecord_files_need_another_form(tmp_path):
