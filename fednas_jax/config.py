@@ -34,14 +34,26 @@ class Field(NamedTuple):
     affects_result: bool = True  # by more than the rounding of a sum
 
 
-def at_least(low: float) -> Check:
-    """The value is `low` or more."""
-    return lambda value: "" if value >= low else f"at least {low} is needed"
+def at_least(low: float, at_most: float = math.inf) -> Check:
+    """The value is `low` or more, and not above `at_most`."""
+
+    def check(value: Any) -> str:
+        if value < low:
+            return f"at least {low} is needed"
+        return "" if value <= at_most else f"at most {at_most} is needed"
+
+    return check
 
 
-def above(low: float) -> Check:
-    """The value is more than `low`."""
-    return lambda value: "" if value > low else f"more than {low} is needed"
+def above(low: float, at_most: float = math.inf) -> Check:
+    """The value is more than `low`, and not above `at_most`."""
+
+    def check(value: Any) -> str:
+        if value <= low:
+            return f"more than {low} is needed"
+        return "" if value <= at_most else f"at most {at_most} is needed"
+
+    return check
 
 
 def between(low: float, high: float, ends: str = "[)") -> Check:
@@ -75,12 +87,14 @@ def _nearest(value: Any, names: tuple[str, ...]) -> str:
     return hint if hint.startswith("; did") else ""
 
 
-def _even(value: Any) -> str:
-    return "" if value >= 2 and value % 2 == 0 else "an even number of at least 2 is needed"
+def _channels(value: Any) -> str:
+    if value < 2 or value % 2:
+        return "an even number of at least 2 is needed"
+    return "" if value <= _MANY else f"at most {_MANY} is needed"
 
 
 def _chunk(value: Any) -> str:
-    right = value == "auto" if isinstance(value, str) else value >= 1
+    right = value == "auto" if isinstance(value, str) else 1 <= value <= _INT32_MAX
     return "" if right else "'auto' or a whole number of at least 1 is needed"
 
 
@@ -92,23 +106,26 @@ def _anything(value: Any) -> str:
     return ""
 
 
+# Far above what is of use, and low enough that sums and products of them fit 32 bits.
+_MANY = 10_000
+_INT32_MAX = 2**31 - 1
 _SEED = between(0, 2**32)
 _INT, _FLOAT, _TEXT, _FLAG = (int,), (float,), (str,), (bool,)
 
 FIELDS: tuple[Field, ...] = (
     Field("seed", 0, _INT, _SEED, "all randomness of a run but the partition comes from it"),
     Field("algorithm", "fednas", _TEXT, one_of("fednas"), "what clients and server compute"),
-    Field("rounds", 50, _INT, at_least(1), "federated rounds"),
-    Field("local_epochs", 5, _INT, at_least(1), "passes over a client's data in a round"),
-    Field("batch_size", 64, _INT, at_least(1), "examples in a local step"),
+    Field("rounds", 50, _INT, at_least(1, _INT32_MAX), "federated rounds"),
+    Field("local_epochs", 5, _INT, at_least(1, _MANY), "passes over a client's train part"),
+    Field("batch_size", 64, _INT, at_least(1, 2**20), "examples in a local step"),
     Field("clients_per_chunk", "auto", (int, str), _chunk,
-          "clients computed side by side; auto: as many as the memory holds", False),
+          "clients computed side by side; auto: what a GPU's memory holds, one on a CPU", False),
     Field("clients_per_round", 0, _INT, at_least(0),
           "clients drawn for a round; 0: every client takes part in every round"),
     Field("test_every", 1, _INT, at_least(0),
           "rounds between tests on the test set; 0: only after the last round"),
     Field("checkpoint_every", 1, _INT, at_least(1),
-          "rounds between checkpoints; one is always written after the last round", False),
+          "rounds between checkpoints; one more after the last and after each best so far", False),
     Field("checkpoints_to_keep", 2, _INT, at_least(1),
           "latest checkpoints to keep; the best is kept besides", False),
     Field("dataset.name", "cifar10", _TEXT, _filled, "a known data set, or a path to an .npz"),
@@ -124,10 +141,10 @@ FIELDS: tuple[Field, ...] = (
           one_of("homo", "hetero", "table", "shards", "natural", "file"),
           "how examples are dealt to clients"),
     Field("partition.num_clients", 16, _INT, at_least(1),
-          "clients; natural, table and file bring their own number"),
+          "clients; natural, table and file bring their own number and do not use this"),
     Field("partition.seed", 0, _INT, between(-1, 2**32),
           "of the partition alone; -1: the generator that made the paper's partition"),
-    Field("partition.concentration", 0.5, _FLOAT, above(0),
+    Field("partition.concentration", 0.5, _FLOAT, above(0, 1e9),
           "hetero: of the Dirichlet over clients; the smaller, the less alike the clients"),
     Field("partition.min_size", 10, _INT, at_least(1), "hetero: examples of the smallest client"),
     Field("partition.max_tries", 1000, _INT, at_least(1), "hetero: draws to reach min_size"),
@@ -140,9 +157,11 @@ FIELDS: tuple[Field, ...] = (
     Field("client.held_out_fraction", 0.1, _FLOAT, between(0, 1),
           "part of a client's examples that selects the best round; 0: the last round is best"),
     Field("client.train_fraction", 0.5, _FLOAT, between(0, 1, "()"),
-          "part of the others that trains the weights; the rest trains alpha"),
-    Field("supernet.init_channels", 16, _INT, _even, "channels C of the first cell"),
-    Field("supernet.layers", 8, _INT, at_least(3), "cells L; those at L//3 and 2L//3 reduce"),
+          "train part: of the others, what trains the weights; the rest, the validation part, "
+          "trains alpha. A local epoch is one pass over the train part, and the validation part is "
+          "walked along with it: passed fully near 0.5, only in part below, repeatedly above"),
+    Field("supernet.init_channels", 16, _INT, _channels, "channels C of the first cell"),
+    Field("supernet.layers", 8, _INT, at_least(3, 1000), "cells L; those at L//3 and 2L//3 reduce"),
     Field("supernet.scan_cells", True, _FLAG, _anything,
           "compile a run of equal cells once: compiles faster, runs a little slower", False),
     Field("supernet.scan_sources", False, _FLAG, _anything,
@@ -169,9 +188,11 @@ FIELDS: tuple[Field, ...] = (
     Field("arch_optimizer.weight_decay", 1e-3, _FLOAT, at_least(0), "added to the gradient"),
     Field("server.batch_stats", "recalibrated", _TEXT, one_of("averaged", "recalibrated"),
           "BatchNorm statistics: the clients' mean, or taken anew with the averaged weights"),
-    Field("augment.crop_padding", 4, _INT, at_least(0), "pixels padded before a random crop"),
+    Field("augment.crop_padding", 4, _INT, at_least(0, _MANY),
+          "pixels padded before a random crop; less than the images' shorter side"),
     Field("augment.flip", True, _FLAG, _anything, "flip left and right at random"),
-    Field("augment.cutout", 16, _INT, at_least(0), "side of the erased square, pixels; 0: none"),
+    Field("augment.cutout", 16, _INT, at_least(0, _MANY),
+          "side of the erased square, pixels, less than the images' shorter side; 0: none"),
     Field("report.progress", True, _FLAG, _anything, "a progress bar", False),
     Field("report.tensorboard", True, _FLAG, _anything, "write TensorBoard events", False),
     Field("report.plots", True, _FLAG, _anything, "draw the pictures", False),
@@ -350,20 +371,26 @@ def _check_together(values: Mapping[str, Any]) -> None:
     rate, floor = values["optimizer.learning_rate"], values["optimizer.learning_rate_min"]
     if floor > rate:
         raise UserError(
-            f"config.optimizer.learning_rate_min: {floor} is above optimizer.learning_rate; "
+            f"config.optimizer.learning_rate_min: {floor} is above config.optimizer.learning_rate; "
             f"at most {rate} is needed"
         )
     name, clients = values["partition.name"], values["partition.num_clients"]
     drawn = values["clients_per_round"]
     if name in ("homo", "hetero", "shards") and drawn > clients:
         raise UserError(
-            f"config.clients_per_round: {drawn} is more than partition.num_clients; "
+            f"config.clients_per_round: {drawn} is more than config.partition.num_clients; "
             f"at most {clients} is needed"
         )
-    if name == "file" and not values["partition.path"].strip():
+    path = values["partition.path"].strip()
+    if name == "file" and not path:
         raise UserError(
             "config.partition.path: empty; the path of a saved partition is needed where "
-            "partition.name is 'file'"
+            "config.partition.name is 'file'"
+        )
+    if path and name != "file":
+        raise UserError(
+            f"config.partition.path: {path!r} is not used where config.partition.name is "
+            f"{name!r}; config.partition.name=file, or an empty path, is needed"
         )
 
 

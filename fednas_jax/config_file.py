@@ -1,6 +1,7 @@
 """Config files: plain Python files with a function `get_config(variant="")`."""
 
 import inspect
+import os
 import runpy
 import traceback
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import ml_collections
 
 from fednas_jax.errors import UserError, suggest
+from fednas_jax.paths import expand
 
 
 def load(spec: str) -> ml_collections.ConfigDict:
@@ -17,9 +19,10 @@ def load(spec: str) -> ml_collections.ConfigDict:
       spec: the path of the file, with `:variant` at its end where one is meant.
 
     Raises:
-      UserError: there is no such file or variant, or the file fails.
+      UserError: there is no such file or variant, or the file cannot be read, or fails.
     """
     path, variant = split(spec)
+    path = expand(path, "--config")
     if not path.is_file():
         raise UserError(f"{path}: no such config file; {_neighbours(path)}")
     get_config = _run(path).get("get_config")
@@ -45,7 +48,8 @@ def load(spec: str) -> ml_collections.ConfigDict:
 def split(spec: str) -> tuple[Path, str]:
     """Cuts "path:variant" in its two parts; a file whose name has a colon stays whole."""
     head, colon, variant = spec.rpartition(":")
-    if not colon or Path(spec).is_file():
+    # Unlike Path.is_file, this says no where the system refuses to look; `expand` says why.
+    if not colon or os.path.isfile(os.path.expanduser(spec)):
         return Path(spec), ""
     return Path(head), variant
 

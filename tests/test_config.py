@@ -1,5 +1,6 @@
 """The schema, config files, and every way to get a field wrong."""
 
+import errno
 import inspect
 import json
 import math
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from fednas_jax import config as schema
-from fednas_jax import config_file
+from fednas_jax import config_file, paths
 from fednas_jax.errors import UserError
 
 CONFIGS = Path(schema.__file__).resolve().parents[1] / "configs"
@@ -81,6 +82,15 @@ def test_every_field_has_a_usable_default_and_a_meaning(field: schema.Field) -> 
         ("arch_optimizer.learning_rate", -3e-4, "at least 0"),
         ("server.batch_stats", "mean", "one of averaged, recalibrated"),
         ("augment.crop_padding", -1, "at least 0"),
+        ("batch_size", 10**11, "at most 1048576"),
+        ("local_epochs", 10**12, "at most 10000"),
+        ("rounds", 2**31, "at most 2147483647"),
+        ("partition.concentration", 1e308, "at most 1000000000"),
+        ("supernet.init_channels", 10**9, "at most 10000"),
+        ("supernet.layers", 10**12, "at most 1000"),
+        ("augment.crop_padding", 2**30, "at most 10000"),
+        ("augment.cutout", 10**12, "at most 10000"),
+        ("clients_per_chunk", 2**31, "'auto' or a whole number"),
     ],
 )
 def test_out_of_range(name: str, value: object, right: str) -> None:
@@ -149,6 +159,10 @@ def test_fields_that_must_fit_together() -> None:
     assert "at most 16 is needed" in refusal(changed("clients_per_round", 17))
     schema.check(changed("clients_per_round", 16))
     assert refusal(changed("partition.name", "file")).startswith("config.partition.path: empty")
+    config = changed("partition.path", "mine.npz")
+    assert "'mine.npz' is not used where config.partition.name is 'hetero'" in refusal(config)
+    config.partition.name = "file"
+    schema.check(config)
 
 
 def test_the_number_of_clients_is_the_datas_own_where_the_partition_brings_it() -> None:
@@ -317,6 +331,32 @@ def test_an_unknown_variant_names_those_there_are() -> None:
 def test_a_missing_config_file_names_the_nearest() -> None:
     with pytest.raises(UserError, match=r"no such config file; did you mean '.*cifar_homo\.py'"):
         config_file.load(f"{CONFIGS / 'cifar_hom.py'}:quick")
+
+
+@pytest.mark.parametrize("variant", ["", ":quick"])
+def test_a_config_file_that_cannot_be_looked_at(
+    variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "x" * 300
+    for path, reason in ((f"{long}.py", "File name too long"), ("~nobody-here/x.py", "no such us")):
+        with pytest.raises(UserError, match=rf"^--config: {path}: {reason}"):
+            config_file.load(path + variant)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(paths.os, "stat", refuse)
+    with pytest.raises(UserError, match=r"^--config: a\.py: Permission denied; "):
+        config_file.load("a.py" + variant)
+
+
+def test_a_config_file_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.py").write_text(
+        "from fednas_jax.config import default\ndef get_config(variant=''):\n    return default()\n"
+    )
+    assert config_file.load("~/mine.py").rounds == 50
+    assert config_file.load("~/mine.py:quick").rounds == 50
 
 
 def test_a_colon_in_a_file_name(tmp_path: Path) -> None:
