@@ -1,11 +1,13 @@
 """From a config to the parts of an experiment, each of which can be built and used alone."""
 
+import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from fednas_jax.config import Config
+from fednas_jax.config import Config, default
 from fednas_jax.data import datasets
 from fednas_jax.data import partition as partitions
 from fednas_jax.data.augment import Augmentation
@@ -47,17 +49,32 @@ def load_dataset(config: Config) -> Dataset:
 
 
 def make_partition(config: Config, dataset: Dataset) -> partitions.Partition:
-    """The clients that `config.partition` describes."""
+    """The clients that `config.partition` describes; a line on stderr if it says more than counts.
+
+    Raises:
+      UserError: it cannot be made.
+    """
     options = dict(config["partition"])
-    return partitions.make(options.pop("name"), dataset.train, **options)
+    partition = partitions.make(options.pop("name"), dataset.train, **options)
+    asked, made = options["num_clients"], len(partition.clients)
+    # Who has left the default alone has asked for nothing.
+    if asked not in (made, default().partition.num_clients):
+        print(
+            f"fednas_jax: warning: config.partition.num_clients: {asked} is not used; "
+            f"partition '{config['partition']['name']}' brings {made} clients",
+            file=sys.stderr,
+        )
+    return partition
 
 
 def populate(config: Config, dataset: Dataset, partition: partitions.Partition) -> Population:
     """Divides every client's examples, and puts all images on the device, once.
 
     Raises:
-      UserError: more clients a round than there are, or none with examples.
+      UserError: more clients a round than there are, or none with examples; or an augmentation
+        that leaves nothing of images of this size.
     """
+    build_augmentation(config, dataset)  # here too: a run that cannot be makes no folder
     num_clients = len(partition.clients)
     if config["clients_per_round"] > num_clients:
         raise UserError(
@@ -89,8 +106,34 @@ def build_supernet(config: Config, num_classes: int) -> Supernet:
     return Supernet(num_classes, **dict(config["supernet"]))
 
 
+def build_augmentation(config: Config, dataset: Dataset) -> Augmentation:
+    """What `config.augment` says is done to the images that clients learn from.
+
+    Raises:
+      UserError: it may hide a whole image.
+    """
+    options = dict(config["augment"])
+    height, width = dataset.train.images.shape[1:3]
+    most = min(height, width) - 1
+    for name in ("crop_padding", "cutout"):
+        if options[name] > most:
+            raise UserError(
+                f"config.augment.{name}: {options[name]} may hide all of an image of "
+                f"{height} x {width}; at most {most}, or 0 for none, is needed"
+            )
+    return Augmentation(**options, mean=dataset.mean, std=dataset.std)
+
+
 def build_algorithm(config: Config, dataset: Dataset) -> Algorithm:
-    """The algorithm that the config names, ready for the round engine."""
+    """The algorithm that the config names, ready for the round engine.
+
+    Raises:
+      UserError: as `build_augmentation`.
+    """
+    return _BUILDERS[config["algorithm"]](config, dataset)
+
+
+def _build_fednas(config: Config, dataset: Dataset) -> Algorithm:
     optimizer, arch = config["optimizer"], config["arch_optimizer"]
     options = fednas.FedNASOptions(
         local_epochs=config["local_epochs"],
@@ -109,6 +152,9 @@ def build_algorithm(config: Config, dataset: Dataset) -> Algorithm:
         ),
         batch_stats=config["server"]["batch_stats"],
     )
-    augmentation = Augmentation(**dict(config["augment"]), mean=dataset.mean, std=dataset.std)
+    augmentation = build_augmentation(config, dataset)
     supernet = build_supernet(config, dataset.num_classes)
     return fednas.build(supernet, dataset.train.images.shape[1:], augmentation, options)
+
+
+_BUILDERS: dict[str, Callable[[Config, Dataset], Algorithm]] = {"fednas": _build_fednas}

@@ -1,0 +1,149 @@
+"""From a config to its parts: what each part gets, and what does not fit together."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fednas_jax import assembly
+from fednas_jax import config as schema
+from fednas_jax.data.datasets import Dataset, Split
+from fednas_jax.data.partition import Partition
+from fednas_jax.errors import UserError
+
+TRAIN, TEST, CLIENTS = 40, 10, 4
+
+
+def small(**fields: Any) -> Any:
+    """The default config for 8 x 8 images and 4 clients, with fields set by their dotted name."""
+    config = schema.default()
+    config.update_from_flattened_dict(
+        {
+            "dataset.name": "small",
+            "partition.name": "homo",
+            "partition.num_clients": CLIENTS,
+            "augment.cutout": 0,
+        }
+        | fields
+    )
+    return schema.resolve(config)
+
+
+def dataset(height: int = 8, width: int = 8) -> Dataset:
+    """A first pixel that counts the images, train and test; two classes; a client for each four."""
+
+    def split(start: int, count: int) -> Split:
+        images = np.zeros((count, height, width, 1), np.uint8)
+        images[:, 0, 0, 0] = start + np.arange(count)
+        labels = (np.arange(count) % 2).astype(np.int32)
+        return Split(images, labels, np.arange(count, dtype=np.int32) // 4)
+
+    return Dataset(
+        "small", split(0, TRAIN), split(TRAIN, TEST), 2, ("even", "odd"), (0.5,), (0.25,)
+    )
+
+
+def test_the_data_set_is_loaded_as_the_config_says() -> None:
+    config = schema.default()
+    config.dataset.name = "digits"
+    config.dataset.max_train_examples = 50
+    config.dataset.max_test_examples = 20
+    config.seed = 3
+    data = assembly.load_dataset(config)
+    assert (len(data.train.labels), len(data.test.labels)) == (50, 20)
+    again = assembly.load_dataset(config)
+    config.seed = 4
+    other = assembly.load_dataset(config)
+    np.testing.assert_array_equal(again.train.images, data.train.images)
+    assert (other.train.images != data.train.images).any()
+
+
+def test_every_example_is_dealt_and_lies_where_its_index_says() -> None:
+    config = small(**{"client.held_out_fraction": 0.2, "batch_size": 3})
+    data = dataset()
+    population = assembly.populate(config, data, assembly.make_partition(config, data))
+    clients = population.clients
+    # Of 10 examples each, 2 are held out, 4 train weights and 4 alphas: one step of 3.
+    np.testing.assert_array_equal(clients.num_train, [4] * CLIENTS)
+    np.testing.assert_array_equal(clients.num_valid, [4] * CLIENTS)
+    np.testing.assert_array_equal(clients.local_steps, [1] * CLIENTS)
+    assert [len(held_out) for held_out in population.held_out] == [2] * CLIENTS
+    learned = np.concatenate([clients.train, clients.valid], axis=1)
+    used = np.concatenate([learned.ravel(), *population.held_out, population.test])
+    np.testing.assert_array_equal(np.sort(used), np.arange(TRAIN + TEST))
+    images = np.asarray(population.examples.images)
+    np.testing.assert_array_equal(images[:, 0, 0, 0], np.arange(TRAIN + TEST))
+    np.testing.assert_array_equal(population.test, np.arange(TRAIN, TRAIN + TEST))
+    assert np.asarray(population.examples.labels).dtype == np.int32
+
+
+def test_more_clients_a_round_than_the_partition_brings() -> None:
+    config = small(**{"partition.name": "natural", "clients_per_round": 11})
+    data = dataset()
+    partition = assembly.make_partition(config, data)
+    with pytest.raises(UserError, match=r"^config\.clients_per_round: 11; at most 10, "):
+        assembly.populate(config, data, partition)
+
+
+def test_clients_without_any_example() -> None:
+    empty = Partition((np.zeros(0, np.int32),) * 2)
+    with pytest.raises(UserError, match=r"^config\.partition: no client has an example"):
+        assembly.populate(small(), dataset(), empty)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "warns"),
+    [
+        ("natural", 5, True),
+        ("natural", 10, False),  # as many as there are
+        ("natural", 16, False),  # the default: nobody asked for it
+        ("homo", 5, False),
+    ],
+)
+def test_a_number_of_clients_that_is_not_used(
+    capsys: pytest.CaptureFixture[str], name: str, asked: int, warns: bool
+) -> None:
+    config = small(**{"partition.name": name, "partition.num_clients": asked})
+    assembly.make_partition(config, dataset())
+    warning = (
+        "fednas_jax: warning: config.partition.num_clients: 5 is not used; "
+        "partition 'natural' brings 10 clients\n"
+    )
+    assert capsys.readouterr().err == (warning if warns else "")
+
+
+@pytest.mark.parametrize("name", ["crop_padding", "cutout"])
+@pytest.mark.parametrize("shape", [(8, 8), (8, 12), (12, 8)])
+def test_an_augmentation_that_may_hide_all_of_an_image(name: str, shape: tuple[int, int]) -> None:
+    data = dataset(*shape)
+    config = small(**{f"augment.{name}": 8})
+    message = rf"^config\.augment\.{name}: 8 may hide all of .* {shape[0]} x {shape[1]}; at most 7"
+    with pytest.raises(UserError, match=message):
+        assembly.build_algorithm(config, data)
+    # Before a run has made its folder.
+    with pytest.raises(UserError, match=message):
+        assembly.populate(config, data, assembly.make_partition(config, data))
+
+
+def test_augmentation_has_the_moments_of_the_data() -> None:
+    config = small(**{"augment.cutout": 7, "augment.crop_padding": 7, "augment.flip": False})
+    augmentation = assembly.build_augmentation(config, dataset())
+    assert augmentation == (7, False, 7, (0.5,), (0.25,))
+
+
+def test_the_supernet_has_the_size_that_the_config_says() -> None:
+    config = small(**{"supernet.init_channels": 4, "supernet.layers": 5, "supernet.remat": True})
+    supernet = assembly.build_supernet(config, 7)
+    assert (supernet.num_classes, supernet.init_channels, supernet.layers) == (7, 4, 5)
+    assert (supernet.remat, supernet.scan_cells) == (True, True)
+
+
+def test_every_algorithm_that_the_schema_knows_is_built() -> None:
+    (field,) = [field for field in schema.FIELDS if field.name == "algorithm"]
+    for name in assembly._BUILDERS:
+        assert field.check(name) == ""
+    assert field.check("") == f"one of {', '.join(assembly._BUILDERS)} is needed"
+    for order, statistics, phases in (("joint", "recalibrated", 2), ("alpha_first", "averaged", 1)):
+        config = small(**{"search.order": order, "server.batch_stats": statistics})
+        algorithm = assembly.build_algorithm(config, dataset())
+        assert len(algorithm.phases) == phases
