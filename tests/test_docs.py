@@ -81,6 +81,17 @@ def test_table_of_fields_is_up_to_date() -> None:
     assert kept == schema.markdown() + "\n", "python -m fednas_jax.config > docs/config.md"
 
 
+def test_all_numbers_are_filled_in() -> None:
+    places = [ROOT / "README.md", *(ROOT / "configs").rglob("*.py"), *(ROOT / "docs").rglob("*.md")]
+    unmeasured = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in places
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if "MEASURE" in line
+    ]
+    assert unmeasured == []
+
+
 def test_contributing_stays_short() -> None:
     assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) < 50
 
@@ -88,10 +99,44 @@ def test_contributing_stays_short() -> None:
 def test_readme_pieces_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The blocks that do not start an experiment, which other tests do."""
+    """The block that starts no experiment."""
     monkeypatch.chdir(tmp_path)
     pieces = [block for block in _code("python") if "experiment.run" not in block]
     assert len(pieces) == 1
     exec(compile(pieces[0], "README.md", "exec"), {})
     assert capsys.readouterr().out == "337626\n"
     assert {path.name for path in tmp_path.iterdir()} == {"partition.png", "cells.png"}
+
+
+def test_readme_notebook_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a stand-in for the search, which tests of experiment do."""
+    from fednas_jax import experiment
+
+    calls: list[tuple[Any, Any]] = []
+
+    def run(config: Any, workdir: Any) -> dict[str, Any]:
+        calls.append((schema.resolve(config), workdir))
+        return {"test_accuracy": 0.25, "genotype": {"normal": []}}
+
+    monkeypatch.setattr(experiment, "run", run)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    (notebook,) = [block for block in _code("python") if "experiment.run" in block]
+    exec(compile(notebook, "README.md", "exec"), {})
+    ((config, workdir),) = calls
+    assert (config.rounds, config.dataset.name, workdir) == (5, "digits", "runs/notebook")
+    assert capsys.readouterr().out == "0.25 {'normal': []}\n"
+
+
+def test_readme_names_every_key_of_the_summary() -> None:
+    from fednas_jax.report import rows
+    from fednas_jax.search import genotype
+
+    row = {"round": 1, "held_out_accuracy": 0.5, "test_accuracy": 0.25}
+    keys = set(rows.summary([row], genotype.load("FedNAS_V1")))
+    table = _text("README.md").partition("`summary.json`; ")[2].partition("A line of")[0]
+    named = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    told = {key for cell in named for key in re.findall(r"`(\w+)`", cell)}
+    assert told == keys | {"seconds", "compile_seconds", "peak_memory_bytes"}

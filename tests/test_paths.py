@@ -8,7 +8,10 @@ import pytest
 
 from fednas_jax import paths
 from fednas_jax.errors import UserError
+from fednas_jax.main import _parse
 from fednas_jax.paths import expand
+
+DIGITS = f"--config={Path(paths.__file__).resolve().parents[1] / 'configs' / 'digits_quick.py'}"
 
 
 def test_the_home_folder_is_put_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,3 +52,10 @@ def test_what_may_not_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths.os, "stat", refuse)
     with pytest.raises(UserError, match=r"^--workdir: /closed/x: Permission denied; "):
         expand("/closed/x", "--workdir")
+
+
+def test_a_workdir_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert _parse([DIGITS, "--workdir=~/runs/x"])[1] == tmp_path / "runs" / "x"
+    with pytest.raises(UserError, match=r"^--workdir: ~nobody-here/x: no such user"):
+        _parse([DIGITS, "--workdir=~nobody-here/x"])

@@ -1,0 +1,87 @@
+"""The quick start's own logic, with a stand-in for .venv: nothing is installed or searched."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import fednas_jax
+
+ROOT = Path(fednas_jax.__file__).resolve().parents[1]
+# Answers setup's question for its version; writes down the arguments of a search, one a line.
+PYTHON = """#!/usr/bin/env bash
+if [[ "$1" == -c ]]; then echo 3.12; exit; fi
+printf '%s\\n' "$@" > arguments
+exit "${SEARCH_ENDS_WITH:-0}"
+"""
+SEARCH = ["-m", "fednas_jax.main", "--config=configs/digits_quick.py"]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the scripts and a .venv that has all requirements, as setup sees it."""
+    monkeypatch.delenv("PYTHON", raising=False)
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+    for place in (tmp_path, tmp_path / ".venv"):
+        name = "requirements.txt" if place == tmp_path else "installed-requirements.txt"
+        shutil.copy(ROOT / "requirements.txt", place / name)
+    return tmp_path
+
+
+def quickstart(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs it from another folder, as a user may."""
+    return subprocess.run(
+        ["bash", str(project / "scripts" / "quickstart.sh"), *arguments],
+        cwd="/", capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def searched(project: Path) -> list[str]:
+    return (project / "arguments").read_text().splitlines()
+
+
+def test_searches_with_the_config_of_the_quick_start(project: Path) -> None:
+    done = quickstart(project)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert searched(project) == [*SEARCH, "--workdir=runs/quickstart"]
+    assert "source .venv/bin/activate" in done.stdout
+    assert "setup:" not in done.stdout, "nothing was to be set up"
+
+
+def test_passes_arguments_on_and_a_later_workdir_counts(project: Path) -> None:
+    quickstart(project, "--config.rounds=2", "--workdir=my runs/x")
+    workdirs = ["--workdir=runs/quickstart", "--config.rounds=2", "--workdir=my runs/x"]
+    assert searched(project) == [*SEARCH, *workdirs]
+
+
+@pytest.mark.parametrize("code", [2, 130])
+def test_ends_as_the_search_ends(project: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    monkeypatch.setenv("SEARCH_ENDS_WITH", str(code))
+    done = quickstart(project)
+    assert done.returncode == code
+    assert "activate" not in done.stdout
+
+
+@pytest.mark.parametrize(("arguments", "says"), [((), True), (("--workdir=x",), False)])
+def test_says_that_a_search_is_finished(
+    project: Path, arguments: tuple[str, ...], says: bool
+) -> None:
+    (project / "runs" / "quickstart").mkdir(parents=True)
+    (project / "runs" / "quickstart" / "summary.json").touch()
+    assert ("holds a finished search" in quickstart(project, *arguments).stdout) == says
+
+
+def test_without_a_python_that_will_do_nothing_is_searched(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(project / ".venv")
+    monkeypatch.setenv("PYTHON", "no-such-python")
+    done = quickstart(project)
+    assert done.returncode == 2
+    assert done.stderr.startswith("setup: error: no-such-python: not found; ")
+    assert not (project / "arguments").exists()
