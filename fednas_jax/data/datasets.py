@@ -79,30 +79,33 @@ def load(
     Raises:
       UserError: unknown name, not on disk and no network, or a bad .npz.
     """
-    for field, number in (("train", max_train_examples), ("test", max_test_examples)):
-        if number < 0:
-            raise UserError(f"config.dataset.max_{field}_examples: {number}; 0 or above")
-    is_own = str(name).endswith(".npz")
-    if test_path and not is_own:
+    _check_limits(max_train_examples=max_train_examples, max_test_examples=max_test_examples)
+    if str(name).endswith(".npz"):
+        data = _load_own(str(name), test_path, test_fraction, seed)
+    elif test_path:
         raise UserError(
             f"config.dataset.test_path: '{test_path}' goes with an own .npz; "
             f"empty is needed, as '{name}' has its test set"
         )
-    if is_own:
-        data = _load_own(str(name), test_path, test_fraction, seed)
     elif name == "digits":
         data = _load_digits(test_fraction, seed)
     elif name in published.NAMES:
         data = _load_published(name, data_dir, cache)
     else:
+        hint = suggest(name, NAMES)
         raise UserError(
-            f"config.dataset.name: unknown data set '{name}'{suggest(name, NAMES)} "
-            "(or a path to an .npz)"
+            f"config.dataset.name: unknown data set '{name}'{hint} (or a path to an .npz)"
         )
     return data._replace(
         train=_reduced(data.train, max_train_examples, np.random.RandomState([seed, 1])),
         test=_reduced(data.test, max_test_examples, np.random.RandomState([seed, 2])),
     )
+
+
+def _check_limits(**limits: int) -> None:
+    for field, number in limits.items():
+        if number < 0:
+            raise UserError(f"config.dataset.{field}: {number}; 0 or above")
 
 
 def _load_digits(test_fraction: float, seed: int) -> Dataset:

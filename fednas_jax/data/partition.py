@@ -11,6 +11,7 @@ References:
   shards: McMahan et al., "Communication-efficient learning of deep networks", 2017, section 3.
 """
 
+import functools
 from typing import Protocol
 
 import numpy as np
@@ -102,20 +103,10 @@ def make(
         return _named_table(labels, table, table_fraction, seed)
     rng = _rng(seed, num_clients)
     if name == "natural":
-        if examples.client is None:
-            raise UserError(
-                "config.partition.name: 'natural' needs a data set with a `client` column"
-            )
-        return natural(examples.client, 0, rng)
+        return _of_column(examples, rng)
     if name == "hetero":
-        return hetero(
-            labels,
-            num_clients,
-            rng,
-            concentration=concentration,
-            min_size=min_size,
-            max_tries=max_tries,
-        )
+        deal = functools.partial(hetero, concentration=concentration, min_size=min_size)
+        return deal(labels, num_clients, rng, max_tries=max_tries)
     if name == "shards":
         return shards(labels, num_clients, rng, shards_per_client=shards_per_client)
     return homo(labels, num_clients, rng)
@@ -128,6 +119,12 @@ def _rng(seed: int, num_clients: int) -> np.random.RandomState:
 def _named_table(labels: np.ndarray, name: str, fraction: float, seed: int) -> Partition:
     wanted = scale_table(read_table(name), fraction)
     return table(labels, wanted, _rng(seed, len(wanted)))
+
+
+def _of_column(examples: Examples, rng: np.random.RandomState) -> Partition:
+    if examples.client is None:
+        raise UserError("config.partition.name: 'natural' needs a data set with a `client` column")
+    return natural(examples.client, 0, rng)
 
 
 def homo(labels: np.ndarray, num_clients: int, rng: np.random.RandomState) -> Partition:
