@@ -125,7 +125,8 @@ FIELDS: tuple[Field, ...] = (
     Field("test_every", 1, _INT, at_least(0),
           "rounds between tests on the test set; 0: only after the last round"),
     Field("checkpoint_every", 1, _INT, at_least(1),
-          "rounds between checkpoints; one more after the last and after each best so far", False),
+          "rounds between checkpoints; one more after the last and, where examples are held out, "
+          "after each best so far", False),
     Field("checkpoints_to_keep", 2, _INT, at_least(1),
           "latest checkpoints to keep; the best is kept besides", False),
     Field("dataset.name", "cifar10", _TEXT, _filled, "a known data set, or a path to an .npz"),
