@@ -48,10 +48,18 @@ def main(argv: Sequence[str]) -> int:
     except UserError as error:
         print(f"fednas_jax: error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # what no one foresaw: a full disk, a folder taken away
+        where = f"{error.filename}: " if error.filename is not None else ""
+        print(f"fednas_jax: error: {where}{_one_line(error)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("\nfednas_jax: interrupted; the same command goes on with the run", file=sys.stderr)
         return 130
     return 0
+
+
+def _one_line(error: OSError) -> str:
+    return " ".join((error.strerror or str(error) or type(error).__name__).split())
 
 
 def _parse(argv: Sequence[str]) -> tuple[schema.Config, Path]:

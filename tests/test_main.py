@@ -1,5 +1,7 @@
 """The command line: what it passes on, and one line and exit code 2 for what is wrong."""
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -69,6 +71,9 @@ def test_default_workdir(
         ([DIGITS, "--config.augment.flip"], "--config.augment.flip: has no value"),
         ([DIGITS, "--config.=3"], "config.: no such field"),
         ([f"{DIGITS}:slow"], "unknown variant 'slow'"),
+        ([DIGITS, "--workdir=~nosuchuser/x"], "--workdir: ~nosuchuser/x: no such user"),
+        ([DIGITS, f"--workdir={'x' * 300}"], "File name too long"),
+        ([f"--config={'x' * 300}.py"], "File name too long"),
     ],
 )
 def test_bad_input(
@@ -90,6 +95,13 @@ def test_bad_input(
     [
         (UserError("workdir: full; free some"), 2, "fednas_jax: error: workdir: full; free some\n"),
         (KeyboardInterrupt(), 130, "the same command goes on with the run"),
+        (
+            PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/root/x"),
+            2,
+            "fednas_jax: error: /root/x: Permission denied\n",
+        ),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 2, "error: No space left on device\n"),
+        (OSError("two\nlines"), 2, "error: two lines\n"),
     ],
 )
 def test_what_a_run_raises(
@@ -106,6 +118,14 @@ def test_what_a_run_raises(
     monkeypatch.setattr(sys.modules["fednas_jax.experiment"], "run", run)
     assert main([DIGITS]) == code
     assert says in capsys.readouterr().err
+
+
+def test_workdir_may_begin_with_a_tilde(
+    runs: list[tuple[Any, Path]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main([DIGITS, "--workdir=~/runs/x"]) == 0
+    assert runs[0][1] == tmp_path / "runs" / "x"
 
 
 def test_help_lists_flags_and_fields(capsys: pytest.CaptureFixture[str]) -> None:
