@@ -1,5 +1,6 @@
 """How many clients fit side by side."""
 
+import sys
 from typing import Any
 
 import jax
@@ -39,10 +40,14 @@ def most_side_by_side(num_clients: int) -> int:
 
 
 def peak_bytes() -> int:
-    """The most memory used so far: of the device where it tells, else of this process."""
+    """The most memory used so far: of the device where it tells, else of this process.
+
+    Since the process began, whatever else than a run it did.
+    """
     stats = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         return int(stats["peak_bytes_in_use"])
     import resource  # not on every system, and needed only here
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
