@@ -1,0 +1,42 @@
+"""What is not finite is found and named; what was not measured is no fault."""
+
+import numpy as np
+import pytest
+
+from fednas_jax.federated.evaluation import Score
+from fednas_jax.federated.finite import clients_fault, server_fault
+
+NAN, INF = np.nan, np.inf
+STATE = {"weights": np.ones((2, 2), np.float32), "count": np.array(3)}
+GOOD, NONE = Score(1.0, 0.5), Score(NAN, NAN)
+
+
+@pytest.mark.parametrize(
+    ("finite", "fault"),
+    [
+        ([True, True, True], ""),
+        ([True, False, True], "loss or weights of client 4 are not finite"),
+        ([False, True, False], "loss or weights of client 2, 7 are not finite"),
+    ],
+)
+def test_clients(finite: list[bool], fault: str) -> None:
+    clients = {"id": np.array([2, 4, 7]), "finite": np.array(finite)}
+    assert clients_fault(clients) == fault
+
+
+def test_finite_scores_are_no_fault_nor_are_those_of_nothing() -> None:
+    assert server_fault(STATE, [GOOD, NONE, GOOD], [3, 0, 2], GOOD) == ""
+    assert server_fault(STATE, [NONE], [0], None) == ""
+
+
+@pytest.mark.parametrize("bad", [Score(NAN, 0.5), Score(INF, 0.0)])
+def test_scores_are_named(bad: Score) -> None:
+    fault = server_fault(STATE, [bad, GOOD, NONE, bad], [3, 2, 0, 1], bad)
+    assert fault == "the averaged supernet's loss on what client 0, 3 held out is not finite"
+    fault = server_fault(STATE, [GOOD], [3], bad)
+    assert fault == "the averaged supernet's loss on the test set is not finite"
+
+
+def test_weights_that_no_score_shows_are_looked_at() -> None:
+    state = STATE | {"weights": np.array([1.0, INF])}
+    assert server_fault(state, [NONE], [0], None) == "averaged weights are not finite"
