@@ -4,6 +4,7 @@ Everything that touches files and clocks for a run is called from here; everythi
 a pure function of the server state, the data and a key.
 """
 
+import contextlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,17 +16,19 @@ import numpy as np
 from fednas_jax import assembly, compilation
 from fednas_jax import config as schema
 from fednas_jax import workdir as folders
-from fednas_jax.checkpoint import Checkpoints
+from fednas_jax.checkpoint import Checkpoints, Restored
+from fednas_jax.costs import Costs
 from fednas_jax.data import partition as partitions
 from fednas_jax.errors import UserError
 from fednas_jax.federated import cohort as cohorts
-from fednas_jax.federated import memory
+from fednas_jax.federated import finite, memory
 from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
 from fednas_jax.federated.round import RoundEngine, ServerState
-from fednas_jax.files import write_json
+from fednas_jax.files import plain, write_json
+from fednas_jax.paths import expand
 from fednas_jax.report import pictures, rows
 from fednas_jax.report.progress import Progress
-from fednas_jax.report.writers import MetricsFile, TensorBoardWriter
+from fednas_jax.report.records import Records
 from fednas_jax.search import genotype as genotypes
 
 EVALUATION_BATCH = 128
@@ -47,25 +50,32 @@ def run(config: schema.Config, workdir: Path | str) -> dict[str, Any]:
     Raises:
       UserError: bad input of any kind; what the folder held is as it was.
     """
+    costs = Costs()
     resolved = schema.resolve(config)
-    folder = Path(workdir)
+    folder = expand(workdir, "--workdir")
     # Before the lock makes the folder: a refused run should leave nothing behind.
     recorded = folders.recorded_run(folder, resolved)
     if (folder / folders.SUMMARY_FILE).exists() and recorded:
-        return _already_finished(folder)
+        return _already_finished(resolved, folder)
     compilation.use_cache()
     dataset = assembly.load_dataset(resolved)
     partition = assembly.make_partition(resolved, dataset)
     population = assembly.populate(resolved, dataset, partition)
     with folders.opened(folder):
-        return Experiment(resolved, folder, population, recorded).run()
+        return Experiment(resolved, folder, population, recorded, costs).run()
 
 
-def _already_finished(folder: Path) -> dict[str, Any]:
+def _already_finished(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     summary = folders.read_summary(folder)
     print(f"{folder}: this run is finished; another --workdir starts a new one")
-    print(rows.summary_text(summary, folder))
+    _tell(summary, config, folder)
     return summary
+
+
+def _tell(summary: dict[str, Any], config: Mapping[str, Any], folder: Path) -> None:
+    drawn = (folder / folders.PLOTS_FOLDER / "cells.png").exists()
+    dataset = config["dataset"]["name"]
+    print(rows.summary_text(summary, folder, dataset=dataset, with_pictures=drawn))
 
 
 class Experiment:
@@ -77,9 +87,10 @@ class Experiment:
         folder: Path,
         population: assembly.Population,
         recorded: dict[str, Any] | None,
+        costs: Costs,
     ) -> None:
         """Builds all parts; `recorded` is what run.json says of earlier starts."""
-        self._started = time.monotonic()
+        self._costs = costs
         self._config, self._folder, self._population = config, folder, population
         self._key = jax.random.key(config["seed"])
         fingerprint = folders.fingerprint(population.dataset, population.partition.clients)
@@ -96,14 +107,9 @@ class Experiment:
             [*population.held_out, population.test],
             EVALUATION_BATCH,
         )
-        self._rows: list[dict[str, Any]] = []
-        self._alphas: list[dict[str, Any]] = []
-        self._earlier_seconds = 0.0
         self._checkpoints = Checkpoints(
             folder / "checkpoints", config["checkpoints_to_keep"], self._say
         )
-        self._metrics = MetricsFile(folder / folders.METRICS_FILE)
-        self._alphas_file = MetricsFile(folder / "alphas.jsonl")
         self._progress: Progress | None = None
         facts = {
             "config": schema.to_json(config),
@@ -111,35 +117,26 @@ class Experiment:
             "padding_share": self._cohort(1).padding_share(population.clients.local_steps),
             "data_sha256": fingerprint,
         }
-        self._restore()
+        restored = self._checkpoints.restore_latest(self._state)
+        # Only now, when nothing speaks against this start any more, is the folder changed.
         folders.write_run(folder, recorded, facts)
+        self._records = self._go_on_from(restored)
 
     def run(self) -> dict[str, Any]:
         """All rounds that are left, then the summary."""
-        done, rounds = len(self._rows), self._config["rounds"]
+        done, rounds = len(self._records.rows), self._config["rounds"]
         shown = self._config["report"]["progress"]
-        self._begin_records()
-        self._progress = Progress(rounds, done, shown=shown)
-        if shown:
-            self._say(self._opening(done))
-        tensorboard = None
-        if self._config["report"]["tensorboard"]:
-            tensorboard = TensorBoardWriter(self._folder / "tensorboard", self._rows)
-        drawn = time.monotonic()
-        try:
-            for number in range(done + 1, rounds + 1):
-                row = self._round(number)
-                self._record(row)
-                if tensorboard:
-                    tensorboard.append(row)
-                self._progress.finish_round(row)
-                if time.monotonic() - drawn > SECONDS_BETWEEN_PICTURES:
-                    self._draw()
-                    drawn = time.monotonic()
-        finally:
-            self._progress.close()
-            if tensorboard:
-                tensorboard.close()
+        with contextlib.closing(self._records):
+            self._write_partition()
+            self._progress = Progress(rounds, done, shown=shown)
+            with contextlib.closing(self._progress):
+                if shown:
+                    self._say(self._opening(done))
+                for number in range(done + 1, rounds + 1):
+                    row = self._round(number)
+                    self._record(row)
+                    self._progress.finish_round(row)
+                    self._records.draw(SECONDS_BETWEEN_PICTURES)
         return self._finish()
 
     def _build_engine(self, recorded: dict[str, Any] | None) -> RoundEngine:
@@ -177,33 +174,28 @@ class Experiment:
     def _round_key(self, number: int) -> jax.Array:
         return jax.random.fold_in(jax.random.fold_in(self._key, 1), number)
 
-    def _restore(self) -> None:
-        restored = self._checkpoints.restore_latest(self._state)
-        if restored is None:
-            return
-        self._state = restored.state
-        self._rows = restored.extra["rows"]
-        self._earlier_seconds = restored.extra["seconds"]
+    def _go_on_from(self, restored: Restored | None) -> Records:
+        """Takes over a checkpoint, if there is one, and brings the records to its round."""
+        so_far: list[rows.Row] = []
+        best = None
+        if restored is not None:
+            self._state = restored.state
+            self._costs.go_on(restored.extra["costs"])
+            so_far = restored.extra["rows"]
+            best = genotypes.from_json(
+                restored.extra["best_genotype"], f"{self._checkpoints.folder}: best_genotype"
+            )
+        return Records(self._folder, self._config["report"], so_far, best, self._arch())
 
-    def _begin_records(self) -> None:
-        """Brings the files of the workdir to the round of the checkpoint."""
-        done, folder = len(self._rows), self._folder
+    def _write_partition(self) -> None:
         population = self._population
-        partitions.save(folder / "partition.npz", population.partition)
-        self._alphas = pictures.read_alphas(self._alphas_file.path, done) if done else []
-        if not self._alphas:
-            self._alphas = [self._alphas_row(done)]
-        self._metrics.rewrite(self._rows)
-        self._alphas_file.rewrite(self._alphas)
-        for name in ("plots", "genotypes"):
-            (folder / name).mkdir(exist_ok=True)
-        for path in (folder / "genotypes").glob("[0-9]*.json"):
-            if int(path.stem) > done:
-                path.unlink()
+        partitions.save(self._folder / "partition.npz", population.partition)
         if self._config["report"]["plots"]:
-            dataset = population.dataset
             pictures.draw_partition(
-                folder / "plots", population.partition, dataset.train.labels, dataset.class_names
+                self._folder / folders.PLOTS_FOLDER,
+                population.partition,
+                population.dataset.train.labels,
+                population.dataset.class_names,
             )
 
     def _round(self, number: int) -> dict[str, Any]:
@@ -217,30 +209,38 @@ class Experiment:
             progress.within if progress else lambda done, of: None,
         )
         clients = rows.client_metrics(metrics[0], cohort.ids)
-        self._check_finite(number, clients)
+        self._refuse(number, finite.clients_fault(clients))
         searched = time.monotonic()
         held_out, test = self._evaluate(state, number)
+        sizes = self._held_out_sizes()
+        scored = test if len(self._population.test) else None
+        self._refuse(number, finite.server_fault(state, held_out, sizes, scored))
         self._state = state
-        return {
-            "round": number,
-            **rows.means(clients),
-            **rows.scores(held_out, test),
-            **rows.architecture(self._arch()),
-            "seconds": time.monotonic() - start,
-            "client_steps_per_second": float(clients["local_steps"].sum()) / (searched - start),
-            **self._engine.traffic(state),
-        }
+        return plain(
+            {
+                "round": number,
+                **rows.means(clients),
+                **rows.scores([mean_score(held_out, sizes), *held_out], test),
+                **rows.architecture(self._arch()),
+                "seconds": time.monotonic() - start,
+                "client_steps_per_second": clients["local_steps"].sum() / (searched - start),
+                **self._engine.traffic(state),
+            }
+        )
 
-    def _check_finite(self, number: int, clients: dict[str, np.ndarray]) -> None:
-        bad = clients["id"][~clients["finite"]]
-        if not len(bad):
+    def _refuse(self, number: int, fault: str) -> None:
+        """Stops a run at numbers that are not finite, before they reach a checkpoint."""
+        if not fault:
             return
         last = self._checkpoints.rounds()
         kept = f"the checkpoint of round {last[-1]} is whole" if last else "there is no checkpoint"
         raise UserError(
-            f"round {number}: loss or weights of client {', '.join(map(str, bad))} are not finite; "
-            f"a smaller config.optimizer.learning_rate is needed, or data without outliers ({kept})"
+            f"round {number}: {fault}; a smaller config.optimizer.learning_rate is needed, "
+            f"or data without outliers ({kept})"
         )
+
+    def _held_out_sizes(self) -> list[int]:
+        return [len(held_out) for held_out in self._population.held_out]
 
     def _evaluate(self, state: ServerState, number: int) -> tuple[list[Score], Score | None]:
         """Scores on what each client holds out, and on the test set when its turn has come."""
@@ -248,53 +248,34 @@ class Experiment:
         due = number == rounds or (every > 0 and number % every == 0)
         clients = len(self._population.held_out)
         scores = self._evaluator(state, clients + 1 if due else clients)
-        sizes = [len(held_out) for held_out in self._population.held_out]
-        held_out = [mean_score(scores[:clients], sizes), *scores[:clients]]
-        return held_out, scores[clients] if due else None
+        return scores[:clients], scores[clients] if due else None
 
     def _arch(self) -> dict[str, np.ndarray]:
         return {kind: np.asarray(alphas) for kind, alphas in self._state.arch.items()}
 
-    def _alphas_row(self, number: int) -> dict[str, Any]:
-        return {"round": number, **{kind: a.tolist() for kind, a in self._arch().items()}}
-
-    def _record(self, row: dict[str, Any]) -> None:
-        """Writes down a round: metrics, alphas, genotype, and a checkpoint if one is due."""
-        number = row["round"]
-        self._rows.append(row)
-        self._metrics.append(row)
-        self._alphas.append(self._alphas_row(number))
-        self._alphas_file.append(self._alphas[-1])
-        derived = genotypes.derive(self._arch())
-        names = [f"{number:06d}", "last"]
-        is_best = rows.best_round(self._rows) == number
-        for name in [*names, "best"] if is_best else names:
-            genotypes.save(self._folder / "genotypes" / f"{name}.json", derived)
+    def _record(self, row: rows.Row) -> None:
+        """Writes down a round, and a checkpoint if one is due."""
+        records, number = self._records, row["round"]
+        records.append(row, self._arch())
+        is_best = rows.best_round(records.rows) == number
         due = number % self._config["checkpoint_every"] == 0 or number == self._config["rounds"]
-        if due or is_best:
-            extra = {"rows": rows.plain(self._rows), "seconds": self._seconds()}
+        # Where nothing is held out every round is the best so far, and none chosen.
+        if due or (is_best and row["held_out_accuracy"] is not None):
+            extra = {
+                "rows": records.rows,
+                "best_genotype": genotypes.to_json(records.best),
+                "costs": self._costs.so_far(),
+            }
             self._checkpoints.save(number, self._state, extra, is_best=is_best)
 
-    def _seconds(self) -> float:
-        return self._earlier_seconds + time.monotonic() - self._started
-
-    def _draw(self) -> None:
-        if not self._config["report"]["plots"]:
-            return
-        best = genotypes.load(self._folder / "genotypes" / "best.json")
-        pictures.draw_progress(self._folder / "plots", self._rows, self._alphas, best)
-
     def _finish(self) -> dict[str, Any]:
-        self._draw()
-        best = genotypes.load(self._folder / "genotypes" / "best.json")
-        summary = rows.summary(self._rows, best) | {
-            "seconds": self._seconds(),
-            "compile_seconds": compilation.seconds(),
-            "peak_memory_bytes": memory.peak_bytes(),
-        }
-        write_json(self._folder / folders.SUMMARY_FILE, rows.plain(summary))
+        records = self._records
+        records.draw()
+        result = rows.summary(records.rows, records.best) | self._costs.so_far()
+        summary = plain(result)
+        write_json(self._folder / folders.SUMMARY_FILE, summary)
         if self._config["report"]["progress"]:
-            print(rows.summary_text(summary, self._folder))
+            _tell(summary, self._config, self._folder)
         return summary
 
     def _opening(self, done: int) -> str:

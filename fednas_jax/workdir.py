@@ -9,7 +9,7 @@ import platform
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 import numpy as np
@@ -19,17 +19,25 @@ from fednas_jax import config as schema
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.errors import UserError
 from fednas_jax.files import read_json, write_json
+from fednas_jax.search import genotype as genotypes
 
 RUN_FILE, SUMMARY_FILE, METRICS_FILE = "run.json", "summary.json", "metrics.jsonl"
+GENOTYPES_FOLDER, PLOTS_FOLDER = "genotypes", "plots"
+_NUMBERS = ("rounds", "best_round", "test_accuracy_round")
+_COSTS = ("seconds", "compile_seconds", "peak_memory_bytes")
+_MEASURED = ("held_out_accuracy", "test_accuracy")
+"""Null where it was not measured."""
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 @contextlib.contextmanager
 def opened(folder: Path) -> Iterator[None]:
-    """Makes the folder and holds its lock, which the system lets go of however the process ends.
+    """Makes the folder and those in it, and holds its lock.
+
+    The system lets go of the lock however the process ends.
 
     Raises:
-      UserError: it cannot be made or written, or another process holds it.
+      UserError: a folder cannot be made or written, or locked, or another process holds it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -39,31 +47,59 @@ def opened(folder: Path) -> Iterator[None]:
             f"--workdir: {folder} cannot be written ({error.strerror}); a writable folder is needed"
         ) from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"--workdir: another process is running in {folder}; wait for it or take another"
-            ) from error
+        _lock(lock, folder)
+        for name in (GENOTYPES_FOLDER, PLOTS_FOLDER):
+            _make(folder / name)
         yield
+
+
+def _lock(file: IO[str], folder: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(
+            f"--workdir: another process is running in {folder}; wait for it or take another"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"--workdir: {folder} lies on a file system that cannot lock ({error.strerror}); "
+            "a folder on another one is needed"
+        ) from error
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--workdir: {folder} cannot be made a folder ({error.strerror}); "
+            "remove what is there, or take another workdir"
+        ) from error
 
 
 def recorded_run(folder: Path, config: schema.Config) -> dict[str, Any] | None:
     """What run.json says of the run in the folder, if there is one.
 
     Raises:
-      UserError: it is of another config; or run.json is damaged, or missing beside results.
+      UserError: it is of another config; or run.json is damaged, or missing beside results; or
+        the folder cannot be looked into.
     """
     path = folder / RUN_FILE
-    if not path.exists():
-        for name in (METRICS_FILE, SUMMARY_FILE, "checkpoints"):
-            if (folder / name).exists():
-                raise UserError(
-                    f"--workdir: {folder} holds {name} but no {RUN_FILE}; another folder is needed"
-                )
+    try:
+        held = [n for n in (METRICS_FILE, SUMMARY_FILE, "checkpoints") if (folder / n).exists()]
+        recorded = path.exists()
+    except OSError as error:
+        raise UserError(
+            f"--workdir: {folder} cannot be read ({error.strerror}); another folder is needed"
+        ) from error
+    if not recorded:
+        if held:
+            raise UserError(
+                f"--workdir: {folder} holds {held[0]} but no {RUN_FILE}; another folder is needed"
+            )
         return None
-    run = read_json(path)
-    if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
+    run = read_json(path, "another workdir is needed")
+    if not _is_run(run):
         raise UserError(f"{path}: not the record of a run; another workdir is needed")
     if different := schema.differences(run["config"], config):
         raise UserError(
@@ -73,15 +109,34 @@ def recorded_run(folder: Path, config: schema.Config) -> dict[str, Any] | None:
     return run
 
 
+def _is_run(run: Any) -> bool:
+    return (
+        isinstance(run, dict)
+        and isinstance(run.get("config"), dict)
+        and isinstance(run.get("clients_per_chunk"), int)
+        and run["clients_per_chunk"] >= 1
+        and isinstance(run.get("starts"), list)
+    )
+
+
 def read_summary(folder: Path) -> dict[str, Any]:
     """The summary of a finished run.
 
     Raises:
       UserError: it is damaged.
     """
-    summary = read_json(folder / SUMMARY_FILE)
-    if not isinstance(summary, dict) or "genotype" not in summary:
-        raise UserError(f"{folder / SUMMARY_FILE}: not a summary; remove it to go on with the run")
+    path, right = folder / SUMMARY_FILE, "remove it to go on with the run"
+    summary = read_json(path, right)
+    if not isinstance(summary, dict):
+        raise UserError(f"{path}: not a summary; {right}")
+    for name in (*_NUMBERS, *_COSTS, *_MEASURED):
+        absent = name in _MEASURED and name in summary and summary[name] is None
+        if not (absent or isinstance(summary.get(name), int | float)):
+            raise UserError(f"{path}: {name} is not a number; {right}")
+    try:
+        genotypes.from_json(summary.get("genotype"), "genotype")
+    except UserError as error:
+        raise UserError(f"{path}: {error}; {right}") from error
     return summary
 
 
@@ -111,24 +166,38 @@ def fingerprint(dataset: Dataset, clients: tuple[np.ndarray, ...]) -> str:
 
 
 def write_run(folder: Path, run: dict[str, Any] | None, facts: dict[str, Any]) -> None:
-    """Records a start in run.json: the first with the config and facts, later ones as starts.
+    """Records a start in run.json: the first with all facts, each with what may differ from it.
 
     Args:
       folder: of the run.
       run: what is recorded so far; None for a new run.
-      facts: what to record of a new run.
+      facts: of this start: `config`, as JSON has it, `clients_per_chunk`, and others.
     """
     record = facts if run is None else run
-    starts = [*record.get("starts", []), _start()]
+    starts = [*record.get("starts", []), _start(facts, record["config"])]
     write_json(folder / RUN_FILE, {**record, "starts": starts})
 
 
-def _start() -> dict[str, Any]:
+def _start(facts: dict[str, Any], first: schema.Config) -> dict[str, Any]:
     device = jax.devices()[0]
+    now, before = _values(facts["config"]), _values(first)
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"fednas_jax": __version__, "python": platform.python_version(), **versions},
         "device": f"{device.platform}: {device.device_kind}",
         "devices": jax.device_count(),
+        "clients_per_chunk": facts["clients_per_chunk"],
+        # Fields that leave the result as it is may be set otherwise than at the first start.
+        "changed": {name: now[name] for name in now if now[name] != before[name]},
     }
+
+
+def _values(config: Any) -> dict[str, Any]:
+    """The values of all fields by their dotted names; the default of one that is not there."""
+    values = {}
+    for field in schema.FIELDS:
+        section, _, leaf = field.name.rpartition(".")
+        group = config.get(section, {}) if section else config
+        values[field.name] = group.get(leaf, field.default)
+    return values

@@ -10,13 +10,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
+from fednas_jax import assembly, config_file, experiment
 from fednas_jax import config as schema
-from fednas_jax import config_file, experiment
 from fednas_jax.checkpoint import Checkpoints
+from fednas_jax.data.partition import Partition
 from fednas_jax.errors import UserError
+from fednas_jax.federated import cohort as cohorts
+from fednas_jax.federated.round import RoundEngine
 from fednas_jax.report.writers import read_rows
 from fednas_jax.search import genotype
 
@@ -54,8 +58,6 @@ def final_state(folder: Path) -> dict[str, bytes]:
     """The arrays of the last checkpoint, as bytes."""
     config = schema.resolve(json.loads((folder / "run.json").read_text())["config"])
     state = Checkpoints(folder / "checkpoints").restore_latest(abstract_state(config)).state
-    import jax
-
     return {
         jax.tree_util.keystr(path): np.asarray(leaf).tobytes()
         for path, leaf in jax.tree_util.tree_leaves_with_path(state)
@@ -63,10 +65,6 @@ def final_state(folder: Path) -> dict[str, bytes]:
 
 
 def abstract_state(config: Any) -> Any:
-    import jax
-
-    from fednas_jax import assembly
-
     algorithm = assembly.build_algorithm(config, assembly.load_dataset(config))
     return jax.eval_shape(algorithm.init, jax.random.key(0))
 
@@ -126,6 +124,10 @@ def test_leaves_everything_that_is_promised(finished: Path) -> None:
     assert "jax" in run["starts"][0]["versions"]
 
 
+def count(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
 def schema_of(folder: Path) -> Any:
     return json.loads((folder / "run.json").read_text())["config"]
 
@@ -136,8 +138,12 @@ def test_row_holds_numbers_that_agree_with_each_other(finished: Path) -> None:
     assert row["normal_convolutions"] == genotype.count_convolutions(derived)["normal"]
     assert row["reduce_skips"] == genotype.count_skips(derived)["reduce"]
     assert 0 < row["normal_entropy"] <= np.log(8)
-    # w and alpha of C = 2, L = 3 and the moments, 4 bytes each, must travel both ways.
-    assert row["bytes_up_per_client"] > 4 * 2 * 14 * 8
+    state = abstract_state(schema.resolve(schema_of(finished)))
+    weights, alphas, moments = (4 * count(part) for part in state)  # bytes of float32
+    assert alphas == 4 * 2 * 14 * 8
+    # First all of it and N_k; then, to recalibrate, mean, square and variance, and the steps.
+    assert row["bytes_up_per_client"] == weights + alphas + moments + 4 + 3 * moments // 2 + 4
+    assert row["bytes_down_per_client"] == 2 * (weights + alphas + moments)
     assert 0 <= row["test_accuracy"] <= 1
     assert len(row["held_out_accuracy_of_clients"]) == 3
 
@@ -158,19 +164,23 @@ def test_killed_in_the_middle_of_a_round_and_resumed_gives_the_same_bits(
     folder = tmp_path / "run"
     rows, deadline = folder / "metrics.jsonl", time.monotonic() + 240
     with start_process(folder) as process:
-        # When the first row is written, the second round is under way, or about to be.
-        while not (rows.exists() and rows.read_bytes().count(b"\n") >= 1):
+        while not (folder / "checkpoints" / "000001").exists():
             assert process.poll() is None
             assert time.monotonic() < deadline
-            time.sleep(0.005)
+            time.sleep(0.002)
+        # Into the second round, which in the undisturbed run took so long.
+        time.sleep(0.3 * read_rows(finished / "metrics.jsonl")[1]["seconds"])
         process.send_signal(signal.SIGKILL)
     assert not (folder / "summary.json").exists()
+    done = max(Checkpoints(folder / "checkpoints").rounds())
+    assert 1 <= done < ROUNDS
     # What a kill can leave behind: a half written line, and a row that no checkpoint knows.
     with rows.open("a") as file:
         file.write('{"round": 99}\n{"round": 100, "tra')
-    with start_process(folder) as again:
+    with start_process(folder, "--config.report.progress=true") as again:
         output, _ = again.communicate(timeout=240)
     assert again.returncode == 0, output
+    assert f"going on after round {done}\n" in output
     assert untimed(folder) == untimed(finished)
     assert final_state(folder) == final_state(finished)
     assert (folder / "genotypes/best.json").read_text() == (
@@ -244,15 +254,91 @@ def test_loss_that_is_not_finite_stops_the_run_and_names_round_and_client(tmp_pa
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
+def test_what_is_not_finite_in_a_later_round_leaves_the_last_good_checkpoint(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good_run, rounds = RoundEngine.run, []
+
+    def run(self: RoundEngine, *arguments: Any) -> Any:
+        state, metrics = good_run(self, *arguments)
+        rounds.append(len(rounds) + 1)
+        if rounds[-1] == 2:
+            state = state._replace(params=jax.tree.map(lambda x: x * np.nan, state.params))
+        return state, metrics
+
+    folder = tmp_path / "run"
+    monkeypatch.setattr(RoundEngine, "run", run)
+    with pytest.raises(UserError) as caught:
+        experiment.run(tiny_config(), folder)
+    assert str(caught.value).startswith(
+        "round 2: the averaged supernet's loss on what client 0, 1, 2 held out is not finite; "
+    )
+    assert str(caught.value).endswith("(the checkpoint of round 1 is whole)")
+    assert Checkpoints(folder / "checkpoints").rounds() == [1]
+    # The cause is gone: the run goes on from that checkpoint, to the same bits.
+    monkeypatch.setattr(RoundEngine, "run", good_run)
+    experiment.run(tiny_config(), folder)
+    assert untimed(folder) == untimed(finished)
+    assert final_state(folder) == final_state(finished)
+
+
+def test_round_of_clients_without_examples_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config()
+    config.rounds = 1
+    make = assembly.make_partition
+
+    def without_the_smallest(config: Any, dataset: Any) -> Partition:
+        clients = list(make(config, dataset).clients)
+        smallest = min(range(3), key=lambda i: len(clients[i]))
+        clients[smallest] = clients[smallest][:0]
+        drawn[:] = smallest
+        return Partition(tuple(clients))
+
+    # Drawn three times, so that the program is that of the other runs.
+    drawn = np.zeros(3, np.int32)
+    monkeypatch.setattr(assembly, "make_partition", without_the_smallest)
+    monkeypatch.setattr(cohorts, "sample", lambda *arguments: drawn)
+    experiment.run(config, tmp_path / "run")
+    (row,) = read_rows(tmp_path / "run" / "metrics.jsonl")
+    assert row["train_loss"] is None
+    assert row["valid_accuracy"] is None
+    assert row["client_steps_per_second"] == 0
+    assert 0 <= row["held_out_accuracy"] <= 1
+    assert row["held_out_accuracy_of_clients"][drawn[0]] is None
+
+
+def test_going_on_keeps_the_chunks_and_adds_up_the_costs(finished: Path, tmp_path: Path) -> None:
+    folder = unfinished_copy(finished, tmp_path)
+    before = json.loads((finished / "summary.json").read_text())
+    run = json.loads((folder / "run.json").read_text())
+    run["clients_per_chunk"] = 2
+    (folder / "run.json").write_text(json.dumps(run))
+    # What a kill between a better round's genotype and its checkpoint leaves behind.
+    (folder / "genotypes" / "best.json").write_text("{}")
+    summary = experiment.run(tiny_config(), folder)
+    starts = json.loads((folder / "run.json").read_text())["starts"]
+    assert tiny_config().clients_per_chunk == "auto"
+    assert [start["clients_per_chunk"] for start in starts] == [1, 2]
+    assert starts[1]["changed"] == {
+        "report.progress": False, "report.tensorboard": False, "report.plots": False,
+    }  # fmt: skip
+    assert summary["seconds"] > 0.5 * before["seconds"]
+    assert summary["genotype"] == before["genotype"]
+    assert genotype.to_json(genotype.load(folder / "genotypes/best.json")) == before["genotype"]
+
+
 def test_sampled_clients_and_nothing_held_out(tmp_path: Path) -> None:
     config = tiny_config()
     config.client.held_out_fraction = 0.0
     config.clients_per_round = 2
-    config.rounds, config.test_every = 2, 0
+    config.rounds, config.test_every, config.checkpoint_every = 2, 0, 2
     summary = experiment.run(config, tmp_path / "run")
     rows = read_rows(tmp_path / "run" / "metrics.jsonl")
     # Nothing was held out, so nothing can choose: the last round is the result.
     assert summary["best_round"] == 2
+    assert Checkpoints(tmp_path / "run" / "checkpoints").rounds() == [2]
     assert rows[0]["test_accuracy"] is None
     assert rows[0]["held_out_accuracy"] is None
     assert summary["test_accuracy"] == rows[1]["test_accuracy"]
@@ -270,14 +356,3 @@ def test_workdir_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="cannot be written"):
         experiment.run(tiny_config(), tmp_path / "file" / "run")
-
-
-def test_second_process_in_one_workdir_is_refused(tmp_path: Path) -> None:
-    from fednas_jax import workdir
-
-    with (
-        workdir.opened(tmp_path / "run"),
-        pytest.raises(UserError, match="another process"),
-        workdir.opened(tmp_path / "run"),
-    ):
-        pass

@@ -4,7 +4,6 @@ Accuracies are fractions, losses mean cross-entropies in nats, both means over e
 wall-clock seconds, the only values in a row that differ from run to run.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,8 +36,13 @@ def client_metrics(metrics: Mapping[str, Any], ids: np.ndarray) -> dict[str, np.
 
 
 def means(clients: Mapping[str, np.ndarray]) -> Row:
-    """Losses and accuracies while searching, averaged with N_k / N as the weights are."""
+    """Losses and accuracies while searching, averaged with N_k / N as the weights are.
+
+    None each where nobody has an example, as a sample of the clients may turn out.
+    """
     weight = clients["weight"].astype(np.float64)
+    if not weight.any():
+        return dict.fromkeys(_AVERAGED)
     return {
         name: float(np.average(clients[name].astype(np.float64), weights=weight))
         for name in _AVERAGED
@@ -53,11 +57,11 @@ def scores(held_out: Sequence[Score], test: Score | None) -> Row:
       test: of the test set; None when it was not its turn.
     """
     together, *each = held_out
-    accuracies = [score.accuracy for score in each if not math.isnan(score.accuracy)]
+    accuracies = [score.accuracy for score in each]
     return {
         "held_out_loss": together.loss,
         "held_out_accuracy": together.accuracy,
-        "held_out_accuracy_of_clients": [score.accuracy for score in each] if accuracies else None,
+        "held_out_accuracy_of_clients": accuracies if np.isfinite(accuracies).any() else None,
         "test_loss": test.loss if test else None,
         "test_accuracy": test.accuracy if test else None,
     }
@@ -77,8 +81,12 @@ def architecture(arch: Mapping[str, np.ndarray]) -> Row:
 
 
 def best_round(rows: Sequence[Row]) -> int:
-    """The round of the highest held-out accuracy, the earliest of equals; else the last."""
-    scored = [row for row in rows if _known(row["held_out_accuracy"])]
+    """The round of the highest held-out accuracy, the earliest of equals; else the last.
+
+    Args:
+      rows: of all rounds so far, None where something was not measured.
+    """
+    scored = [row for row in rows if row["held_out_accuracy"] is not None]
     if not scored:
         return rows[-1]["round"]
     return max(scored, key=lambda row: (row["held_out_accuracy"], -row["round"]))["round"]
@@ -91,7 +99,7 @@ def summary(rows: Sequence[Row], best: Genotype) -> Row:
     """
     chosen = best_round(rows)
     row = next(row for row in rows if row["round"] == chosen)
-    tested = row if _known(row["test_accuracy"]) else rows[-1]
+    tested = row if row["test_accuracy"] is not None else rows[-1]
     return {
         "rounds": rows[-1]["round"],
         "best_round": chosen,
@@ -103,8 +111,17 @@ def summary(rows: Sequence[Row], best: Genotype) -> Row:
     }
 
 
-def summary_text(result: Mapping[str, Any], folder: Path) -> str:
-    """The summary for people: what was found, how good it is, where it lies, what comes next."""
+def summary_text(
+    result: Mapping[str, Any], folder: Path, *, dataset: str, with_pictures: bool
+) -> str:
+    """The summary for people: what was found, how good it is, where it lies, what comes next.
+
+    Args:
+      result: `summary`, and what it cost.
+      folder: of the run.
+      dataset: the name of the data that was searched on.
+      with_pictures: whether they are there to look at.
+    """
     cell = result["genotype"]
 
     def described(kind: str) -> str:
@@ -112,7 +129,7 @@ def summary_text(result: Mapping[str, Any], folder: Path) -> str:
         return " | ".join(" ".join(pairs[i : i + 2]) for i in range(0, len(pairs), 2))
 
     def percent(value: float | None) -> str:
-        return f"{value:.2%}" if _known(value) else "not measured"
+        return "not measured" if value is None else f"{value:.2%}"
 
     lines = [
         "",
@@ -124,25 +141,18 @@ def summary_text(result: Mapping[str, Any], folder: Path) -> str:
         f"(round {result['test_accuracy_round']})",
         f"Time {result['seconds']:.0f} s, of which compiling {result['compile_seconds']:.0f} s; "
         f"memory at most {result['peak_memory_bytes'] / 1e9:.2f} GB",
-        f"Files in {folder}: genotypes/best.json, plots/, metrics.jsonl, summary.json, "
-        "checkpoints/",
-        "",
-        "Next: look at plots/cells.png, then search on CIFAR-10:",
-        "  python -m fednas_jax.main --config=configs/cifar_hetero.py:quick",
+        f"Files in {folder}: genotypes/best.json, {'plots/, ' if with_pictures else ''}"
+        "metrics.jsonl, summary.json, checkpoints/",
+        *_next_steps(folder, dataset, with_pictures),
     ]
     return "\n".join(lines)
 
 
-def plain(value: Any) -> Any:
-    """The value with NaN and infinities as None, which JSON has."""
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def _known(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+def _next_steps(folder: Path, dataset: str, with_pictures: bool) -> list[str]:
+    steps = [f"look at {folder / 'plots' / 'cells.png'}"] if with_pictures else []
+    if dataset == "digits":
+        steps.append(
+            "search on CIFAR-10:\n  python -m fednas_jax.main "
+            "--config=configs/cifar_hetero.py:quick"
+        )
+    return ["", "Next: " + ", then ".join(steps)] if steps else []

@@ -1,0 +1,96 @@
+"""The files of a workdir that grow round by round: metrics, alphas, genotypes, pictures."""
+
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fednas_jax.report import pictures, rows
+from fednas_jax.report.writers import MetricsFile, TensorBoardWriter
+from fednas_jax.search import genotype as genotypes
+from fednas_jax.search.genotype import Genotype
+from fednas_jax.workdir import GENOTYPES_FOLDER, METRICS_FILE, PLOTS_FOLDER
+
+_NUMBERED = re.compile(r"\d{6,}")
+
+
+class Records:
+    """All records of a run; what they hold is always that of the rounds in `rows`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        report: Mapping[str, Any],
+        rows_so_far: list[rows.Row],
+        best: Genotype | None,
+        arch: Mapping[str, np.ndarray],
+    ) -> None:
+        """Brings the files to the round of a checkpoint: what is from later rounds goes.
+
+        Args:
+          folder: the workdir, with its folders made.
+          report: `config.report`.
+          rows_so_far: metrics of the rounds done.
+          best: genotype of the best of them; None where none is done.
+          arch: the alphas after the last of them, or the first alphas.
+        """
+        self.rows = rows_so_far
+        self.best = best or genotypes.derive(arch)
+        self._folder, self._draws = folder, report["plots"]
+        self._drawn = time.monotonic()
+        done = len(self.rows)
+        self._metrics = MetricsFile(folder / METRICS_FILE)
+        self._metrics.rewrite(self.rows)
+        self._alphas_file = MetricsFile(folder / "alphas.jsonl")
+        self._alphas = pictures.read_alphas(self._alphas_file.path, done) if done else []
+        if not self._alphas:
+            self._alphas = [_alphas_row(done, arch)]
+        self._alphas_file.rewrite(self._alphas)
+        for path in (folder / GENOTYPES_FOLDER).glob("*.json"):
+            if _NUMBERED.fullmatch(path.stem) and int(path.stem) > done:
+                path.unlink()
+        if done:  # a kill may have left those of a round that no checkpoint knows
+            genotypes.save(self._genotype("best"), self.best)
+            genotypes.save(self._genotype("last"), genotypes.derive(arch))
+        self._tensorboard = None
+        if report["tensorboard"]:
+            self._tensorboard = TensorBoardWriter(folder / "tensorboard", self.rows)
+
+    def append(self, row: rows.Row, arch: Mapping[str, np.ndarray]) -> None:
+        """Writes down a round: its metrics, and the alphas after it with their genotype."""
+        number = row["round"]
+        self.rows.append(row)
+        self._metrics.append(row)
+        self._alphas.append(_alphas_row(number, arch))
+        self._alphas_file.append(self._alphas[-1])
+        derived = genotypes.derive(arch)
+        names = [f"{number:06d}", "last"]
+        if rows.best_round(self.rows) == number:
+            self.best = derived
+            names.append("best")
+        for name in names:
+            genotypes.save(self._genotype(name), derived)
+        if self._tensorboard:
+            self._tensorboard.append(row)
+
+    def draw(self, every_seconds: float = 0.0) -> None:
+        """Draws the pictures, unless they were in the last `every_seconds`, or are not wanted."""
+        if not self._draws or time.monotonic() - self._drawn < every_seconds:
+            return
+        pictures.draw_progress(self._folder / PLOTS_FOLDER, self.rows, self._alphas, self.best)
+        self._drawn = time.monotonic()
+
+    def close(self) -> None:
+        """Ends the event file."""
+        if self._tensorboard:
+            self._tensorboard.close()
+
+    def _genotype(self, name: str) -> Path:
+        return self._folder / GENOTYPES_FOLDER / f"{name}.json"
+
+
+def _alphas_row(number: int, arch: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return {"round": number, **{kind: alphas.tolist() for kind, alphas in arch.items()}}
