@@ -43,7 +43,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 def _make_quick(config: ml_collections.ConfigDict) -> None:
     config.partition.table_fraction = 0.08
     config.dataset.max_test_examples = 1000
-    config.rounds = 10
+    config.rounds = 12
     config.local_epochs = 2
     config.batch_size = 16
     config.supernet.init_channels = 4

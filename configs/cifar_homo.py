@@ -42,7 +42,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 def _make_quick(config: ml_collections.ConfigDict) -> None:
     config.dataset.max_train_examples = 4000
     config.dataset.max_test_examples = 1000
-    config.rounds = 10
+    config.rounds = 12
     config.local_epochs = 2
     config.batch_size = 16
     config.supernet.init_channels = 4
