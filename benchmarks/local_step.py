@@ -1,9 +1,9 @@
 """Cost of one local search step: compile time, time, memory.
 
-    python -m benchmarks.local_step [--quick] [--json FILE] [--repeats N] [--plain-xla]
+    python -m benchmarks.local_step [--quick] [--only CASE] [--json FILE] [--repeats N]
 
 Prints a Markdown table. A step is one joint step of Eq. 4 with both optimisers: forward and
-backward pass on a train batch and on a validation batch. Compile times are with an empty cache.
+backward pass on a train batch and on a validation batch. The compilation cache is off.
 """
 
 import argparse
@@ -122,16 +122,17 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="only the tiny sizes")
     parser.add_argument("--json", type=Path, help="write the rows to a file too")
     parser.add_argument("--repeats", type=int, default=0, help="steps; 0: 30 tiny, 5 larger ones")
-    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--only", default="", help="the case of this name")
     parser.add_argument("--plain-xla", action="store_true", help="without our compiler options")
     arguments = parser.parse_args()
+    jax.config.update("jax_enable_compilation_cache", False)
     device = jax.devices()[0]
     print(f"{device.device_kind}, {platform.machine()}, jax {jax.__version__}\n")
     print("| case | trace s | compile s | step s (min) | step s (median) | temporary MB |")
     print("| --- | --- | --- | --- | --- | --- |")
     rows = []
     for case in CASES:
-        if (arguments.quick and case.side > 8) or arguments.only not in case.name:
+        if (arguments.quick and case.side > 8) or arguments.only not in ("", case.name):
             continue
         repeats = arguments.repeats or (30 if case.side == 8 else 5)
         row = measure(case, repeats, plain_xla=arguments.plain_xla)

@@ -2,10 +2,11 @@
 
     python -m fednas_jax.main --config=configs/digits_quick.py --workdir=runs/digits_quick
 
-The digits ship with scikit-learn. MEASURE(minutes) on two cores, MEASURE(GB); test accuracy of
-the supernet about MEASURE (chance: 0.10).
+The digits ship with scikit-learn. About two minutes on two cores, of which half is compiling
+the first time; 1.4 GB; test accuracy of the supernet 0.955 (chance: 0.10).
 
-`:quick`: three rounds of it, to see that all works: MEASURE(seconds), test accuracy MEASURE.
+`:quick`: three rounds of it, to see that all works: a minute, most of it compiling; test accuracy
+about 0.82.
 """
 
 import ml_collections
@@ -20,7 +21,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.dataset.name = "digits"
     config.partition.num_clients = 8
     config.partition.concentration = 1.0
-    config.rounds = 3 if variant == "quick" else 20
+    config.rounds = 3 if variant == "quick" else 15
     config.local_epochs = 3
     config.batch_size = 16
     config.supernet.init_channels = 8
