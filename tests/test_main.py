@@ -96,9 +96,9 @@ def test_bad_input(
         (UserError("workdir: full; free some"), 2, "fednas_jax: error: workdir: full; free some\n"),
         (KeyboardInterrupt(), 130, "the same command goes on with the run"),
         (
-            PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/root/x"),
+            PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/closed/x"),
             2,
-            "fednas_jax: error: /root/x: Permission denied\n",
+            "fednas_jax: error: /closed/x: Permission denied\n",
         ),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 2, "error: No space left on device\n"),
         (OSError("two\nlines"), 2, "error: two lines\n"),
