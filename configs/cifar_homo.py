@@ -6,10 +6,9 @@
 out and selects the best round. Time and memory as configs/cifar_hetero.py has them: meant for a
 GPU, not run to its end yet, so its accuracy is not known.
 
-`:quick`: the same on a small part of the real images, with what cifar_hetero:quick takes: 9.6
-minutes, 2.1 GB on two cores. It cuts down the images (4,000 to train, 1,000 to test), rounds,
-local epochs, batch, channels and layers, and leaves cutout away. Its accuracy was not measured;
-with like clients it should not be below the 0.330 of cifar_hetero:quick.
+`:quick`: the same on a small part of the real images, for two cores. It cuts down the images (4,000
+to train, 1,000 to test) and all that cifar_hetero:quick cuts down, so it takes about as long and as
+much memory. Its accuracy was not measured.
 
 `:paper`: the paper's protocol to the letter. Nothing is held out, each step writes the weights,
 then alpha (Algorithm 1), the BatchNorm statistics are averaged like the weights, and the last

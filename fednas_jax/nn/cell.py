@@ -18,8 +18,6 @@ from jax import lax
 
 from fednas_jax.nn.normalization import Moments
 from fednas_jax.nn.sources import (
-    EDGES,
-    NODES,
     SOURCE_GROUPS,
     SOURCE_MAJOR,
     Geometry,
@@ -28,6 +26,7 @@ from fednas_jax.nn.sources import (
     Weights,
     mix_sources,
 )
+from fednas_jax.nn.space import EDGES, NODES
 
 
 def mixed_cell(

@@ -28,29 +28,14 @@ from fednas_jax.nn.normalization import (
     normalize,
 )
 from fednas_jax.nn.pooling import avg_pool, max_pool
+from fednas_jax.nn.space import EDGES, PRIMITIVES
 from fednas_jax.nn.window import Window, split_phases
-
-NODES = 4
-EDGES = tuple((node, source) for node in range(NODES) for source in range(2 + node))
-"""Edges (node, source state) in DARTS order: the rows of alpha."""
 
 SOURCES = 5
 """States that edges leave: the two inputs and the first three nodes."""
 
 SOURCE_MAJOR = tuple(sorted(range(len(EDGES)), key=lambda edge: (EDGES[edge][1], EDGES[edge][0])))
 """DARTS index of each edge, in the order in which the weights hold them."""
-
-PRIMITIVES = (
-    "none",
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "skip_connect",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-)
-"""Columns of alpha."""
 
 KERNELS = {"sep_conv_3x3": 3, "sep_conv_5x5": 5, "dil_conv_3x3": 3, "dil_conv_5x5": 5}
 

@@ -16,7 +16,8 @@ from jax import lax
 
 from fednas_jax.nn.cell import mixed_cell
 from fednas_jax.nn.normalization import Moments
-from fednas_jax.nn.sources import NODES, Geometry, Statistics, Weights, preprocess
+from fednas_jax.nn.sources import Geometry, Statistics, Weights, preprocess
+from fednas_jax.nn.space import NODES
 
 States = tuple[jax.Array, jax.Array]
 """Outputs of the two cells before a cell, the older one first; each [C_in, H, W * B]."""

@@ -13,15 +13,8 @@ import jax.numpy as jnp
 
 from fednas_jax.nn.initializers import uniform_fan_in
 from fednas_jax.nn.normalization import Moments, batch_norm, normalize
-from fednas_jax.nn.sources import (
-    EDGES,
-    KERNELS,
-    PRIMITIVES,
-    SOURCES,
-    Geometry,
-    Statistics,
-    Weights,
-)
+from fednas_jax.nn.sources import KERNELS, SOURCES, Geometry, Statistics, Weights
+from fednas_jax.nn.space import EDGES, PRIMITIVES
 from fednas_jax.nn.stack import CellPlan, apply_run, plan_cells, runs_of_equal_cells
 from fednas_jax.nn.window import Window
 

@@ -13,10 +13,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Outline
 
+from fednas_jax.nn.space import NODES, PRIMITIVES
 from fednas_jax.report.colors import OPERATION_COLORS
 from fednas_jax.report.figures import finish
 from fednas_jax.report.layout import Graph, heights
-from fednas_jax.search.genotype import KINDS, NUM_NODES, PRIMITIVES, Genotype, validate
+from fednas_jax.search.genotype import KINDS, Genotype, validate
 
 # Lengths in inches, so that the text fits its box whatever the cell.
 _STATE_WIDTH, _STATE_HEIGHT = 0.52, 0.36
@@ -108,7 +109,7 @@ def _draw(genotype: Genotype, kinds: tuple[str, ...], path: Path | str | None) -
 def _place(pairs: tuple[tuple[str, int], ...], concat: tuple[int, ...]) -> _Placed:
     """Columns alternate: states (even), labels of the operations into the next states (odd)."""
     depth = {0: 0, 1: 0}
-    for node in range(NUM_NODES):
+    for node in range(NODES):
         depth[2 + node] = 1 + max(depth[state] for _, state in pairs[2 * node : 2 * node + 2])
     last = 2 * max(depth.values()) + 1
     column_of: dict[Hashable, int] = {state: 2 * column for state, column in depth.items()}

@@ -14,9 +14,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+from fednas_jax.nn.space import EDGES, NODES, PRIMITIVES
 from fednas_jax.report.colors import OPERATION_COLORS
 from fednas_jax.report.figures import finish
-from fednas_jax.search.genotype import EDGES, KINDS, NUM_NODES, PRIMITIVES, derive, softmax
+from fednas_jax.search.genotype import KINDS, derive, softmax
 
 _SERIES = {
     "train": ("train part", "#0072b2"),
@@ -86,7 +87,7 @@ def alphas(arch: Mapping[str, ArrayLike], path: Path | str | None = None) -> Fig
         for index, (name, state) in enumerate(getattr(genotype, kind)):
             corner = PRIMITIVES.index(name) - 0.5, EDGES.index((index // 2, state)) - 0.5
             axes.add_patch(Rectangle(corner, 1, 1, fill=False, ec="#cc3311", lw=1.8))
-        for node in range(1, NUM_NODES):
+        for node in range(1, NODES):
             axes.axhline(EDGES.index((node, 0)) - 0.5, c="black", lw=0.8)
         axes.set_xticks(range(len(PRIMITIVES)), PRIMITIVES, rotation=35, ha="right", fontsize=8)
         axes.set_yticks(range(len(EDGES)), [edge_label(*edge) for edge in EDGES])
@@ -115,7 +116,7 @@ def alphas_over_rounds(
     grid = figure.add_gridspec(1, 2, wspace=0.03)
     blocks = [figure.add_subfigure(grid[0, index]) for index in (0, 1)]
     for block, kind in zip(blocks, KINDS, strict=True):
-        panels = block.subplots(NUM_NODES, NUM_NODES + 1, sharex=True, sharey=True)
+        panels = block.subplots(NODES, NODES + 1, sharex=True, sharey=True)
         for axes in panels.flat:
             axes.set_axis_off()
         for edge, (node, state) in enumerate(EDGES):
@@ -123,7 +124,7 @@ def alphas_over_rounds(
             axes.set_axis_on()
             _draw_edge_history(axes, rounds, values[kind][:, edge], edge_label(node, state))
             axes.set_ylim(low - margin, high + margin)
-            axes.tick_params(labelbottom=node == NUM_NODES - 1, labelleft=state == 0, labelsize=7)
+            axes.tick_params(labelbottom=node == NODES - 1, labelleft=state == 0, labelsize=7)
         block.suptitle(_TITLES[kind])
         block.supxlabel("round", fontsize=9)
         block.supylabel("probability", fontsize=9)

@@ -15,27 +15,8 @@ from numpy.typing import ArrayLike
 
 from fednas_jax.errors import UserError, suggest
 from fednas_jax.files import read_json, write_json
+from fednas_jax.nn.space import EDGES, NODES, PRIMITIVES
 from fednas_jax.paths import THIRD_PARTY
-
-PRIMITIVES: tuple[str, ...] = (
-    "none",
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "skip_connect",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-)
-"""The operations of an edge; an alpha's column is an index into it."""
-
-NUM_NODES = 4
-"""Intermediate nodes of a cell. States 0 and 1 are the cell's inputs, state 2 + i is node i."""
-
-EDGES: tuple[tuple[int, int], ...] = tuple(
-    (node, state) for node in range(NUM_NODES) for state in range(2 + node)
-)
-"""(node, source state) of the 14 edges; an alpha's row is an index into it."""
 
 KINDS = ("normal", "reduce")
 """The two kinds of cell."""
@@ -79,7 +60,7 @@ def derive(alphas: Mapping[str, ArrayLike]) -> Genotype:
       UserError: an array is missing, of another shape, or not finite.
     """
     checked = _check_alphas(alphas)
-    concat = tuple(range(2, 2 + NUM_NODES))
+    concat = tuple(range(2, 2 + NODES))
     return Genotype(
         _derive_cell(checked["normal"]), concat, _derive_cell(checked["reduce"]), concat
     )
@@ -88,7 +69,7 @@ def derive(alphas: Mapping[str, ArrayLike]) -> Genotype:
 def _derive_cell(alpha: np.ndarray) -> tuple[tuple[str, int], ...]:
     probabilities = softmax(alpha)[:, 1:]
     chosen: list[tuple[str, int]] = []
-    for node in range(NUM_NODES):
+    for node in range(NODES):
         rows = [row for row, edge in enumerate(EDGES) if edge[0] == node]
         ranked = sorted(rows, key=lambda row: -probabilities[row].max())  # stable: ties keep order
         chosen += [(_OPERATIONS[probabilities[row].argmax()], EDGES[row][1]) for row in ranked[:2]]
@@ -143,12 +124,12 @@ def _count(genotype: Genotype, kind: str, operations: tuple[str, ...]) -> int:
 
 def random_genotype(rng: np.random.RandomState) -> Genotype:
     """Draws uniformly from the space that `derive` can reach (two distinct sources a node)."""
-    concat = tuple(range(2, 2 + NUM_NODES))
+    concat = tuple(range(2, 2 + NODES))
 
     def cell() -> tuple[tuple[str, int], ...]:
         return tuple(
             (_OPERATIONS[rng.randint(len(_OPERATIONS))], int(state))
-            for node in range(NUM_NODES)
+            for node in range(NODES)
             for state in sorted(rng.choice(2 + node, size=2, replace=False))
         )
 
@@ -225,9 +206,9 @@ def _is_int(value: Any) -> bool:
 
 
 def _validate_pairs(pairs: Any, where: str) -> None:
-    if len(pairs) != 2 * NUM_NODES:
+    if len(pairs) != 2 * NODES:
         raise UserError(
-            f"{where}: {len(pairs)} entries; must be {2 * NUM_NODES} pairs [operation, state], "
+            f"{where}: {len(pairs)} entries; must be {2 * NODES} pairs [operation, state], "
             "two a node"
         )
     for index, pair in enumerate(pairs):
@@ -245,7 +226,7 @@ def _validate_pairs(pairs: Any, where: str) -> None:
 
 
 def _validate_concat(concat: Any, where: str) -> None:
-    last = 1 + NUM_NODES
+    last = 1 + NODES
     if not (concat and all(_is_int(state) and 2 <= state <= last for state in concat)):
         raise UserError(f"{where}: must be one or more of the integers 2 to {last}")
     if any(a >= b for a, b in itertools.pairwise(concat)):

@@ -7,8 +7,6 @@ import pytest
 
 from fednas_jax.nn.normalization import Moments
 from fednas_jax.nn.sources import (
-    EDGES,
-    PRIMITIVES,
     SOURCE_GROUPS,
     SOURCE_MAJOR,
     Geometry,
@@ -16,6 +14,7 @@ from fednas_jax.nn.sources import (
     pointwise,
     preprocess,
 )
+from fednas_jax.nn.space import EDGES, PRIMITIVES
 from tests.nn.runs import Run, assert_close
 from tests.plain import supernet as plain
 from tests.plain.layout import random_like, to_images, to_maps

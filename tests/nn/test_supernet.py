@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fednas_jax.nn.sources import EDGES
+from fednas_jax.nn.space import EDGES
 from fednas_jax.nn.supernet import Stem, Supernet
 from tests.plain import supernet as plain
 from tests.plain.conversion import batch_stats_from_plain, params_from_plain
