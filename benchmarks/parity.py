@@ -168,7 +168,6 @@ def main() -> None:
     python = harness.find_python(arguments, "torch")
     if python is None:
         raise UserError("--torch-python: none; an interpreter with PyTorch is needed to compare")
-    compilation.use_cache()
     jax.config.update("jax_enable_x64", True)
     rows: list[Row] = []
     version = ""
