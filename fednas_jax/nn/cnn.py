@@ -30,22 +30,25 @@ class CNN(nn.Module):
         batch = len(images)
         maps = to_maps(images)
         for number, features in enumerate((32, 64)):
-            maps = Conv(features, 5, padding=2, batch=batch, name=f"conv{number}")(maps)
-            # In the paper's order ReLU comes first; the maximum commutes with it, on a quarter.
-            maps = jax.nn.relu(max_pool_2x2(maps, batch))
+            layer = Conv(features, 5, padding=2, batch=batch, pool=True, name=f"conv{number}")
+            maps = jax.nn.relu(layer(maps))
         x = flatten(maps, batch)
         x = jax.nn.relu(dense(512, x.shape[1], name="dense0")(x))
         return dense(self.num_classes, 512, name="dense1")(x)
 
 
 class Conv(nn.Module):
-    """A convolution with bias on maps [C, H, W * B].
+    """A convolution with bias on maps [C, H, W * B], and 2 x 2 max pooling as you like.
+
+    A network's ReLU between the two may follow instead: the maximum commutes with it and with the
+    bias, exactly, and both then have a quarter to do.
 
     Attributes:
       features: output channels.
       size: of the square kernel.
       padding: rows and columns of zeros on each side.
       batch: B.
+      pool: whether the maximum of each 2 x 2 pixels is taken.
       kernel_init: of the kernel; PyTorch's default start if None.
     """
 
@@ -53,14 +56,18 @@ class Conv(nn.Module):
     size: int
     padding: int
     batch: int
+    pool: bool = False
     kernel_init: nn.initializers.Initializer | None = None
 
     @nn.compact
     def __call__(self, maps: jax.Array) -> jax.Array:
-        """[C, H, W * B] -> [features, H', W' * B]."""
+        """[C, H, W * B] -> [features, H', W' * B], half the sides if pooled."""
         channels = len(maps)
         default = uniform_fan_in(channels * self.size**2)
         shape = (self.features, self.size, self.size, channels)
         kernel = self.param("kernel", self.kernel_init or default, shape)
         bias = self.param("bias", default, (self.features,))
-        return conv(maps, kernel, self.padding, self.batch) + bias[:, None, None]
+        maps = conv(maps, kernel, self.padding, self.batch)
+        if self.pool:
+            maps = max_pool_2x2(maps, self.batch)
+        return maps + bias[:, None, None]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fednas_jax.nn.cnn import Conv
-from fednas_jax.nn.convolution import flatten, max_pool_2x2, to_maps
+from fednas_jax.nn.convolution import flatten, to_maps
 from fednas_jax.nn.initializers import uniform_fan_in
 
 
@@ -30,9 +30,9 @@ class PFLCNN(nn.Module):
         # Of the kernel's axes [O, k, k, C].
         glorot = nn.initializers.glorot_uniform(in_axis=-1, out_axis=0)
         maps = to_maps(images)
-        maps = jax.nn.relu(Conv(32, 3, 0, batch, glorot, name="conv0")(maps))
-        maps = Conv(64, 3, 0, batch, glorot, name="conv1")(maps)
-        x = flatten(jax.nn.relu(max_pool_2x2(maps, batch)), batch)
+        maps = jax.nn.relu(Conv(32, 3, 0, batch, kernel_init=glorot, name="conv0")(maps))
+        maps = Conv(64, 3, 0, batch, pool=True, kernel_init=glorot, name="conv1")(maps)
+        x = flatten(jax.nn.relu(maps), batch)
         if train:
             x = dropout(self.make_rng("dropout"), x, 1)
         x = jax.nn.relu(_dense(128, x.shape[1], "dense0")(x))

@@ -110,7 +110,8 @@ class _Task(NamedTuple):
     ) -> tuple[jax.Array, jax.Array]:
         """Losses and correctness of the network."""
         images = normalize(images, self.augmentation.mean, self.augmentation.std)
-        return score(self.network.apply({"params": state.params}, images, train=False), labels)
+        logits: Any = self.network.apply({"params": state.params}, images, train=False)
+        return score(logits, labels)
 
     def _batch(
         self,
@@ -140,7 +141,8 @@ class _Task(NamedTuple):
         counts: jax.Array,
         key: jax.Array,
     ) -> tuple[jax.Array, _Sums]:
-        logits = self.network.apply({"params": params}, images, train=True, rngs={"dropout": key})
+        rngs = {"dropout": key}
+        logits: Any = self.network.apply({"params": params}, images, train=True, rngs=rngs)
         losses, correct = score(logits, labels)
         total, examples = counts @ losses, counts.sum()
         return total / jnp.maximum(examples, 1), _Sums(total, counts @ correct, examples)
