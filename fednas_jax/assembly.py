@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from flax import linen as nn
 
 from fednas_jax.config import Config, default
 from fednas_jax.data import datasets
@@ -14,9 +15,12 @@ from fednas_jax.data.augment import Augmentation
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.errors import UserError
 from fednas_jax.federated import clients as client_data
-from fednas_jax.federated.algorithms import fednas
+from fednas_jax.federated.algorithms import fedavg, fednas
 from fednas_jax.federated.clients import Clients, Examples
 from fednas_jax.federated.round import Algorithm
+from fednas_jax.nn.cnn import CNN
+from fednas_jax.nn.mlp import MLP
+from fednas_jax.nn.pfl_cnn import PFLCNN
 from fednas_jax.nn.supernet import Supernet
 from fednas_jax.search.milenas import SearchOptions
 
@@ -72,21 +76,23 @@ def populate(config: Config, dataset: Dataset, partition: partitions.Partition) 
 
     Raises:
       UserError: more clients a round than there are, or none with examples; or an augmentation
-        that leaves nothing of images of this size.
+        or a network that is not for images of this size.
     """
-    build_augmentation(config, dataset)  # here too: a run that cannot be makes no folder
+    build_algorithm(config, dataset)  # here too: a run that cannot be makes no folder
     num_clients = len(partition.clients)
     if config["clients_per_round"] > num_clients:
         raise UserError(
             f"config.clients_per_round: {config['clients_per_round']}; "
             f"at most {num_clients}, the clients of this partition, is needed"
         )
-    client = config["client"]
+    client, kind = config["client"], _KINDS[config["algorithm"]]
+    # An algorithm without a validation part trains on all that is not held out.
+    train_fraction = client["train_fraction"] if kind.searches else 1.0
     divisions = [
-        client_data.divide(indices, client["held_out_fraction"], client["train_fraction"])
+        client_data.divide(indices, client["held_out_fraction"], train_fraction)
         for indices in partition.clients
     ]
-    population = client_data.build(divisions, config["batch_size"])
+    population = client_data.build(divisions, config["batch_size"], last_batch=kind.last_batch)
     if not population.local_steps.any():
         raise UserError("config.partition: no client has an example; at least one is needed")
     images = np.concatenate([dataset.train.images, dataset.test.images])
@@ -104,6 +110,28 @@ def populate(config: Config, dataset: Dataset, partition: partitions.Partition) 
 def build_supernet(config: Config, num_classes: int) -> Supernet:
     """The network that `config.supernet` describes."""
     return Supernet(num_classes, **dict(config["supernet"]))
+
+
+def searches(config: Config) -> bool:
+    """Whether the algorithm searches an architecture: has alphas, and genotypes to write down."""
+    return _KINDS[config["algorithm"]].searches
+
+
+def build_network(config: Config, dataset: Dataset) -> nn.Module:
+    """The network that `config.network` describes.
+
+    Raises:
+      UserError: it does not fit the images' size.
+    """
+    name = config["network"]["name"]
+    height, width = dataset.train.images.shape[1:3]
+    multiple, least = {"cnn": (4, 4), "2nn": (1, 1), "pfl_cnn": (2, 6)}[name]
+    if min(height, width) < least or height % multiple or width % multiple:
+        raise UserError(
+            f"config.network.name: {name!r} is not for images of {height} x {width}; sides of at "
+            f"least {least} that {multiple} divides are needed, or another network"
+        )
+    return {"cnn": CNN, "2nn": MLP, "pfl_cnn": PFLCNN}[name](dataset.num_classes)
 
 
 def build_augmentation(config: Config, dataset: Dataset) -> Augmentation:
@@ -128,9 +156,9 @@ def build_algorithm(config: Config, dataset: Dataset) -> Algorithm:
     """The algorithm that the config names, ready for the round engine.
 
     Raises:
-      UserError: as `build_augmentation`.
+      UserError: as `build_augmentation` and `build_network`.
     """
-    return _BUILDERS[config["algorithm"]](config, dataset)
+    return _KINDS[config["algorithm"]].build(config, dataset)
 
 
 def _build_fednas(config: Config, dataset: Dataset) -> Algorithm:
@@ -157,4 +185,26 @@ def _build_fednas(config: Config, dataset: Dataset) -> Algorithm:
     return fednas.build(supernet, dataset.train.images.shape[1:], augmentation, options)
 
 
-_BUILDERS: dict[str, Callable[[Config, Dataset], Algorithm]] = {"fednas": _build_fednas}
+def _build_fedavg(config: Config, dataset: Dataset) -> Algorithm:
+    options = fedavg.FedAvgOptions(
+        local_epochs=config["local_epochs"],
+        batch_size=config["batch_size"],
+        learning_rate=config["optimizer"]["learning_rate"],
+    )
+    network, augmentation = build_network(config, dataset), build_augmentation(config, dataset)
+    return fedavg.build(network, dataset.train.images.shape[1:], augmentation, options)
+
+
+class _Kind(NamedTuple):
+    """What has to be known of an algorithm before it is built."""
+
+    build: Callable[[Config, Dataset], Algorithm]
+    searches: bool
+    last_batch: bool
+    """Whether an epoch ends with a smaller batch where the batch size does not divide it."""
+
+
+_KINDS = {
+    "fednas": _Kind(_build_fednas, searches=True, last_batch=False),
+    "fedavg": _Kind(_build_fedavg, searches=False, last_batch=True),
+}

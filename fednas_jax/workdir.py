@@ -31,10 +31,14 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 @contextlib.contextmanager
-def opened(folder: Path) -> Iterator[None]:
+def opened(folder: Path, *, with_genotypes: bool = True) -> Iterator[None]:
     """Makes the folder and those in it, and holds its lock.
 
     The system lets go of the lock however the process ends.
+
+    Args:
+      folder: of the run.
+      with_genotypes: whether there will be any.
 
     Raises:
       UserError: a folder cannot be made or written, or locked, or another process holds it.
@@ -48,8 +52,9 @@ def opened(folder: Path) -> Iterator[None]:
         ) from error
     with lock:
         _lock(lock, folder)
-        for name in (GENOTYPES_FOLDER, PLOTS_FOLDER):
-            _make(folder / name)
+        _make(folder / PLOTS_FOLDER)
+        if with_genotypes:
+            _make(folder / GENOTYPES_FOLDER)
         yield
 
 
@@ -133,6 +138,8 @@ def read_summary(folder: Path) -> dict[str, Any]:
         absent = name in _MEASURED and name in summary and summary[name] is None
         if not (absent or isinstance(summary.get(name), int | float)):
             raise UserError(f"{path}: {name} is not a number; {right}")
+    if "genotype" in summary and summary["genotype"] is None:  # of a run that searched none
+        return summary
     try:
         genotypes.from_json(summary.get("genotype"), "genotype")
     except UserError as error:

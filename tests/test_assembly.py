@@ -140,9 +140,9 @@ def test_the_supernet_has_the_size_that_the_config_says() -> None:
 
 def test_every_algorithm_that_the_schema_knows_is_built() -> None:
     (field,) = [field for field in schema.FIELDS if field.name == "algorithm"]
-    for name in assembly._BUILDERS:
+    for name in assembly._KINDS:
         assert field.check(name) == ""
-    assert field.check("") == f"one of {', '.join(assembly._BUILDERS)} is needed"
+    assert field.check("") == f"one of {', '.join(assembly._KINDS)} is needed"
     for order, statistics, phases in (("joint", "recalibrated", 2), ("alpha_first", "averaged", 1)):
         config = small(**{"search.order": order, "server.batch_stats": statistics})
         algorithm = assembly.build_algorithm(config, dataset())

@@ -35,7 +35,7 @@ class Evaluator:
         Args:
           algorithm: whose `evaluate` scores a batch.
           examples: the images that groups index.
-          groups: index arrays; the groups that are always wanted come first.
+          groups: index arrays; those that are wanted together lie side by side.
           batch_size: images in a batch.
         """
         self._examples = examples
@@ -48,21 +48,23 @@ class Evaluator:
 
     def prepare(self, state: ServerState) -> None:
         """Compiles in a thread, while others work."""
-        self._run.prepare_meanwhile(lambda: self._arguments(state, 0))
+        self._run.prepare_meanwhile(lambda: self._arguments(state, 0, 0))
 
-    def __call__(self, state: ServerState, num_groups: int | None = None) -> list[Score]:
-        """Scores of the first `num_groups` groups (all, if None)."""
-        count = len(self._sizes) if num_groups is None else num_groups
-        batches = -(-sum(self._sizes[:count]) // self._batch_size)
-        sizes = np.array(self._sizes[:count])
-        if not batches:
-            return [Score(np.nan, np.nan)] * count
-        sums = np.asarray(self._run(*self._arguments(state, batches)), np.float64)[:count]
+    def __call__(self, state: ServerState, stop: int | None = None, start: int = 0) -> list[Score]:
+        """Scores of the groups from `start` to `stop` (all, if not told); computes no others."""
+        sizes = np.array(self._sizes[start:stop], np.int64)
+        if not sizes.any():
+            return [Score(np.nan, np.nan)] * len(sizes)
+        before = sum(self._sizes[:start])
+        first, last = before // self._batch_size, -(-(before + sizes.sum()) // self._batch_size)
+        result = self._run(*self._arguments(state, first, last))
+        sums = np.asarray(result, np.float64)[start:stop]
         with np.errstate(invalid="ignore"):  # 0 / 0 where there are none
             return [Score(*means) for means in (sums / sizes[:, None]).tolist()]
 
-    def _arguments(self, state: ServerState, batches: int) -> tuple[Any, ...]:
-        return state, self._examples, self._indices, self._owners, np.int32(batches)
+    def _arguments(self, state: ServerState, first: int, last: int) -> tuple[Any, ...]:
+        batches = np.int32(first), np.int32(last)
+        return state, self._examples, self._indices, self._owners, *batches
 
 
 def mean_score(scores: Sequence[Score], sizes: Sequence[int]) -> Score:
@@ -83,9 +85,10 @@ def _evaluator(algorithm: Algorithm, groups: int) -> Any:
         examples: Examples,
         indices: jax.Array,
         owners: jax.Array,
-        num_batches: jax.Array,
+        first: jax.Array,
+        last: jax.Array,
     ) -> jax.Array:
-        """Sums of loss and correctness, [groups, 2]."""
+        """Sums of loss and correctness over batches `first` to `last`, [groups, 2]."""
 
         def one_batch(number: jax.Array, sums: jax.Array) -> jax.Array:
             at = indices[number]
@@ -93,7 +96,7 @@ def _evaluator(algorithm: Algorithm, groups: int) -> Any:
             # Places behind the last example belong to one group too many, which is cut off below.
             return sums.at[owners[number]].add(jnp.stack(scores, axis=-1))
 
-        return lax.fori_loop(0, num_batches, one_batch, jnp.zeros((groups + 1, 2)))[:groups]
+        return lax.fori_loop(first, last, one_batch, jnp.zeros((groups + 1, 2)))[:groups]
 
     return evaluate
 

@@ -32,9 +32,9 @@ def server_fault(
     """
     bad = [i for i, n in enumerate(sizes) if n and not np.isfinite(held_out[i]).all()]
     if bad:
-        return f"the averaged supernet's loss on what client {_listed(bad)} held out is not finite"
+        return f"the averaged network's loss on what client {_listed(bad)} held out is not finite"
     if test is not None and not np.isfinite(test).all():
-        return "the averaged supernet's loss on the test set is not finite"
+        return "the averaged network's loss on the test set is not finite"
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state))):
         return "averaged weights are not finite"
     return ""

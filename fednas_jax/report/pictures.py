@@ -26,7 +26,7 @@ def draw_partition(
 
 
 def draw_progress(
-    folder: Path, rows: list[dict[str, Any]], alphas: list[dict[str, Any]], best: Genotype
+    folder: Path, rows: list[dict[str, Any]], alphas: list[dict[str, Any]], best: Genotype | None
 ) -> None:
     """Metrics and alphas so far, and the cells of the best genotype.
 
@@ -34,11 +34,13 @@ def draw_progress(
       folder: where the pictures go.
       rows: metrics of the rounds so far.
       alphas: {"round", "normal", "reduce"} of the rounds so far, from before the first on.
-      best: the genotype to draw.
+      best: the genotype to draw; None where none is searched, nor are there alphas then.
     """
     from fednas_jax.report import cells, plots
 
     plots.accuracy_and_loss(rows, folder / "accuracy_and_loss.png")
+    if best is None:
+        return
     plots.alphas(alphas[-1], folder / "alphas.png")
     plots.alphas_over_rounds(alphas, folder / "alphas_over_rounds.png")
     cells.draw_genotype(best, folder / "cells.png")

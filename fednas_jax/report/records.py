@@ -1,4 +1,7 @@
-"""The files of a workdir that grow round by round: metrics, alphas, genotypes, pictures."""
+"""The files of a workdir that grow round by round: metrics, alphas, genotypes, pictures.
+
+Alphas and genotypes are there only where an algorithm searches.
+"""
 
 import re
 import time
@@ -26,7 +29,7 @@ class Records:
         report: Mapping[str, Any],
         rows_so_far: list[rows.Row],
         best: Genotype | None,
-        arch: Mapping[str, np.ndarray],
+        arch: Mapping[str, np.ndarray] | None,
     ) -> None:
         """Brings the files to the round of a checkpoint: what is from later rounds goes.
 
@@ -35,35 +38,47 @@ class Records:
           report: `config.report`.
           rows_so_far: metrics of the rounds done.
           best: genotype of the best of them; None where none is done.
-          arch: the alphas after the last of them, or the first alphas.
+          arch: the alphas after the last of them, or the first alphas; None where there are none.
         """
         self.rows = rows_so_far
-        self.best = best or genotypes.derive(arch)
+        self.best = best
         self._folder, self._draws = folder, report["plots"]
         self._drawn = time.monotonic()
         done = len(self.rows)
         self._metrics = MetricsFile(folder / METRICS_FILE)
         self._metrics.rewrite(self.rows)
-        self._alphas_file = MetricsFile(folder / "alphas.jsonl")
-        self._alphas = pictures.read_alphas(self._alphas_file.path, done) if done else []
+        self._alphas: list[dict[str, Any]] = []
+        if arch is not None:
+            self._go_on_searching(arch, done)
+        self._tensorboard = None
+        if report["tensorboard"]:
+            self._tensorboard = TensorBoardWriter(folder / "tensorboard", self.rows)
+
+    def _go_on_searching(self, arch: Mapping[str, np.ndarray], done: int) -> None:
+        self.best = self.best or genotypes.derive(arch)
+        self._alphas_file = MetricsFile(self._folder / "alphas.jsonl")
+        if done:
+            self._alphas = pictures.read_alphas(self._alphas_file.path, done)
         if not self._alphas:
             self._alphas = [_alphas_row(done, arch)]
         self._alphas_file.rewrite(self._alphas)
-        for path in (folder / GENOTYPES_FOLDER).glob("*.json"):
+        for path in (self._folder / GENOTYPES_FOLDER).glob("*.json"):
             if _NUMBERED.fullmatch(path.stem) and int(path.stem) > done:
                 path.unlink()
         if done:  # a kill may have left those of a round that no checkpoint knows
             genotypes.save(self._genotype("best"), self.best)
             genotypes.save(self._genotype("last"), genotypes.derive(arch))
-        self._tensorboard = None
-        if report["tensorboard"]:
-            self._tensorboard = TensorBoardWriter(folder / "tensorboard", self.rows)
 
-    def append(self, row: rows.Row, arch: Mapping[str, np.ndarray]) -> None:
+    def append(self, row: rows.Row, arch: Mapping[str, np.ndarray] | None) -> None:
         """Writes down a round: its metrics, and the alphas after it with their genotype."""
-        number = row["round"]
         self.rows.append(row)
         self._metrics.append(row)
+        if arch is not None:
+            self._append_architecture(row["round"], arch)
+        if self._tensorboard:
+            self._tensorboard.append(row)
+
+    def _append_architecture(self, number: int, arch: Mapping[str, np.ndarray]) -> None:
         self._alphas.append(_alphas_row(number, arch))
         self._alphas_file.append(self._alphas[-1])
         derived = genotypes.derive(arch)
@@ -73,8 +88,6 @@ class Records:
             names.append("best")
         for name in names:
             genotypes.save(self._genotype(name), derived)
-        if self._tensorboard:
-            self._tensorboard.append(row)
 
     def draw(self, every_seconds: float = 0.0) -> None:
         """Draws the pictures, unless they were in the last `every_seconds`, or are not wanted."""

@@ -36,16 +36,16 @@ def client_metrics(metrics: Mapping[str, Any], ids: np.ndarray) -> dict[str, np.
 
 
 def means(clients: Mapping[str, np.ndarray]) -> Row:
-    """Losses and accuracies while searching, averaged with N_k / N as the weights are.
+    """Losses and accuracies while learning, averaged with N_k / N as the weights are.
 
     None each where nobody has an example, as a sample of the clients may turn out.
     """
+    names = [name for name in _AVERAGED if name in clients]
     weight = clients["weight"].astype(np.float64)
     if not weight.any():
-        return dict.fromkeys(_AVERAGED)
+        return dict.fromkeys(names)
     return {
-        name: float(np.average(clients[name].astype(np.float64), weights=weight))
-        for name in _AVERAGED
+        name: float(np.average(clients[name].astype(np.float64), weights=weight)) for name in names
     }
 
 
@@ -53,10 +53,11 @@ def scores(held_out: Sequence[Score], test: Score | None) -> Row:
     """Scores of the server's state.
 
     Args:
-      held_out: of all held-out examples together, then of each client's.
+      held_out: of all held-out examples together, then of each client's; empty when it was not
+        their turn.
       test: of the test set; None when it was not its turn.
     """
-    together, *each = held_out
+    together, *each = held_out or [Score(np.nan, np.nan)]
     accuracies = [score.accuracy for score in each]
     return {
         "held_out_loss": together.loss,
@@ -92,10 +93,11 @@ def best_round(rows: Sequence[Row]) -> int:
     return max(scored, key=lambda row: (row["held_out_accuracy"], -row["round"]))["round"]
 
 
-def summary(rows: Sequence[Row], best: Genotype) -> Row:
+def summary(rows: Sequence[Row], best: Genotype | None) -> Row:
     """The result of a run; accuracies are those of the best round.
 
-    The test accuracy is that of the best round, or of the last one if the best was not tested.
+    The test accuracy is that of the best round, or of the last one if the best was not tested. The
+    genotype is None where none is searched.
     """
     chosen = best_round(rows)
     row = next(row for row in rows if row["round"] == chosen)
@@ -107,7 +109,7 @@ def summary(rows: Sequence[Row], best: Genotype) -> Row:
         "test_accuracy": tested["test_accuracy"],
         "test_accuracy_round": tested["round"],
         "last_test_accuracy": rows[-1]["test_accuracy"],
-        "genotype": genotypes.to_json(best),
+        "genotype": genotypes.to_json(best) if best else None,
     }
 
 
@@ -122,35 +124,46 @@ def summary_text(
       dataset: the name of the data that was searched on.
       with_pictures: whether they are there to look at.
     """
+
+    def percent(value: float | None) -> str:
+        return "not measured" if value is None else f"{value:.2%}"
+
+    searched = result["genotype"] is not None
+    lines = [
+        "",
+        *_found(result),
+        f"{'Supernet' if searched else 'Network'}: "
+        f"{percent(result['held_out_accuracy'])} on held-out client data, "
+        f"{percent(result['test_accuracy'])} on the test set "
+        f"(round {result['test_accuracy_round']})",
+        f"Time {result['seconds']:.0f} s, of which compiling {result['compile_seconds']:.0f} s; "
+        f"memory at most {result['peak_memory_bytes'] / 1e9:.2f} GB",
+        f"Files in {folder}: {'genotypes/best.json, ' if searched else ''}"
+        f"{'plots/, ' if with_pictures else ''}metrics.jsonl, summary.json, checkpoints/",
+        *_next_steps(folder, dataset, with_pictures, searched),
+    ]
+    return "\n".join(lines)
+
+
+def _found(result: Mapping[str, Any]) -> list[str]:
+    """Which round was best, and its genotype if one was searched."""
+    which = f"(round {result['best_round']} of {result['rounds']})"
     cell = result["genotype"]
+    if cell is None:
+        return [f"Best network {which}"]
 
     def described(kind: str) -> str:
         pairs = [f"{name}({state})" for name, state in cell[kind]]
         return " | ".join(" ".join(pairs[i : i + 2]) for i in range(0, len(pairs), 2))
 
-    def percent(value: float | None) -> str:
-        return "not measured" if value is None else f"{value:.2%}"
-
-    lines = [
-        "",
-        f"Best genotype (round {result['best_round']} of {result['rounds']}):",
-        f"  normal  {described('normal')}",
-        f"  reduce  {described('reduce')}",
-        f"Supernet: {percent(result['held_out_accuracy'])} on held-out client data, "
-        f"{percent(result['test_accuracy'])} on the test set "
-        f"(round {result['test_accuracy_round']})",
-        f"Time {result['seconds']:.0f} s, of which compiling {result['compile_seconds']:.0f} s; "
-        f"memory at most {result['peak_memory_bytes'] / 1e9:.2f} GB",
-        f"Files in {folder}: genotypes/best.json, {'plots/, ' if with_pictures else ''}"
-        "metrics.jsonl, summary.json, checkpoints/",
-        *_next_steps(folder, dataset, with_pictures),
-    ]
-    return "\n".join(lines)
+    kinds = [f"  {kind}  {described(kind)}" for kind in ("normal", "reduce")]
+    return [f"Best genotype {which}:", *kinds]
 
 
-def _next_steps(folder: Path, dataset: str, with_pictures: bool) -> list[str]:
-    steps = [f"look at {folder / 'plots' / 'cells.png'}"] if with_pictures else []
-    if dataset == "digits":
+def _next_steps(folder: Path, dataset: str, with_pictures: bool, searched: bool) -> list[str]:
+    picture = "cells.png" if searched else "accuracy_and_loss.png"
+    steps = [f"look at {folder / 'plots' / picture}"] if with_pictures else []
+    if dataset == "digits" and searched:
         steps.append(
             "search on CIFAR-10:\n  python -m fednas_jax.main "
             "--config=configs/cifar_hetero.py:quick"

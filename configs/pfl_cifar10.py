@@ -1,0 +1,45 @@
+"""The CIFAR-10 benchmark of pfl-research (Granqvist et al., 2024): FedAvg with very many clients.
+
+    python -m fednas_jax.main --config=configs/pfl_cifar10.py --workdir=runs/pfl_cifar10
+
+1,000 like users of 50 images, 50 of them a round, one local epoch in batches of 10, learning rate
+0.1, its small CNN of 1,626,442 parameters, 1,500 rounds; the test set is scored every 10 rounds,
+and chooses nothing.
+
+It differs from theirs in what does not change the task: a round's users are drawn without
+replacement (theirs with), a user's images are in a new order each time (theirs always in the same),
+and images are seen as they are (theirs are laid out by a script that mixes up the color planes).
+
+`:quick`: 20 rounds, 2,000 test images.
+
+The images come from TensorFlow Datasets: from TFDS_DATA_DIR or --config.dataset.data_dir=DIR,
+or downloaded.
+"""
+
+import ml_collections
+
+from fednas_jax.config import default
+from fednas_jax.config_file import check_variant
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    check_variant(variant, "quick")
+    config = default()
+    config.algorithm = "fedavg"
+    config.network.name = "pfl_cnn"
+    config.partition.name = "homo"
+    config.partition.num_clients = 1000
+    config.client.held_out_fraction = 0.0
+    config.clients_per_round = 50
+    config.local_epochs = 1
+    config.batch_size = 10
+    config.optimizer.learning_rate = 0.1
+    config.rounds = 1500
+    config.test_every = 10
+    config.checkpoint_every = 100
+    config.augment.crop_padding = config.augment.cutout = 0
+    config.augment.flip = False
+    if variant == "quick":
+        config.rounds = 20
+        config.dataset.max_test_examples = 2000
+    return config

@@ -1,0 +1,224 @@
+"""Every field of a config: its default, what it may hold, and what it means.
+
+The table `FIELDS` is the schema; `config.py` checks configs against it.
+"""
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from fednas_jax.errors import suggest
+
+ALGORITHMS = ("fednas", "fedavg")
+
+_READ_ONLY_BY = {
+    "client.train_fraction": "fednas",
+    "network.": "fedavg",
+    "supernet.": "fednas",
+    "search.": "fednas",
+    "optimizer.learning_rate_min": "fednas",
+    "optimizer.momentum": "fednas",
+    "optimizer.weight_decay": "fednas",
+    "optimizer.clip_norm": "fednas",
+    "arch_optimizer.": "fednas",
+    "server.": "fednas",
+}
+"""Fields, or starts of their names, that one algorithm reads alone."""
+
+Check = Callable[[Any], str]
+"""Says in words what would be right, or "" where the value is right."""
+
+
+class Field(NamedTuple):
+    """One field of the config."""
+
+    name: str  # dotted, as written after `config.`
+    default: Any
+    types: tuple[type, ...]
+    check: Check
+    help: str
+    affects_result: bool = True  # by more than the rounding of a sum
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """Those that read it."""
+        of = next((a for start, a in _READ_ONLY_BY.items() if self.name.startswith(start)), None)
+        return ALGORITHMS if of is None else (of,)
+
+
+def at_least(low: float, at_most: float = math.inf) -> Check:
+    """The value is `low` or more, and not above `at_most`."""
+
+    def check(value: Any) -> str:
+        if value < low:
+            return f"at least {low} is needed"
+        return "" if value <= at_most else f"at most {at_most} is needed"
+
+    return check
+
+
+def above(low: float, at_most: float = math.inf) -> Check:
+    """The value is more than `low`, and not above `at_most`."""
+
+    def check(value: Any) -> str:
+        if value <= low:
+            return f"more than {low} is needed"
+        return "" if value <= at_most else f"at most {at_most} is needed"
+
+    return check
+
+
+def between(low: float, high: float, ends: str = "[)") -> Check:
+    """The value lies in an interval, each end included ("[", "]") or not ("(", ")")."""
+
+    below = operator.le if ends[0] == "[" else operator.lt
+    under = operator.le if ends[1] == "]" else operator.lt
+    sign = {operator.le: "<=", operator.lt: "<"}
+
+    def check(value: Any) -> str:
+        if below(low, value) and under(value, high):
+            return ""
+        return f"{low} {sign[below]} value {sign[under]} {high} is needed"
+
+    return check
+
+
+def one_of(*names: str) -> Check:
+    """The value is one of `names`."""
+
+    def check(value: Any) -> str:
+        if value in names:
+            return ""
+        return "one of " + ", ".join(names) + " is needed" + _nearest(value, names)
+
+    return check
+
+
+def _nearest(value: Any, names: tuple[str, ...]) -> str:
+    hint = suggest(str(value), names)
+    return hint if hint.startswith("; did") else ""
+
+
+def _channels(value: Any) -> str:
+    if value < 2 or value % 2:
+        return "an even number of at least 2 is needed"
+    return "" if value <= _MANY else f"at most {_MANY} is needed"
+
+
+def _chunk(value: Any) -> str:
+    named = ("auto", "measured")
+    right = value in named if isinstance(value, str) else 1 <= value <= _INT32_MAX
+    return "" if right else "'auto', 'measured' or a whole number of at least 1 is needed"
+
+
+def _filled(value: Any) -> str:
+    return "" if value.strip() else "a name or a path is needed"
+
+
+def _anything(value: Any) -> str:
+    return ""
+
+
+# Far above what is of use, and low enough that sums and products of them fit 32 bits.
+_MANY = 10_000
+_INT32_MAX = 2**31 - 1
+_SEED = between(0, 2**32)
+_INT, _FLOAT, _TEXT, _FLAG = (int,), (float,), (str,), (bool,)
+
+FIELDS: tuple[Field, ...] = (
+    Field("seed", 0, _INT, _SEED, "all randomness of a run but the partition comes from it"),
+    Field("algorithm", "fednas", _TEXT, one_of(*ALGORITHMS), "what clients and server compute"),
+    Field("rounds", 50, _INT, at_least(1, _INT32_MAX), "federated rounds"),
+    Field("local_epochs", 5, _INT, at_least(1, _MANY),
+          "passes over a client's train part; in FedAvg that is all it does not hold out"),
+    Field("batch_size", 64, _INT, at_least(1, 2**20), "examples in a local step"),
+    Field("clients_per_chunk", "auto", (int, str), _chunk,
+          "clients computed side by side; auto: what a GPU's memory holds, one on a CPU; measured: "
+          "the fastest of 1, 2, 4, ..., each compiled and timed when a run begins", False),
+    Field("clients_per_round", 0, _INT, at_least(0),
+          "clients drawn for a round; 0: every client takes part in every round"),
+    Field("test_every", 1, _INT, at_least(0),
+          "rounds between tests on the test set; 0: only after the last round"),
+    Field("held_out_every", 1, _INT, at_least(0),
+          "rounds between scores on the examples that clients hold out, of which the best round is "
+          "the one with the highest; 0: only after the last round"),
+    Field("checkpoint_every", 1, _INT, at_least(1),
+          "rounds between checkpoints; one more after the last and, where examples are held out, "
+          "after each best so far", False),
+    Field("checkpoints_to_keep", 2, _INT, at_least(1),
+          "latest checkpoints to keep; the best is kept besides", False),
+    Field("compilation_cache", "auto", _TEXT, _filled,
+          "folder that keeps compiled programs from run to run; auto: JAX_COMPILATION_CACHE_DIR or "
+          "fednas_jax/xla in the user's cache folder; off: none", False),
+    Field("dataset.name", "cifar10", _TEXT, _filled, "a known data set, or a path to an .npz"),
+    Field("dataset.data_dir", "", _TEXT, _anything,
+          "where TensorFlow Datasets lie; empty: TFDS_DATA_DIR or the default folder", False),
+    Field("dataset.test_path", "", _TEXT, _anything,
+          "an .npz with the test examples of an own .npz; empty: cut from the first"),
+    Field("dataset.test_fraction", 0.2, _FLOAT, between(0, 1, "()"),
+          "part cut off for the test where a data set has no test split"),
+    Field("dataset.max_train_examples", 0, _INT, at_least(0), "use so many at most; 0: all"),
+    Field("dataset.max_test_examples", 0, _INT, at_least(0), "use so many at most; 0: all"),
+    Field("partition.name", "hetero", _TEXT,
+          one_of("homo", "hetero", "table", "shards", "natural", "file"),
+          "how examples are dealt to clients"),
+    Field("partition.num_clients", 16, _INT, at_least(1),
+          "clients; natural, table and file bring their own number and do not use this"),
+    Field("partition.seed", 0, _INT, between(-1, 2**32),
+          "of the partition alone; -1: the generator that made the paper's partition"),
+    Field("partition.concentration", 0.5, _FLOAT, above(0, 1e9),
+          "hetero: of the Dirichlet over clients; the smaller, the less alike the clients"),
+    Field("partition.min_size", 10, _INT, at_least(1), "hetero: examples of the smallest client"),
+    Field("partition.max_tries", 1000, _INT, at_least(1), "hetero: draws to reach min_size"),
+    Field("partition.table", "fednas_table2", _TEXT, _filled,
+          "table: a known table, or a path to a CSV of client x class counts"),
+    Field("partition.table_fraction", 1.0, _FLOAT, between(0, 1, "(]"),
+          "table: part of each count to use"),
+    Field("partition.shards_per_client", 2, _INT, at_least(1), "shards: label-sorted shards each"),
+    Field("partition.path", "", _TEXT, _anything, "file: a saved partition (.npz)"),
+    Field("client.held_out_fraction", 0.1, _FLOAT, between(0, 1),
+          "part of a client's examples that selects the best round; 0: the last round is best"),
+    Field("client.train_fraction", 0.5, _FLOAT, between(0, 1, "()"),
+          "train part: of the others, what trains the weights; the rest, the validation part, "
+          "trains alpha. A local epoch is one pass over the train part, and the validation part is "
+          "walked along with it: passed fully near 0.5, only in part below, repeatedly above"),
+    Field("network.name", "cnn", _TEXT, one_of("cnn", "2nn", "pfl_cnn"),
+          "what is trained: the CNN or 2NN of McMahan et al. 2017, or pfl-research's small CNN"),
+    Field("supernet.init_channels", 16, _INT, _channels, "channels C of the first cell"),
+    Field("supernet.layers", 8, _INT, at_least(3, 1000), "cells L; those at L//3 and 2L//3 reduce"),
+    Field("supernet.scan_cells", True, _FLAG, _anything,
+          "compile a run of equal cells once: compiles faster, runs a little slower", False),
+    Field("supernet.scan_sources", False, _FLAG, _anything,
+          "likewise inside a cell: worth it for short runs", False),
+    Field("supernet.remat", False, _FLAG, _anything,
+          "recompute each cell in the backward pass: less memory, more time", False),
+    Field("search.order", "joint", _TEXT, one_of("joint", "weights_first", "alpha_first"),
+          "of the two updates in a local step: at the same weights, Algorithm 1's, the code's"),
+    Field("search.lambda_train", 1.0, _FLOAT, at_least(0),
+          "weight of the train loss in alpha's gradient (Eq. 4)"),
+    Field("search.lambda_valid", 1.0, _FLOAT, at_least(0),
+          "weight of the valid loss in alpha's gradient (Eq. 4)"),
+    Field("optimizer.learning_rate", 0.025, _FLOAT, above(0),
+          "of the weights, in the first local epoch of a round"),
+    Field("optimizer.learning_rate_min", 0.001, _FLOAT, at_least(0),
+          "what the cosine over local epochs tends to"),
+    Field("optimizer.momentum", 0.9, _FLOAT, between(0, 1), "of SGD"),
+    Field("optimizer.weight_decay", 3e-4, _FLOAT, at_least(0), "added to the gradient (coupled)"),
+    Field("optimizer.clip_norm", 5.0, _FLOAT, at_least(0),
+          "greatest norm of the weights' gradient; 0: no clipping"),
+    Field("arch_optimizer.learning_rate", 3e-4, _FLOAT, at_least(0), "of alpha, constant"),
+    Field("arch_optimizer.beta1", 0.5, _FLOAT, between(0, 1), "of Adam"),
+    Field("arch_optimizer.beta2", 0.999, _FLOAT, between(0, 1), "of Adam"),
+    Field("arch_optimizer.weight_decay", 1e-3, _FLOAT, at_least(0), "added to the gradient"),
+    Field("server.batch_stats", "recalibrated", _TEXT, one_of("averaged", "recalibrated"),
+          "BatchNorm statistics: the clients' mean, or taken anew with the averaged weights"),
+    Field("augment.crop_padding", 4, _INT, at_least(0, _MANY),
+          "pixels padded before a random crop; less than the images' shorter side"),
+    Field("augment.flip", True, _FLAG, _anything, "flip left and right at random"),
+    Field("augment.cutout", 16, _INT, at_least(0, _MANY),
+          "side of the erased square, pixels, less than the images' shorter side; 0: none"),
+    Field("report.progress", True, _FLAG, _anything, "a progress bar", False),
+    Field("report.tensorboard", True, _FLAG, _anything, "write TensorBoard events", False),
+    Field("report.plots", True, _FLAG, _anything, "draw the pictures", False),
+)  # fmt: skip
