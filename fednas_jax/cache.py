@@ -107,7 +107,7 @@ def _mended() -> Iterator[None]:
         with contextlib.suppress(OSError):
             _remove(program)
 
-    warnings.showwarning = show  # type: ignore[assignment]
+    warnings.showwarning = show
     try:
         yield
     finally:

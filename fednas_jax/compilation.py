@@ -9,6 +9,7 @@ difference).
 import contextlib
 import functools
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +30,9 @@ CPU_OPTIONS: dict[str, Any] = {
 
 _WORTH_A_LINE = 2
 """Seconds of compiling that a user should know of."""
+
+_SECONDS_FROM_CACHE = 3
+"""A program that has not been read after so long is not in the cache."""
 
 
 @functools.cache
@@ -70,25 +74,33 @@ class Program:
         self._known = False
         self._pending: Future[None] | None = None
 
-    def prepare(self, *arguments: Any, meanwhile: Callable[[], None] = lambda: None) -> Any:
+    def prepare(self, *arguments: Any, meanwhile: Callable[[], None] | None = None) -> Any:
         """Traces and compiles for arguments such as these; returns JAX's compiled program.
 
         A call with such arguments then runs the very program: JAX finds it again.
 
         Args:
           *arguments: of a call; only shapes and types count.
-          meanwhile: called when all is traced, before it is compiled.
+          meanwhile: called when all is traced, before it is compiled: to `prepare_meanwhile`
+            others, which wait a little, since nobody should trace beside a program that only
+            has to be read from the cache.
         """
-        self._known = True
+        first, self._known = not self._known, True
         lowered = self._jitted.lower(*arguments)
-        meanwhile()
+        done = threading.Event()
+        if meanwhile is not None:
+            _thread().submit(done.wait, _SECONDS_FROM_CACHE)
+            meanwhile()
         key = f"{self.name} {_fingerprint(arguments)}"
         before = cache.seconds_of(key)
-        if before is None or before >= _WORTH_A_LINE:
+        if first and (before is None or before >= _WORTH_A_LINE):
             took = "" if before is None else f" ({before:.0f} s last time)"
             _listener.say(f"compiling {self.name}{took}")
         start = time.monotonic()
-        compiled = lowered.compile()
+        try:
+            compiled = lowered.compile()
+        finally:
+            done.set()
         seconds = time.monotonic() - start
         if before is None or seconds > before / 2:  # else it was in the cache
             cache.record_seconds(key, seconds)

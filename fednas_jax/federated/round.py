@@ -139,12 +139,15 @@ class RoundEngine:
         state, cohort = jax.device_put((state, cohort))
         arguments = functools.partial(self._arguments, state=state, cohort=cohort)
 
+        def finished(number: int) -> tuple[Any, ...]:
+            return state, *self._zeros(number, state)[:2]
+
         def later() -> None:
             for number, accumulate in enumerate(self._accumulate):
                 if number > 0:
                     accumulate.prepare_meanwhile(functools.partial(arguments, number))
                 finish = self._finish_of(number, state)
-                finish.prepare_meanwhile(lambda n=number: (state, *self._zeros(n, state)[:2]))
+                finish.prepare_meanwhile(functools.partial(finished, number))
             meanwhile()
 
         self._accumulate[0].prepare(*arguments(0), meanwhile=later)
@@ -229,10 +232,12 @@ class RoundEngine:
     def _zeros(self, number: int, state: ServerState, chunks: tuple[int, ...] = ()) -> Totals:
         """Totals of nobody yet; sent as one tree, since a program a leaf takes 30 ms a round."""
         shapes = self._update_shapes(number, state)
-        sums, weights = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), tuple(shapes[:2]))
-        metrics = {name: np.zeros(chunks, m.dtype) for name, m in shapes.metrics.items()}
-        # No alias: it is given away.
-        return jax.device_put(Totals(sums, weights, metrics), may_alias=False)
+        metrics: Any = {
+            name: jax.ShapeDtypeStruct(chunks, m.dtype) for name, m in shapes.metrics.items()
+        }
+        totals = Totals(shapes.sums, shapes.weights, metrics)
+        zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), totals)
+        return jax.device_put(zeros, may_alias=False)  # it is given away
 
     def _arguments(
         self, number: int, state: ServerState, cohort: Cohort, key: jax.Array | None = None

@@ -1,0 +1,87 @@
+"""The choice of clients side by side: by memory, or by the clock."""
+
+import jax
+import numpy as np
+import pytest
+
+from fednas_jax.federated import chunks, memory
+from fednas_jax.federated.cohort import in_chunks
+from fednas_jax.federated.round import RoundEngine
+from tests.federated import toys
+
+CLIENTS = toys.population()
+STEPS = np.asarray(CLIENTS.local_steps)
+EVERYONE = np.arange(len(STEPS))
+EXAMPLES = toys.random_examples()
+
+
+def build(count):
+    return RoundEngine(toys.local_sgd(), CLIENTS, EXAMPLES, count)
+
+
+@pytest.fixture(scope="module")
+def state():
+    return toys.local_sgd().init(jax.random.key(0))
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Stands in for the clock: seconds of a chunk by its clients; lists the cohorts."""
+    seconds, cohorts = {}, []
+
+    def seconds_of_a_chunk(self, state, cohort):
+        cohorts.append(cohort)
+        return seconds[self.clients_per_chunk]
+
+    monkeypatch.setattr(RoundEngine, "seconds_of_a_chunk", seconds_of_a_chunk)
+    return seconds, cohorts
+
+
+def measured(state):
+    said = []
+    return chunks.measured(build, state, EVERYONE, STEPS, said.append), said
+
+
+def test_takes_the_fastest_round_and_stops_where_it_gets_slower(state, timed):
+    seconds, cohorts = timed
+    # Steps of the clients, largest first: 5, 3, 2, 1, 0. In lockstep: 11; 5 + 2 + 0 = 7; 5 + 0.
+    seconds.update({1: 2.0, 2: 3.0, 4: 10.0})
+    choice, said = measured(state)
+    assert choice.engine.clients_per_chunk == 2
+    assert choice.round_seconds == {"1": 2.0 / 2 * 11, "2": 3.0 / 2 * 7, "4": 10.0 / 2 * 5}
+    assert said[1] == "2 clients at a time: 10.5 s a round"
+    assert [cohort.steps.max() for cohort in cohorts] == [chunks.STEPS] * 3
+    seconds.update({2: 4.0})
+    choice, _ = measured(state)
+    assert choice.engine.clients_per_chunk == 1
+    assert list(choice.round_seconds) == ["1", "2"], "4 was not compiled"
+
+
+def test_goes_on_while_it_gets_faster_up_to_the_cohort_and_the_memory(state, timed, monkeypatch):
+    seconds, _ = timed
+    seconds.update({1: 1.0, 2: 1.0, 4: 1.0})
+    assert measured(state)[0].engine.clients_per_chunk == 4
+    monkeypatch.setattr(memory, "clients_that_fit", lambda needed, free, most: 3)
+    assert measured(state)[0].engine.clients_per_chunk == 2
+
+
+def test_by_the_real_clock(state):
+    choice = chunks.measured(build, state, EVERYONE, STEPS, lambda line: None)
+    assert choice.round_seconds["1"] > 0
+    assert choice.round_seconds[str(choice.engine.clients_per_chunk)] == min(
+        choice.round_seconds.values()
+    )
+    result, _ = choice.engine.run(
+        state, in_chunks(EVERYONE, STEPS, choice.engine.clients_per_chunk), jax.random.key(1)
+    )
+    assert np.isfinite(result.weight).all()
+
+
+def test_fitting_is_one_on_a_cpu_and_what_fits_elsewhere(state, monkeypatch):
+    cohort = in_chunks(EVERYONE, STEPS, 1)
+    monkeypatch.setattr(memory, "most_side_by_side", lambda clients: 1)
+    assert chunks.fitting(build, state, cohort).engine.clients_per_chunk == 1
+    monkeypatch.setattr(memory, "most_side_by_side", lambda clients: clients)
+    for fit in (1, 3, 5):
+        monkeypatch.setattr(memory, "clients_that_fit", lambda needed, free, most, fit=fit: fit)
+        assert chunks.fitting(build, state, cohort).engine.clients_per_chunk == fit
