@@ -63,7 +63,7 @@ def mnist_cnn() -> Module:
     )
 
 
-def mnist_mlp() -> Module:
+def mnist_2nn() -> Module:
     """The 2NN of McMahan et al. (2017): 199,210 weights."""
     return nn.Sequential(
         nn.Flatten(),
@@ -96,7 +96,7 @@ def pfl_cnn() -> Module:
     return network
 
 
-NETWORKS = {"cnn": mnist_cnn, "mlp": mnist_mlp, "pfl_cnn": pfl_cnn}
+NETWORKS = {"cnn": mnist_cnn, "2nn": mnist_2nn, "pfl_cnn": pfl_cnn}
 
 
 def parameter_count(network: Module) -> int:

@@ -1,0 +1,89 @@
+"""Rounds of the package's own engine, as an experiment runs them but without its files."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+
+from benchmarks.peer_data import write_examples
+from fednas_jax import assembly, compilation, config_file
+from fednas_jax import config as schema
+from fednas_jax.experiment import EVALUATION_BATCH
+from fednas_jax.federated import cohort as cohorts
+from fednas_jax.federated.evaluation import Evaluator
+from fednas_jax.federated.round import RoundEngine
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+
+def load_config(name: str, variant: str = "") -> schema.Config:
+    """A config of configs/, or a variant of it."""
+    path = str(CONFIGS / f"{name}.py")
+    return schema.resolve(config_file.load(f"{path}:{variant}" if variant else path))
+
+
+def load_population(config: schema.Config) -> assembly.Population:
+    """The data and the clients of a config."""
+    dataset = assembly.load_dataset(config)
+    return assembly.populate(config, dataset, assembly.make_partition(config, dataset))
+
+
+@contextmanager
+def examples_file(population: assembly.Population) -> Iterator[str]:
+    """A temporary file with the population's data and partition, for peers."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "examples.npz"
+        write_examples(path, population.dataset, population.partition.clients)
+        yield str(path)
+
+
+def clients_per_chunk(config: schema.Config) -> int:
+    """As many as the config says; where it says "auto", one on a CPU, elsewhere all of a round."""
+    asked, all_of_them = config["clients_per_chunk"], config["clients_per_round"]
+    if isinstance(asked, int):
+        return min(asked, all_of_them)
+    return 1 if jax.default_backend() == "cpu" else all_of_them
+
+
+class Ours:
+    """A federation that runs rounds when told to."""
+
+    def __init__(self, config: schema.Config, population: assembly.Population) -> None:
+        """Draws the first weights; the first round compiles."""
+        algorithm = assembly.build_algorithm(config, population.dataset)
+        self._clients, self._per_round = population.clients, config["clients_per_round"]
+        chunk = clients_per_chunk(config)
+        self._engine = RoundEngine(algorithm, population.clients, population.examples, chunk)
+        self._key = jax.random.key(config["seed"])
+        self._state = compilation.jit_once(algorithm.init)(self._key)
+        self._evaluator = Evaluator(
+            algorithm, population.examples, [population.test], EVALUATION_BATCH
+        )
+        self.done = 0
+
+    def parameters(self) -> int:
+        """Weights of the network."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self._state))
+
+    def rounds(self, count: int) -> float:
+        """Runs rounds to their end; returns seconds a round."""
+        begin = time.perf_counter()
+        for _ in range(count):
+            self.done += 1
+            draw, compute = jax.random.split(jax.random.fold_in(self._key, self.done))
+            ids = cohorts.sample(draw, len(self._clients.id), self._per_round)
+            cohort = cohorts.in_chunks(
+                ids, self._clients.local_steps, self._engine.clients_per_chunk
+            )
+            self._state, _ = self._engine.run(self._state, cohort, compute)
+        jax.block_until_ready(self._state)
+        return (time.perf_counter() - begin) / count
+
+    def test(self) -> dict[str, float]:
+        """Accuracy on the test set, and the seconds it took."""
+        begin = time.perf_counter()
+        (score,) = self._evaluator(self._state)
+        return {"accuracy": float(score.accuracy), "seconds": time.perf_counter() - begin}
