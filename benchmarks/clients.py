@@ -22,7 +22,7 @@ from benchmarks.cases import CASES, Case
 from benchmarks.harness import Peer, Row, at_least
 from benchmarks.rounds import Ours
 
-STEPS = {"tiny": 4, "middle": 2}
+STEPS = {"tiny": 2, "middle": 2}
 """Local steps of a client in a round."""
 COHORTS = (1, 4, 16)
 AGAINST_TORCH = 8
