@@ -20,8 +20,8 @@ from fednas_jax.checkpoint import Checkpoints, Restored
 from fednas_jax.costs import Costs
 from fednas_jax.data import partition as partitions
 from fednas_jax.errors import UserError
+from fednas_jax.federated import chunks, finite
 from fednas_jax.federated import cohort as cohorts
-from fednas_jax.federated import finite, memory
 from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
 from fednas_jax.federated.round import RoundEngine, ServerState
 from fednas_jax.files import plain, write_json
@@ -61,7 +61,7 @@ def run(config: schema.Config, workdir: Path | str) -> dict[str, Any]:
         dataset = assembly.load_dataset(resolved)
         partition = assembly.make_partition(resolved, dataset)
         population = assembly.populate(resolved, dataset, partition)
-        with folders.opened(folder):
+        with folders.opened(folder, with_genotypes=assembly.searches(resolved)):
             return Experiment(resolved, folder, population, recorded, costs).run()
 
 
@@ -73,7 +73,7 @@ def _already_finished(config: Mapping[str, Any], folder: Path) -> dict[str, Any]
 
 
 def _tell(summary: dict[str, Any], config: Mapping[str, Any], folder: Path) -> None:
-    drawn = (folder / folders.PLOTS_FOLDER / "cells.png").exists()
+    drawn = (folder / folders.PLOTS_FOLDER / "accuracy_and_loss.png").exists()
     dataset = config["dataset"]["name"]
     print(rows.summary_text(summary, folder, dataset=dataset, with_pictures=drawn))
 
@@ -96,11 +96,13 @@ class Experiment:
         fingerprint = folders.fingerprint(population.dataset, population.partition.clients)
         if recorded:
             folders.check_same_data(folder, recorded, fingerprint)
+        self._held_out_sizes = [len(held_out) for held_out in population.held_out]
         self._algorithm = assembly.build_algorithm(config, population.dataset)
         self._state: ServerState = compilation.jit_once(self._algorithm.init)(
             jax.random.fold_in(self._key, 0)
         )
-        self._engine = self._build_engine(recorded)
+        self._progress: Progress | None = None
+        self._engine, timings = self._choose_engine(recorded)
         self._evaluator = Evaluator(
             self._algorithm,
             population.examples,
@@ -110,10 +112,10 @@ class Experiment:
         self._checkpoints = Checkpoints(
             folder / "checkpoints", config["checkpoints_to_keep"], self._say
         )
-        self._progress: Progress | None = None
         facts = {
             "config": schema.to_json(config),
             "clients_per_chunk": self._engine.clients_per_chunk,
+            **({"clients_per_chunk_seconds": timings} if timings else {}),
             "padding_share": self._cohort(1).padding_share(population.clients.local_steps),
             "data_sha256": fingerprint,
         }
@@ -149,26 +151,24 @@ class Experiment:
             self._state, self._cohort(number), lambda: self._evaluator.prepare(self._state)
         )
 
-    def _build_engine(self, recorded: dict[str, Any] | None) -> RoundEngine:
+    def _choose_engine(self, recorded: dict[str, Any] | None) -> chunks.Choice:
         clients, algorithm = self._population.clients, self._algorithm
 
         def engine(count: int) -> RoundEngine:
             return RoundEngine(algorithm, clients, self._population.examples, count)
 
         asked = self._config["clients_per_chunk"]
-        if asked != "auto":
-            return engine(min(asked, self._cohort_size()))
+        if isinstance(asked, int):
+            return chunks.Choice(engine(min(asked, self._cohort_size())), {})
         if recorded and "clients_per_chunk" in recorded:
             # Another number would change bits: sums would be added in another order.
-            return engine(recorded["clients_per_chunk"])
-        most = memory.most_side_by_side(self._cohort_size())
-        single = engine(1)
-        if most == 1:
-            return single
-        needed = single.temporary_bytes(self._state, self._cohort(1, 1))
-        free = memory.free_bytes(jax.local_devices()[0])
-        fitting = memory.clients_that_fit(needed, free, most)
-        return single if fitting == 1 else engine(fitting)
+            return chunks.Choice(engine(recorded["clients_per_chunk"]), {})
+        cohort = self._cohort(1, 1)
+        if asked == "auto":
+            return chunks.fitting(engine, self._state, cohort)
+        ids, steps = cohort.ids.ravel(), clients.local_steps
+        with compilation.told(self._say):
+            return chunks.measured(engine, self._state, ids, steps, self._say)
 
     def _cohort_size(self) -> int:
         return self._config["clients_per_round"] or len(self._population.partition.clients)
@@ -192,9 +192,10 @@ class Experiment:
             self._state = restored.state
             self._costs.go_on(restored.extra["costs"])
             so_far = restored.extra["rows"]
-            best = genotypes.from_json(
-                restored.extra["best_genotype"], f"{self._checkpoints.folder}: best_genotype"
-            )
+            genotype = restored.extra["best_genotype"]
+            if genotype is not None:
+                source = f"{self._checkpoints.folder}: best_genotype"
+                best = genotypes.from_json(genotype, source)
         return Records(self._folder, self._config["report"], so_far, best, self._arch())
 
     def _draw_partition(self) -> None:
@@ -221,16 +222,17 @@ class Experiment:
         self._refuse(number, finite.clients_fault(clients))
         searched = time.monotonic()
         held_out, test = self._evaluate(state, number)
-        sizes = self._held_out_sizes()
+        sizes = self._held_out_sizes if held_out else []
         scored = test if len(self._population.test) else None
         self._refuse(number, finite.server_fault(state, held_out, sizes, scored))
         self._state = state
+        arch = self._arch()
         return plain(
             {
                 "round": number,
                 **rows.means(clients),
-                **rows.scores([mean_score(held_out, sizes), *held_out], test),
-                **rows.architecture(self._arch()),
+                **rows.scores(held_out and [mean_score(held_out, sizes), *held_out], test),
+                **(rows.architecture(arch) if arch else {}),
                 "seconds": time.monotonic() - start,
                 "client_steps_per_second": clients["local_steps"].sum() / (searched - start),
                 **self._engine.traffic(state),
@@ -248,18 +250,26 @@ class Experiment:
             f"or data without outliers ({kept})"
         )
 
-    def _held_out_sizes(self) -> list[int]:
-        return [len(held_out) for held_out in self._population.held_out]
-
     def _evaluate(self, state: ServerState, number: int) -> tuple[list[Score], Score | None]:
-        """Scores on what each client holds out, and on the test set when its turn has come."""
-        every, rounds = self._config["test_every"], self._config["rounds"]
-        due = number == rounds or (every > 0 and number % every == 0)
-        clients = len(self._population.held_out)
-        scores = self._evaluator(state, clients + 1 if due else clients)
-        return scores[:clients], scores[clients] if due else None
+        """Scores on what each client holds out, and on the test set, each when its turn has come.
 
-    def _arch(self) -> dict[str, np.ndarray]:
+        No scores of clients where none holds anything out: there may be very many of them.
+        """
+        clients = len(self._held_out_sizes)
+        held_out = any(self._held_out_sizes) and self._due("held_out_every", number)
+        test = self._due("test_every", number)
+        scores = self._evaluator(state, clients + test, 0 if held_out else clients)
+        return scores[:clients] if held_out else [], scores[-1] if test else None
+
+    def _due(self, field: str, number: int) -> bool:
+        """Whether it is the turn of what is done every so many rounds and after the last."""
+        every = self._config[field]
+        return number == self._config["rounds"] or (every > 0 and number % every == 0)
+
+    def _arch(self) -> dict[str, np.ndarray] | None:
+        """The alphas, of an algorithm that has some."""
+        if not assembly.searches(self._config):
+            return None
         return {kind: np.asarray(alphas) for kind, alphas in self._state.arch.items()}
 
     def _record(self, row: rows.Row) -> None:
@@ -267,12 +277,13 @@ class Experiment:
         records, number = self._records, row["round"]
         records.append(row, self._arch())
         is_best = rows.best_round(records.rows) == number
-        due = number % self._config["checkpoint_every"] == 0 or number == self._config["rounds"]
         # Where nothing is held out every round is the best so far, and none chosen.
-        if due or (is_best and row["held_out_accuracy"] is not None):
+        if self._due("checkpoint_every", number) or (
+            is_best and row["held_out_accuracy"] is not None
+        ):
             extra = {
                 "rows": records.rows,
-                "best_genotype": genotypes.to_json(records.best),
+                "best_genotype": genotypes.to_json(records.best) if records.best else None,
                 "costs": self._costs.so_far(),
             }
             self._checkpoints.save(number, self._state, extra, is_best=is_best)
