@@ -37,11 +37,21 @@ def test_sample_follows_from_the_key_alone():
     assert len({tuple(sample(jax.random.key(seed), 50, 5)) for seed in range(10)}) == 10
 
 
-def test_everyone_is_sampled_equally_often():
-    # 300 rounds of 2 out of 6: 100 each, standard deviation 8.
-    counts = sum(np.bincount(sample(jax.random.key(s), 6, 2), minlength=6) for s in range(300))
-    assert counts.min() > 65
-    assert counts.max() < 135
+@pytest.mark.parametrize(("count", "deviation"), [(2, 8), (3, 9), (4, 8)])
+def test_everyone_is_sampled_equally_often(count, deviation):
+    # 300 rounds out of 6: 50 times as many each; both ways of drawing.
+    counts = sum(np.bincount(sample(jax.random.key(s), 6, count), minlength=6) for s in range(300))
+    assert counts.min() > 50 * count - 4 * deviation
+    assert counts.max() < 50 * count + 4 * deviation
+
+
+def test_pairs_are_sampled_equally_often():
+    # 1,000 rounds of 2 out of 5: ten pairs, 100 each, standard deviation 9.5.
+    pairs = [tuple(sample(jax.random.key(s), 5, 2)) for s in range(1000)]
+    counts = [pairs.count(pair) for pair in set(pairs)]
+    assert len(counts) == 10
+    assert min(counts) > 60
+    assert max(counts) < 140
 
 
 def test_clients_of_like_size_share_a_chunk():
