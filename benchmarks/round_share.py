@@ -51,19 +51,27 @@ class Clock:
 
 
 @contextmanager
-def watching(clock: Clock) -> Iterator[None]:
-    """Times the parts of every round while it lasts."""
+def watching(clock: Clock) -> Iterator[dict[str, float]]:
+    """Times the parts of every round while it lasts; gives what the first round took."""
+    first: dict[str, float] = {}
+
+    def pictures(*_: Any) -> str:  # they come last in a round
+        if not first:
+            first.update(clock.seconds)
+        return "pictures"
+
     places: list[tuple[Any, str, Callable[..., str]]] = [
         (RoundEngine, "_all_chunks", lambda self, number, *_: f"phase {number}"),
         (Evaluator, "__call__", lambda *_: "evaluation"),
         (experiment.Experiment, "_round", lambda *_: "round"),
         (experiment.Experiment, "_record", lambda *_: "records"),
+        (experiment.Records, "draw", pictures),
     ]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in places]
     for owner, name, called in places:
         setattr(owner, name, clock.watched(called, getattr(owner, name)))
     try:
-        yield
+        yield first
     finally:
         for owner, name, function in before:
             setattr(owner, name, function)
@@ -98,21 +106,9 @@ def settings(case: cases.Case, folder: Path, rounds: int) -> schema.Config:
 def measure(case: cases.Case, rounds: int) -> dict[str, float]:
     """Seconds by part, over all rounds but the first."""
     clock = Clock()
-    at_first: dict[str, float] = {}
-
-    def first_is_over(*_: Any) -> str:
-        if not at_first:
-            at_first.update(clock.seconds)
-        return "pictures"
-
-    with tempfile.TemporaryDirectory() as folder, watching(clock):
-        draw = experiment.Records.draw
-        experiment.Records.draw = clock.watched(first_is_over, draw)
-        try:
-            experiment.run(settings(case, Path(folder), rounds), Path(folder) / "run")
-        finally:
-            experiment.Records.draw = draw
-    return {name: value - at_first.get(name, 0.0) for name, value in clock.seconds.items()}
+    with tempfile.TemporaryDirectory() as folder, watching(clock) as first:
+        experiment.run(settings(case, Path(folder), rounds), Path(folder) / "run")
+    return {name: value - first.get(name, 0.0) for name, value in clock.seconds.items()}
 
 
 def main() -> None:
