@@ -58,10 +58,10 @@ def build(case: Case) -> tuple[Any, Any]:
     supernet = Supernet(NUM_CLASSES, case.init_channels, case.layers, **case.options)
     options = milenas.SearchOptions()
 
-    def loss(params: Any, arch: Any, batch_stats: Any, batch: Any) -> Any:
+    def loss(params: Any, arch: Any, batch_stats: Any, batch: Any, weight_gradients: Any) -> Any:
         images, labels = batch
         variables = {"params": params, "arch": arch, "batch_stats": batch_stats}
-        logits, new = supernet.apply(variables, images, train=True, mutable=["batch_stats"])
+        logits, new = supernet.apply(variables, images, train=True, weight_gradients=weight_gradients, mutable=["batch_stats"])
         value = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         return value, (new["batch_stats"], value)
 

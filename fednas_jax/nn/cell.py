@@ -37,6 +37,7 @@ def mixed_cell(
     *,
     reduction: bool,
     running: Statistics | None,
+    wanted: jax.Array,
     scan_sources: bool = False,
 ) -> tuple[jax.Array, Statistics]:
     """All mixed operations of a cell.
@@ -48,6 +49,7 @@ def mixed_cell(
       geometry: H, W and B of the inputs.
       reduction: edges from the two inputs have stride 2.
       running: moments to normalise by; None for those of the batch.
+      wanted: [] bool; whether the gradient of the convolutions' weights will be used.
       scan_sources: loop over the nodes as sources, instead of unrolling them.
 
     Returns:
@@ -56,16 +58,16 @@ def mixed_cell(
     mixture = jax.nn.softmax(alphas, axis=-1)[jnp.array(SOURCE_MAJOR)]
     inputs_group, *node_groups = SOURCE_GROUPS
     out, used = _mix_group(
-        inputs_group, weights, mixture, inputs, geometry, 2 if reduction else 1, running
+        inputs_group, weights, mixture, inputs, geometry, 2 if reduction else 1, running, wanted
     )
     after = geometry.halved() if reduction else geometry
     if scan_sources:
-        nodes, used_by_nodes = _scan_nodes(weights, mixture, out, after, running)
+        nodes, used_by_nodes = _scan_nodes(weights, mixture, out, after, running, wanted)
         return nodes, _join_statistics([used, used_by_nodes])
     received, statistics = [[value] for value in out], [used]
     for group in node_groups:
         state = _add(received[group.first - 2])[None]
-        out, used = _mix_group(group, weights, mixture, state, after, 1, running)
+        out, used = _mix_group(group, weights, mixture, state, after, 1, running, wanted)
         statistics.append(used)
         for node, value in zip(range(NODES - group.edges, NODES), out, strict=True):
             received[node].append(value)
@@ -86,6 +88,7 @@ def _mix_group(
     geometry: Geometry,
     stride: int,
     running: Statistics | None,
+    wanted: jax.Array,
 ) -> tuple[tuple[jax.Array, ...], Statistics]:
     """`mix_sources` for a group's part of the cell's weights, mixture and moments."""
     stop = group.start + group.sources * group.edges
@@ -97,6 +100,7 @@ def _mix_group(
         geometry,
         stride,
         None if running is None else _take_statistics(running, group),
+        wanted,
     )
 
 
@@ -119,6 +123,7 @@ def _scan_nodes(
     received: tuple[jax.Array, ...],
     geometry: Geometry,
     running: Statistics | None,
+    wanted: jax.Array,
 ) -> tuple[jax.Array, Statistics]:
     """Nodes 0 to 2 as sources, in one loop over what the nodes have received so far."""
     edges = jnp.array(_SLOT_EDGES)
@@ -140,7 +145,7 @@ def _scan_nodes(
     def step(nodes: jax.Array, slices: Any) -> tuple[jax.Array, Statistics]:
         number, weight, shares, stats = slices
         state = lax.dynamic_index_in_dim(nodes, number, 0)
-        out, used = mix_sources(_SLOT, weight, shares[0], state, geometry, 1, stats)
+        out, used = mix_sources(_SLOT, weight, shares[0], state, geometry, 1, stats, wanted)
         return nodes.at[1:].add(jnp.stack(out)), used
 
     steps = (jnp.arange(3), jax.tree.map(slots, present), slots(mixture), slot_running)

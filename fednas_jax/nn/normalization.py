@@ -68,11 +68,11 @@ def _norm_forward(x: jax.Array) -> Any:
 
 def _norm_backward(residuals: Any, cotangents: Any) -> Any:
     x, statistics = residuals
-    return (_norm_gradient(x, statistics, cotangents[0]),)
+    return (norm_gradient(x, statistics, cotangents[0]),)
 
 
-def _norm_gradient(x: jax.Array, statistics: Moments, dy: jax.Array) -> jax.Array:
-    """r (dy - mean(dy) - xhat mean(dy xhat))."""
+def norm_gradient(x: jax.Array, statistics: Moments, dy: jax.Array) -> jax.Array:
+    """Of `batch_norm`'s input: r (dy - mean(dy) - xhat mean(dy xhat))."""
     count = x.shape[-1] * x.shape[-2]
     mean, inverse = statistics.mean, inverse_deviation(statistics.variance)
     total, product = sum_maps([dy, dy * x])
@@ -83,28 +83,6 @@ def _norm_gradient(x: jax.Array, statistics: Moments, dy: jax.Array) -> jax.Arra
 
 
 batch_norm.defvjp(_norm_forward, _norm_backward)
-
-
-@jax.custom_vjp
-def batch_norm_relu(x: jax.Array) -> tuple[jax.Array, Moments]:
-    """`batch_norm` followed by a ReLU; the normalised map is recomputed, not kept."""
-    statistics = moments(x)
-    return jax.nn.relu(normalize(x, statistics)), statistics
-
-
-def _norm_relu_forward(x: jax.Array) -> Any:
-    y, statistics = batch_norm_relu(x)
-    return (y, statistics), (x, statistics)
-
-
-def _norm_relu_backward(residuals: Any, cotangents: Any) -> Any:
-    x, statistics = residuals
-    positive = normalize(x, statistics) > 0
-    dy = lax.optimization_barrier(jnp.where(positive, cotangents[0], 0.0))
-    return (_norm_gradient(x, statistics, dy),)
-
-
-batch_norm_relu.defvjp(_norm_relu_forward, _norm_relu_backward)
 
 
 @jax.custom_vjp

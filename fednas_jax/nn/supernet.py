@@ -49,13 +49,21 @@ class Supernet(nn.Module):
     momentum: float = 0.9
 
     @nn.compact
-    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(
+        self,
+        images: jax.Array,
+        *,
+        train: bool,
+        weight_gradients: jax.typing.ArrayLike = True,
+    ) -> jax.Array:
         """Computes the logits.
 
         Args:
           images: [B, H, W, C_in] float, normalised.
           train: normalise by the batch's moments and update the running ones (where `batch_stats`
             is mutable); else normalise by the running ones.
+          weight_gradients: [] bool; where false, the gradients of the cells' convolutions come out
+            as zeros, at no cost. For the passes that are about alpha alone.
 
         Returns:
           [B, num_classes].
@@ -76,6 +84,7 @@ class Supernet(nn.Module):
                 None if train else [{n: r.value() for n, r in cell.items()} for cell in running],
                 alphas["reduce" if run[0].reduction else "normal"],
                 states,
+                jnp.asarray(weight_gradients),
                 scan_cells=self.scan_cells,
                 scan_sources=self.scan_sources,
                 remat=self.remat,

@@ -24,8 +24,9 @@ import optax
 from jax import lax
 
 Tree = Any
-LossFunction = Callable[[Tree, Tree, Tree, Any], tuple[jax.Array, tuple[Tree, Any]]]
-"""(params, arch, batch_stats, batch) -> (loss, (batch_stats, metrics))."""
+LossFunction = Callable[[Tree, Tree, Tree, Any, jax.Array], tuple[jax.Array, tuple[Tree, Any]]]
+"""(params, arch, batch_stats, batch, weight_gradients) -> (loss, (batch_stats, metrics)); where
+`weight_gradients` is false, the gradient of params is not looked at, and may be anything finite."""
 
 
 class SearchOptions(NamedTuple):
@@ -132,8 +133,7 @@ def local_step(
     """One step of Eq. 4.
 
     All passes are iterations of one loop, so that the compiler sees the network's forward and
-    backward pass once, whatever the order. The price is the gradient of w in passes that do not
-    use it.
+    backward pass once, whatever the order. The loss is told which passes are about alpha alone.
 
     Args:
       loss_function: the loss of a batch, with the new running moments and metrics.
@@ -173,7 +173,7 @@ def _one_pass(
     (state, gradients), (batch, facts) = carry, slices
     (_, (batch_stats, metrics)), (of_weights, of_alpha) = jax.value_and_grad(
         loss_function, (0, 1), has_aux=True
-    )(state.params, state.arch, state.batch_stats, batch)
+    )(state.params, state.arch, state.batch_stats, batch, facts.weight_share != 0)
     weight_sum = _add_scaled(gradients[0], facts.weight_share, of_weights)
     alpha_sum = _add_scaled(gradients[1], facts.alpha_share, of_alpha)
     state = lax.cond(
