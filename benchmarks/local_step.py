@@ -48,6 +48,7 @@ CASES = (
     Case("middle", 8, 5, 16, 32),
     Case("paper", 16, 8, 16, 32),
     Case("paper, scan_sources", 16, 8, 16, 32, options=FAST_COMPILE),
+    Case("paper, unrolled, scan_sources", 16, 8, 16, 32, options={"scan_cells": False, "scan_sources": True}),
     Case("paper, remat", 16, 8, 16, 32, options={"remat": True}),
     Case("paper, batch 64, remat", 16, 8, 64, 32, options={"remat": True}),
 )

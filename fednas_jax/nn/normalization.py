@@ -95,7 +95,7 @@ def mixed_sum(
       maps: for each of O operations its raw output [S, M or 1, C, H, W * B]; with 1 the M edges of
         a source share it.
       weights: [O, S, M], shares of the operations.
-      identity: [S, 1, C, H, W * B], or None where no edge has an identity (stride 2).
+      identity: [S, M or 1, C, H, W * B], or None where no edge has an identity (stride 2).
       identity_weight: [S, M], or None.
 
     Returns:
@@ -156,7 +156,9 @@ def _mix_backward(residuals: Any, cotangents: Any) -> Any:
         gradients.append(_map_gradient(z, statistic, weight[..., None], dy, first, second))
     if identity is None:
         return tuple(gradients), jnp.stack(weight_gradients), None, None
-    d_identity = add_slices(_wide(identity_weight[..., None]) * dy, axis=-4)
+    d_identity = _wide(identity_weight[..., None]) * dy
+    if identity.shape[-4] == 1:
+        d_identity = add_slices(d_identity, axis=-4)
     return (
         tuple(gradients),
         jnp.stack(weight_gradients),

@@ -141,7 +141,7 @@ def mix_sources(
       group: which sources; S of them with M edges each.
       weights: by primitive; each leaf [S, M, ...].
       mixture: shares of the primitives on each edge, [S M, 8].
-      states: of the sources, [S, C, H, W * B].
+      states: of the sources, [S, 1, C, H, W * B]; or [1, M, ...], each edge with a source of its own.
       geometry: H, W and B of the states.
       stride: of all edges.
       running: moments to normalise by, of edges [S, M, C], of pools [S, 1, C]; None for the
@@ -153,12 +153,12 @@ def mix_sources(
     """
     shape = (group.sources, group.edges)
     shares = jnp.moveaxis(mixture.reshape(*shape, len(PRIMITIVES)), -1, 0)
-    maps, used = _raw_maps(weights, states[:, None], geometry, stride, running, wanted)
+    maps, used = _raw_maps(weights, states, geometry, stride, running, wanted)
     names = list(maps)
     arguments = (
         tuple(maps.values()),
         shares[jnp.array([PRIMITIVES.index(name) for name in names])],
-        states[:, None] if stride == 1 else None,
+        states if stride == 1 else None,
         shares[PRIMITIVES.index("skip_connect")] if stride == 1 else None,
     )
     if running is not None:
