@@ -162,9 +162,14 @@ def mix_sources(
         shares[PRIMITIVES.index("skip_connect")] if stride == 1 else None,
     )
     if running is not None:
-        return mixed_sum_by(*arguments, tuple(running[name] for name in names)), running
+        given = [jnp.broadcast_to(jnp.stack(m), (2, *shape, m.mean.shape[-1])) for m in map(running.get, names)]
+        statistics = Moments(*jnp.stack(given, axis=1))
+        return mixed_sum_by(*arguments, statistics), running
     out, moments = mixed_sum(*arguments)
-    return out, used | dict(zip(names, moments, strict=True))
+    for name, *moment in zip(names, *moments, strict=True):
+        # Of the pools, which the edges of a source share, once.
+        used[name] = Moments(*(m[:, : maps[name].shape[1]] for m in moment))
+    return out, used
 
 
 def _raw_maps(

@@ -97,9 +97,11 @@ def passes(options: SearchOptions) -> tuple[Pass, ...]:
 def weight_optimizer(options: SearchOptions) -> optax.GradientTransformation:
     """SGD up to the learning rate: clipping, coupled decay, momentum (PyTorch's order)."""
     clip = optax.clip_by_global_norm(options.clip_norm) if options.clip_norm else optax.identity()
-    return optax.chain(
+    chain = optax.chain(
         clip, optax.add_decayed_weights(options.weight_decay), optax.trace(options.momentum)
     )
+    # As one vector: a program of a few operations instead of some for each of the many weights.
+    return optax.flatten(chain)
 
 
 def arch_optimizer(options: SearchOptions) -> optax.GradientTransformation:
