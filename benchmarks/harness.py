@@ -157,10 +157,10 @@ def find_python(arguments: argparse.Namespace, name: str) -> Path | None:
         return path
     if given:
         raise UserError(f"{flag}: {path} is not there; an interpreter that has {name} is needed")
-    shown = Path("benchmarks/peers") / path.relative_to(PEERS)
     print(
-        f"Without {name}, and so without the rows that compare with it: {shown} is not there. "
-        f"benchmarks/peers/README.md says how to make it; {flag} names another.\n"
+        f"Without {name}, and so without the rows that compare with it: there is no "
+        f"benchmarks/peers/.venv-{name}. benchmarks/peers/setup.sh {name} makes it; {flag} names "
+        "another interpreter.\n"
     )
     return None
 

@@ -1,159 +1,213 @@
-"""Cost of one local search step: compile time, time, memory.
+"""Cost of one local search step beside eager PyTorch's: compile time, time, memory.
 
     python -m benchmarks.local_step [--quick] [--only CASE] [--json FILE] [--repeats N]
 
-Prints a Markdown table. A step is one joint step of Eq. 4 with both optimisers: forward and
-backward pass on a train batch and on a validation batch. The compilation cache is off.
+A step of ours is the joint step of Eq. 4 with both optimisers: forward and backward pass on a train
+batch and on a validation batch. PyTorch takes the originals' three passes; `three passes` are the
+same on both sides. The two take turns. Cold and warm are compiled without and with what the
+compilation cache keeps; a search round in a process of its own, from nothing to its first step.
 """
 
-import argparse
-import platform
+import functools
 import sys
+import tempfile
 import time
-from datetime import UTC, datetime
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from fednas_jax import environment
+
+if __name__ == "__main__":
+    environment.prepare("benchmarks.local_step")  # as the command line does
 
 import jax
 import jax.numpy as jnp
-import optax
 
+from benchmarks import cases, harness
+from benchmarks.cases import CASES, NUM_CLASSES, Case
+from benchmarks.harness import Bar, Peer, Row, at_least, at_most
+from benchmarks.reference import loss_function
 from fednas_jax import compilation
-from fednas_jax.files import write_json
 from fednas_jax.nn.supernet import Supernet
 from fednas_jax.search import milenas
 
-NUM_CLASSES = 10
+LEARNING_RATE = 0.025
+BARS: dict[str, dict[str, Bar]] = {
+    "tiny": {
+        "joint against PyTorch's three passes": at_least(20),
+        "search round, cold compile": at_most(12),
+        "warm start to the first finished step": at_most(8),
+    },
+    "paper": {
+        "joint against PyTorch's three passes": at_least(5),
+        "three passes against PyTorch's": at_least(3.5),
+        "search round, cold compile": at_most(30),
+        "warm start to the first finished step": at_most(20),
+        "joint, temporary memory": at_most(700),
+    },
+    "paper64": {
+        "joint against PyTorch's three passes": at_least(4),
+        "joint, temporary memory": at_most(2800),
+    },
+}
+THREE_PASSES = ("paper",)
+"""Cases at which the originals' order is measured on both sides."""
+ROUNDS = ("tiny", "paper")
+"""Cases whose first round is timed."""
 
 
-class Case(NamedTuple):
-    """A size to measure."""
+class Step:
+    """Our compiled local step of a case, and how long it took to come by."""
 
-    name: str
-    init_channels: int
-    layers: int
-    batch_size: int
-    side: int
-    clients: int = 1
-    """Vmapped together."""
-    options: dict[str, Any] = {}  # noqa: RUF012 (a constant)
-    """Of the supernet."""
+    def __init__(self, case: Case, order: str, options: dict[str, Any] | None):
+        step, arguments = build(case, order)
+        jitted = functools.partial(jax.jit, donate_argnums=0, compiler_options=options)
+        begin = time.perf_counter()
+        lowered = jitted(step).lower(*arguments)
+        self.trace_seconds = time.perf_counter() - begin
+        begin = time.perf_counter()
+        self._compiled = lowered.compile()
+        self.cold_seconds = time.perf_counter() - begin
+        jax.clear_caches()
+        lowered = jitted(step).lower(*arguments)
+        begin = time.perf_counter()
+        lowered.compile()
+        self.warm_seconds = time.perf_counter() - begin
+        self._state, *self._batches = arguments
+
+    def temporary_bytes(self) -> int:
+        """Memory beside inputs and outputs."""
+        analysis: Any = self._compiled.memory_analysis()
+        return int(analysis.temp_size_in_bytes)
+
+    def run(self, count: int) -> float:
+        """Seconds a step, over `count` steps."""
+        begin = time.perf_counter()
+        for _ in range(count):
+            self._state, _ = self._compiled(self._state, *self._batches)
+        jax.block_until_ready(self._state)
+        return (time.perf_counter() - begin) / count
 
 
-FAST_COMPILE = {"scan_sources": True}
-CASES = (
-    Case("tiny", 8, 3, 16, 8),
-    Case("tiny, scan_sources", 8, 3, 16, 8, options=FAST_COMPILE),
-    Case("tiny, scan_sources, 8 clients", 8, 3, 16, 8, 8, FAST_COMPILE),
-    Case("middle", 8, 5, 16, 32),
-    Case("paper", 16, 8, 16, 32),
-    Case("paper, scan_sources", 16, 8, 16, 32, options=FAST_COMPILE),
-    Case("paper, unrolled, scan_sources", 16, 8, 16, 32, options={"scan_cells": False, "scan_sources": True}),
-    Case("paper, remat", 16, 8, 16, 32, options={"remat": True}),
-    Case("paper, batch 64, remat", 16, 8, 64, 32, options={"remat": True}),
-)
-
-
-def build(case: Case) -> tuple[Any, Any]:
+def build(case: Case, order: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """The step of a case as a function, and its arguments."""
     supernet = Supernet(NUM_CLASSES, case.init_channels, case.layers, **case.options)
-    options = milenas.SearchOptions()
-
-    def loss(params: Any, arch: Any, batch_stats: Any, batch: Any, weight_gradients: Any) -> Any:
-        images, labels = batch
-        variables = {"params": params, "arch": arch, "batch_stats": batch_stats}
-        logits, new = supernet.apply(variables, images, train=True, weight_gradients=weight_gradients, mutable=["batch_stats"])
-        value = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-        return value, (new["batch_stats"], value)
+    options = milenas.SearchOptions(order=order)
+    loss = loss_function(supernet)
 
     def step(state: milenas.SearchState, train: Any, valid: Any) -> Any:
-        return milenas.local_step(loss, options, state, train, valid, 0.025)
+        return milenas.local_step(loss, options, state, train, valid, LEARNING_RATE)
 
     def init(key: jax.Array) -> milenas.SearchState:
         images = jax.ShapeDtypeStruct((1, case.side, case.side, 3), jnp.float32)
-        variables = supernet.lazy_init(key, images, train=False)
-        return milenas.start(
-            variables["params"], variables["arch"], variables["batch_stats"], options
-        )
+        trees = supernet.lazy_init(key, images, train=False)
+        return milenas.start(trees["params"], trees["arch"], trees["batch_stats"], options)
 
     key = jax.random.key(0)
-    shape = (case.batch_size, case.side, case.side, 3)
-    images = jax.random.normal(key, (2, *shape))
+    state = compilation.jit_once(init)(key)
+    cases.check_parameters(case, sum(x.size for x in jax.tree.leaves(state.params)))
+    images = jax.random.normal(key, (2, case.batch_size, case.side, case.side, 3))
     labels = jnp.arange(case.batch_size) % NUM_CLASSES
-    arguments = (
-        compilation.jit_once(init)(key),
-        (images[0], labels),
-        (images[1], labels),
-    )
-    if case.clients == 1:
-        return step, arguments
-    copied = jax.tree.map(lambda x: jnp.broadcast_to(x, (case.clients, *x.shape)), arguments)
-    return jax.vmap(step), copied
+    return step, (state, (images[0], labels), (images[1], labels))
 
 
-def measure(case: Case, repeats: int, *, plain_xla: bool) -> dict[str, float]:
-    """Trace, compile and run a case; the fastest of `repeats` steps counts."""
-    step, arguments = build(case)
+def measure(case: Case, python: Path | None, repeats: int, *, plain_xla: bool) -> list[Row]:
+    """Compiles a case and runs it beside PyTorch."""
     options = None if plain_xla else compilation.compiler_options()
-    jitted = jax.jit(step, donate_argnums=0, compiler_options=options)
-    start = time.perf_counter()
-    lowered = jitted.trace(*arguments).lower()
-    traced = time.perf_counter()
-    compiled = lowered.compile()
-    compile_seconds = time.perf_counter() - traced
-    state, *batches = arguments
-    seconds = []
-    for _ in range(repeats):
-        start_step = time.perf_counter()
-        state, metrics = compiled(state, *batches)
-        jax.block_until_ready((state, metrics))
-        seconds.append(time.perf_counter() - start_step)
-    return {
-        "trace_seconds": traced - start,
-        "compile_seconds": compile_seconds,
-        "step_seconds": min(seconds),
-        "step_seconds_median": sorted(seconds)[len(seconds) // 2],
-        "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
+    # A tiny step is as short as what the machine does besides: several count as one.
+    count = 10 if case.side == 8 else 1
+    orders = {"joint": "joint"}
+    if case.name in THREE_PASSES:
+        orders["three passes"] = "alpha_first"
+    steps = {name: Step(case, order, options) for name, order in orders.items()}
+    candidates: dict[str, Callable[[], object]] = {
+        name: functools.partial(step.run, count) for name, step in steps.items()
     }
+    with ExitStack() as stack:
+        if python is not None:
+            peer = stack.enter_context(
+                Peer(python, "benchmarks.pytorch.serve", case.peer_arguments())
+            )
+            cases.check_parameters(case, peer.facts["parameters"])
+            candidates["PyTorch, three passes"] = functools.partial(_ask, peer, count)
+        seconds = harness.interleaved(candidates, repeats)
+    rows = []
+    for name, step in steps.items():
+        rows += [
+            _row(case, f"{name}, trace", step.trace_seconds, "s"),
+            _row(case, f"{name}, cold compile", step.cold_seconds, "s"),
+            _row(case, f"{name}, warm compile", step.warm_seconds, "s"),
+            _row(case, f"{name}, temporary memory", step.temporary_bytes() / 1e6, "MB"),
+        ]
+    for name, values in seconds.items():
+        rows.append(_row(case, f"{name}, step (median)", harness.median(values), "s"))
+        rows.append(_row(case, f"{name}, step (min)", min(values), "s"))
+    return rows + _ratios(case, seconds)
+
+
+def _ask(peer: Peer, count: int) -> float:
+    return float(peer.ask({"do": "steps", "steps": count})["seconds"]) / count
+
+
+def _ratios(case: Case, seconds: dict[str, list[float]]) -> list[Row]:
+    medians = {name: harness.median(values) for name, values in seconds.items()}
+    theirs = medians.pop("PyTorch, three passes", None)
+    if theirs is None:
+        return []
+    names = {
+        "joint": "joint against PyTorch's three passes",
+        "three passes": "three passes against PyTorch's",
+    }
+    return [_row(case, names[name], theirs / ours, "x") for name, ours in medians.items()]
+
+
+def first_rounds(case: Case) -> list[Row]:
+    """A search round's compile time, and the start with a filled cache, in fresh processes."""
+    rows = []
+    with tempfile.TemporaryDirectory() as cache:
+        for warm in (False, True):
+            begin = time.time()
+            arguments = ["--case", case.name, "--cache", cache]
+            with Peer(sys.executable, "benchmarks.first_step", arguments) as process:
+                start = process.facts["done"] - begin
+                compiling = process.facts["compile_seconds"]
+            state = "warm" if warm else "cold"
+            rows.append(_row(case, f"search round, {state} compile", compiling, "s"))
+            rows.append(_row(case, f"{state} start to the first finished step", start, "s"))
+    return rows
+
+
+def _row(case: Case, name: str, value: float, unit: str) -> Row:
+    return Row(f"{case.name}: {name}", value, unit, BARS.get(case.name, {}).get(name))
 
 
 def main() -> None:
-    """Measures all cases, or the small ones with --quick."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
-    parser.add_argument("--quick", action="store_true", help="only the tiny sizes")
-    parser.add_argument("--json", type=Path, help="write the rows to a file too")
-    parser.add_argument("--repeats", type=int, default=0, help="steps; 0: 30 tiny, 5 larger ones")
-    parser.add_argument("--only", default="", help="the case of this name")
+    """Measures all cases; the tiny one with --quick."""
+    parser = harness.parser(__doc__, peers=("torch",))
+    parser.add_argument("--only", default="", help=f"one of {', '.join(CASES)}")
     parser.add_argument("--plain-xla", action="store_true", help="without our compiler options")
     arguments = parser.parse_args()
-    jax.config.update("jax_enable_compilation_cache", False)
-    device = jax.devices()[0]
-    print(f"{device.device_kind}, {platform.machine()}, jax {jax.__version__}\n")
-    print("| case | trace s | compile s | step s (min) | step s (median) | temporary MB |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    if arguments.only:
+        chosen = [cases.find(arguments.only)]
+    else:
+        chosen = [CASES["tiny"]] if arguments.quick else list(CASES.values())
+    python = harness.find_python(arguments, "torch")
+    versions: dict[str, str] = {}
+    if python is not None:
+        with Peer(python, "benchmarks.pytorch.serve") as peer:
+            versions["torch"] = peer.facts["torch"]
     rows = []
-    for case in CASES:
-        if (arguments.quick and case.side > 8) or arguments.only not in ("", case.name):
-            continue
-        repeats = arguments.repeats or (30 if case.side == 8 else 5)
-        row = measure(case, repeats, plain_xla=arguments.plain_xla)
-        rows.append({"case": case.name, **row})
-        print(
-            f"| {case.name} | {row['trace_seconds']:.1f} | {row['compile_seconds']:.1f} "
-            f"| {row['step_seconds']:.4f} | {row['step_seconds_median']:.4f} "
-            f"| {row['temporary_bytes'] / 1e6:.0f} |",
-            flush=True,
-        )
-    if arguments.json:
-        head = {
-            "command": "python -m benchmarks.local_step " + " ".join(sys.argv[1:]),
-            "date": datetime.now(UTC).date().isoformat(),
-            "device": device.device_kind,
-            "jax": jax.__version__,
-            "python": platform.python_version(),
-        }
-        write_json(arguments.json, {**head, "rows": rows})
+    with tempfile.TemporaryDirectory() as cache:
+        jax.config.update("jax_compilation_cache_dir", cache)
+        for case in chosen:
+            repeats = arguments.repeats or (10 if case.side == 8 else 5)
+            rows += measure(case, python, repeats, plain_xla=arguments.plain_xla)
+            if case.name in ROUNDS and not arguments.plain_xla:
+                rows += first_rounds(case)
+    harness.publish("local_step", rows, arguments, versions)
 
 
 if __name__ == "__main__":
-    main()
+    harness.start(main)

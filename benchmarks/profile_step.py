@@ -1,42 +1,71 @@
 """Where the time of a local search step goes, by kind of operation.
 
-    python -m benchmarks.profile_step [--only CASE] [--json FILE] [--top N]
+    python -m benchmarks.profile_step [--only CASE] [--json FILE]
 
-Runs steps under JAX's profiler and adds up what the device's operations took, by the part of the
-network (the innermost named scope in an operation's metadata) and by what the operation is.
+Runs a few steps under JAX's profiler and adds up the time of every operation of the compiled
+program, by the part of the network that it comes from (the innermost named scope of its metadata).
+Operations that run beside each other on several cores all count, so that the sum is above the
+step's own time.
 """
 
-import argparse
 import collections
 import gzip
 import json
 import re
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 
-from benchmarks.local_step import CASES, build
+from benchmarks import cases, harness
+from benchmarks.local_step import build
 from fednas_jax import compilation
+from fednas_jax.errors import UserError
 
-SCOPES = ("depthwise", "pointwise", "batch_norm", "max_pool", "avg_pool", "mixed_sum", "optimizer")
+KINDS = {
+    "depthwise": "depthwise convolutions",
+    "pointwise": "matmuls (pointwise convolutions)",
+    "padding": "padding",
+    "batch_norm": "BatchNorm",
+    "mixed_sum": "mixed sums and the BatchNorms in them",
+    "pool": "pools",
+    "optimizer": "optimisers",
+}
+COPIES = ("dynamic_update_slice", "dynamic_slice", "copy", "broadcast")
 STEPS = 3
 
 
-def _operations(text: str) -> dict[str, tuple[str, str]]:
-    """Of each instruction of a compiled program: its kind, and where in our code it comes from."""
-    pattern = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = .*? ([\w\-]+)\(.*$", re.MULTILINE)
+def operations(text: str) -> dict[str, str]:
+    """Of each instruction of a compiled program: what it is, and where in our code it comes from.
+
+    Args:
+      text: of the program in XLA's notation.
+    """
+    pattern = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = .*?([\w\-]+)\(.*$", re.MULTILINE)
     found = {}
     for match in pattern.finditer(text):
         name = re.search(r'op_name="([^"]*)"', match.group(0))
-        found[match.group(1)] = (match.group(2), name.group(1) if name else "")
+        found[match.group(1)] = f"{name.group(1) if name else ''}/{match.group(1)}"
     return found
 
 
-def _events(folder: str) -> Iterator[tuple[str, float]]:
-    """(operation, seconds) of every execution that the profiler saw."""
+def kind(path: str) -> str:
+    """The kind of operation that a path of scopes stands for."""
+    if "optimizer" in path:
+        return KINDS["optimizer"]
+    inside = [(path.rfind(scope), label) for scope, label in KINDS.items() if scope in path]
+    if inside:
+        return max(inside)[1]
+    if any(name in path.replace("-", "_") for name in COPIES):
+        return "copies and zeros of loops"
+    return "other"
+
+
+def events(folder: str) -> Iterator[tuple[str, float]]:
+    """(operation, seconds) of every execution that the profiler wrote down."""
     for path in Path(folder).rglob("*.trace.json.gz"):
         for event in json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]:
             name = event.get("args", {}).get("hlo_op")
@@ -44,61 +73,45 @@ def _events(folder: str) -> Iterator[tuple[str, float]]:
                 yield name, event["dur"] / 1e6
 
 
-def _scope(op_name: str) -> str:
-    inside = [(op_name.rfind(scope), scope) for scope in SCOPES if scope in op_name]
-    return max(inside)[1] if inside else "other"
-
-
-def _direction(op_name: str) -> str:
-    return "backward" if "transpose(" in op_name else "forward"
-
-
-def profile(case: Any) -> tuple[dict[str, float], float]:
-    """Seconds a step by operation, and the seconds of a step without the profiler."""
-    import time
-
-    step, arguments = build(case)
-    jitted = jax.jit(step, compiler_options=compilation.compiler_options())
-    compiled = jitted.lower(*arguments).compile()
+def profile(case: cases.Case) -> tuple[dict[str, float], float]:
+    """Seconds a step of each kind, and of the whole step without the profiler."""
+    step, arguments = build(case, "joint")
+    compiled = compilation.jit(step).lower(*arguments).compile()
     jax.block_until_ready(compiled(*arguments))
-    start = time.perf_counter()
+    begin = time.perf_counter()
     jax.block_until_ready(compiled(*arguments))
-    plain = time.perf_counter() - start
+    seconds = time.perf_counter() - begin
+    paths = operations(compiled.as_text() or "")
+    spent: dict[str, float] = collections.defaultdict(float)
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             for _ in range(STEPS):
                 jax.block_until_ready(compiled(*arguments))
-        spent: dict[str, float] = collections.Counter()
-        operations = _operations(compiled.as_text())
-        for name, seconds in _events(folder):
-            kind, op_name = operations.get(name, ("?", ""))
-            if kind in ("while", "call", "conditional"):
-                continue  # what is inside is counted by itself
-            spent[f"{kind}|{_direction(op_name)}|{_scope(op_name)}|{name}|{op_name}"] += (
-                seconds / STEPS
-            )
-    return spent, plain
+        for name, duration in events(folder):
+            # What is inside of these is counted by itself.
+            if not name.startswith(("while", "call", "conditional")):
+                spent[kind(paths.get(name, name))] += duration / STEPS
+    return dict(spent), seconds
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--only", default="paper")
-    parser.add_argument("--top", type=int, default=40)
-    a = parser.parse_args()
-    case = next(c for c in CASES if c.name == a.only)
-    spent, plain = profile(case)
-    print("plain", plain, "sum", sum(spent.values()))
-    for level in ((0,), (2,), (0, 1, 2)):
-        by = collections.Counter()
-        for k, v in spent.items():
-            parts = k.split("|")
-            by[" ".join(parts[i] for i in level)] += v
-        print(level)
-        for k, v in by.most_common(40):
-            print(f"  {v:.4f} {k}")
-    for k, v in collections.Counter(spent).most_common(a.top or None):
-        print(f"{v:.4f} {k[:230]}")
+def main() -> int:
+    """Profiles one case."""
+    parser = harness.parser(__doc__)
+    parser.add_argument("--only", default="paper", help="the case: " + ", ".join(cases.CASES))
+    arguments = parser.parse_args()
+    try:
+        spent, seconds = profile(cases.find("tiny" if arguments.quick else arguments.only))
+    except UserError as error:
+        print(f"benchmarks: error: {error}", file=sys.stderr)
+        return 2
+    total = sum(spent.values())
+    rows = [harness.Row("a step", seconds, "s")]
+    for name, value in sorted(spent.items(), key=lambda item: -item[1]):
+        rows.append(harness.Row(name, value, "s"))
+        rows.append(harness.Row(f"{name}: share", value / total, "of all operations"))
+    harness.publish("profile_step", rows, arguments)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""How programs are compiled: a cache on disk, and what XLA's CPU compiler needs to be told.
+"""How programs are compiled: when, what is said of it, and what XLA's CPU compiler must be told.
 
 On a CPU, XLA recomputes whole stencils inside each of their consumers unless optimisation barriers
 stop it, and removes those barriers before it fuses unless told not to. With them kept, a local step
@@ -6,14 +6,18 @@ of the supernet runs about four times faster (`benchmarks/local_step.py --plain-
 difference).
 """
 
+import contextlib
 import functools
-import os
-from collections.abc import Callable
-from pathlib import Path
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from fednas_jax import cache
 
 CPU_OPTIONS: dict[str, Any] = {
     "xla_disable_hlo_passes": "cse_barrier_expander",
@@ -21,6 +25,10 @@ CPU_OPTIONS: dict[str, Any] = {
     "xla_cpu_use_fusion_emitters": False,
     "xla_backend_optimization_level": 1,
 }
+
+
+_WORTH_A_LINE = 2
+"""Seconds of compiling that a user should know of."""
 
 
 @functools.cache
@@ -52,12 +60,90 @@ def jit_once(function: Callable[..., Any]) -> Any:
     return jax.jit(function, compiler_options=options)
 
 
-def use_cache() -> None:
-    """Keeps compiled programs in the user's cache folder, unless JAX was told where already."""
-    if jax.config.values.get("jax_compilation_cache_dir") is not None:
-        return
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    jax.config.update("jax_compilation_cache_dir", str(Path(home) / "fednas_jax" / "xla"))
+class Program:
+    """A function that is compiled once, ahead of its first call or at it, and says so."""
+
+    def __init__(self, name: str, jitted: Any) -> None:
+        """Args: name, for people; jitted, what `jit` or `jit_once` made."""
+        self.name = name
+        self._jitted = jitted
+        self._known = False
+        self._pending: Future[None] | None = None
+
+    def prepare(self, *arguments: Any, meanwhile: Callable[[], None] = lambda: None) -> Any:
+        """Traces and compiles for arguments such as these; returns JAX's compiled program.
+
+        A call with such arguments then runs the very program: JAX finds it again.
+
+        Args:
+          *arguments: of a call; only shapes and types count.
+          meanwhile: called when all is traced, before it is compiled.
+        """
+        self._known = True
+        lowered = self._jitted.lower(*arguments)
+        meanwhile()
+        key = f"{self.name} {_fingerprint(arguments)}"
+        before = cache.seconds_of(key)
+        if before is None or before >= _WORTH_A_LINE:
+            took = "" if before is None else f" ({before:.0f} s last time)"
+            _listener.say(f"compiling {self.name}{took}")
+        start = time.monotonic()
+        compiled = lowered.compile()
+        seconds = time.monotonic() - start
+        if before is None or seconds > before / 2:  # else it was in the cache
+            cache.record_seconds(key, seconds)
+        if seconds >= _WORTH_A_LINE:
+            _listener.say(f"compiled {self.name} in {seconds:.0f} s")
+        return compiled
+
+    def prepare_meanwhile(self, arguments: Callable[[], tuple[Any, ...]]) -> None:
+        """`prepare` in a thread, one program after another; a call then waits for its own.
+
+        XLA compiles a large program on one core; the other may trace and compile what comes later.
+        """
+        self._pending = _thread().submit(lambda: self.prepare(*arguments()))
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Runs; compiles if it was not prepared."""
+        if self._pending is not None:
+            self._pending.result()
+            self._pending = None
+        if not self._known:
+            self.prepare(*arguments)
+        return self._jitted(*arguments)
+
+
+def _fingerprint(arguments: Any) -> str:
+    """Of shapes and types, of the options and of the versions: what decides over the time."""
+    shapes = [(x.shape, str(x.dtype)) for x in map(jax.typeof, jax.tree.leaves(arguments))]
+    about = (shapes, jax.tree.structure(arguments), compiler_options(), jax.__version__)
+    return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "compile")
+
+
+class _Listener:
+    """Whom lines about what is compiled go to: nobody at first."""
+
+    def say(self, line: str) -> None:
+        """Takes a line, from whichever thread."""
+
+
+_listener: Any = _Listener()
+
+
+@contextlib.contextmanager
+def told(say: Callable[[str], None]) -> Iterator[None]:
+    """Lines about what is compiled go to `say` while it lasts, from whichever thread."""
+    before = _listener.say
+    _listener.say = say
+    try:
+        yield
+    finally:
+        _listener.say = before
 
 
 def seconds() -> float:

@@ -21,3 +21,9 @@ def suggest(name: str, choices: Iterable[str]) -> str:
     names = sorted(choices)
     close = difflib.get_close_matches(name, names, n=1)
     return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(names)}"
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of the system, or of a library, says, without its line breaks."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split())

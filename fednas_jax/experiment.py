@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fednas_jax import assembly, compilation
+from fednas_jax import assembly, cache, compilation
 from fednas_jax import config as schema
 from fednas_jax import workdir as folders
 from fednas_jax.checkpoint import Checkpoints, Restored
@@ -57,12 +57,12 @@ def run(config: schema.Config, workdir: Path | str) -> dict[str, Any]:
     recorded = folders.recorded_run(folder, resolved)
     if (folder / folders.SUMMARY_FILE).exists() and recorded:
         return _already_finished(resolved, folder)
-    compilation.use_cache()
-    dataset = assembly.load_dataset(resolved)
-    partition = assembly.make_partition(resolved, dataset)
-    population = assembly.populate(resolved, dataset, partition)
-    with folders.opened(folder):
-        return Experiment(resolved, folder, population, recorded, costs).run()
+    with cache.kept(resolved["compilation_cache"]):
+        dataset = assembly.load_dataset(resolved)
+        partition = assembly.make_partition(resolved, dataset)
+        population = assembly.populate(resolved, dataset, partition)
+        with folders.opened(folder):
+            return Experiment(resolved, folder, population, recorded, costs).run()
 
 
 def _already_finished(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -126,18 +126,28 @@ class Experiment:
         """All rounds that are left, then the summary."""
         done, rounds = len(self._records.rows), self._config["rounds"]
         shown = self._config["report"]["progress"]
-        with contextlib.closing(self._records):
-            self._write_partition()
+        say = self._say if shown else lambda line: None
+        partitions.save(self._folder / "partition.npz", self._population.partition)
+        with contextlib.closing(self._records), compilation.told(say):
             self._progress = Progress(rounds, done, shown=shown)
             with contextlib.closing(self._progress):
-                if shown:
-                    self._say(self._opening(done))
+                say(self._opening(done))
+                if done < rounds:
+                    self._compile(done + 1)
                 for number in range(done + 1, rounds + 1):
                     row = self._round(number)
                     self._record(row)
                     self._progress.finish_round(row)
+                    if number == done + 1:  # not before: what draws takes a second to import
+                        self._draw_partition()
                     self._records.draw(SECONDS_BETWEEN_PICTURES)
         return self._finish()
+
+    def _compile(self, number: int) -> None:
+        """Compiles for a round such as this one; what is needed later is compiled beside it."""
+        self._engine.prepare(
+            self._state, self._cohort(number), lambda: self._evaluator.prepare(self._state)
+        )
 
     def _build_engine(self, recorded: dict[str, Any] | None) -> RoundEngine:
         clients, algorithm = self._population.clients, self._algorithm
@@ -187,9 +197,8 @@ class Experiment:
             )
         return Records(self._folder, self._config["report"], so_far, best, self._arch())
 
-    def _write_partition(self) -> None:
+    def _draw_partition(self) -> None:
         population = self._population
-        partitions.save(self._folder / "partition.npz", population.partition)
         if self._config["report"]["plots"]:
             pictures.draw_partition(
                 self._folder / folders.PLOTS_FOLDER,
@@ -283,7 +292,7 @@ class Experiment:
         sizes = population.clients.num_examples
         cohort = self._cohort(done + 1)
         padding = cohort.padding_share(population.clients.local_steps)
-        start = f"going on after round {done}" if done else "compiling, then round 1"
+        start = f"going on after round {done}" if done else "from round 1"
         return (
             f"{len(sizes)} clients with {sizes.min()} to {sizes.max()} examples to learn from, "
             f"{self._engine.clients_per_chunk} at a time, {padding:.0%} of steps are padding; "

@@ -4,9 +4,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fednas_jax import environment
+
+if __name__ == "__main__":
+    environment.prepare("fednas_jax.main")  # may start the process anew, so before other imports
+
 from fednas_jax import config as schema
 from fednas_jax import config_file
-from fednas_jax.errors import UserError, suggest
+from fednas_jax.errors import UserError, one_line, suggest
 from fednas_jax.paths import expand
 
 HELP = """Searches a network architecture with federated clients, as a config file describes.
@@ -50,16 +55,12 @@ def main(argv: Sequence[str]) -> int:
         return 2
     except OSError as error:  # what no one foresaw: a full disk, a folder taken away
         where = f"{error.filename}: " if error.filename is not None else ""
-        print(f"fednas_jax: error: {where}{_one_line(error)}", file=sys.stderr)
+        print(f"fednas_jax: error: {where}{one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nfednas_jax: interrupted; the same command goes on with the run", file=sys.stderr)
         return 130
     return 0
-
-
-def _one_line(error: OSError) -> str:
-    return " ".join((error.strerror or str(error) or type(error).__name__).split())
 
 
 def _parse(argv: Sequence[str]) -> tuple[schema.Config, Path]:

@@ -1,10 +1,10 @@
-"""What XLA is told: barriers survive on a CPU, unknown options are left out, the cache's place."""
+"""What XLA is told: barriers survive on a CPU, unknown options are left out; programs."""
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from fednas_jax import compilation
+from fednas_jax import cache, compilation
 from fednas_jax.nn.depthwise import depthwise
 from fednas_jax.nn.window import Window
 
@@ -45,19 +45,63 @@ def test_no_options_beside_a_cpu(fresh_options, monkeypatch):
     assert compilation.compiler_options() is None
 
 
-def test_cache_is_left_where_jax_was_told():
-    before = jax.config.jax_compilation_cache_dir
-    assert before  # tests/conftest.py
-    compilation.use_cache()
-    assert jax.config.jax_compilation_cache_dir == before
+# Programs that say what they do
 
 
-def test_cache_lies_in_the_users_cache_folder(monkeypatch, tmp_path):
-    before = jax.config.jax_compilation_cache_dir
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    jax.config.update("jax_compilation_cache_dir", None)
-    try:
-        compilation.use_cache()
-        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "fednas_jax" / "xla")
-    finally:
-        jax.config.update("jax_compilation_cache_dir", before)
+@pytest.fixture
+def lines(monkeypatch, tmp_path):
+    """What is said about compiling; programs are kept in a folder of the test."""
+    said: list[str] = []
+    monkeypatch.setattr(compilation, "_WORTH_A_LINE", 0)
+    with cache.kept(str(tmp_path)), compilation.told(said.append):
+        yield said
+
+
+def test_a_program_compiles_once_and_says_how_long_it_took_last_time(lines):
+    traces = []
+
+    def double(x):
+        traces.append(x)
+        return 2 * x
+
+    program = compilation.Program("doubling", compilation.jit(double))
+    assert (program(jnp.float32(3)), program(jnp.float32(4))) == (6, 8)
+    assert len(traces) == 1
+    assert lines == ["compiling doubling", "compiled doubling in 0 s"]
+    cache.record_seconds(next(iter(cache._read(cache.seconds_file()))), 31.0)
+    compilation.Program("doubling", compilation.jit(double))(jnp.float32(3))
+    assert lines[2] == "compiling doubling (31 s last time)"
+    # Of another shape: nothing is known.
+    compilation.Program("doubling", compilation.jit(double))(jnp.ones(3))
+    assert lines[4] == "compiling doubling"
+
+
+def test_a_program_prepared_meanwhile_is_waited_for_and_traced_once():
+    traces, order = [], []
+
+    def count(x):
+        traces.append(x)
+        return x + 1
+
+    first = compilation.Program("first", compilation.jit(lambda x: x * 3))
+    second = compilation.Program("second", compilation.jit(count))
+    one = jnp.float32(1)
+
+    def later():
+        order.append("traced")
+        second.prepare_meanwhile(lambda: (one,))
+
+    assert first.prepare(one, meanwhile=later).memory_analysis() is not None
+    assert order == ["traced"]
+    assert (first(one), second(one), second(one)) == (3, 2, 2)
+    assert len(traces) == 1
+
+
+def test_what_fails_in_the_thread_is_raised_by_the_call():
+    def fails(x):
+        raise ValueError("at tracing")
+
+    program = compilation.Program("failing", compilation.jit(fails))
+    program.prepare_meanwhile(lambda: (jnp.float32(1),))
+    with pytest.raises(ValueError, match="at tracing"):
+        program(jnp.float32(1))

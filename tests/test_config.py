@@ -57,8 +57,8 @@ def test_every_field_has_a_usable_default_and_a_meaning(field: schema.Field) -> 
         ("local_epochs", 0, "at least 1"),
         ("batch_size", 0, "at least 1"),
         ("batch_size", -64, "at least 1"),
-        ("clients_per_chunk", 0, "'auto' or a whole number"),
-        ("clients_per_chunk", "many", "'auto' or a whole number"),
+        ("clients_per_chunk", 0, "'auto', 'measured' or a whole number"),
+        ("clients_per_chunk", "many", "'auto', 'measured' or a whole number"),
         ("clients_per_round", -1, "at least 0"),
         ("checkpoints_to_keep", 0, "at least 1"),
         ("algorithm", "fednass", "did you mean 'fednas'"),
@@ -90,7 +90,7 @@ def test_every_field_has_a_usable_default_and_a_meaning(field: schema.Field) -> 
         ("supernet.layers", 10**12, "at most 1000"),
         ("augment.crop_padding", 2**30, "at most 10000"),
         ("augment.cutout", 10**12, "at most 10000"),
-        ("clients_per_chunk", 2**31, "'auto' or a whole number"),
+        ("clients_per_chunk", 2**31, "'auto', 'measured' or a whole number"),
     ],
 )
 def test_out_of_range(name: str, value: object, right: str) -> None:

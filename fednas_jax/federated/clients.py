@@ -64,17 +64,24 @@ def divide(indices: np.ndarray, held_out_fraction: float, train_fraction: float)
     return Division(train, valid if len(valid) else train, held)
 
 
-def build(divisions: list[Division], batch_size: int) -> Clients:
+def build(divisions: list[Division], batch_size: int, *, last_batch: bool = False) -> Clients:
     """Lays out the divisions of all clients as arrays [K, ...].
 
-    A client makes floor(train examples / batch size) steps an epoch, and one if it has fewer than a
-    batch: that batch then wraps around its own examples.
+    Args:
+      divisions: of each client.
+      batch_size: train examples in a local step.
+      last_batch: what becomes of the train examples behind the last whole batch of an epoch. If
+        false, they are left out, and a client of fewer than a batch makes one step whose batch
+        wraps around its own examples. If true, they make one step more.
     """
     train = [d.train for d in divisions]
     valid = [d.valid for d in divisions]
     num_train = np.array([len(x) for x in train], np.int32)
     learned = [len(np.union1d(d.train, d.valid)) for d in divisions]
-    steps = np.where(num_train > 0, np.maximum(1, num_train // batch_size), 0)
+    if last_batch:
+        steps = -(-num_train // batch_size)
+    else:
+        steps = np.where(num_train > 0, np.maximum(1, num_train // batch_size), 0)
     return Clients(
         id=np.arange(len(divisions), dtype=np.int32),
         train=_table(train),

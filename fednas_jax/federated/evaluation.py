@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fednas_jax.compilation import jit
+from fednas_jax.compilation import Program, jit
 from fednas_jax.federated.clients import Examples
 from fednas_jax.federated.round import Algorithm, ServerState
 
@@ -44,20 +44,25 @@ class Evaluator:
         owners = [np.full(len(group), i, np.int32) for i, group in enumerate(groups)]
         self._indices = jax.device_put(_in_batches(groups, batch_size, fill=0))
         self._owners = jax.device_put(_in_batches(owners, batch_size, fill=len(groups)))
-        self._run = jit(_evaluator(algorithm, len(groups)))
+        self._run = Program("evaluation", jit(_evaluator(algorithm, len(groups))))
+
+    def prepare(self, state: ServerState) -> None:
+        """Compiles in a thread, while others work."""
+        self._run.prepare_meanwhile(lambda: self._arguments(state, 0))
 
     def __call__(self, state: ServerState, num_groups: int | None = None) -> list[Score]:
         """Scores of the first `num_groups` groups (all, if None)."""
         count = len(self._sizes) if num_groups is None else num_groups
         batches = -(-sum(self._sizes[:count]) // self._batch_size)
-        sums = np.asarray(
-            self._run(state, self._examples, self._indices, self._owners, batches), np.float64
-        )
-        sizes = self._sizes[:count]
-        return [
-            Score(*(sums[i] / size)) if size else Score(np.nan, np.nan)
-            for i, size in enumerate(sizes)
-        ]
+        sizes = np.array(self._sizes[:count])
+        if not batches:
+            return [Score(np.nan, np.nan)] * count
+        sums = np.asarray(self._run(*self._arguments(state, batches)), np.float64)[:count]
+        with np.errstate(invalid="ignore"):  # 0 / 0 where there are none
+            return [Score(*means) for means in (sums / sizes[:, None]).tolist()]
+
+    def _arguments(self, state: ServerState, batches: int) -> tuple[Any, ...]:
+        return state, self._examples, self._indices, self._owners, np.int32(batches)
 
 
 def mean_score(scores: Sequence[Score], sizes: Sequence[int]) -> Score:

@@ -11,19 +11,24 @@ A chunk of one client runs without vmap, which turns conditions into computing b
 
 import functools
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from fednas_jax.compilation import jit
+from fednas_jax.compilation import Program, jit
 from fednas_jax.federated.clients import Clients, Examples
 from fednas_jax.federated.cohort import Cohort
 
 Tree = Any
 ServerState = Any
+
+_REPEATS = 3
+"""Of a chunk that is timed."""
 
 
 class ClientUpdate(NamedTuple):
@@ -114,15 +119,35 @@ class RoundEngine:
         self._examples = examples
         # Under a jit of its own, a client's update is traced once, for its shapes and for the loop.
         self._updates = [jax.jit(phase.client_update) for phase in algorithm.phases]
-        self._shapes: list[ClientUpdate] = []
+        self._shapes: dict[int, ClientUpdate] = {}
         self._accumulate = [
-            jit(_accumulator(update, clients_per_chunk), donate_argnums=1)
-            for update in self._updates
+            Program(_name(phase), jit(_accumulator(update, clients_per_chunk), donate_argnums=1))
+            for phase, update in zip(algorithm.phases, self._updates, strict=True)
         ]
-        self._finish = [
-            jit(lambda state, totals, p=phase: p.server_update(state, totals.sums, totals.weights))
-            for phase in algorithm.phases
-        ]
+        self._finish: dict[int, Program] = {}
+
+    def prepare(
+        self, state: ServerState, cohort: Cohort, meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
+        """Compiles what a round begins with, and in a thread beside it what comes later.
+
+        Args:
+          state: the server's, or one like it.
+          cohort: as large as those to come.
+          meanwhile: called when the thread has all its work, to give it more.
+        """
+        state, cohort = jax.device_put((state, cohort))
+        arguments = functools.partial(self._arguments, state=state, cohort=cohort)
+
+        def later() -> None:
+            for number, accumulate in enumerate(self._accumulate):
+                if number > 0:
+                    accumulate.prepare_meanwhile(functools.partial(arguments, number))
+                finish = self._finish_of(number, state)
+                finish.prepare_meanwhile(lambda n=number: (state, *self._zeros(n, state)[:2]))
+            meanwhile()
+
+        self._accumulate[0].prepare(*arguments(0), meanwhile=later)
 
     def run(
         self,
@@ -133,8 +158,11 @@ class RoundEngine:
     ) -> tuple[ServerState, list[dict[str, jax.Array]]]:
         """One round.
 
+        While clients compute, nothing moves between host and device but the numbers of the chunks
+        to take: JAX refuses any transfer that is not asked for by name.
+
         Args:
-          state: the server's.
+          state: the server's; it is still there afterwards.
           cohort: who takes part, in chunks.
           key: of the round.
           progress: told (chunks done, chunks in all) of all phases together.
@@ -144,53 +172,89 @@ class RoundEngine:
           [chunks, clients a chunk] in the order of `cohort.ids`.
         """
         count, phases = len(cohort.ids), len(self.algorithm.phases)
+        state, cohort = jax.device_put((state, cohort))
         metrics = []
         for number in range(phases):
             phase_key = jax.random.fold_in(key, number)
             report = functools.partial(_report, progress, number * count, count * phases)
-            totals = self._all_chunks(number, state, cohort, phase_key, report)
-            state = self._finish[number](state, totals)
+            with jax.transfer_guard("disallow"):
+                totals = self._all_chunks(number, state, cohort, phase_key, report)
+                state = self._finish_of(number, state)(state, totals.sums, totals.weights)
             metrics.append(totals.metrics)
         return state, metrics
 
     def temporary_bytes(self, state: ServerState, cohort: Cohort) -> int:
         """Memory beside inputs and outputs that the greediest phase takes; compiles all phases."""
-        key = jax.random.key(0)
-        needed = []
-        for number, accumulate in enumerate(self._accumulate):
-            totals = self._empty_totals(number, state, cohort)
-            arguments = self._arguments(cohort, key)
-            compiled = accumulate.lower(state, totals, *arguments, 0, 1).compile()
-            needed.append(compiled.memory_analysis().temp_size_in_bytes)
-        return max(needed)
+        state, cohort = jax.device_put((state, cohort))
+        programs = [
+            accumulate.prepare(*self._arguments(number, state, cohort))
+            for number, accumulate in enumerate(self._accumulate)
+        ]
+        return max(program.memory_analysis().temp_size_in_bytes for program in programs)
+
+    def seconds_of_a_chunk(self, state: ServerState, cohort: Cohort) -> float:
+        """Time that the first phase takes for the first chunk, the fastest of three; compiles it.
+
+        The first phase is that of the local steps.
+        """
+        state, cohort = jax.device_put((state, cohort))
+        seconds = []
+        for _ in range(1 + _REPEATS):
+            arguments = self._arguments(0, state, cohort)
+            start = time.monotonic()
+            jax.block_until_ready(self._accumulate[0](*arguments))
+            seconds.append(time.monotonic() - start)
+        return min(seconds[1:])  # the first compiles
 
     def traffic(self, state: ServerState) -> dict[str, int]:
         """Bytes that each client sends and receives in a round, uncompressed, in all phases."""
-        shapes = self._update_shapes(state)
+        phases = range(len(self.algorithm.phases))
+        sent = [self._update_shapes(number, state) for number in phases]
         return {
-            "bytes_up_per_client": sum(_bytes((s.sums, s.weights)) for s in shapes),
-            "bytes_down_per_client": len(shapes) * _bytes(state),
+            "bytes_up_per_client": sum(_bytes((s.sums, s.weights)) for s in sent),
+            "bytes_down_per_client": len(sent) * _bytes(state),
         }
 
-    def _arguments(self, cohort: Cohort, key: jax.Array) -> tuple[Any, ...]:
-        return self._clients, self._examples, jax.device_put(cohort), key
+    def _update_shapes(self, number: int, state: ServerState) -> ClientUpdate:
+        """What a client sends in a phase, as shapes."""
+        if number not in self._shapes:
+            one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self._clients)
+            facts = jax.eval_shape(lambda: ChunkFacts(jnp.int32(0)))
+            key = jax.eval_shape(lambda: jax.random.key(0))
+            self._shapes[number] = jax.eval_shape(
+                self._updates[number], state, one, facts, self._examples, key
+            )
+        return self._shapes[number]
 
-    def _update_shapes(self, state: ServerState) -> list[ClientUpdate]:
-        """What a client sends in each phase, as shapes."""
-        if not self._shapes:
-            one = jax.tree.map(lambda x: x[0], self._clients)
-            facts, key = ChunkFacts(jnp.int32(0)), jax.random.key(0)
-            self._shapes = [
-                jax.eval_shape(update, state, one, facts, self._examples, key)
-                for update in self._updates
-            ]
-        return self._shapes
+    def _zeros(self, number: int, state: ServerState, chunks: tuple[int, ...] = ()) -> Totals:
+        """Totals of nobody yet; sent as one tree, since a program a leaf takes 30 ms a round."""
+        shapes = self._update_shapes(number, state)
+        sums, weights = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), tuple(shapes[:2]))
+        metrics = {name: np.zeros(chunks, m.dtype) for name, m in shapes.metrics.items()}
+        # No alias: it is given away.
+        return jax.device_put(Totals(sums, weights, metrics), may_alias=False)
 
-    def _empty_totals(self, number: int, state: ServerState, cohort: Cohort) -> Totals:
-        shapes = self._update_shapes(state)[number]
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        metrics = {name: jnp.zeros(cohort.ids.shape, m.dtype) for name, m in shapes.metrics.items()}
-        return Totals(zeros.sums, zeros.weights, metrics)
+    def _arguments(
+        self, number: int, state: ServerState, cohort: Cohort, key: jax.Array | None = None
+    ) -> tuple[Any, ...]:
+        """Those of a phase's compiled part, for its first chunk."""
+        key = jax.random.key(0) if key is None else key
+        totals = self._zeros(number, state, cohort.ids.shape)
+        return state, totals, self._clients, self._examples, cohort, key, *_numbers(0, 1)
+
+    def _finish_of(self, number: int, state: ServerState) -> Program:
+        """The program of a phase's server update.
+
+        The sums are given away where the next state has their shapes, which saves a copy. The state
+        itself never is: `run`'s caller keeps it until the next one is found to be finite, and a
+        phase that leaves it as it is hands on the caller's own arrays.
+        """
+        if number not in self._finish:
+            phase, sums = self.algorithm.phases[number], self._update_shapes(number, state).sums
+            given = (1,) if not Counter(_shapes(sums)) - Counter(_shapes(state)) else ()
+            jitted = jit(phase.server_update, donate_argnums=given)
+            self._finish[number] = Program(f"the server's part of {_name(phase)}", jitted)
+        return self._finish[number]
 
     def _all_chunks(
         self,
@@ -205,19 +269,30 @@ class RoundEngine:
         How many chunks a call takes changes no bit: they are added in the same order by the same
         program.
         """
-        totals = self._empty_totals(number, state, cohort)
-        arguments = self._arguments(cohort, key)
+        _, totals, *arguments, _, _ = self._arguments(number, state, cohort, key)
         chunks, first, length = len(cohort.ids), 0, 1
         while first < chunks:
             stop = min(first + length, chunks)
             start = time.monotonic()
-            totals = self._accumulate[number](state, totals, *arguments, first, stop)
+            totals = self._accumulate[number](state, totals, *arguments, *_numbers(first, stop))
             jax.block_until_ready(totals)
             if time.monotonic() - start < 0.5:
                 length *= 2
             first = stop
             progress(first)
         return totals
+
+
+def _name(phase: Phase) -> str:
+    return getattr(phase.client_update, "__name__", "the clients' part")
+
+
+def _shapes(tree: Tree) -> list[tuple[Any, Any]]:
+    return [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
+
+
+def _numbers(*numbers: int) -> list[jax.Array]:
+    return [jax.device_put(np.int32(number)) for number in numbers]
 
 
 def _report(progress: Callable[[int, int], None], before: int, of: int, done: int) -> None:

@@ -4,8 +4,8 @@ What a source sends to its nodes is computed in `sources.py`; here are the order
 become known, and the bookkeeping of weights and moments, which carry a leading axis of edges
 ordered by source.
 
-The six edges between nodes can be one loop over three pairs, whose body the compiler sees once: half
-of the program, for the price of keeping what the backward pass needs in the loop's own arrays.
+The six edges between nodes can be one loop over three pairs, whose body the compiler sees once:
+half of the program, for the price of keeping what the backward pass needs in the loop's own arrays.
 """
 
 import functools

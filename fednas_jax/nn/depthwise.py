@@ -15,6 +15,7 @@ from jax import lax
 from fednas_jax.nn.window import Tap, Window
 
 
+@jax.named_scope("depthwise")
 def stencil(planes: dict[Tap, jax.Array], kernel: jax.Array, window: Window) -> jax.Array:
     """Convolves each channel with a kernel of its own (cross-correlation, as PyTorch).
 
@@ -31,11 +32,13 @@ def stencil(planes: dict[Tap, jax.Array], kernel: jax.Array, window: Window) -> 
     return lax.optimization_barrier(functools.reduce(jnp.add, terms))
 
 
+@jax.named_scope("depthwise")
 def transposed(dy: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """Gradient of the map: dy [..., M, C, H', W' * B] -> [..., M, C, H, W * B]."""
     return window.transpose((dy,), lambda tap, slice_: _at(kernel, tap) * slice_)
 
 
+@jax.named_scope("depthwise")
 def kernel_gradient(planes: dict[Tap, jax.Array], dy: jax.Array, window: Window) -> jax.Array:
     """Gradient of the kernel: dy times the view of each tap, summed; [..., M, C, k, k]."""
     sums = sum_maps([dy * window.view(planes, tap) for tap in window.taps])

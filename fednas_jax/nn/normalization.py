@@ -25,6 +25,7 @@ class Moments(NamedTuple):
     variance: jax.Array
 
 
+@jax.named_scope("batch_norm")
 def moments(x: jax.Array) -> Moments:
     """Means over the last two axes of `x` [..., C, H, W * B], in one pass over the map."""
     count = x.shape[-1] * x.shape[-2]
@@ -42,6 +43,7 @@ def _wide(x: jax.Array) -> jax.Array:
     return x[..., None, None]
 
 
+@jax.named_scope("batch_norm")
 def normalize(x: jax.Array, statistics: Moments) -> jax.Array:
     """Normalises [..., C, H, W * B] by given moments (evaluation: the running ones)."""
     return (x - _wide(statistics.mean)) * _wide(inverse_deviation(statistics.variance))
@@ -71,6 +73,7 @@ def _norm_backward(residuals: Any, cotangents: Any) -> Any:
     return (norm_gradient(x, statistics, cotangents[0]),)
 
 
+@jax.named_scope("batch_norm")
 def norm_gradient(x: jax.Array, statistics: Moments, dy: jax.Array) -> jax.Array:
     """Of `batch_norm`'s input: r (dy - mean(dy) - xhat mean(dy xhat))."""
     count = x.shape[-1] * x.shape[-2]
@@ -109,6 +112,7 @@ def mixed_sum(
     return mixed_sum_by(maps, weights, identity, identity_weight, statistics), statistics
 
 
+@jax.named_scope("mixed_sum")
 def _sums_of_alike(maps: list[jax.Array], edges: int) -> jax.Array:
     """Sums of maps [S, M or 1, C, H, W * B] over pixels, [maps, S, M, C]; one pass a shape."""
     shapes = {z.shape: [i for i, other in enumerate(maps) if other.shape == z.shape] for z in maps}
@@ -120,6 +124,7 @@ def _sums_of_alike(maps: list[jax.Array], edges: int) -> jax.Array:
     return jnp.stack([sums[i] for i in range(len(maps))])
 
 
+@jax.named_scope("mixed_sum")
 def mixed_sum_by(
     maps: tuple[jax.Array, ...],
     weights: jax.Array,
@@ -151,6 +156,7 @@ def _mix_forward(maps: Any, weights: Any, identity: Any, identity_weight: Any) -
     return (out, statistics), (maps, weights, identity, identity_weight, statistics)
 
 
+@jax.named_scope("mixed_sum")
 def _mix_backward(residuals: Any, cotangents: Any) -> Any:
     """With dy from a node, w the share of an operation and r its inverse deviation:
 
@@ -162,8 +168,9 @@ def _mix_backward(residuals: Any, cotangents: Any) -> Any:
     dy = lax.optimization_barrier(jnp.stack(cotangents[0])[None])
     count = dy.shape[-1] * dy.shape[-2]
     seen = maps if identity is None else (*maps, identity)
-    total, *products = sum_maps([jnp.broadcast_to(dy, (len(weights[0]), *dy.shape[1:]))
-                                 , *(dy * z for z in seen)])
+    total, *products = sum_maps(
+        [jnp.broadcast_to(dy, (len(weights[0]), *dy.shape[1:])), *(dy * z for z in seen)]
+    )
     first = total / count
     product = jnp.stack(products[: len(maps)])
     inverse = inverse_deviation(variance)

@@ -27,6 +27,7 @@ class Kernels(NamedTuple):
     """[..., M, D, C]."""
 
 
+@jax.named_scope("pointwise")
 def pointwise(x: jax.Array, weight: jax.Array) -> jax.Array:
     """1 x 1 convolution: x [..., C, H, W * B], weight [..., D, C] -> [..., D, H, W * B]."""
     flat = x.reshape(*x.shape[:-2], -1)
@@ -98,7 +99,9 @@ def _forward(
     return (out, statistics), (x, kernels, wanted, statistics)
 
 
-def _backward(windows: tuple[Window, ...], normalized: bool, residuals: Any, cotangents: Any) -> Any:
+def _backward(
+    windows: tuple[Window, ...], normalized: bool, residuals: Any, cotangents: Any
+) -> Any:
     x, kernels, wanted, statistics = residuals
     dz = tuple(lax.optimization_barrier(d) for d in cotangents[0])
     dy = tuple(
@@ -108,11 +111,13 @@ def _backward(windows: tuple[Window, ...], normalized: bool, residuals: Any, cot
         wanted,
         functools.partial(_kernel_gradients, windows),
         lambda kernels, *_: jax.tree.map(jnp.zeros_like, kernels),
-        kernels, x, statistics, dy, dz,
+        kernels,
+        x,
+        statistics,
+        dy,
+        dz,
     )
-    terms = [
-        transposed(d, k.depthwise, w) for d, k, w in zip(dy, kernels, windows, strict=True)
-    ]
+    terms = [transposed(d, k.depthwise, w) for d, k, w in zip(dy, kernels, windows, strict=True)]
     if x.shape[-4] == 1:
         terms = [add_slices(t, axis=-4) for t in terms]
     active = normalize(x, statistics) > 0 if normalized else x > 0
@@ -134,7 +139,8 @@ def _kernel_gradients(
     found = []
     for window, kernel, of_y, of_z in zip(windows, kernels, dy, dz, strict=True):
         y = stencil(planes, kernel.depthwise, window)
-        of_pointwise = jnp.matmul(_flat(of_z), jnp.swapaxes(_flat(y), -1, -2))
+        with jax.named_scope("pointwise"):
+            of_pointwise = jnp.matmul(_flat(of_z), jnp.swapaxes(_flat(y), -1, -2))
         found.append(Kernels(kernel_gradient(planes, of_y, window), of_pointwise))
     return jax.tree.map(lambda g, k: g.astype(k.dtype), tuple(found), kernels)
 

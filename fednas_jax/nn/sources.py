@@ -141,7 +141,8 @@ def mix_sources(
       group: which sources; S of them with M edges each.
       weights: by primitive; each leaf [S, M, ...].
       mixture: shares of the primitives on each edge, [S M, 8].
-      states: of the sources, [S, 1, C, H, W * B]; or [1, M, ...], each edge with a source of its own.
+      states: of the sources, [S, 1, C, H, W * B]; or [1, M, C, H, W * B], where each edge has a
+        source of its own.
       geometry: H, W and B of the states.
       stride: of all edges.
       running: moments to normalise by, of edges [S, M, C], of pools [S, 1, C]; None for the
@@ -162,14 +163,19 @@ def mix_sources(
         shares[PRIMITIVES.index("skip_connect")] if stride == 1 else None,
     )
     if running is not None:
-        given = [jnp.broadcast_to(jnp.stack(m), (2, *shape, m.mean.shape[-1])) for m in map(running.get, names)]
-        statistics = Moments(*jnp.stack(given, axis=1))
-        return mixed_sum_by(*arguments, statistics), running
+        return mixed_sum_by(*arguments, _stacked([running[name] for name in names], shape)), running
     out, moments = mixed_sum(*arguments)
     for name, *moment in zip(names, *moments, strict=True):
         # Of the pools, which the edges of a source share, once.
         used[name] = Moments(*(m[:, : maps[name].shape[1]] for m in moment))
     return out, used
+
+
+def _stacked(given: list[Moments], shape: tuple[int, int]) -> Moments:
+    """Moments of each operation, [S, M or 1, C], as [O, S, M, C]."""
+    full = (*shape, given[0].mean.shape[-1])
+    columns = zip(*given, strict=True)
+    return Moments(*(jnp.stack([jnp.broadcast_to(m, full) for m in column]) for column in columns))
 
 
 def _raw_maps(
@@ -203,7 +209,9 @@ def _raw_maps(
         second = ((_kernels(weights[name], "2"),), wanted, (after.window(size),))
         middle = f"{name}_middle"
         if running is None:
-            (maps[name],), used[middle] = relu_separable(z, *second, True)
+            (maps[name],), seen = relu_separable(z, *second, True)
+            assert seen is not None  # it is normalised
+            used[middle] = seen
         else:
             (maps[name],) = separable_by(z, second[0], second[2], running[middle])
     if stride == 2:

@@ -63,6 +63,7 @@ class Window(NamedTuple):
         """All taps, row by row: the order in which ties of a maximum are decided."""
         return [(i, j) for i in range(self.kernel) for j in range(self.kernel)]
 
+    @jax.named_scope("padding")
     def planes(self, x: jax.Array, fill: float) -> dict[Tap, jax.Array]:
         """Pads `x` and splits it into phase planes.
 
@@ -145,6 +146,7 @@ class Window(NamedTuple):
         padded = size + 2 * self.padding
         return 0, (padded + padded % 2) // 2
 
+    @jax.named_scope("padding")
     def _pad_outputs(self, x: jax.Array, before: Tap, after: Tap) -> jax.Array:
         batch = self.batch
         config = [(0, 0, 0)] * (x.ndim - 2) + [

@@ -1,4 +1,8 @@
-"""All pictures of a run, drawn from the files of its workdir."""
+"""All pictures of a run, drawn from the files of its workdir.
+
+What draws is imported when it is first used: Matplotlib and SciPy take a second, which the first
+round need not wait for.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +11,6 @@ import numpy as np
 
 from fednas_jax.data.partition import Partition, class_counts
 from fednas_jax.errors import UserError
-from fednas_jax.report import cells, plots
 from fednas_jax.report.writers import read_rows
 from fednas_jax.search.genotype import Genotype, derive
 
@@ -16,6 +19,8 @@ def draw_partition(
     folder: Path, partition: Partition, labels: np.ndarray, class_names: tuple[str, ...]
 ) -> None:
     """Who holds how many of which class."""
+    from fednas_jax.report import plots
+
     counts = class_counts(partition, labels, len(class_names))
     plots.partition(counts, class_names, folder / "partition.png")
 
@@ -31,6 +36,8 @@ def draw_progress(
       alphas: {"round", "normal", "reduce"} of the rounds so far, from before the first on.
       best: the genotype to draw.
     """
+    from fednas_jax.report import cells, plots
+
     plots.accuracy_and_loss(rows, folder / "accuracy_and_loss.png")
     plots.alphas(alphas[-1], folder / "alphas.png")
     plots.alphas_over_rounds(alphas, folder / "alphas_over_rounds.png")

@@ -193,15 +193,18 @@ def _one_pass(
     return (state, (weight_sum, alpha_sum)), metrics
 
 
+@jax.named_scope("optimizer")
 def _add_scaled(total: Tree, share: jax.Array, gradient: Tree) -> Tree:
     return jax.tree.map(lambda t, g: t + share.astype(g.dtype) * g, total, gradient)
 
 
+@jax.named_scope("optimizer")
 def _step_alpha(state: SearchState, gradient: Tree, options: SearchOptions) -> SearchState:
     updates, optimizer = arch_optimizer(options).update(gradient, state.arch_optimizer, state.arch)
     return state._replace(arch=optax.apply_updates(state.arch, updates), arch_optimizer=optimizer)
 
 
+@jax.named_scope("optimizer")
 def _step_weights(
     state: SearchState,
     gradient: Tree,

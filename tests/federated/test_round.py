@@ -158,12 +158,11 @@ def test_order_of_clients_does_not_matter_up_to_rounding(averaging, state):
 @pytest.mark.parametrize("clients_per_chunk", [1, 2])
 def test_chunks_in_one_call_or_one_by_one_give_the_same_bits(averaging, state, clients_per_chunk):
     runner, members = averaging[clients_per_chunk], cohort(clients_per_chunk)
-    arguments = runner._arguments(members, KEY)
     accumulate, chunks = runner._accumulate[0], len(members.ids)
 
     def added_up(stops):
-        totals, first = runner._empty_totals(0, state, members), 0
-        for stop in stops:
+        _, totals, *arguments, first, _ = runner._arguments(0, state, members, KEY)
+        for stop in map(jax.device_put, np.array(list(stops), np.int32)):
             totals, first = accumulate(state, totals, *arguments, first, stop), stop
         return totals
 
@@ -271,6 +270,55 @@ def test_asking_for_memory_compiles_what_the_rounds_run(compiled, state):
     runner.run(state, cohort(2), KEY)
     assert traces == ["client_update"]
     assert sum("accumulate" in program for program in compiled) == 1
+
+
+def test_prepared_ahead_a_round_traces_and_compiles_nothing_more(compiled, state):
+    traces: list[str] = []
+    runner = engine(toys.local_sgd(traces), 2)
+    runner.prepare(state, cohort(2))
+    after, _ = runner.run(state, cohort(2), KEY)
+    assert traces == ["client_update"]
+    assert sum("accumulate" in program for program in compiled) == 1
+    expected, _ = engine(toys.local_sgd(), 2).run(state, cohort(2), KEY)
+    assert_same_bits(after, expected)
+
+
+def test_no_implicit_transfer_inside_a_round(averaging, state):
+    runner = averaging[2]
+    runner.run(jax.tree.map(np.asarray, state), cohort(2), KEY)  # what it needs, it moves by name
+    _, totals, *arguments, _, _ = runner._arguments(0, state, cohort(2), KEY)
+    try:
+        runner._arguments = lambda *_: (state, jax.device_get(totals), *arguments, 0, 1)
+        with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
+            runner.run(state, cohort(2), KEY)
+    finally:
+        del runner._arguments
+
+
+def test_totals_are_given_away_and_the_callers_state_is_not(averaging, state):
+    runner = averaging[2]
+    _, totals, *arguments, first, stop = runner._arguments(0, state, cohort(2), KEY)
+    added = runner._accumulate[0](state, totals, *arguments, first, stop)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves((totals.sums, totals.metrics)))
+    runner._finish_of(0, state)(state, added.sums, added.weights)
+    assert all(leaf.is_deleted() for leaf in added.sums)
+    assert not added.weights.is_deleted()
+    mine = jax.device_put(jax.device_get(state), may_alias=False)
+    runner.run(mine, cohort(2), KEY)
+    assert not any(leaf.is_deleted() for leaf in mine)
+
+
+def test_a_phase_that_keeps_the_state_leaves_it_to_the_caller():
+    def client_update(state, client, facts, examples, key):
+        return ClientUpdate(state, jnp.ones(()), {})
+
+    keeps = Phase(client_update, lambda state, sums, weights: state)
+    takes = Phase(client_update, lambda state, sums, weights: sums)
+    runner = engine(Algorithm(None, [keeps, takes], None), 1)
+    state = jnp.ones(3)
+    result, _ = runner.run(state, cohort(1), KEY)
+    assert not state.is_deleted()
+    np.testing.assert_array_equal(result, NUM_CLIENTS * state)
 
 
 def test_chunk_of_one_runs_without_vmap(state):

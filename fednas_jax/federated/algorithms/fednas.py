@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
 
 from fednas_jax.data.augment import Augmentation, augment, normalize
@@ -21,6 +20,7 @@ from fednas_jax.federated.round import (
     Phase,
     weighted_mean,
 )
+from fednas_jax.federated.scoring import score
 from fednas_jax.nn.supernet import Supernet
 from fednas_jax.search.milenas import (
     SearchOptions,
@@ -175,7 +175,7 @@ class _Task(NamedTuple):
     ) -> tuple[jax.Array, jax.Array]:
         """Losses and correctness of the supernet, by its running moments."""
         logits: Any = self.supernet.apply(state._asdict(), self._normalize(images), train=False)
-        return _score(logits, labels)
+        return score(logits, labels)
 
     def _step(
         self,
@@ -211,7 +211,7 @@ class _Task(NamedTuple):
             weight_gradients=weight_gradients,
             mutable=["batch_stats"],
         )
-        losses, correct = _score(logits, labels)
+        losses, correct = score(logits, labels)
         return losses.mean(), (changed["batch_stats"], (losses.mean(), correct.mean()))
 
     def _normalize(self, images: jax.Array) -> jax.Array:
@@ -272,12 +272,6 @@ def _search_update(local: SearchState, sums: _Sums, client: Clients) -> ClientUp
         "finite": finite,
     }
     return ClientUpdate(jax.tree.map(lambda x: weight * x, result), weight, metrics)
-
-
-def _score(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Cross-entropy and correctness of each example, [B] each."""
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return losses, (logits.argmax(axis=-1) == labels).astype(jnp.float32)
 
 
 def _is_moments(tree: Tree) -> bool:

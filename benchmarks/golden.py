@@ -1,0 +1,50 @@
+"""A few numbers of what the reference computes, from which right tensors can be told from wrong."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+Arrays = Mapping[str, np.ndarray]
+APART = ("params/stem/", "params/classifier/", "arch/")
+"""Weights after steps that have numbers of their own; the others have theirs together."""
+
+
+def of_gradients(computed: Arrays) -> dict[str, Any]:
+    """Of what `reference.gradients` returns."""
+    return {
+        "loss": float(computed["loss"]),
+        "logits": computed["logits"].tolist(),
+        "gradients": {
+            name: digest(x) for name, x in sorted(computed.items()) if name.startswith("gradients/")
+        },
+        "batch_stats": digest(_joined(computed, "batch_stats/")),
+    }
+
+
+def of_search(after: Arrays, before: Arrays) -> dict[str, Any]:
+    """Of what `reference.search` returns for the weights `before`: of what the steps changed."""
+    apart = {n: digest(x - before[n]) for n, x in sorted(after.items()) if n.startswith(APART)}
+    return {
+        "losses": after["losses"].tolist(),
+        **apart,
+        "params": digest(_joined(after, "params/") - _joined(before, "params/")),
+        "batch_stats": digest(_joined(after, "batch_stats/")),
+    }
+
+
+def of_all(computed: Mapping[str, Arrays], before: Arrays) -> dict[str, Any]:
+    """Of gradients and each order."""
+    orders = {order: of_search(x, before) for order, x in computed.items() if order != "gradients"}
+    return {**of_gradients(computed["gradients"]), **orders}
+
+
+def digest(x: np.ndarray) -> list[float]:
+    """Norm, a sum that no permutation keeps, and the first element."""
+    flat = np.asarray(x, np.float64).ravel()
+    places = np.cos(np.arange(flat.size))
+    return [float(np.linalg.norm(flat)), float(flat @ places), float(flat[0])]
+
+
+def _joined(leaves: Arrays, prefix: str) -> np.ndarray:
+    return np.concatenate([leaves[n].ravel() for n in sorted(leaves) if n.startswith(prefix)])

@@ -1,0 +1,73 @@
+"""The convolutional network of the paper that brought FedAvg.
+
+McMahan, Moore, Ramage, Hampson, Aguera y Arcas: Communication-Efficient Learning of Deep Networks
+from Decentralized Data, AISTATS 2017, arXiv:1602.05629. Section 3: two 5 x 5 convolutions of 32 and
+64 channels, each followed by 2 x 2 max pooling, a layer of 512 units, ReLU; 1,663,370 parameters on
+MNIST. The paper does not say how convolutions are padded; "SAME" is the usual reading.
+"""
+
+import jax
+from flax import linen as nn
+
+from fednas_jax.nn.convolution import conv, flatten, max_pool_2x2, to_maps
+from fednas_jax.nn.initializers import uniform_fan_in
+from fednas_jax.nn.layers import dense
+
+
+class CNN(nn.Module):
+    """Logits of images whose sides are multiples of four; PyTorch's default start.
+
+    Attributes:
+      num_classes: outputs.
+    """
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """[B, H, W, C] float -> [B, num_classes]."""
+        del train
+        batch = len(images)
+        maps = to_maps(images)
+        for number, features in enumerate((32, 64)):
+            layer = Conv(features, 5, padding=2, batch=batch, pool=True, name=f"conv{number}")
+            maps = jax.nn.relu(layer(maps))
+        x = flatten(maps, batch)
+        x = jax.nn.relu(dense(512, x.shape[1], name="dense0")(x))
+        return dense(self.num_classes, 512, name="dense1")(x)
+
+
+class Conv(nn.Module):
+    """A convolution with bias on maps [C, H, W * B], and 2 x 2 max pooling as you like.
+
+    A network's ReLU between the two may follow instead: the maximum commutes with it and with the
+    bias, exactly, and both then have a quarter to do.
+
+    Attributes:
+      features: output channels.
+      size: of the square kernel.
+      padding: rows and columns of zeros on each side.
+      batch: B.
+      pool: whether the maximum of each 2 x 2 pixels is taken.
+      kernel_init: of the kernel; PyTorch's default start if None.
+    """
+
+    features: int
+    size: int
+    padding: int
+    batch: int
+    pool: bool = False
+    kernel_init: nn.initializers.Initializer | None = None
+
+    @nn.compact
+    def __call__(self, maps: jax.Array) -> jax.Array:
+        """[C, H, W * B] -> [features, H', W' * B], half the sides if pooled."""
+        channels = len(maps)
+        default = uniform_fan_in(channels * self.size**2)
+        shape = (self.features, self.size, self.size, channels)
+        kernel = self.param("kernel", self.kernel_init or default, shape)
+        bias = self.param("bias", default, (self.features,))
+        maps = conv(maps, kernel, self.padding, self.batch)
+        if self.pool:
+            maps = max_pool_2x2(maps, self.batch)
+        return maps + bias[:, None, None]
