@@ -38,7 +38,7 @@ class Case(NamedTuple):
 CASES = {
     case.name: case
     for case in (
-        Case("tiny", 8, 3, 16, 8, {"scan_sources": True}),
+        Case("tiny", 8, 3, 16, 8),
         Case("middle", 8, 5, 16, 32),
         Case("paper", 16, 8, 16, 32),
         Case("paper64", 16, 8, 64, 32),

@@ -112,10 +112,12 @@ def batch(leaves: Leaves, part: str, number: int) -> tuple[jax.Array, jax.Array]
 def loss_function(supernet: Supernet) -> milenas.LossFunction:
     """The loss of a batch; its metrics are the loss and the logits."""
 
-    def loss(params: Any, arch: Any, batch_stats: Any, batch: Any) -> Any:
+    def loss(params: Any, arch: Any, batch_stats: Any, batch: Any, wanted: Any) -> Any:
         images, labels = batch
         trees = {"params": params, "arch": arch, "batch_stats": batch_stats}
-        logits, new = supernet.apply(trees, images, train=True, mutable=["batch_stats"])
+        logits, new = supernet.apply(
+            trees, images, train=True, weight_gradients=wanted, mutable=["batch_stats"]
+        )
         value = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         return value, (new["batch_stats"], (value, logits))
 
@@ -137,7 +139,7 @@ def gradients(
     trees = variables(leaves)
     (value, (batch_stats, (_, logits))), (of_weights, of_alphas) = jit(
         jax.value_and_grad(loss, (0, 1), has_aux=True)
-    )(*(trees[name] for name in COLLECTIONS), batch(leaves, "train", 0))
+    )(*(trees[name] for name in COLLECTIONS), batch(leaves, "train", 0), True)
     found = {
         "logits": logits,
         "loss": value,

@@ -26,7 +26,6 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.batch_size = 16
     config.supernet.init_channels = 8
     config.supernet.layers = 3
-    config.supernet.scan_sources = True
     config.optimizer.learning_rate = 0.1
     config.arch_optimizer.learning_rate = 3e-3
     # A mirrored digit is another digit or none, and a hole of 16 would hide the whole image.

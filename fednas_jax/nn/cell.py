@@ -4,9 +4,8 @@ What a source sends to its nodes is computed in `sources.py`; here are the order
 become known, and the bookkeeping of weights and moments, which carry a leading axis of edges
 ordered by source.
 
-The three nodes that are sources themselves can be one loop, whose body the compiler sees once: each
-then computes three edges, of which the absent ones have no weight. That is a fifth more work for
-half of the program.
+The six edges between nodes can be one loop over three pairs, whose body the compiler sees once:
+half of the program, for the price of keeping what the backward pass needs in the loop's own arrays.
 """
 
 import functools
@@ -37,6 +36,7 @@ def mixed_cell(
     *,
     reduction: bool,
     running: Statistics | None,
+    wanted: jax.Array,
     scan_sources: bool = False,
 ) -> tuple[jax.Array, Statistics]:
     """All mixed operations of a cell.
@@ -48,6 +48,7 @@ def mixed_cell(
       geometry: H, W and B of the inputs.
       reduction: edges from the two inputs have stride 2.
       running: moments to normalise by; None for those of the batch.
+      wanted: [] bool; whether the gradient of the convolutions' weights will be used.
       scan_sources: loop over the nodes as sources, instead of unrolling them.
 
     Returns:
@@ -56,16 +57,16 @@ def mixed_cell(
     mixture = jax.nn.softmax(alphas, axis=-1)[jnp.array(SOURCE_MAJOR)]
     inputs_group, *node_groups = SOURCE_GROUPS
     out, used = _mix_group(
-        inputs_group, weights, mixture, inputs, geometry, 2 if reduction else 1, running
+        inputs_group, weights, mixture, inputs, geometry, 2 if reduction else 1, running, wanted
     )
     after = geometry.halved() if reduction else geometry
     if scan_sources:
-        nodes, used_by_nodes = _scan_nodes(weights, mixture, out, after, running)
+        nodes, used_by_nodes = _scan_nodes(weights, mixture, out, after, running, wanted)
         return nodes, _join_statistics([used, used_by_nodes])
     received, statistics = [[value] for value in out], [used]
     for group in node_groups:
         state = _add(received[group.first - 2])[None]
-        out, used = _mix_group(group, weights, mixture, state, after, 1, running)
+        out, used = _mix_group(group, weights, mixture, state, after, 1, running, wanted)
         statistics.append(used)
         for node, value in zip(range(NODES - group.edges, NODES), out, strict=True):
             received[node].append(value)
@@ -86,6 +87,7 @@ def _mix_group(
     geometry: Geometry,
     stride: int,
     running: Statistics | None,
+    wanted: jax.Array,
 ) -> tuple[tuple[jax.Array, ...], Statistics]:
     """`mix_sources` for a group's part of the cell's weights, mixture and moments."""
     stop = group.start + group.sources * group.edges
@@ -93,24 +95,27 @@ def _mix_group(
         group,
         _take(weights, group),
         mixture[group.start : stop],
-        states,
+        states[:, None],
         geometry,
         stride,
         None if running is None else _take_statistics(running, group),
+        wanted,
     )
 
 
-_SLOT = SourceGroup(2, 1, NODES - 1, 8)
-"""A step of the loop over nodes: one source with edges to nodes 1 to 3, absent ones among them."""
+_STEPS = (((2, 1), (2, 2)), ((2, 3), (3, 2)), ((3, 3), (4, 3)))
+"""(source state, node) of the two edges in each step of the loop; a node is complete before it is
+a source."""
 
-_POSITIONS = {EDGES[edge]: position for position, edge in enumerate(SOURCE_MAJOR)}
+_PAIR = SourceGroup(2, 1, 2, 8)
+"""A step of the loop: two edges, each with a source of its own."""
 
-_SLOT_EDGES = [
-    [_POSITIONS.get((node, source), len(EDGES)) for node in (1, 2, 3)] for source in (2, 3, 4)
+_POSITIONS = [
+    [SOURCE_MAJOR.index(EDGES.index((node, source))) for source, node in step] for step in _STEPS
 ]
-"""Position in `SOURCE_MAJOR` of the edge in each slot of each step; 14 where there is none."""
-
-_FILLED = [(i, j) for i, row in enumerate(_SLOT_EDGES) for j, e in enumerate(row) if e < len(EDGES)]
+_RETURN = [position for step in _POSITIONS for position in step]
+_POOLS = ((0, 0), (1, 1), (2, 1))
+"""Step and edge where the pools of sources 2 to 4 are computed (not for the first time)."""
 
 
 def _scan_nodes(
@@ -119,36 +124,45 @@ def _scan_nodes(
     received: tuple[jax.Array, ...],
     geometry: Geometry,
     running: Statistics | None,
+    wanted: jax.Array,
 ) -> tuple[jax.Array, Statistics]:
     """Nodes 0 to 2 as sources, in one loop over what the nodes have received so far."""
-    edges = jnp.array(_SLOT_EDGES)
+    edges, steps = jnp.array(_POSITIONS), jnp.array(_STEPS)
 
-    def slots(leaf: jax.Array) -> jax.Array:
-        """[14, ...] -> [step, source (1), slot, ...]; an absent edge has zeros."""
-        padded = jnp.concatenate([leaf, jnp.zeros_like(leaf[:1])])
-        return padded[edges][:, None]
+    def pairs(leaf: jax.Array) -> jax.Array:
+        """[14, ...] -> [step, source (1), edge, ...]."""
+        return leaf[edges][:, None]
 
-    present = {name: leaf for name, leaf in weights.items() if _concerns(name, _SLOT)}
-    slot_running = None
+    present = {name: leaf for name, leaf in weights.items() if _concerns(name, _PAIR)}
+    pair_running = None
     if running is not None:
-        slot_running = {
-            name: Moments(*(m[2:, None, None] if _is_pool(name) else slots(m) for m in value))
+        pair_running = {
+            name: Moments(
+                *(m[steps[:, :, 0]][:, None] if _is_pool(name) else pairs(m) for m in value)
+            )
             for name, value in running.items()
-            if _concerns(name, _SLOT)
+            if _concerns(name, _PAIR)
         }
 
     def step(nodes: jax.Array, slices: Any) -> tuple[jax.Array, Statistics]:
-        number, weight, shares, stats = slices
-        state = lax.dynamic_index_in_dim(nodes, number, 0)
-        out, used = mix_sources(_SLOT, weight, shares[0], state, geometry, 1, stats)
-        return nodes.at[1:].add(jnp.stack(out)), used
+        ends, weight, shares, stats = slices
+        states = [lax.dynamic_index_in_dim(nodes, ends[i, 0] - 2, 0) for i in range(2)]
+        out, used = mix_sources(
+            _PAIR, weight, shares[0], jnp.stack(states, axis=1), geometry, 1, stats, wanted
+        )
+        for i in range(2):
+            nodes = nodes.at[ends[i, 1]].add(out[i])
+        return nodes, used
 
-    steps = (jnp.arange(3), jax.tree.map(slots, present), slots(mixture), slot_running)
-    nodes, used = lax.scan(step, jnp.stack(received), steps)
-    filled = tuple(jnp.array(index) for index in zip(*_FILLED, strict=True))
+    slices = (steps, jax.tree.map(pairs, present), pairs(mixture), pair_running)
+    nodes, used = lax.scan(step, jnp.stack(received), slices)
+    order = jnp.argsort(jnp.array(_RETURN))
 
     def of_edges(name: str, leaf: jax.Array) -> jax.Array:
-        return leaf if _is_pool(name) else leaf[:, 0][filled]
+        """[step, 1, edge, C] -> [source, C] of pools, [edge in order, C] of the others."""
+        if _is_pool(name):
+            return jnp.stack([leaf[step, 0, edge] for step, edge in _POOLS])
+        return leaf.reshape(-1, leaf.shape[-1])[order]
 
     moments = {
         name: Moments(*(of_edges(name, leaf) for leaf in value)) for name, value in used.items()

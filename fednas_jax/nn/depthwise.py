@@ -12,55 +12,42 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fednas_jax.nn.window import Window
+from fednas_jax.nn.window import Tap, Window
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def depthwise(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+@jax.named_scope("depthwise")
+def stencil(planes: dict[Tap, jax.Array], kernel: jax.Array, window: Window) -> jax.Array:
     """Convolves each channel with a kernel of its own (cross-correlation, as PyTorch).
 
     Args:
-      x: [..., M or 1, C, H, W * B]; with 1 all M kernels read the same map (a channel multiplier).
+      planes: of a map [..., M or 1, C, H, W * B], as `window.planes` gives them; with 1 all M
+        kernels read the same map (a channel multiplier).
       kernel: [..., M, C, k, k].
       window: kernel size k, stride, dilation and the shape of the map.
 
     Returns:
       [..., M, C, H', W' * B].
     """
-    planes = window.planes(x, 0.0)
-    total = None
-    for tap in window.taps:
-        value = _at(kernel, tap) * window.view(planes, tap)
-        total = value if total is None else total + value
-    return lax.optimization_barrier(total)
+    terms = [_at(kernel, tap) * window.view(planes, tap) for tap in window.taps]
+    return lax.optimization_barrier(functools.reduce(jnp.add, terms))
 
 
-def _at(kernel: jax.Array, tap: tuple[int, int]) -> jax.Array:
-    return kernel[..., tap[0], tap[1], None, None]
+@jax.named_scope("depthwise")
+def transposed(dy: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """Gradient of the map: dy [..., M, C, H', W' * B] -> [..., M, C, H, W * B]."""
+    return window.transpose((dy,), lambda tap, slice_: _at(kernel, tap) * slice_)
 
 
-def _forward(x: jax.Array, kernel: jax.Array, window: Window) -> Any:
-    return depthwise(x, kernel, window), (x, kernel)
-
-
-def _backward(window: Window, residuals: Any, dy: jax.Array) -> Any:
-    x, kernel = residuals
-    dx = window.transpose((dy,), lambda tap, slice_: _at(kernel, tap) * slice_)
-    if x.shape[-4] == 1:
-        dx = add_slices(dx, axis=-4)
-    return dx, _kernel_gradient(x, dy, window)
-
-
-def _kernel_gradient(x: jax.Array, dy: jax.Array, window: Window) -> jax.Array:
-    """Sums dy times the view of each tap over the map: [..., M, C, k, k]."""
-    planes = window.planes(x, 0.0)
-    products = [dy * window.view(planes, tap) for tap in window.taps]
-    sums = sum_maps(products)
+@jax.named_scope("depthwise")
+def kernel_gradient(planes: dict[Tap, jax.Array], dy: jax.Array, window: Window) -> jax.Array:
+    """Gradient of the kernel: dy times the view of each tap, summed; [..., M, C, k, k]."""
+    sums = sum_maps([dy * window.view(planes, tap) for tap in window.taps])
     shape = (*dy.shape[:-2], window.kernel, window.kernel)
     return jnp.stack(sums, axis=-1).reshape(shape)
 
 
-depthwise.defvjp(_forward, _backward)
+def _at(kernel: jax.Array, tap: Tap) -> jax.Array:
+    return kernel[..., tap[0], tap[1], None, None]
 
 
 def add_slices(x: jax.Array, axis: int) -> jax.Array:

@@ -25,6 +25,7 @@ class Moments(NamedTuple):
     variance: jax.Array
 
 
+@jax.named_scope("batch_norm")
 def moments(x: jax.Array) -> Moments:
     """Means over the last two axes of `x` [..., C, H, W * B], in one pass over the map."""
     count = x.shape[-1] * x.shape[-2]
@@ -42,6 +43,7 @@ def _wide(x: jax.Array) -> jax.Array:
     return x[..., None, None]
 
 
+@jax.named_scope("batch_norm")
 def normalize(x: jax.Array, statistics: Moments) -> jax.Array:
     """Normalises [..., C, H, W * B] by given moments (evaluation: the running ones)."""
     return (x - _wide(statistics.mean)) * _wide(inverse_deviation(statistics.variance))
@@ -68,11 +70,12 @@ def _norm_forward(x: jax.Array) -> Any:
 
 def _norm_backward(residuals: Any, cotangents: Any) -> Any:
     x, statistics = residuals
-    return (_norm_gradient(x, statistics, cotangents[0]),)
+    return (norm_gradient(x, statistics, cotangents[0]),)
 
 
-def _norm_gradient(x: jax.Array, statistics: Moments, dy: jax.Array) -> jax.Array:
-    """r (dy - mean(dy) - xhat mean(dy xhat))."""
+@jax.named_scope("batch_norm")
+def norm_gradient(x: jax.Array, statistics: Moments, dy: jax.Array) -> jax.Array:
+    """Of `batch_norm`'s input: r (dy - mean(dy) - xhat mean(dy xhat))."""
     count = x.shape[-1] * x.shape[-2]
     mean, inverse = statistics.mean, inverse_deviation(statistics.variance)
     total, product = sum_maps([dy, dy * x])
@@ -86,72 +89,65 @@ batch_norm.defvjp(_norm_forward, _norm_backward)
 
 
 @jax.custom_vjp
-def batch_norm_relu(x: jax.Array) -> tuple[jax.Array, Moments]:
-    """`batch_norm` followed by a ReLU; the normalised map is recomputed, not kept."""
-    statistics = moments(x)
-    return jax.nn.relu(normalize(x, statistics)), statistics
-
-
-def _norm_relu_forward(x: jax.Array) -> Any:
-    y, statistics = batch_norm_relu(x)
-    return (y, statistics), (x, statistics)
-
-
-def _norm_relu_backward(residuals: Any, cotangents: Any) -> Any:
-    x, statistics = residuals
-    positive = normalize(x, statistics) > 0
-    dy = lax.optimization_barrier(jnp.where(positive, cotangents[0], 0.0))
-    return (_norm_gradient(x, statistics, dy),)
-
-
-batch_norm_relu.defvjp(_norm_relu_forward, _norm_relu_backward)
-
-
-@jax.custom_vjp
 def mixed_sum(
     maps: tuple[jax.Array, ...], weights: jax.Array, identity: jax.Array, identity_weight: jax.Array
-) -> tuple[tuple[jax.Array, ...], tuple[Moments, ...]]:
+) -> tuple[tuple[jax.Array, ...], Moments]:
     """What the mixed operations of S sources send to M nodes (Eq. 3, BatchNorms folded in).
 
     Args:
       maps: for each of O operations its raw output [S, M or 1, C, H, W * B]; with 1 the M edges of
-        a source share it.
+        a source share it. Those that share come first.
       weights: [O, S, M], shares of the operations.
-      identity: [S, 1, C, H, W * B], or None where no edge has an identity (stride 2).
+      identity: [S, M or 1, C, H, W * B], or None where no edge has an identity (stride 2).
       identity_weight: [S, M], or None.
 
     Returns:
       For each of the M nodes the sum over sources and operations, [C, H, W * B]; and the moments of
-      each map, through which no gradient flows.
+      the maps, [O, S, M, C], through which no gradient flows.
     """
-    statistics = tuple(moments(z) for z in maps)
+    count = maps[0].shape[-1] * maps[0].shape[-2]
+    totals = _sums_of_alike([*maps, *(z * z for z in maps)], weights.shape[2])
+    mean, square = totals.reshape(2, len(maps), *totals.shape[1:]) / count
+    statistics = Moments(mean, jnp.maximum(square - mean * mean, 0.0))
     return mixed_sum_by(maps, weights, identity, identity_weight, statistics), statistics
 
 
+@jax.named_scope("mixed_sum")
+def _sums_of_alike(maps: list[jax.Array], edges: int) -> jax.Array:
+    """Sums of maps [S, M or 1, C, H, W * B] over pixels, [maps, S, M, C]; one pass a shape."""
+    shapes = {z.shape: [i for i, other in enumerate(maps) if other.shape == z.shape] for z in maps}
+    sums: dict[int, jax.Array] = {}
+    for shape, alike in shapes.items():
+        found = sum_maps([maps[i] for i in alike])
+        full = (shape[0], edges, shape[2])
+        sums |= {i: jnp.broadcast_to(x, full) for i, x in zip(alike, found, strict=True)}
+    return jnp.stack([sums[i] for i in range(len(maps))])
+
+
+@jax.named_scope("mixed_sum")
 def mixed_sum_by(
     maps: tuple[jax.Array, ...],
     weights: jax.Array,
     identity: jax.Array | None,
     identity_weight: jax.Array | None,
-    statistics: tuple[Moments, ...],
+    statistics: Moments,
 ) -> tuple[jax.Array, ...]:
     """`mixed_sum` with given moments (evaluation: the running ones)."""
     sources, nodes = weights.shape[1:]
-    scales, shifts = [], []
-    for weight, (mean, variance) in zip(weights, statistics, strict=True):
-        scales.append(weight[..., None] * inverse_deviation(variance))
-        shifts.append(scales[-1] * mean)
-    shift = functools.reduce(jnp.add, shifts).sum(axis=0)
+    scales = weights[..., None] * inverse_deviation(statistics.variance)
+    shift = _wide((scales * statistics.mean).sum(axis=(0, 1)))
     if identity is not None and identity_weight is not None:
-        maps, scales = (*maps, identity), [*scales, identity_weight[..., None]]
+        share = jnp.broadcast_to(identity_weight[..., None], scales.shape[1:])
+        maps, scales = (*maps, identity), jnp.concatenate([scales, share[None]])
+    scales = _wide(scales)
     sums = []
     for node in range(nodes):
         terms = [
-            _wide(scale[source, node]) * z[source, node if z.shape[1] > 1 else 0]
-            for z, scale in zip(maps, scales, strict=True)
+            scales[number, source, node] * z[source, node if z.shape[1] > 1 else 0]
+            for number, z in enumerate(maps)
             for source in range(sources)
         ]
-        sums.append(functools.reduce(jnp.add, terms) - _wide(shift[node]))
+        sums.append(functools.reduce(jnp.add, terms) - shift[node])
     return tuple(sums)
 
 
@@ -160,51 +156,57 @@ def _mix_forward(maps: Any, weights: Any, identity: Any, identity_weight: Any) -
     return (out, statistics), (maps, weights, identity, identity_weight, statistics)
 
 
+@jax.named_scope("mixed_sum")
 def _mix_backward(residuals: Any, cotangents: Any) -> Any:
-    maps, weights, identity, identity_weight, statistics = residuals
+    """With dy from a node, w the share of an operation and r its inverse deviation:
+
+    dw = N sum_c mean(dy xhat), and dz = w r (dy - mean(dy) - xhat mean(dy xhat)), which is a
+    multiple of dy, minus one of z, minus a constant.
+    """
+    maps, weights, identity, identity_weight, (mean, variance) = residuals
     # [1, M, ...]: each source receives what its nodes say.
     dy = lax.optimization_barrier(jnp.stack(cotangents[0])[None])
     count = dy.shape[-1] * dy.shape[-2]
     seen = maps if identity is None else (*maps, identity)
-    total = sum_maps([dy])[0]
-    products = sum_maps([dy * z for z in seen])
+    total, *products = sum_maps(
+        [jnp.broadcast_to(dy, (len(weights[0]), *dy.shape[1:])), *(dy * z for z in seen)]
+    )
     first = total / count
-    gradients, weight_gradients = [], []
-    # The identity, where there is one, comes last in `products`; zip stops before it.
-    for z, weight, statistic, product in zip(maps, weights, statistics, products, strict=False):
-        # mean(dy xhat) of each edge and channel; its sum over channels is the weight's gradient.
-        second = (product / count - statistic.mean * first) * inverse_deviation(statistic.variance)
-        weight_gradients.append(count * second.sum(axis=-1))
-        gradients.append(_map_gradient(z, statistic, weight[..., None], dy, first, second))
+    product = jnp.stack(products[: len(maps)])
+    inverse = inverse_deviation(variance)
+    # mean(dy xhat) of each operation, edge and channel.
+    second = (product / count - mean * first) * inverse
+    of_dy = weights[..., None] * inverse
+    of_z = of_dy * inverse * second
+    constant = of_dy * first - of_z * mean
+    gradients = tuple(
+        _map_gradient(z, dy, *coefficients)
+        for z, *coefficients in zip(maps, of_dy, of_z, constant, strict=True)
+    )
+    of_weights = count * second.sum(axis=-1)
     if identity is None:
-        return tuple(gradients), jnp.stack(weight_gradients), None, None
-    d_identity = add_slices(_wide(identity_weight[..., None]) * dy, axis=-4)
+        return gradients, of_weights, None, None
+    of_identity = _wide(identity_weight[..., None]) * dy
+    if identity.shape[-4] == 1:
+        of_identity = add_slices(of_identity, axis=-4)
     return (
-        tuple(gradients),
-        jnp.stack(weight_gradients),
-        lax.optimization_barrier(d_identity),
+        gradients,
+        of_weights,
+        lax.optimization_barrier(of_identity),
         products[-1].sum(axis=-1),
     )
 
 
 def _map_gradient(
-    z: jax.Array,
-    statistic: Moments,
-    share: jax.Array,
-    dy: jax.Array,
-    first: jax.Array,
-    second: jax.Array,
+    z: jax.Array, dy: jax.Array, of_dy: jax.Array, of_z: jax.Array, constant: jax.Array
 ) -> jax.Array:
-    """w r (dy - mean(dy) - xhat mean(dy xhat)), summed over the edges that share `z`."""
-    inverse = inverse_deviation(statistic.variance)
-    dz, dz_first, dz_second = _wide(share) * dy, share * first, share * second
+    """of_dy dy - of_z z - constant, summed over the edges that share `z`; the last [S, M, C]."""
+    gradient = _wide(of_dy) * dy
     if z.shape[-4] == 1 and dy.shape[-4] > 1:
-        dz = add_slices(dz, axis=-4)
-        dz_first = dz_first.sum(axis=-2, keepdims=True)
-        dz_second = dz_second.sum(axis=-2, keepdims=True)
-    normal = (z - _wide(statistic.mean)) * _wide(inverse)
-    gradient = _wide(inverse) * (dz - _wide(dz_first) - normal * _wide(dz_second))
-    return lax.optimization_barrier(gradient)
+        gradient = add_slices(gradient, axis=-4)
+        of_z = of_z.sum(axis=-2, keepdims=True)
+        constant = constant.sum(axis=-2, keepdims=True)
+    return lax.optimization_barrier(gradient - _wide(of_z) * z - _wide(constant))
 
 
 mixed_sum.defvjp(_mix_forward, _mix_backward)

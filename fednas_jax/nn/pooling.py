@@ -12,6 +12,7 @@ from fednas_jax.nn.window import Tap, Window
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+@jax.named_scope("pool")
 def max_pool(x: jax.Array, window: Window) -> jax.Array:
     """The maximum in each window; padding counts as minus infinity.
 
@@ -32,6 +33,7 @@ def _max_forward(x: jax.Array, window: Window) -> Any:
     return y, (x, y)
 
 
+@jax.named_scope("pool")
 def _max_backward(window: Window, residuals: Any, dy: jax.Array) -> Any:
     x, y = residuals
     planes = window.planes(x, -jnp.inf)
@@ -53,6 +55,7 @@ max_pool.defvjp(_max_forward, _max_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+@jax.named_scope("pool")
 def avg_pool(x: jax.Array, window: Window) -> jax.Array:
     """The mean in each window; padding is not counted.
 
@@ -72,6 +75,7 @@ def _avg_forward(x: jax.Array, window: Window) -> Any:
     return avg_pool(x, window), None
 
 
+@jax.named_scope("pool")
 def _avg_backward(window: Window, _: None, dy: jax.Array) -> Any:
     scaled = dy * _inverse_counts(window, dy.dtype)
     return (window.transpose((scaled,), lambda _, slice_: slice_),)

@@ -18,16 +18,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fednas_jax.nn.depthwise import depthwise
 from fednas_jax.nn.normalization import (
     Moments,
     batch_norm,
-    batch_norm_relu,
     mixed_sum,
     mixed_sum_by,
     normalize,
 )
 from fednas_jax.nn.pooling import avg_pool, max_pool
+from fednas_jax.nn.separable import Kernels, pointwise, relu_separable, separable_by
 from fednas_jax.nn.space import EDGES, PRIMITIVES
 from fednas_jax.nn.window import Window, split_phases
 
@@ -78,13 +77,6 @@ class Geometry(NamedTuple):
     def window(self, kernel: int, stride: int = 1, dilation: int = 1) -> Window:
         """A window sliding over this map."""
         return Window(kernel, stride, dilation, self.height, self.width, self.batch)
-
-
-def pointwise(x: jax.Array, weight: jax.Array) -> jax.Array:
-    """1 x 1 convolution: x [..., C, H, W * B], weight [..., D, C] -> [..., D, H, W * B]."""
-    flat = x.reshape(*x.shape[:-2], -1)
-    out = jnp.matmul(weight, flat)
-    return out.reshape(*out.shape[:-1], *x.shape[-2:])
 
 
 def factorized_reduce(x: jax.Array, weights: jax.Array, geometry: Geometry) -> jax.Array:
@@ -141,6 +133,7 @@ def mix_sources(
     geometry: Geometry,
     stride: int,
     running: Statistics | None,
+    wanted: jax.Array,
 ) -> tuple[tuple[jax.Array, ...], Statistics]:
     """What all edges that leave a group's sources send to the last M nodes.
 
@@ -148,29 +141,41 @@ def mix_sources(
       group: which sources; S of them with M edges each.
       weights: by primitive; each leaf [S, M, ...].
       mixture: shares of the primitives on each edge, [S M, 8].
-      states: of the sources, [S, C, H, W * B].
+      states: of the sources, [S, 1, C, H, W * B]; or [1, M, C, H, W * B], where each edge has a
+        source of its own.
       geometry: H, W and B of the states.
       stride: of all edges.
       running: moments to normalise by, of edges [S, M, C], of pools [S, 1, C]; None for the
         batch's.
+      wanted: [] bool; whether the gradient of the convolutions' weights will be used.
 
     Returns:
       For each of the M nodes [C, H', W' * B]; and the moments used.
     """
     shape = (group.sources, group.edges)
     shares = jnp.moveaxis(mixture.reshape(*shape, len(PRIMITIVES)), -1, 0)
-    maps, used = _raw_maps(weights, states[:, None], geometry, stride, running)
+    maps, used = _raw_maps(weights, states, geometry, stride, running, wanted)
     names = list(maps)
     arguments = (
         tuple(maps.values()),
         shares[jnp.array([PRIMITIVES.index(name) for name in names])],
-        states[:, None] if stride == 1 else None,
+        states if stride == 1 else None,
         shares[PRIMITIVES.index("skip_connect")] if stride == 1 else None,
     )
     if running is not None:
-        return mixed_sum_by(*arguments, tuple(running[name] for name in names)), running
+        return mixed_sum_by(*arguments, _stacked([running[name] for name in names], shape)), running
     out, moments = mixed_sum(*arguments)
-    return out, used | dict(zip(names, moments, strict=True))
+    for name, *moment in zip(names, *moments, strict=True):
+        # Of the pools, which the edges of a source share, once.
+        used[name] = Moments(*(m[:, : maps[name].shape[1]] for m in moment))
+    return out, used
+
+
+def _stacked(given: list[Moments], shape: tuple[int, int]) -> Moments:
+    """Moments of each operation, [S, M or 1, C], as [O, S, M, C]."""
+    full = (*shape, given[0].mean.shape[-1])
+    columns = zip(*given, strict=True)
+    return Moments(*(jnp.stack([jnp.broadcast_to(m, full) for m in column]) for column in columns))
 
 
 def _raw_maps(
@@ -179,33 +184,41 @@ def _raw_maps(
     geometry: Geometry,
     stride: int,
     running: Statistics | None,
+    wanted: jax.Array,
 ) -> tuple[dict[str, jax.Array], Statistics]:
     """Each primitive's map before its last BatchNorm, [S, M or 1, C, H', W' * B]; not the identity.
 
     Also the moments of the BatchNorms in the middle of the separable convolutions.
     """
-    active = lax.optimization_barrier(jax.nn.relu(states))
-    out_geometry = geometry.halved() if stride == 2 else geometry
     window = geometry.window(3, stride)
     maps = {"max_pool_3x3": max_pool(states, window), "avg_pool_3x3": avg_pool(states, window)}
     used: Statistics = {}
-    for name, kernel in KERNELS.items():
-        weight = weights[name]
+    first = [_kernels(weights[name], "" if name.startswith("dil") else "1") for name in KERNELS]
+    windows = [
+        geometry.window(size, stride, 2 if name.startswith("dil") else 1)
+        for name, size in KERNELS.items()
+    ]
+    widest = max(w.padding for w in windows)
+    windows = [w._replace(margin=widest - w.padding) for w in windows]
+    out, _ = relu_separable(states, tuple(first), wanted, tuple(windows), False)
+    after = geometry.halved() if stride == 2 else geometry
+    for (name, size), z in zip(KERNELS.items(), out, strict=True):
         if name.startswith("dil"):
-            y = depthwise(active, weight["depthwise"], geometry.window(kernel, stride, 2))
-            maps[name] = pointwise(y, weight["pointwise"])
+            maps[name] = z
             continue
-        y = depthwise(active, weight["depthwise1"], geometry.window(kernel, stride))
+        second = ((_kernels(weights[name], "2"),), wanted, (after.window(size),))
         middle = f"{name}_middle"
-        y, used[middle] = _norm_relu(pointwise(y, weight["pointwise1"]), running, middle)
-        y = depthwise(y, weight["depthwise2"], out_geometry.window(kernel))
-        maps[name] = pointwise(y, weight["pointwise2"])
+        if running is None:
+            (maps[name],), seen = relu_separable(z, *second, True)
+            assert seen is not None  # it is normalised
+            used[middle] = seen
+        else:
+            (maps[name],) = separable_by(z, second[0], second[2], running[middle])
     if stride == 2:
+        active = lax.optimization_barrier(jax.nn.relu(states))
         maps["skip_connect"] = factorized_reduce(active, weights["skip_connect"], geometry)
     return maps, used
 
 
-def _norm_relu(z: jax.Array, running: Statistics | None, name: str) -> tuple[jax.Array, Moments]:
-    if running is None:
-        return batch_norm_relu(z)
-    return jax.nn.relu(normalize(z, running[name])), running[name]
+def _kernels(weights: dict[str, jax.Array], number: str) -> Kernels:
+    return Kernels(weights[f"depthwise{number}"], weights[f"pointwise{number}"])

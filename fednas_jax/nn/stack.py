@@ -73,6 +73,7 @@ def apply_run(
     running: list[Statistics] | None,
     alphas: jax.Array,
     states: States,
+    wanted: jax.Array,
     *,
     scan_cells: bool,
     scan_sources: bool,
@@ -86,6 +87,7 @@ def apply_run(
       running: moments to normalise by; None for those of the batch.
       alphas: [14, 8] of the cells' kind.
       states: what the first cell reads.
+      wanted: [] bool; whether the gradient of the cells' convolutions will be used.
       scan_cells: loop over the cells instead of unrolling them.
       scan_sources: inside a cell, loop over the nodes as sources.
       remat: recompute each cell's inside in the backward pass.
@@ -98,12 +100,12 @@ def apply_run(
         # Unrolled cells need the guard: else XLA merges the two computations again.
         cell = jax.checkpoint(cell, static_argnums=(0,), prevent_cse=True)
     if scan_cells and len(plans) > 1:
-        return _scan_run(cell, plans, weights, running, alphas, states)
+        return _scan_run(cell, plans, weights, running, alphas, states, wanted)
     used = []
     for i, plan in enumerate(plans):
         stats = None if running is None else running[i]
         inputs, preprocessed = _preprocess_both(plan, weights[i], stats, states)
-        out, moments = cell(plan, weights[i], alphas, inputs, stats)
+        out, moments = cell(plan, weights[i], alphas, inputs, stats, wanted)
         used.append(moments | preprocessed)
         states = (states[1], out)
     return states, used
@@ -115,6 +117,7 @@ def _mix(
     alphas: jax.Array,
     inputs: States,
     running: Statistics | None,
+    wanted: jax.Array,
     *,
     scan_sources: bool,
 ) -> tuple[jax.Array, Statistics]:
@@ -125,6 +128,7 @@ def _mix(
         plan.geometries[1],
         reduction=plan.reduction,
         running=running,
+        wanted=wanted,
         scan_sources=scan_sources,
     )
 
@@ -148,6 +152,7 @@ def _scan_run(
     running: list[Statistics] | None,
     alphas: jax.Array,
     states: States,
+    wanted: jax.Array,
 ) -> tuple[States, list[Statistics]]:
     """`apply_run` as one loop.
 
@@ -177,7 +182,7 @@ def _scan_run(
         weight, next_weight, stats, next_stat = slices
         stat1 = None if stats is None else stats["preprocess1"]
         x, used1 = preprocess(newer, weight["preprocess1"], geometry, stat1)
-        out, moments = cell(first, weight, alphas, (older, x), stats)
+        out, moments = cell(first, weight, alphas, (older, x), stats, wanted)
         next_older, used0 = preprocess(newer, next_weight, geometry, next_stat)
         return (next_older, out), (moments | {"preprocess1": used1}, used0)
 

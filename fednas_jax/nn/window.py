@@ -31,6 +31,8 @@ class Window(NamedTuple):
       height: H of the input.
       width: W of the input.
       batch: B, images side by side in the last axis.
+      margin: pixels padded on each side beyond what this window needs, so that windows of unlike
+        sizes read the same padded map.
     """
 
     kernel: int
@@ -39,6 +41,7 @@ class Window(NamedTuple):
     height: int
     width: int
     batch: int
+    margin: int = 0
 
     @property
     def padding(self) -> int:
@@ -60,6 +63,7 @@ class Window(NamedTuple):
         """All taps, row by row: the order in which ties of a maximum are decided."""
         return [(i, j) for i in range(self.kernel) for j in range(self.kernel)]
 
+    @jax.named_scope("padding")
     def planes(self, x: jax.Array, fill: float) -> dict[Tap, jax.Array]:
         """Pads `x` and splits it into phase planes.
 
@@ -70,7 +74,7 @@ class Window(NamedTuple):
         Returns:
           phase (row, column) -> plane; only phase (0, 0) at stride 1.
         """
-        pad, batch = self.padding, self.batch
+        pad, batch = self.padding + self.margin, self.batch
         rows, columns = self._padded_size()
         config = [(0, 0, 0)] * (x.ndim - 2) + [
             (pad, rows - self.height - pad, 0),
@@ -81,7 +85,7 @@ class Window(NamedTuple):
 
     def view(self, planes: dict[Tap, jax.Array], tap: Tap) -> jax.Array:
         """What the tap sees at each output: [..., H', W' * B]."""
-        (row, column), plane = self._locate(tap)
+        (row, column), plane = self._locate(tap, self.margin)
         batch = self.batch
         return planes[plane][
             ..., row : row + self.out_height, column * batch : (column + self.out_width) * batch
@@ -125,12 +129,13 @@ class Window(NamedTuple):
 
     def _padded_size(self) -> tuple[int, int]:
         """Rows and columns after padding, a multiple of the stride."""
-        rows, columns = self.height + 2 * self.padding, self.width + 2 * self.padding
+        around = 2 * (self.padding + self.margin)
+        rows, columns = self.height + around, self.width + around
         return rows + rows % self.stride, columns + columns % self.stride
 
-    def _locate(self, tap: Tap) -> tuple[Tap, Tap]:
+    def _locate(self, tap: Tap, margin: int = 0) -> tuple[Tap, Tap]:
         """The offset of a tap inside its plane, and the plane."""
-        row, column = tap[0] * self.dilation, tap[1] * self.dilation
+        row, column = (margin + self.dilation * i for i in tap)
         stride = self.stride
         return (row // stride, column // stride), (row % stride, column % stride)
 
@@ -141,6 +146,7 @@ class Window(NamedTuple):
         padded = size + 2 * self.padding
         return 0, (padded + padded % 2) // 2
 
+    @jax.named_scope("padding")
     def _pad_outputs(self, x: jax.Array, before: Tap, after: Tap) -> jax.Array:
         batch = self.batch
         config = [(0, 0, 0)] * (x.ndim - 2) + [

@@ -24,8 +24,9 @@ import optax
 from jax import lax
 
 Tree = Any
-LossFunction = Callable[[Tree, Tree, Tree, Any], tuple[jax.Array, tuple[Tree, Any]]]
-"""(params, arch, batch_stats, batch) -> (loss, (batch_stats, metrics))."""
+LossFunction = Callable[[Tree, Tree, Tree, Any, jax.Array], tuple[jax.Array, tuple[Tree, Any]]]
+"""(params, arch, batch_stats, batch, weight_gradients) -> (loss, (batch_stats, metrics)); where
+`weight_gradients` is false, the gradient of params is not looked at, and may be anything finite."""
 
 
 class SearchOptions(NamedTuple):
@@ -96,9 +97,11 @@ def passes(options: SearchOptions) -> tuple[Pass, ...]:
 def weight_optimizer(options: SearchOptions) -> optax.GradientTransformation:
     """SGD up to the learning rate: clipping, coupled decay, momentum (PyTorch's order)."""
     clip = optax.clip_by_global_norm(options.clip_norm) if options.clip_norm else optax.identity()
-    return optax.chain(
+    chain = optax.chain(
         clip, optax.add_decayed_weights(options.weight_decay), optax.trace(options.momentum)
     )
+    # As one vector: a program of a few operations instead of some for each of the many weights.
+    return optax.flatten(chain)
 
 
 def arch_optimizer(options: SearchOptions) -> optax.GradientTransformation:
@@ -132,8 +135,7 @@ def local_step(
     """One step of Eq. 4.
 
     All passes are iterations of one loop, so that the compiler sees the network's forward and
-    backward pass once, whatever the order. The price is the gradient of w in passes that do not
-    use it.
+    backward pass once, whatever the order. The loss is told which passes are about alpha alone.
 
     Args:
       loss_function: the loss of a batch, with the new running moments and metrics.
@@ -173,7 +175,7 @@ def _one_pass(
     (state, gradients), (batch, facts) = carry, slices
     (_, (batch_stats, metrics)), (of_weights, of_alpha) = jax.value_and_grad(
         loss_function, (0, 1), has_aux=True
-    )(state.params, state.arch, state.batch_stats, batch)
+    )(state.params, state.arch, state.batch_stats, batch, facts.weight_share != 0)
     weight_sum = _add_scaled(gradients[0], facts.weight_share, of_weights)
     alpha_sum = _add_scaled(gradients[1], facts.alpha_share, of_alpha)
     state = lax.cond(
@@ -191,15 +193,18 @@ def _one_pass(
     return (state, (weight_sum, alpha_sum)), metrics
 
 
+@jax.named_scope("optimizer")
 def _add_scaled(total: Tree, share: jax.Array, gradient: Tree) -> Tree:
     return jax.tree.map(lambda t, g: t + share.astype(g.dtype) * g, total, gradient)
 
 
+@jax.named_scope("optimizer")
 def _step_alpha(state: SearchState, gradient: Tree, options: SearchOptions) -> SearchState:
     updates, optimizer = arch_optimizer(options).update(gradient, state.arch_optimizer, state.arch)
     return state._replace(arch=optax.apply_updates(state.arch, updates), arch_optimizer=optimizer)
 
 
+@jax.named_scope("optimizer")
 def _step_weights(
     state: SearchState,
     gradient: Tree,

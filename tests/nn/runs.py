@@ -106,7 +106,9 @@ class Run:
         self, alphas: Any, weights: Any, states: Any, running: Any, **switches: bool
     ) -> tuple[Any, Any]:
         maps = tuple(to_maps(x) for x in states)
-        out, used = apply_run(self.plans, weights, running, alphas, maps, **switches)
+        out, used = apply_run(
+            self.plans, weights, running, alphas, maps, jnp.array(True), **switches
+        )
         return tuple(to_images(x, self.batch) for x in out), used
 
     def _plain(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fednas_jax.nn.depthwise import add_slices, depthwise, sum_maps
+from fednas_jax.nn.depthwise import add_slices, kernel_gradient, stencil, sum_maps, transposed
 from fednas_jax.nn.window import Window
 from tests.plain import supernet as plain
 from tests.plain.layout import to_images, to_maps
@@ -52,17 +52,24 @@ def test_depthwise_and_its_gradients(kernel, stride, dilation, size, shared):
     weights = rng.normal(size=(*LEAD, kernel, kernel))
     dy = rng.normal(size=(*LEAD, window.out_height, window.out_width * BATCH))
 
-    def both_ways(function):
-        def run(x, weights, dy):
-            y, back = jax.vjp(lambda a, b: function(a, b, window), x, weights)
-            return y, *back(dy)
+    def ours(x, weights, dy):
+        planes = window.planes(x, 0.0)
+        dx = transposed(dy, weights, window)
+        dx = dx.sum(axis=1, keepdims=True) if shared else dx
+        return stencil(planes, weights, window), dx, kernel_gradient(planes, dy, window)
 
-        return quick_jit(run)(x, weights, dy)
+    def theirs(x, weights, dy):
+        y, back = jax.vjp(lambda a, b: plain_depthwise(a, b, window), x, weights)
+        return y, *back(dy)
 
-    found, expected = both_ways(depthwise), both_ways(plain_depthwise)
-    for name, ours, theirs in zip(("y", "dx", "dk"), found, expected, strict=True):
-        assert ours.dtype == jnp.float64
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12, err_msg=name)
+    found, expected = (quick_jit(function)(x, weights, dy) for function in (ours, theirs))
+    for name, mine, plainly in zip(("y", "dx", "dk"), found, expected, strict=True):
+        assert mine.dtype == jnp.float64
+        np.testing.assert_allclose(mine, plainly, rtol=0, atol=1e-12, err_msg=name)
+
+
+def depthwise(x, kernel, window):
+    return stencil(window.planes(x, 0.0), kernel, window)
 
 
 @pytest.mark.usefixtures("x64")

@@ -199,11 +199,17 @@ class _Task(NamedTuple):
         one = jnp.float32(1)
         return local, _Sums(train_loss, train_correct, valid_loss, valid_correct, one)
 
-    def _loss(self, params: Tree, arch: Tree, batch_stats: Tree, batch: Any) -> Any:
+    def _loss(
+        self, params: Tree, arch: Tree, batch_stats: Tree, batch: Any, weight_gradients: jax.Array
+    ) -> Any:
         images, labels = batch
         variables = {"params": params, "arch": arch, "batch_stats": batch_stats}
         logits, changed = self.supernet.apply(
-            variables, images, train=True, mutable=["batch_stats"]
+            variables,
+            images,
+            train=True,
+            weight_gradients=weight_gradients,
+            mutable=["batch_stats"],
         )
         losses, correct = score(logits, labels)
         return losses.mean(), (changed["batch_stats"], (losses.mean(), correct.mean()))
