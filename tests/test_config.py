@@ -252,6 +252,42 @@ def test_differences_with_the_run_of_another_version() -> None:
     ]
 
 
+def test_what_an_algorithm_does_not_read_is_left_out() -> None:
+    config = schema.default()
+    assert "network" not in schema.to_json(config)
+    config.algorithm = "fedavg"
+    used = schema.to_json(config)
+    assert used["network"] == {"name": "cnn"}
+    assert used["optimizer"] == {"learning_rate": 0.025}
+    assert used["client"] == {"held_out_fraction": 0.1}
+    assert not {"supernet", "search", "arch_optimizer", "server"} & set(used)
+    assert schema.to_json(used) == used  # as a run reads back what it recorded
+    assert schema.differences(used, config) == []
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "name", "value"),
+    [
+        ("fedavg", "supernet.layers", 5),
+        ("fedavg", "optimizer.momentum", 0.0),
+        ("fedavg", "client.train_fraction", 0.9),
+        ("fednas", "network.name", "2nn"),
+    ],
+)
+def test_a_field_that_has_no_effect_is_refused(algorithm: str, name: str, value: object) -> None:
+    config = changed(name, value)
+    config.algorithm = algorithm
+    said = refusal(config)
+    assert said.startswith(f"config.{name}: {value!r} is not used where config.algorithm is")
+    assert f"{algorithm!r}; " in said
+
+
+def test_a_field_that_has_no_effect_still_has_to_be_right() -> None:
+    config = changed("supernet.layers", "many")
+    config.algorithm = "fedavg"
+    assert "a whole number is needed" in refusal(config)
+
+
 def test_markdown_has_a_row_for_every_field() -> None:
     rows = schema.markdown().splitlines()
     assert len(rows) == 2 + len(schema.FIELDS)
@@ -264,7 +300,9 @@ VARIANTS = {
     "cifar_hetero": ("", "quick", "paper"),
     "cifar_homo": ("", "quick", "paper"),
     "digits_quick": ("", "quick"),
+    "mnist_fedavg": ("", "2nn", "quick"),
     "own_npz": ("", "quick"),
+    "pfl_cifar10": ("", "quick"),
 }
 
 

@@ -32,6 +32,16 @@ def as_cifar10() -> Dataset:
     )
 
 
+def as_mnist() -> Dataset:
+    """60 images a class, 28 x 28, one channel."""
+    data = as_cifar10()
+    train, test = (
+        split._replace(images=split.images[::8, :28, :28, :1], labels=split.labels[::8])
+        for split in (data.train, data.test)
+    )
+    return data._replace(name="mnist", train=train, test=test, mean=(0.5,), std=(0.25,))
+
+
 @pytest.mark.parametrize("spec", QUICK)
 def test_every_quick_config_runs(
     spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -39,8 +49,8 @@ def test_every_quick_config_runs(
     config: Any = config_file.load(str(CONFIGS / spec))
     config.rounds = config.local_epochs = 1
     config.report.progress = False
-    if config.dataset.name == "cifar10":
-        dataset = as_cifar10()
+    if config.dataset.name in ("cifar10", "mnist"):
+        dataset = as_cifar10() if config.dataset.name == "cifar10" else as_mnist()
         monkeypatch.setattr(assembly, "load_dataset", lambda config: dataset)
     if config.dataset.name.endswith(".npz"):
         train = coloured_squares(300, 2)
@@ -54,4 +64,5 @@ def test_every_quick_config_runs(
     summary = experiment.run(config, tmp_path / "run")
     assert summary["rounds"] == 1
     assert 0 <= summary["test_accuracy"] <= 1
-    assert (tmp_path / "run" / "plots" / "cells.png").exists()
+    picture = "cells.png" if summary["genotype"] else "accuracy_and_loss.png"
+    assert (tmp_path / "run" / "plots" / picture).exists()

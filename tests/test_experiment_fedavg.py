@@ -1,0 +1,119 @@
+"""Whole runs of an algorithm that searches nothing: nothing of a search is written."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fednas_jax import config as schema
+from fednas_jax import experiment
+from fednas_jax.errors import UserError
+from fednas_jax.federated.round import RoundEngine
+from fednas_jax.report.writers import read_rows
+
+TIMES = ("seconds", "client_steps_per_second")
+
+
+def tiny_config() -> Any:
+    """6 clients of 14 or 15 digits, 4 of them a round, the 2NN."""
+    config = schema.default()
+    config.algorithm = "fedavg"
+    config.network.name = "2nn"
+    config.rounds = 5
+    config.local_epochs = 1
+    config.batch_size = 4
+    config.clients_per_round = 4
+    config.optimizer.learning_rate = 0.1
+    config.held_out_every = 2
+    config.test_every = 3
+    config.checkpoint_every = 3
+    config.dataset.name = "digits"
+    config.dataset.max_train_examples = 88
+    config.dataset.max_test_examples = 30
+    config.partition.name = "homo"
+    config.partition.num_clients = 6
+    config.augment.crop_padding = config.augment.cutout = 0
+    config.augment.flip = False
+    config.report.progress = False
+    return config
+
+
+def untimed(folder: Path) -> list[dict[str, Any]]:
+    rows = read_rows(folder / "metrics.jsonl")
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fedavg") / "run"
+    experiment.run(tiny_config(), folder)
+    return folder
+
+
+def test_scores_when_they_are_due(finished: Path) -> None:
+    rows = untimed(finished)
+    assert [row["held_out_accuracy"] is not None for row in rows] == [0, 1, 0, 1, 1]
+    assert [row["test_accuracy"] is not None for row in rows] == [0, 0, 1, 0, 1]
+    assert all(len(row["held_out_accuracy_of_clients"]) == 6 for row in rows[1::2])
+    best = max(
+        (row["held_out_accuracy"], -row["round"]) for row in rows if row["round"] in (2, 4, 5)
+    )
+    summary = json.loads((finished / "summary.json").read_text())
+    assert (summary["held_out_accuracy"], -summary["best_round"]) == best
+
+
+def test_nothing_of_a_search_is_written(finished: Path) -> None:
+    assert not (finished / "genotypes").exists()
+    assert not (finished / "alphas.jsonl").exists()
+    drawn = {path.name for path in (finished / "plots").iterdir()}
+    assert drawn == {"accuracy_and_loss.png", "partition.png"}
+    assert json.loads((finished / "summary.json").read_text())["genotype"] is None
+    recorded = json.loads((finished / "run.json").read_text())["config"]
+    assert not {"supernet", "search", "arch_optimizer", "server"} & set(recorded)
+    assert recorded["optimizer"] == {"learning_rate": 0.1}
+    for row in untimed(finished):
+        assert not [key for key in row if "normal" in key or "valid" in key]
+
+
+def test_an_interrupted_run_ends_in_the_same_rows(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, rounds = RoundEngine.run, []
+
+    def interrupted(*arguments: Any, **named: Any) -> Any:
+        rounds.append(len(rounds))
+        if len(rounds) == 5:
+            raise KeyboardInterrupt
+        return run(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RoundEngine, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            experiment.run(tiny_config(), tmp_path / "run")
+    assert len(read_rows(tmp_path / "run" / "metrics.jsonl")) == 4
+    experiment.run(tiny_config(), tmp_path / "run")
+    assert untimed(tmp_path / "run") == untimed(finished)
+
+
+def test_a_finished_run_says_so(finished: Path, capsys: pytest.CaptureFixture) -> None:
+    experiment.run(tiny_config(), finished)
+    said = capsys.readouterr().out
+    assert "this run is finished" in said
+    assert "Best network (round" in said
+    assert "genotype" not in said
+
+
+def test_a_network_that_does_not_fit_the_images_is_refused_before_a_folder_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fednas_jax import assembly
+
+    config = tiny_config()
+    config.network.name = "cnn"
+    dataset = assembly.load_dataset(schema.resolve(config))
+    small = dataset._replace(train=dataset.train._replace(images=dataset.train.images[:, :6]))
+    monkeypatch.setattr(assembly, "load_dataset", lambda config: small)
+    with pytest.raises(UserError, match=r"config.network.name: 'cnn' .* 6 x 8; .* 4 divides"):
+        experiment.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
