@@ -14,6 +14,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
+from fednas_jax import environment
+
+if __name__ == "__main__":
+    environment.prepare("benchmarks.mnist_fedavg")  # as the command line does
+
 from benchmarks import harness, rounds
 from benchmarks.harness import Peer, Row, at_least
 from fednas_jax import assembly

@@ -11,6 +11,11 @@ take turns. --quick: three repeats.
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
+from fednas_jax import environment
+
+if __name__ == "__main__":
+    environment.prepare("benchmarks.pfl_cifar10")  # as the command line does
+
 import jax
 
 from benchmarks import harness, rounds
