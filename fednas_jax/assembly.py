@@ -179,6 +179,7 @@ def _build_fednas(config: Config, dataset: Dataset) -> Algorithm:
             arch_weight_decay=arch["weight_decay"],
         ),
         batch_stats=config["server"]["batch_stats"],
+        recalibration_fraction=config["server"]["recalibration_fraction"],
     )
     augmentation = build_augmentation(config, dataset)
     supernet = build_supernet(config, dataset.num_classes)

@@ -19,6 +19,7 @@ from fednas_jax import config as schema
 from fednas_jax.checkpoint import Checkpoints
 from fednas_jax.data.partition import Partition
 from fednas_jax.errors import UserError
+from fednas_jax.federated import chunks
 from fednas_jax.federated import cohort as cohorts
 from fednas_jax.federated.round import RoundEngine
 from fednas_jax.report.writers import read_rows
@@ -307,6 +308,32 @@ def test_round_of_clients_without_examples_changes_nothing(
     assert row["client_steps_per_second"] == 0
     assert 0 <= row["held_out_accuracy"] <= 1
     assert row["held_out_accuracy_of_clients"][drawn[0]] is None
+
+
+def test_chunks_as_measured_are_recorded_and_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def measured(build: Any, state: Any, ids: Any, steps: Any, say: Any) -> chunks.Choice:
+        assert (len(ids), len(steps)) == (3, 3)
+        return chunks.Choice(build(2), {"1": 3.5, "2": 2.25})
+
+    monkeypatch.setattr(chunks, "measured", measured)
+    config = tiny_config()
+    config.clients_per_chunk = "measured"
+    monkeypatch.setattr(experiment.Experiment, "_record", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(config, tmp_path / "run")
+    monkeypatch.setattr(chunks, "measured", lambda *_: pytest.fail("measured once more"))
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(config, tmp_path / "run")
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["clients_per_chunk_seconds"] == {"1": 3.5, "2": 2.25}
+    assert [start["clients_per_chunk"] for start in run["starts"]] == [2, 2]
+
+
+def interrupt(*_: Any) -> None:
+    """As Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 def test_going_on_keeps_the_chunks_and_adds_up_the_costs(finished: Path, tmp_path: Path) -> None:

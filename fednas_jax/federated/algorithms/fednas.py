@@ -54,6 +54,8 @@ class FedNASOptions(NamedTuple):
     search: SearchOptions
     batch_stats: str = "recalibrated"
     """How the server comes to BatchNorm statistics: `averaged` or `recalibrated`."""
+    recalibration_fraction: float = 1.0
+    """Part of an epoch's batches that these are taken from; above 0."""
 
 
 class _Sums(NamedTuple):
@@ -145,11 +147,13 @@ class _Task(NamedTuple):
         examples: Examples,
         key: jax.Array,
     ) -> ClientUpdate:
-        """Sums of the moments of each batch of the train part, as images are when evaluated.
+        """Sums of the moments of batches of the train part, as images are when evaluated.
 
-        Only the train part, in whole batches: as many as an epoch of the search has.
+        Only the train part, in whole batches: as many as an epoch of the search has, or a part of
+        them. Which ones carries no meaning: partitions are shuffled.
         """
         del key
+        count = self._measured_batches(client.local_steps)
         observer = self.supernet.clone(momentum=0.0)
         size = self.options.batch_size
         # A batch that wraps around fewer examples than it has places counts as those examples.
@@ -159,7 +163,7 @@ class _Task(NamedTuple):
             indices = batches.batch(client.train, client.num_train, number, size)
             images = self._normalize(examples.images[indices])
             _, seen = observer.apply(state._asdict(), images, train=True, mutable=["batch_stats"])
-            present = number < client.local_steps
+            present = number < count
             return jax.tree.map(
                 lambda s, x: s + jnp.where(present, distinct * x, 0.0),
                 sums,
@@ -167,8 +171,14 @@ class _Task(NamedTuple):
             )
 
         zeros = jax.tree.map(jnp.zeros_like, _raw(state.batch_stats))
-        sums = lax.fori_loop(0, facts.local_steps, step, zeros)
-        return ClientUpdate(sums, distinct * client.local_steps.astype(jnp.float32), {})
+        sums = lax.fori_loop(0, self._measured_batches(facts.local_steps), step, zeros)
+        return ClientUpdate(sums, distinct * count.astype(jnp.float32), {})
+
+    def _measured_batches(self, local_steps: jax.Array) -> jax.Array:
+        """Batches of an epoch that statistics are taken from: at least one, where there is one."""
+        # A little less, so that a product such as 0.1 * 30 is not rounded up to 4.
+        wanted = self.options.recalibration_fraction * local_steps.astype(jnp.float32) - 1e-3
+        return jnp.ceil(wanted).astype(jnp.int32)
 
     def evaluate(
         self, state: ServerState, images: jax.Array, labels: jax.Array

@@ -54,10 +54,15 @@ CLIENTS = clients_of(SIZES)
 
 
 def algorithm(
-    batch_stats: str = "averaged", augmentation: Augmentation = PLAIN_IMAGES, **search: Any
+    batch_stats: str = "averaged",
+    augmentation: Augmentation = PLAIN_IMAGES,
+    recalibration_fraction: float = 1.0,
+    **search: Any,
 ) -> Algorithm:
     searching = SearchOptions(arch_learning_rate=ARCH_RATE, **LAMBDAS, **search)
-    options = FedNASOptions(EPOCHS, BATCH, RATE, RATE_MIN, searching, batch_stats=batch_stats)
+    options = FedNASOptions(
+        EPOCHS, BATCH, RATE, RATE_MIN, searching, batch_stats, recalibration_fraction
+    )
     return fednas.build(NETWORK, (3, 3, 1), augmentation, options)
 
 
@@ -295,7 +300,18 @@ def test_recalibrated_statistics_are_the_moments_of_all_clients(
     assert_close(after.batch_stats["norm"], expected, 1e-5)
 
 
-def moments_by_hand(pixels: np.ndarray) -> dict[str, np.ndarray]:
+@pytest.mark.parametrize(
+    ("fraction", "batches"), [(0.5, [0, 2, 3, 4]), (0.4, [0, 2, 3, 4]), (0.51, range(6))]
+)
+def test_recalibrated_from_a_part_of_the_batches(state, fraction, batches):
+    # Clients of two batches give one of them at a half; those of one batch give that.
+    part = algorithm("recalibrated", recalibration_fraction=fraction)
+    after, _ = RoundEngine(part, CLIENTS, EXAMPLES, 3).run(state, everyone(3), KEY)
+    pixels = np.asarray(EXAMPLES.images).reshape(sum(SIZES), -1)
+    assert_close(after.batch_stats["norm"], moments_by_hand(pixels, list(batches)), 1e-5)
+
+
+def moments_by_hand(pixels: np.ndarray, chosen: Any = slice(None)) -> dict[str, np.ndarray]:
     """Of the batches of all clients, by their distinct examples, and the law of total variance."""
     inputs = (pixels.astype(np.float64) - MEAN) / STD
     # Whole batches of the first halves; three examples wrap around, one is taken four times.
@@ -308,8 +324,8 @@ def moments_by_hand(pixels: np.ndarray) -> dict[str, np.ndarray]:
         starts[3] + np.arange(4),
         starts[3] + np.arange(4, 8),
     ]
-    seen = np.stack([inputs[row] for row in rows])
-    weights = np.array([4, 4, 3, 1, 4, 4])
+    seen = np.stack([inputs[row] for row in rows])[chosen]
+    weights = np.array([4, 4, 3, 1, 4, 4])[chosen]
     means = seen.mean(axis=1)
     mean = np.average(means, axis=0, weights=weights)
     within = np.average(seen.var(axis=1, ddof=1), axis=0, weights=weights)
