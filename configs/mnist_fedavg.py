@@ -3,11 +3,12 @@
     python -m fednas_jax.main --config=configs/mnist_fedavg.py --workdir=runs/mnist_fedavg
 
 C = 0.1, E = 1, B = 10, learning rate 0.1, 50 rounds; the test set is scored after each round, and
-chooses nothing: no examples are held out, the last round is the result.
+chooses nothing: no examples are held out, the last round is the result. On two busy cores of a
+server CPU 5.6 s a round with its test, 0.64 GB; 0.981 after 10 rounds.
 
 `:2nn`: the same with the paper's 2NN, two hidden layers of 200 units, 100 rounds.
 
-`:quick`: five rounds of the 2NN with 2,000 test images.
+`:quick`: five rounds of the 2NN with 2,000 test images: 6 s, of which 3 s compiling, and 0.932.
 
 Other cells of the paper's tables are fields away: local_epochs (E), batch_size (B),
 clients_per_round (C times 100), partition.name=shards for the unlike clients of two shards each.
@@ -41,8 +42,6 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     if variant in ("2nn", "quick"):
         config.network.name = "2nn"
         config.rounds = 100
-        # On two cores 1.3 times as fast as one client after another; the CNN is not.
-        config.clients_per_chunk = 10
     if variant == "quick":
         config.rounds = 5
         config.dataset.max_test_examples = 2000
