@@ -27,7 +27,7 @@ from fednas_jax.files import write_json
 LIMIT = 1e-9
 FORMS: dict[str, dict[str, Any]] = {
     "": {},
-    "scan_sources": {"scan_sources": True},
+    "no scan_sources": {"scan_sources": False},
     "remat": {"remat": True},
     "no scan_cells": {"scan_cells": False},
 }
