@@ -194,6 +194,8 @@ FIELDS: tuple[Field, ...] = (
           "faster", False),
     Field("supernet.remat", False, _FLAG, _anything,
           "recompute each cell in the backward pass: less memory, more time", False),
+    Field("supernet.dtype", "float32", _TEXT, one_of("float32", "bfloat16"),
+          "of the maps inside the cells; weights, alphas, statistics and sums stay in float32"),
     Field("search.order", "joint", _TEXT, one_of("joint", "weights_first", "alpha_first"),
           "of the two updates in a local step: at the same weights, Algorithm 1's, the code's"),
     Field("search.lambda_train", 1.0, _FLOAT, at_least(0),

@@ -28,8 +28,10 @@ def stencil(planes: dict[Tap, jax.Array], kernel: jax.Array, window: Window) -> 
     Returns:
       [..., M, C, H', W' * B].
     """
-    terms = [_at(kernel, tap) * window.view(planes, tap) for tap in window.taps]
-    return lax.optimization_barrier(functools.reduce(jnp.add, terms))
+    views = [window.view(planes, tap) for tap in window.taps]
+    terms = [_at(kernel, tap) * view for tap, view in zip(window.taps, views, strict=True)]
+    total = functools.reduce(jnp.add, terms)
+    return lax.optimization_barrier(total.astype(views[0].dtype))
 
 
 @jax.named_scope("depthwise")
@@ -41,13 +43,18 @@ def transposed(dy: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
 @jax.named_scope("depthwise")
 def kernel_gradient(planes: dict[Tap, jax.Array], dy: jax.Array, window: Window) -> jax.Array:
     """Gradient of the kernel: dy times the view of each tap, summed; [..., M, C, k, k]."""
-    sums = sum_maps([dy * window.view(planes, tap) for tap in window.taps])
+    sums = sum_maps([wide(dy) * wide(window.view(planes, tap)) for tap in window.taps])
     shape = (*dy.shape[:-2], window.kernel, window.kernel)
     return jnp.stack(sums, axis=-1).reshape(shape)
 
 
 def _at(kernel: jax.Array, tap: Tap) -> jax.Array:
     return kernel[..., tap[0], tap[1], None, None]
+
+
+def wide(x: jax.Array) -> jax.Array:
+    """In the precision in which sums are taken: float32 at least."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def add_slices(x: jax.Array, axis: int) -> jax.Array:
@@ -65,6 +72,7 @@ def sum_maps(maps: list[jax.Array]) -> tuple[jax.Array, ...]:
     Returns:
       One array [...] for each map.
     """
+    maps = [wide(m) for m in maps]
     zeros = tuple(jnp.zeros((), m.dtype) for m in maps)
     dims = (maps[0].ndim - 2, maps[0].ndim - 1)
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fednas_jax.nn.depthwise import add_slices, sum_maps
+from fednas_jax.nn.depthwise import add_slices, sum_maps, wide
 
 EPSILON = 1e-5
 """Added to the variance, as PyTorch's default."""
@@ -29,7 +29,7 @@ class Moments(NamedTuple):
 def moments(x: jax.Array) -> Moments:
     """Means over the last two axes of `x` [..., C, H, W * B], in one pass over the map."""
     count = x.shape[-1] * x.shape[-2]
-    total, squares = sum_maps([x, x * x])
+    total, squares = sum_maps([x, wide(x) ** 2])
     mean = total / count
     return Moments(mean, jnp.maximum(squares / count - mean * mean, 0.0))
 
@@ -46,7 +46,8 @@ def _wide(x: jax.Array) -> jax.Array:
 @jax.named_scope("batch_norm")
 def normalize(x: jax.Array, statistics: Moments) -> jax.Array:
     """Normalises [..., C, H, W * B] by given moments (evaluation: the running ones)."""
-    return (x - _wide(statistics.mean)) * _wide(inverse_deviation(statistics.variance))
+    y = (x - _wide(statistics.mean)) * _wide(inverse_deviation(statistics.variance))
+    return y.astype(x.dtype)
 
 
 @jax.custom_vjp
@@ -78,11 +79,12 @@ def norm_gradient(x: jax.Array, statistics: Moments, dy: jax.Array) -> jax.Array
     """Of `batch_norm`'s input: r (dy - mean(dy) - xhat mean(dy xhat))."""
     count = x.shape[-1] * x.shape[-2]
     mean, inverse = statistics.mean, inverse_deviation(statistics.variance)
-    total, product = sum_maps([dy, dy * x])
+    total, product = sum_maps([dy, wide(dy) * wide(x)])
     first = total / count
     second = (product / count - mean * first) * inverse
     normal = (x - _wide(mean)) * _wide(inverse)
-    return lax.optimization_barrier(_wide(inverse) * (dy - _wide(first) - normal * _wide(second)))
+    dx = _wide(inverse) * (dy - _wide(first) - normal * _wide(second))
+    return lax.optimization_barrier(dx.astype(x.dtype))
 
 
 batch_norm.defvjp(_norm_forward, _norm_backward)
@@ -106,7 +108,7 @@ def mixed_sum(
       the maps, [O, S, M, C], through which no gradient flows.
     """
     count = maps[0].shape[-1] * maps[0].shape[-2]
-    totals = _sums_of_alike([*maps, *(z * z for z in maps)], weights.shape[2])
+    totals = _sums_of_alike([*maps, *(wide(z) ** 2 for z in maps)], weights.shape[2])
     mean, square = totals.reshape(2, len(maps), *totals.shape[1:]) / count
     statistics = Moments(mean, jnp.maximum(square - mean * mean, 0.0))
     return mixed_sum_by(maps, weights, identity, identity_weight, statistics), statistics
@@ -147,7 +149,7 @@ def mixed_sum_by(
             for number, z in enumerate(maps)
             for source in range(sources)
         ]
-        sums.append(functools.reduce(jnp.add, terms) - shift[node])
+        sums.append((functools.reduce(jnp.add, terms) - shift[node]).astype(maps[0].dtype))
     return tuple(sums)
 
 
@@ -169,7 +171,10 @@ def _mix_backward(residuals: Any, cotangents: Any) -> Any:
     count = dy.shape[-1] * dy.shape[-2]
     seen = maps if identity is None else (*maps, identity)
     total, *products = sum_maps(
-        [jnp.broadcast_to(dy, (len(weights[0]), *dy.shape[1:])), *(dy * z for z in seen)]
+        [
+            jnp.broadcast_to(dy, (len(weights[0]), *dy.shape[1:])),
+            *(wide(dy) * wide(z) for z in seen),
+        ]
     )
     first = total / count
     product = jnp.stack(products[: len(maps)])
@@ -186,7 +191,7 @@ def _mix_backward(residuals: Any, cotangents: Any) -> Any:
     of_weights = count * second.sum(axis=-1)
     if identity is None:
         return gradients, of_weights, None, None
-    of_identity = _wide(identity_weight[..., None]) * dy
+    of_identity = (_wide(identity_weight[..., None]) * dy).astype(identity.dtype)
     if identity.shape[-4] == 1:
         of_identity = add_slices(of_identity, axis=-4)
     return (
@@ -206,7 +211,8 @@ def _map_gradient(
         gradient = add_slices(gradient, axis=-4)
         of_z = of_z.sum(axis=-2, keepdims=True)
         constant = constant.sum(axis=-2, keepdims=True)
-    return lax.optimization_barrier(gradient - _wide(of_z) * z - _wide(constant))
+    gradient = gradient - _wide(of_z) * z - _wide(constant)
+    return lax.optimization_barrier(gradient.astype(z.dtype))
 
 
 mixed_sum.defvjp(_mix_forward, _mix_backward)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fednas_jax.nn.depthwise import wide
 from fednas_jax.nn.window import Tap, Window
 
 
@@ -67,8 +68,9 @@ def avg_pool(x: jax.Array, window: Window) -> jax.Array:
       [..., H', W' * B].
     """
     planes = window.planes(x, 0.0)
-    total = functools.reduce(jnp.add, [window.view(planes, tap) for tap in window.taps])
-    return lax.optimization_barrier(total * _inverse_counts(window, x.dtype))
+    total = functools.reduce(jnp.add, [wide(window.view(planes, tap)) for tap in window.taps])
+    mean = total * _inverse_counts(window, total.dtype)
+    return lax.optimization_barrier(mean.astype(x.dtype))
 
 
 def _avg_forward(x: jax.Array, window: Window) -> Any:

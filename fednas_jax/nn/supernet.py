@@ -38,6 +38,8 @@ class Supernet(nn.Module):
       remat: recompute a cell's inside in the backward pass: a quarter more time, far less memory.
       momentum: share of the old running moments that a training step keeps (PyTorch's 0.1 is 0.9
         here). At 0 `batch_stats` becomes the moments of the batch itself.
+      dtype: of the maps inside the cells and of their matrix products: "float32" or "bfloat16".
+        Weights, alphas, statistics and all sums stay in float32.
     """
 
     num_classes: int
@@ -47,6 +49,7 @@ class Supernet(nn.Module):
     scan_sources: bool = True
     remat: bool = False
     momentum: float = 0.9
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(
@@ -73,6 +76,8 @@ class Supernet(nn.Module):
         stem = Stem(STEM_MULTIPLIER * self.init_channels, self.momentum, name="stem")
         x = stem(images, train=train)
 
+        if self.dtype == "bfloat16":
+            x = x.astype(jnp.bfloat16)
         states = (x, x)
         plans = plan_cells(self.init_channels, self.layers, Geometry(height, width, batch))
         for run in runs_of_equal_cells(plans):
@@ -92,7 +97,7 @@ class Supernet(nn.Module):
             if train:
                 for plan, cell, moments in zip(run, running, used, strict=True):
                     self._update(plan, cell, moments)
-        out = states[1]
+        out = states[1].astype(images.dtype)
         features = out.reshape(out.shape[0], -1, batch).mean(axis=1).T
         bound = uniform_fan_in(features.shape[-1])
         classifier = nn.Dense(

@@ -118,6 +118,7 @@ class Window(NamedTuple):
             columns = slice(left, left + (column_stop - column_start) * self.batch)
             value = term(tap, *(a[..., rows, columns] for a in padded))
             sums[plane] = sums[plane] + value if plane in sums else value
+        sums = {plane: total.astype(arrays[0].dtype) for plane, total in sums.items()}
         if self.stride == 1:
             return lax.optimization_barrier(sums[(0, 0)])
         zero = jnp.zeros_like(sums[(0, 0)])

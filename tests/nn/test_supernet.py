@@ -316,3 +316,24 @@ def test_equal_shifts_of_an_edge_change_nothing(whole):
     # Softmax: gradients of an edge's alphas add up to zero.
     for gradient in whole.ours().arch_gradient.values():
         np.testing.assert_allclose(gradient.sum(axis=1), 0.0, atol=1e-13)
+
+
+def test_bfloat16_keeps_weights_statistics_and_gradients_in_float32():
+    jax.clear_caches()  # JAX keeps softmax's derivative from tests in float64
+    images = jax.random.normal(jax.random.key(1), (4, 8, 8, 1))
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        network = Supernet(CLASSES, CHANNELS, LAYERS, dtype=dtype)
+        state = network.init(jax.random.key(0), images[:1], train=False)
+
+        def loss(params, arch, network=network, state=state):
+            trees = {"params": params, "arch": arch, "batch_stats": state["batch_stats"]}
+            logits, new = network.apply(trees, images, train=True, mutable=["batch_stats"])
+            return (logits**2).sum(), (logits, new)
+
+        compiled = quick_jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
+        found[dtype] = compiled(state["params"], state["arch"])
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(found["bfloat16"]))
+    exact, rounded = (found[dtype][0][1][0] for dtype in ("float32", "bfloat16"))
+    # Eight bits of mantissa, through three cells; and rounded at all, or the field did nothing.
+    assert 1e-5 < float(jnp.abs(exact - rounded).max()) < 0.1 * float(jnp.abs(exact).max()) + 0.1
