@@ -96,6 +96,7 @@ def settings(case: cases.Case, folder: Path, rounds: int) -> schema.Config:
         client__held_out_fraction=0.1,
         rounds=rounds,
         local_epochs=EPOCHS,
+        server__recalibration_fraction=0.5,  # as configs/cifar_hetero.py has it
         augment__crop_padding=case.side // 8,
         augment__flip=True,
         augment__cutout=case.side // 2,
