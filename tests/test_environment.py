@@ -17,7 +17,7 @@ from fednas_jax import environment
 ROOT = Path(fednas_jax.__file__).resolve().parents[1]
 # A program that says what it found; on any machine, huge pages are taken to be of use.
 PROBE = """
-import json, os, sys, time
+import json, os, signal, sys, time
 from fednas_jax import environment
 environment._objection_to_huge_pages = lambda _: ""
 print("start", os.getpid(), flush=True)
@@ -26,6 +26,8 @@ if __name__ == "__main__":
 names = ("GLIBC_TUNABLES", "FEDNAS_JAX_ENVIRONMENT", "XLA_FLAGS")
 found = {"argv": sys.argv[1:], "flags": list(sys.warnoptions), "read": sys.stdin.read(),
          "folder": os.getcwd(), **{name: os.environ.get(name) for name in names}}
+# Whoever runs the tests in the background has children ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     print(json.dumps(found), flush=True)
     if "wait" in sys.argv:
