@@ -3,10 +3,10 @@
     python -m fednas_jax.main --config=configs/cifar_hetero.py --workdir=runs/cifar_hetero
 
 50 rounds of 5 local epochs, batch 64, C = 16, L = 8; a tenth of each client's images is held
-out and selects the best round. That is 345 local steps an epoch, 86,250 in all. On two cores of a
-server CPU a step took 13.6 s while other programs ran beside it, so the whole would take about two
-weeks: meant for a GPU, on which it has not been run yet. Peak memory 4.4 GB with one client at a
-time. Test accuracy of the supernet: the paper reports 0.8124; ours is not known before a full run.
+out and selects the best round. That is 345 local steps an epoch, 86,250 in all, of some seconds
+each on two cores of a server CPU (docs/performance.md), so that the whole would take a week or
+more: meant for a GPU, on which it has not been run yet. Test accuracy of the supernet: the paper
+reports 0.8124; ours is not known before a full run.
 
 `:quick`: the same on a small part of the real images: 9.6 minutes on two cores that other
 programs shared (a round of 219 steps took 29 to 55 s), 2.1 GB. It cuts down the images (0.08 of
