@@ -1,19 +1,15 @@
-"""The schema, config files, and every way to get a field wrong."""
+"""The schema, and every way to get a field wrong."""
 
-import errno
-import inspect
 import json
 import math
 import re
 from pathlib import Path
 from typing import Any
 
-import ml_collections
 import numpy as np
 import pytest
 
 from fednas_jax import config as schema
-from fednas_jax import config_file, paths
 from fednas_jax.errors import UserError
 
 CONFIGS = Path(schema.__file__).resolve().parents[1] / "configs"
@@ -292,118 +288,6 @@ def test_markdown_has_a_row_for_every_field() -> None:
     rows = schema.markdown().splitlines()
     assert len(rows) == 2 + len(schema.FIELDS)
     assert all(row.count(" | ") == 2 for row in rows)
-
-
-# --- config files -----------------------------------------------------------------------------
-
-VARIANTS = {
-    "cifar_hetero": ("", "quick", "paper"),
-    "cifar_homo": ("", "quick", "paper"),
-    "digits_quick": ("", "quick"),
-    "mnist_fedavg": ("", "2nn", "quick"),
-    "own_npz": ("", "quick"),
-    "pfl_cifar10": ("", "quick"),
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "variant"), [(name, variant) for name in VARIANTS for variant in VARIANTS[name]]
-)
-def test_shipped_configs_are_usable(name: str, variant: str) -> None:
-    config = schema.resolve(config_file.load(f"{CONFIGS / name}.py:{variant}"))
-    main = schema.resolve(config_file.load(f"{CONFIGS / name}.py"))
-    assert (config == main) == (variant == "")
-    if variant == "quick":
-        assert config.rounds < main.rounds
-
-
-def test_a_shipped_config_promises_a_command_and_its_variants() -> None:
-    assert {path.stem for path in CONFIGS.glob("*.py")} == set(VARIANTS)
-    for name, variants in VARIANTS.items():
-        text = (CONFIGS / f"{name}.py").read_text(encoding="utf-8")
-        promise = inspect.cleandoc(text.split('"""')[1])
-        assert f"--config=configs/{name}.py" in promise
-        assert all(f"`:{variant}`" in promise for variant in variants if variant)
-
-
-def test_the_papers_protocol() -> None:
-    config = schema.resolve(config_file.load(f"{CONFIGS / 'cifar_hetero.py'}:paper"))
-    assert config.client.held_out_fraction == 0
-    assert config.search.order == "weights_first"
-    assert config.server.batch_stats == "averaged"
-    assert (config.partition.name, config.partition.table) == ("table", "fednas_table2")
-
-
-def load_text(folder: Path, text: str, variant: str = "") -> ml_collections.ConfigDict:
-    path = folder / "mine.py"
-    path.write_text(text, encoding="utf-8")
-    return config_file.load(f"{path}{variant}")
-
-
-@pytest.mark.parametrize(
-    ("text", "variant", "message"),
-    [
-        ("def get_config(:\n", "", r"mine\.py:1: SyntaxError: "),
-        ("x = 1\nimport no_such_package\n", "", r"mine\.py:2: ModuleNotFoundError: "),
-        ("def get_config():\n    return 1 / 0\n", "", r"mine\.py:2: ZeroDivisionError: "),
-        ("def get_config():\n    raise ValueError('a\\nb')\n", "", r"mine\.py:2: ValueError: a b"),
-        ("raise SystemExit(3)\n", "", r"mine\.py:1: SystemExit: 3"),
-        ("config = 3\n", "", r"mine\.py: has no get_config"),
-        ("def get_config():\n    return 3\n", "", r"mine\.py: get_config returned int"),
-        ("def get_config():\n    return {}\n", ":quick", r"mine\.py: has no variants"),
-    ],
-)
-def test_a_config_file_that_fails(tmp_path: Path, text: str, variant: str, message: str) -> None:
-    with pytest.raises(UserError, match=message) as raised:
-        load_text(tmp_path, text, variant)
-    assert "\n" not in str(raised.value)
-
-
-def test_an_unknown_variant_names_those_there_are() -> None:
-    with pytest.raises(UserError, match=r"cifar_homo\.py: unknown variant 'fast'; known: paper, q"):
-        config_file.load(f"{CONFIGS / 'cifar_homo.py'}:fast")
-    with pytest.raises(UserError, match="did you mean 'quick'"):
-        config_file.load(f"{CONFIGS / 'cifar_homo.py'}:quik")
-
-
-def test_a_missing_config_file_names_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"no such config file; did you mean '.*cifar_homo\.py'"):
-        config_file.load(f"{CONFIGS / 'cifar_hom.py'}:quick")
-
-
-@pytest.mark.parametrize("variant", ["", ":quick"])
-def test_a_config_file_that_cannot_be_looked_at(
-    variant: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    long = "x" * 300
-    for path, reason in ((f"{long}.py", "File name too long"), ("~nobody-here/x.py", "no such us")):
-        with pytest.raises(UserError, match=rf"^--config: {path}: {reason}"):
-            config_file.load(path + variant)
-
-    def refuse(path: Path) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(paths.os, "stat", refuse)
-    with pytest.raises(UserError, match=r"^--config: a\.py: Permission denied; "):
-        config_file.load("a.py" + variant)
-
-
-def test_a_config_file_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "mine.py").write_text(
-        "from fednas_jax.config import default\ndef get_config(variant=''):\n    return default()\n"
-    )
-    assert config_file.load("~/mine.py").rounds == 50
-    assert config_file.load("~/mine.py:quick").rounds == 50
-
-
-def test_a_colon_in_a_file_name(tmp_path: Path) -> None:
-    path = tmp_path / "mine:1.py"
-    path.write_text(
-        "from fednas_jax.config import default\ndef get_config():\n    return default()\n"
-    )
-    assert config_file.load(str(path)).rounds == 50
-    assert config_file.split("a/b.py:quick") == (Path("a/b.py"), "quick")
 
 
 def test_all_names_of_the_schema_are_dotted_once_at_most() -> None:

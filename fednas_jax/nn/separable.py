@@ -30,8 +30,7 @@ class Kernels(NamedTuple):
 @jax.named_scope("pointwise")
 def pointwise(x: jax.Array, weight: jax.Array) -> jax.Array:
     """1 x 1 convolution: x [..., C, H, W * B], weight [..., D, C] -> [..., D, H, W * B]."""
-    flat = x.reshape(*x.shape[:-2], -1)
-    out = jnp.matmul(weight.astype(x.dtype), flat)
+    out = jnp.matmul(weight.astype(x.dtype), _flat(x))
     return out.reshape(*out.shape[:-1], *x.shape[-2:])
 
 
