@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fednas_jax.nn.window import Tap, Window
+from fednas_jax.nn.window import Tap, Window, slice_maps
 
 
 @jax.named_scope("depthwise")
@@ -29,27 +29,46 @@ def stencil(planes: dict[Tap, jax.Array], kernel: jax.Array, window: Window) -> 
       [..., M, C, H', W' * B].
     """
     views = [window.view(planes, tap) for tap in window.taps]
-    terms = [_at(kernel, tap) * view for tap, view in zip(window.taps, views, strict=True)]
-    total = functools.reduce(jnp.add, terms)
+    terms = [_scaled(view, kernel, tap) for tap, view in zip(window.taps, views, strict=True)]
+    total = functools.reduce(lax.add, terms)
     return lax.optimization_barrier(total.astype(views[0].dtype))
 
 
 @jax.named_scope("depthwise")
 def transposed(dy: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """Gradient of the map: dy [..., M, C, H', W' * B] -> [..., M, C, H, W * B]."""
-    return window.transpose((dy,), lambda tap, slice_: _at(kernel, tap) * slice_)
+    return window.transpose((dy,), lambda tap, slice_: _scaled(slice_, kernel, tap))
 
 
 @jax.named_scope("depthwise")
 def kernel_gradient(planes: dict[Tap, jax.Array], dy: jax.Array, window: Window) -> jax.Array:
     """Gradient of the kernel: dy times the view of each tap, summed; [..., M, C, k, k]."""
-    sums = sum_maps([wide(dy) * wide(window.view(planes, tap)) for tap in window.taps])
+    dy = wide(dy)
+    views = [wide(window.view(planes, tap)) for tap in window.taps]
+    sums = sum_maps([lax.mul(dy, _broadcast(view, dy.shape)) for view in views])
     shape = (*dy.shape[:-2], window.kernel, window.kernel)
     return jnp.stack(sums, axis=-1).reshape(shape)
 
 
-def _at(kernel: jax.Array, tap: Tap) -> jax.Array:
-    return kernel[..., tap[0], tap[1], None, None]
+def _scaled(view: jax.Array, kernel: jax.Array, tap: Tap) -> jax.Array:
+    """view [..., M or 1, C, H, W * B] times the tap's weight.
+
+    In `lax`'s terms, as is all that happens once a tap: `jnp`'s take twice as long to trace, and a
+    network has thousands of taps.
+    """
+    weight = slice_maps(kernel, (tap[0], tap[0] + 1), (tap[1], tap[1] + 1))
+    shape = (*kernel.shape[:-2], *view.shape[-2:])
+    dtype = jnp.promote_types(view.dtype, kernel.dtype)
+    return lax.mul(
+        _broadcast(view.astype(dtype), shape), _broadcast(weight.astype(dtype), shape)
+    )
+
+
+def _broadcast(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """As `jnp.broadcast_to`, between arrays of one rank."""
+    if x.shape == shape:
+        return x
+    return lax.broadcast_in_dim(x, shape, tuple(range(len(shape))))
 
 
 def wide(x: jax.Array) -> jax.Array:

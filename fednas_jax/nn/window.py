@@ -87,9 +87,8 @@ class Window(NamedTuple):
         """What the tap sees at each output: [..., H', W' * B]."""
         (row, column), plane = self._locate(tap, self.margin)
         batch = self.batch
-        return planes[plane][
-            ..., row : row + self.out_height, column * batch : (column + self.out_width) * batch
-        ]
+        columns = (column * batch, (column + self.out_width) * batch)
+        return slice_maps(planes[plane], (row, row + self.out_height), columns)
 
     def transpose(self, arrays: tuple[jax.Array, ...], term: Callable[..., jax.Array]) -> jax.Array:
         """Sends what each output says back to the inputs that it has seen.
@@ -114,10 +113,10 @@ class Window(NamedTuple):
         for tap in self.taps:
             (row, column), plane = self._locate(tap)
             top, left = reach - row, (reach - column) * self.batch
-            rows = slice(top, top + row_stop - row_start)
-            columns = slice(left, left + (column_stop - column_start) * self.batch)
-            value = term(tap, *(a[..., rows, columns] for a in padded))
-            sums[plane] = sums[plane] + value if plane in sums else value
+            rows = (top, top + row_stop - row_start)
+            columns = (left, left + (column_stop - column_start) * self.batch)
+            value = term(tap, *(slice_maps(a, rows, columns) for a in padded))
+            sums[plane] = lax.add(sums[plane], value) if plane in sums else value
         sums = {plane: total.astype(arrays[0].dtype) for plane, total in sums.items()}
         if self.stride == 1:
             return lax.optimization_barrier(sums[(0, 0)])
@@ -155,6 +154,13 @@ class Window(NamedTuple):
             (before[1] * batch, after[1] * batch, 0),
         ]
         return lax.optimization_barrier(lax.pad(x, jnp.zeros((), x.dtype), config))
+
+
+def slice_maps(x: jax.Array, rows: tuple[int, int], columns: tuple[int, int]) -> jax.Array:
+    """Rows and columns, from the first to before the second, of maps [..., H, W]."""
+    lead = x.ndim - 2
+    starts = (0,) * lead + (rows[0], columns[0])
+    return lax.slice(x, starts, (*x.shape[:lead], rows[1], columns[1]))
 
 
 PHASES: tuple[Tap, ...] = ((0, 0), (0, 1), (1, 0), (1, 1))
