@@ -115,7 +115,7 @@ def build(case: Case, order: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
 
 def measure(case: Case, python: Path | None, repeats: int, *, plain_xla: bool) -> list[Row]:
     """Compiles a case and runs it beside PyTorch."""
-    options = None if plain_xla else compilation.compiler_options()
+    options = None if plain_xla else compilation.compiler_options(quick=True)
     # A tiny step is as short as what the machine does besides: several count as one.
     count = 10 if case.side == 8 else 1
     orders = {"joint": "joint"}

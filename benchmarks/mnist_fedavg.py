@@ -47,6 +47,9 @@ PEERS = {
     "torch": ("plain PyTorch loop", "benchmarks.peers.plain_torch"),
     "flower": ("Flower", "benchmarks.peers.flower"),
 }
+FLOWER_WITH_LOADER = "flower, data loader"
+"""Flower once more, its client written as its own examples write theirs; without a bar."""
+
 REPEATS = 9
 """With the round that warms up, ten: enough to see whether all learn."""
 
@@ -90,6 +93,10 @@ def measure(
         candidates: dict[str, Callable[[], float]] = {"ours": lambda: ours.rounds(case.rounds)}
         for name, peer in peers.items():
             candidates[name] = _rounds_of(peer, case.rounds)
+        if "flower" in peers:
+            candidates[FLOWER_WITH_LOADER] = _rounds_of(
+                peers["flower"], case.rounds, data_loader=True
+            )
         seconds = harness.interleaved(candidates, arguments.repeats or REPEATS)
         accuracies = {"ours": ours.test()["accuracy"]}
         accuracies |= {name: peer.ask({"test": True})["accuracy"] for name, peer in peers.items()}
@@ -107,8 +114,8 @@ def check_same_size(name: str, peer: Peer, ours: rounds.Ours) -> None:
         raise UserError(f"{name}: {theirs} weights; ours has {ours.parameters()}, and so should it")
 
 
-def _rounds_of(peer: Peer, count: int) -> Callable[[], float]:
-    return lambda: float(peer.ask({"rounds": count})["seconds"]) / count
+def _rounds_of(peer: Peer, count: int, **how: bool) -> Callable[[], float]:
+    return lambda: float(peer.ask({"rounds": count, **how})["seconds"]) / count
 
 
 def table(
@@ -124,13 +131,14 @@ def table(
     """
     medians = {name: harness.median(values) for name, values in seconds.items()}
     titles = {"ours": "ours"} | {name: title for name, (title, _) in PEERS.items()}
+    titles[FLOWER_WITH_LOADER] = "Flower with a data loader"
     rows = [
         Row(f"{case.title}, {titles[name]}", 1 / value, "rounds/s")
         for name, value in medians.items()
     ]
     rows += [
         Row(f"{case.title}, against {titles[name]}", medians[name] / medians["ours"], "x",
-            at_least(case.bars[name]))
+            at_least(case.bars[name]) if name in case.bars else None)
         for name in medians
         if name != "ours"
     ]  # fmt: skip

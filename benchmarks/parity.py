@@ -149,7 +149,9 @@ def _row(name: str, value: float) -> Row:
 
 def _jit() -> Any:
     """What runs a few times should compile fast."""
-    options = (compilation.compiler_options() or {}) | {"xla_backend_optimization_level": 0}
+    options = (compilation.compiler_options(quick=True) or {}) | {
+        "xla_backend_optimization_level": 0
+    }
     if jax.default_backend() != "cpu":
         return jax.jit
     return functools.partial(jax.jit, compiler_options=options)

@@ -78,6 +78,8 @@ class Ours:
             cohort = cohorts.in_chunks(
                 ids, self._clients.local_steps, self._engine.clients_per_chunk
             )
+            if self.done == 1:
+                self._engine.prepare(self._state, cohort)  # as an experiment begins
             self._state, _ = self._engine.run(self._state, cohort, compute)
         jax.block_until_ready(self._state)
         return (time.perf_counter() - begin) / count

@@ -20,12 +20,15 @@ import jax.numpy as jnp
 
 from fednas_jax import cache
 
-CPU_OPTIONS: dict[str, Any] = {
-    "xla_disable_hlo_passes": "cse_barrier_expander",
-    # The older emitters compile these many small loops in half the time.
+CPU_OPTIONS: dict[str, Any] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+
+QUICK_OPTIONS: dict[str, Any] = {
+    **CPU_OPTIONS,
+    # The older emitters compile the many small loops of a supernet in half the time.
     "xla_cpu_use_fusion_emitters": False,
     "xla_backend_optimization_level": 1,
 }
+"""Of programs so large that compiling them is what one waits for; small ones run 10 % slower."""
 
 
 _WORTH_A_LINE = 2
@@ -36,29 +39,33 @@ _SECONDS_FROM_CACHE = 3
 
 
 @functools.cache
-def compiler_options() -> dict[str, Any] | None:
+def compiler_options(*, quick: bool = False) -> dict[str, Any] | None:
     """Options for `jax.jit` on the default device; None where this XLA does not know them.
+
+    Args:
+      quick: for a large program: compiles in half the time.
 
     They are internal names of XLA, tried once on a small program: a version without them still
     runs, only slower.
     """
     if jax.default_backend() != "cpu":
         return None
+    options = QUICK_OPTIONS if quick else CPU_OPTIONS
     try:
-        jax.jit(lambda x: x + 1, compiler_options=CPU_OPTIONS).lower(jnp.float32(0)).compile()
+        jax.jit(lambda x: x + 1, compiler_options=options).lower(jnp.float32(0)).compile()
     except jax.errors.JaxRuntimeError:
         return None
-    return CPU_OPTIONS
+    return options
 
 
-def jit(function: Callable[..., Any], **arguments: Any) -> Any:
+def jit(function: Callable[..., Any], *, quick: bool = False, **arguments: Any) -> Any:
     """`jax.jit` with this module's options."""
-    return jax.jit(function, compiler_options=compiler_options(), **arguments)
+    return jax.jit(function, compiler_options=compiler_options(quick=quick), **arguments)
 
 
 def jit_once(function: Callable[..., Any]) -> Any:
     """`jax.jit` for what runs once, such as an initialisation: compiles in a tenth of the time."""
-    options = compiler_options()
+    options = compiler_options(quick=True)
     if options is not None:
         options = {**options, "xla_backend_optimization_level": 0}
     return jax.jit(function, compiler_options=options)
@@ -128,7 +135,7 @@ class Program:
 def _fingerprint(arguments: Any) -> str:
     """Of shapes and types, of the options and of the versions: what decides over the time."""
     shapes = [(x.shape, str(x.dtype)) for x in map(jax.typeof, jax.tree.leaves(arguments))]
-    about = (shapes, jax.tree.structure(arguments), compiler_options(), jax.__version__)
+    about = (shapes, jax.tree.structure(arguments), CPU_OPTIONS, QUICK_OPTIONS, jax.__version__)
     return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
 
 

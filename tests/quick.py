@@ -10,5 +10,7 @@ from fednas_jax import compilation
 
 def quick_jit(function: Callable[..., Any], **arguments: Any) -> Any:
     """`compilation.jit` without LLVM's optimisation: half its compile time for large programs."""
-    options = (compilation.compiler_options() or {}) | {"xla_backend_optimization_level": 0}
+    options = (compilation.compiler_options(quick=True) or {}) | {
+        "xla_backend_optimization_level": 0
+    }
     return jax.jit(function, compiler_options=options, **arguments)

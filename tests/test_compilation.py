@@ -32,6 +32,7 @@ def test_optimization_barriers_are_kept():
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="options are for XLA's CPU compiler")
 def test_options_that_xla_knows_are_used(fresh_options):
     assert compilation.compiler_options() == compilation.CPU_OPTIONS
+    assert compilation.compiler_options(quick=True) == compilation.QUICK_OPTIONS
 
 
 def test_options_that_xla_does_not_know_are_left_out(fresh_options, monkeypatch):

@@ -3,8 +3,9 @@
     python -m benchmarks.peers.flower --examples FILE --network cnn
 
 The simulation lives from start to end of the process; each request runs Flower's own FedAvg
-strategy for so many rounds. Requests: {"rounds": N} -> {"seconds": of all of them, start-up
-aside}; {"test": true} -> {"accuracy": share, "seconds"}.
+strategy for so many rounds. Requests: {"rounds": N, "data_loader": false} -> {"seconds": of all of
+them, start-up aside}; {"test": true} -> {"accuracy": share, "seconds"}. With `data_loader` the
+client is written as Flower's examples write theirs.
 """
 
 import argparse
@@ -60,30 +61,32 @@ def serve(
     """Answers requests from inside the simulation."""
     torch.manual_seed(0)
     network = learning.NETWORKS[options.network]()
-    arrays = ArrayRecord(network.state_dict())
+    arrays = dict.fromkeys((False, True), ArrayRecord(network.state_dict()))
     strategy = FedAvg(
         fraction_train=options.clients_per_round / len(examples.clients), fraction_evaluate=0.0
     )
-    config = ConfigRecord(
-        {
-            "examples": options.examples,
-            "network": options.network,
-            "batch-size": options.batch_size,
-            "learning-rate": options.learning_rate,
-        }
-    )
+    asked = {
+        "examples": options.examples,
+        "network": options.network,
+        "batch-size": options.batch_size,
+        "learning-rate": options.learning_rate,
+    }
     channel.ready(
         parameters=learning.parameter_count(network),
         versions={"flwr": flwr.__version__, "ray": ray.__version__, "torch": torch.__version__},
     )
     for request in channel.requests():
         if "rounds" in request:
+            with_loader = bool(request.get("data_loader"))
+            config = ConfigRecord({**asked, "data-loader": with_loader})
             begin = time.perf_counter()
-            result = strategy.start(grid, arrays, request["rounds"], train_config=config)
-            arrays = result.arrays
+            result = strategy.start(
+                grid, arrays[with_loader], request["rounds"], train_config=config
+            )
+            arrays[with_loader] = result.arrays
             channel.answer(seconds=time.perf_counter() - begin)
         else:
-            network.load_state_dict(arrays.to_torch_state_dict())
+            network.load_state_dict(arrays[False].to_torch_state_dict())
             channel.answer(**learning.test(network, examples))
 
 

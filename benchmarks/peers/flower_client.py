@@ -27,7 +27,13 @@ def train(message: Message, context: Context) -> Message:
     network.load_state_dict(message.content["arrays"].to_torch_state_dict())
     indices = examples.clients[context.node_config["partition-id"]]
     images, labels = examples.train_images[indices], examples.train_labels[indices]
-    learning.train_locally(network, images, labels, config["batch-size"], config["learning-rate"])
+    if config["data-loader"]:  # and a network made anew, as in Flower's examples
+        made = learning.NETWORKS[config["network"]]()
+        made.load_state_dict(network.state_dict())
+        network, train = made, learning.train_by_loader
+    else:
+        train = learning.train_locally
+    train(network, images, labels, config["batch-size"], config["learning-rate"])
     content = RecordDict(
         {
             "arrays": ArrayRecord(network.state_dict()),

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils import data
 
 Tensor = Any
 Module = Any
@@ -113,6 +114,18 @@ def train_locally(
     for batch in torch.randperm(len(labels)).split(batch_size):
         optimizer.zero_grad()
         functional.cross_entropy(network(images[batch]), labels[batch]).backward()
+        optimizer.step()
+
+
+def train_by_loader(
+    network: Module, images: Tensor, labels: Tensor, batch_size: int, learning_rate: float
+) -> None:
+    """`train_locally` as tutorials write it, by a data loader."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=learning_rate)
+    network.train()
+    for batch in data.DataLoader(data.TensorDataset(images, labels), batch_size, shuffle=True):
+        optimizer.zero_grad()
+        functional.cross_entropy(network(batch[0]), batch[1]).backward()
         optimizer.step()
 
 

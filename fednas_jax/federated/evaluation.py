@@ -44,7 +44,8 @@ class Evaluator:
         owners = [np.full(len(group), i, np.int32) for i, group in enumerate(groups)]
         self._indices = jax.device_put(_in_batches(groups, batch_size, fill=0))
         self._owners = jax.device_put(_in_batches(owners, batch_size, fill=len(groups)))
-        self._run = Program("evaluation", jit(_evaluator(algorithm, len(groups))))
+        evaluate = _evaluator(algorithm, len(groups))
+        self._run = Program("evaluation", jit(evaluate, quick=algorithm.large))
 
     def prepare(self, state: ServerState) -> None:
         """Compiles in a thread, while others work."""

@@ -66,6 +66,8 @@ class Algorithm(NamedTuple):
     phases: Sequence[Phase]
     evaluate: Callable[[ServerState, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
     """(state, raw images [B, H, W, C], labels [B]) -> losses [B], correct [B] as 0 or 1."""
+    large: bool = False
+    """Whether its programs are such that compiling them is what one waits for, as a supernet's."""
 
 
 class Totals(NamedTuple):
@@ -121,7 +123,7 @@ class RoundEngine:
         self._updates = [jax.jit(phase.client_update) for phase in algorithm.phases]
         self._shapes: dict[int, ClientUpdate] = {}
         self._accumulate = [
-            Program(_name(phase), jit(_accumulator(update, clients_per_chunk), donate_argnums=1))
+            Program(_name(phase), self._jit(_accumulator(update, clients_per_chunk), 1))
             for phase, update in zip(algorithm.phases, self._updates, strict=True)
         ]
         self._finish: dict[int, Program] = {}
@@ -257,9 +259,12 @@ class RoundEngine:
         if number not in self._finish:
             phase, sums = self.algorithm.phases[number], self._update_shapes(number, state).sums
             given = (1,) if not Counter(_shapes(sums)) - Counter(_shapes(state)) else ()
-            jitted = jit(phase.server_update, donate_argnums=given)
+            jitted = self._jit(phase.server_update, given)
             self._finish[number] = Program(f"the server's part of {_name(phase)}", jitted)
         return self._finish[number]
+
+    def _jit(self, function: Callable[..., Any], donated: int | tuple[int, ...]) -> Any:
+        return jit(function, quick=self.algorithm.large, donate_argnums=donated)
 
     def _all_chunks(
         self,

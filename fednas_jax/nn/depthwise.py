@@ -59,9 +59,7 @@ def _scaled(view: jax.Array, kernel: jax.Array, tap: Tap) -> jax.Array:
     weight = slice_maps(kernel, (tap[0], tap[0] + 1), (tap[1], tap[1] + 1))
     shape = (*kernel.shape[:-2], *view.shape[-2:])
     dtype = jnp.promote_types(view.dtype, kernel.dtype)
-    return lax.mul(
-        _broadcast(view.astype(dtype), shape), _broadcast(weight.astype(dtype), shape)
-    )
+    return lax.mul(_broadcast(view.astype(dtype), shape), _broadcast(weight.astype(dtype), shape))
 
 
 def _broadcast(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -86,7 +86,7 @@ def build(
     phases = [Phase(task.search, _collect)]
     if options.batch_stats == "recalibrated":
         phases.append(Phase(task.measure, _recalibrate))
-    return Algorithm(task.init, phases, task.evaluate)
+    return Algorithm(task.init, phases, task.evaluate, large=True)
 
 
 class _Task(NamedTuple):
