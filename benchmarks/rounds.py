@@ -12,9 +12,10 @@ from benchmarks.peer_data import write_examples
 from fednas_jax import assembly, compilation, config_file
 from fednas_jax import config as schema
 from fednas_jax.experiment import EVALUATION_BATCH
+from fednas_jax.federated import chunks
 from fednas_jax.federated import cohort as cohorts
 from fednas_jax.federated.evaluation import Evaluator
-from fednas_jax.federated.round import RoundEngine
+from fednas_jax.federated.round import Algorithm, RoundEngine
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -40,14 +41,6 @@ def examples_file(population: assembly.Population) -> Iterator[str]:
         yield str(path)
 
 
-def clients_per_chunk(config: schema.Config) -> int:
-    """As many as the config says; where it says "auto", one on a CPU, elsewhere all of a round."""
-    asked, all_of_them = config["clients_per_chunk"], config["clients_per_round"]
-    if isinstance(asked, int):
-        return min(asked, all_of_them)
-    return 1 if jax.default_backend() == "cpu" else all_of_them
-
-
 class Ours:
     """A federation that runs rounds when told to."""
 
@@ -55,14 +48,27 @@ class Ours:
         """Draws the first weights; the first round compiles."""
         algorithm = assembly.build_algorithm(config, population.dataset)
         self._clients, self._per_round = population.clients, config["clients_per_round"]
-        chunk = clients_per_chunk(config)
-        self._engine = RoundEngine(algorithm, population.clients, population.examples, chunk)
         self._key = jax.random.key(config["seed"])
         self._state = compilation.jit_once(algorithm.init)(self._key)
+        self._engine = self._choose_engine(algorithm, config["clients_per_chunk"], population)
         self._evaluator = Evaluator(
             algorithm, population.examples, [population.test], EVALUATION_BATCH
         )
         self.done = 0
+
+    def _choose_engine(
+        self, algorithm: Algorithm, asked: int | str, population: assembly.Population
+    ) -> RoundEngine:
+        def build(count: int) -> RoundEngine:
+            return RoundEngine(algorithm, population.clients, population.examples, count)
+
+        if isinstance(asked, int):
+            return build(min(asked, self._per_round))
+        steps = self._clients.local_steps
+        ids = cohorts.sample(self._key, len(self._clients.id), self._per_round)
+        if asked == "auto":
+            return chunks.fitting(build, self._state, cohorts.in_chunks(ids, steps, 1)).engine
+        return chunks.measured(build, self._state, ids, steps, lambda line: None).engine
 
     def parameters(self) -> int:
         """Weights of the network."""

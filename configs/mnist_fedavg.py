@@ -42,6 +42,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     if variant in ("2nn", "quick"):
         config.network.name = "2nn"
         config.rounds = 100
+        # Steps so short that starting them counts: a round's clients side by side are 1.3 times as
+        # fast even on a CPU (clients_per_chunk=measured finds as much, after five compilations).
+        config.clients_per_chunk = 10
     if variant == "quick":
         config.rounds = 5
         config.dataset.max_test_examples = 2000

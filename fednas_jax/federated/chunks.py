@@ -11,7 +11,14 @@ from fednas_jax.federated.cohort import Cohort, in_chunks
 from fednas_jax.federated.round import RoundEngine, ServerState
 
 STEPS = 2
-"""Local steps an epoch that a candidate is timed for."""
+"""Local steps an epoch that a candidate is timed for, at first."""
+
+ENOUGH_SECONDS = 0.2
+"""Candidates are timed for more steps until they take so long, or an epoch is over: the shortest
+steps take less than what starts a program."""
+
+MUCH_SLOWER = 1.5
+"""So many times slower than the best ends the search."""
 
 
 class Choice(NamedTuple):
@@ -45,10 +52,10 @@ def measured(
     local_steps: np.ndarray,
     say: Callable[[str], None],
 ) -> Choice:
-    """The fastest of 1, 2, 4, ... clients side by side, as far as the memory goes.
+    """The fastest of about 1, 2, 4, ... clients side by side, as far as the memory goes.
 
     Each candidate computes a few local steps of the largest clients. A round is as many of these as
-    its chunks have in all, padding included. The first candidate that is slower than the one before
+    its chunks have in all, padding included. The first candidate that is much slower than the best
     ends the search, since each takes a compilation.
 
     Args:
@@ -62,16 +69,35 @@ def measured(
     seconds = {"1": _round_seconds(best, state, in_chunks(ids, local_steps, 1))}
     say(f"1 client at a time: {seconds['1']:.3g} s a round")
     most = min(len(ids), _that_fit(best, state, in_chunks(ids, local_steps, 1)))
-    count = 2
-    while count <= most:
+    for count in even_sizes(len(ids), most)[1:]:
         candidate = build(count)
         now = _round_seconds(candidate, state, in_chunks(ids, local_steps, count))
         seconds[str(count)] = now
         say(f"{count} clients at a time: {now:.3g} s a round")
-        if now > seconds[str(best.clients_per_chunk)]:
+        fastest = seconds[str(best.clients_per_chunk)]
+        if now > MUCH_SLOWER * fastest:
             break
-        best, count = candidate, 2 * count
+        best = candidate if now < fastest else best
     return Choice(best, seconds)
+
+
+def even_sizes(clients: int, most: int) -> list[int]:
+    """Sizes of chunks, each about twice the one before, that leave few places empty.
+
+    Of 10 clients: 1, 2, 4 (in three chunks), 5 (in two; 8 would leave six places empty), 10.
+
+    Args:
+      clients: of a round.
+      most: the largest size.
+    """
+    sizes = [1]
+    while sizes[-1] < min(clients, most):
+        wanted = min(2 ** len(sizes), most)
+        size = -(-clients // -(-clients // wanted))
+        if size == sizes[-1]:
+            break
+        sizes.append(size)
+    return sizes
 
 
 def _that_fit(single: RoundEngine, state: ServerState, cohort: Cohort) -> int:
@@ -82,8 +108,13 @@ def _that_fit(single: RoundEngine, state: ServerState, cohort: Cohort) -> int:
 
 def _round_seconds(engine: RoundEngine, state: ServerState, cohort: Cohort) -> float:
     """The local steps of a round, from the time of a few steps of its first, largest chunk."""
-    steps = np.minimum(cohort.steps, STEPS)
-    if not steps[0]:
+    if not cohort.steps[0]:
         return 0.0
-    seconds = engine.seconds_of_a_chunk(state, cohort._replace(steps=steps))
-    return seconds / int(steps[0]) * int(cohort.steps.sum())
+    count, seconds, longest = STEPS, 0.0, int(cohort.steps[0])
+    while True:
+        count = min(count, longest)
+        steps = np.minimum(cohort.steps, count)
+        seconds = engine.seconds_of_a_chunk(state, cohort._replace(steps=steps))
+        if seconds >= ENOUGH_SECONDS or count == longest:
+            return seconds / count * int(cohort.steps.sum())
+        count *= 4

@@ -45,24 +45,44 @@ def measured(state):
 def test_takes_the_fastest_round_and_stops_where_it_gets_slower(state, timed):
     seconds, cohorts = timed
     # Steps of the clients, largest first: 5, 3, 2, 1, 0. In lockstep: 11; 5 + 2 + 0 = 7; 5 + 0.
-    seconds.update({1: 2.0, 2: 3.0, 4: 10.0})
+    # Of 5 clients in chunks of at most 4 there are two: 3 and 2; so 3 is tried in place of 4.
+    seconds.update({1: 2.0, 2: 3.0, 3: 8.0})
     choice, said = measured(state)
     assert choice.engine.clients_per_chunk == 2
-    assert choice.round_seconds == {"1": 2.0 / 2 * 11, "2": 3.0 / 2 * 7, "4": 10.0 / 2 * 5}
+    assert choice.round_seconds == {"1": 2.0 / 2 * 11, "2": 3.0 / 2 * 7, "3": 8.0 / 2 * 6}
     assert said[1] == "2 clients at a time: 10.5 s a round"
     assert [cohort.steps.max() for cohort in cohorts] == [chunks.STEPS] * 3
-    seconds.update({2: 4.0})
+    seconds.update({2: 5.0})
     choice, _ = measured(state)
     assert choice.engine.clients_per_chunk == 1
-    assert list(choice.round_seconds) == ["1", "2"], "4 was not compiled"
+    assert list(choice.round_seconds) == ["1", "2"], "3 was not compiled"
 
 
 def test_goes_on_while_it_gets_faster_up_to_the_cohort_and_the_memory(state, timed, monkeypatch):
     seconds, _ = timed
-    seconds.update({1: 1.0, 2: 1.0, 4: 1.0})
-    assert measured(state)[0].engine.clients_per_chunk == 4
-    monkeypatch.setattr(memory, "clients_that_fit", lambda needed, free, most: 3)
-    assert measured(state)[0].engine.clients_per_chunk == 2
+    seconds.update({1: 1.0, 2: 1.0, 3: 1.0, 5: 1.0})
+    assert measured(state)[0].engine.clients_per_chunk == 5
+    monkeypatch.setattr(memory, "clients_that_fit", lambda needed, free, most: 4)
+    assert measured(state)[0].engine.clients_per_chunk == 3
+
+
+def test_a_candidate_somewhat_slower_than_the_best_does_not_end_the_search(state, timed):
+    seconds, _ = timed
+    seconds.update({1: 1.0, 2: 2.0, 3: 1.0, 5: 9.0})  # a round: 5.5, 7, 3 and 22.5
+    assert measured(state)[0].engine.clients_per_chunk == 3
+
+
+def test_short_steps_are_timed_for_an_epoch_at_most(state, timed):
+    seconds, cohorts = timed
+    seconds.update({1: 0.01, 2: 9.0})
+    assert measured(state)[0].round_seconds["1"] == 0.01 / 5 * 11
+    assert [cohort.steps.max() for cohort in cohorts] == [2, 5, 2]
+
+
+def test_sizes_of_chunks_leave_few_places_empty():
+    assert chunks.even_sizes(10, 10) == [1, 2, 4, 5, 10]
+    assert chunks.even_sizes(16, 6) == [1, 2, 4, 6]
+    assert chunks.even_sizes(1, 1) == [1]
 
 
 def test_by_the_real_clock(state):
