@@ -1,0 +1,75 @@
+"""What all commands share: their arguments as pairs, and errors as one line and an exit code."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from fednas_jax.errors import UserError, one_line, suggest
+
+HELP_FLAGS = ("-h", "--help", "--helpfull")
+CONFIG_PREFIX = "config."
+"""Starts the name of a flag that sets a field of the config."""
+
+
+def guarded(action: Callable[[], None], interrupted: str) -> int:
+    """Runs a command; what goes wrong becomes one line on stderr.
+
+    Args:
+      action: the command.
+      interrupted: what to say when it is interrupted.
+
+    Returns:
+      The exit code: 0 done, 2 bad input, 130 interrupted.
+    """
+    try:
+        action()
+    except UserError as error:
+        print(f"fednas_jax: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # what no one foresaw: a full disk, a folder taken away
+        where = f"{error.filename}: " if error.filename is not None else ""
+        print(f"fednas_jax: error: {where}{one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nfednas_jax: interrupted; {interrupted}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def options(argv: Sequence[str], defaults: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The flags of a command, and the fields of the config that others of them set.
+
+    Args:
+      argv: the arguments, without the program's name.
+      defaults: the command's flags, each with its value where it is not given.
+
+    Returns:
+      Flag -> value, and field -> value as text. Of one that is given twice, the last counts.
+
+    Raises:
+      UserError: a flag that the command does not have, or one without a value.
+    """
+    values, fields = dict(defaults), {}
+    for name, value in _flags(argv):
+        if name.startswith(CONFIG_PREFIX):
+            fields[name.removeprefix(CONFIG_PREFIX)] = value
+        elif name not in values:
+            raise UserError(f"--{name}: no such flag{suggest(name, [*values, 'help'])}")
+        elif not value:
+            raise UserError(f"--{name}: is empty; a value is needed")
+        else:
+            values[name] = value
+    return values, fields
+
+
+def _flags(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The pairs of `--name=value` or `--name value`."""
+    rest = iter(argv)
+    for argument in rest:
+        if not argument.startswith("--"):
+            raise UserError(f"{argument}: not a flag; --name=value is needed, see --help")
+        name, equals, value = argument[2:].partition("=")
+        if not equals:
+            value = next(rest, "--")
+            if value.startswith("--"):
+                raise UserError(f"--{name}: has no value; --{name}=value is needed")
+        yield name, value
