@@ -220,7 +220,7 @@ def _check_together(values: Mapping[str, Any]) -> None:
         )
     name, clients = values["partition.name"], values["partition.num_clients"]
     drawn = values["clients_per_round"]
-    if name in ("homo", "hetero", "shards") and drawn > clients:
+    if name in ("homo", "hetero", "shards", "power_law") and drawn > clients:
         raise UserError(
             f"config.clients_per_round: {drawn} is more than config.partition.num_clients; "
             f"at most {clients} is needed"

@@ -3,20 +3,22 @@
 Every partitioner takes labels, a number of clients and a `np.random.RandomState` (numpy's legacy
 generator: its stream is frozen, so a seed means the same partition for good) and returns a
 `Partition`. All of them deal out every example exactly once, but `table`, which leaves unused what
-the table does not ask for.
+the table does not ask for, and what `balanced` classes leave out.
 
 References:
   homo, hetero, table: He, Annavaram, Avestimehr, "FedNAS", 2020 (Table 2).
   hetero: Hsu, Qi, Brown, "Measuring the effects of non-identical data distribution", 2019.
   shards: McMahan et al., "Communication-efficient learning of deep networks", 2017, section 3.
+  power_law: see power_law.py.
 """
 
-import functools
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 
 from fednas_jax.data.partition_file import Partition, check, class_counts, counts, load, save
+from fednas_jax.data.power_law import power_law
 from fednas_jax.data.tables import read_table, scale_table
 from fednas_jax.errors import UserError, suggest
 
@@ -33,6 +35,7 @@ __all__ = [
     "make",
     "natural",
     "paper_rng",
+    "power_law",
     "read_table",
     "save",
     "scale_table",
@@ -40,7 +43,7 @@ __all__ = [
     "table",
 ]
 
-NAMES = ("homo", "hetero", "table", "shards", "natural", "file")
+NAMES = ("homo", "hetero", "table", "shards", "power_law", "natural", "file")
 
 
 class Examples(Protocol):
@@ -77,6 +80,9 @@ def make(
     table: str = "fednas_table2",
     table_fraction: float = 1.0,
     shards_per_client: int = 2,
+    labels_per_client: int = 2,
+    sigma: float = 2.0,
+    balanced: bool = False,
     path: str = "",
 ) -> Partition:
     """Makes or loads the partition that `name` says.
@@ -84,11 +90,14 @@ def make(
     Args:
       name: one of `NAMES`.
       examples: the training split.
-      num_clients: of homo, hetero and shards. The others bring their own number.
+      num_clients: of homo, hetero, shards and power_law. The others bring their own number.
       seed: 0 or above; -1 for `paper_rng`.
-      concentration, min_size, max_tries: of `hetero`.
+      concentration, min_size, max_tries: of `hetero`; min_size of `power_law` too.
       table, table_fraction: a CSV or a known name, and the part of each of its counts to take.
       shards_per_client: of `shards`.
+      labels_per_client, sigma: of `power_law`.
+      balanced: deal as many examples of each class as the smallest has, chosen at random, and no
+        others; not of table and file.
       path: of file: the .npz that `save` wrote.
 
     Raises:
@@ -97,19 +106,28 @@ def make(
     if name not in NAMES:
         raise UserError(f"config.partition.name: unknown partition '{name}'{suggest(name, NAMES)}")
     labels = np.asarray(examples.labels)
-    if name == "file":
-        return load(path, len(labels))
-    if name == "table":
+    if name in ("file", "table"):
+        if balanced:
+            raise UserError(f"config.partition.balanced: '{name}' says itself what is dealt; false")
+        if name == "file":
+            return load(path, len(labels))
         return _named_table(labels, table, table_fraction, seed)
     rng = _rng(seed, num_clients)
+    kept = _equal_classes(labels, rng) if balanced else np.arange(len(labels), dtype=np.int32)
     if name == "natural":
-        return _of_column(examples, rng)
-    if name == "hetero":
-        deal = functools.partial(hetero, concentration=concentration, min_size=min_size)
-        return deal(labels, num_clients, rng, max_tries=max_tries)
-    if name == "shards":
-        return shards(labels, num_clients, rng, shards_per_client=shards_per_client)
-    return homo(labels, num_clients, rng)
+        dealt = natural(_column(examples)[kept], 0, rng)
+    else:
+        of_hetero = {"concentration": concentration, "min_size": min_size, "max_tries": max_tries}
+        of_power_law = {"labels_per_client": labels_per_client, "min_size": min_size}
+        choices: dict[str, tuple[Callable[..., Partition], dict[str, Any]]] = {
+            "homo": (homo, {}),
+            "hetero": (hetero, of_hetero),
+            "shards": (shards, {"shards_per_client": shards_per_client}),
+            "power_law": (power_law, {**of_power_law, "sigma": sigma}),
+        }
+        deal, options = choices[name]
+        dealt = deal(labels[kept], num_clients, rng, **options)
+    return Partition(tuple(kept[indices] for indices in dealt.clients))
 
 
 def _rng(seed: int, num_clients: int) -> np.random.RandomState:
@@ -121,10 +139,20 @@ def _named_table(labels: np.ndarray, name: str, fraction: float, seed: int) -> P
     return table(labels, wanted, _rng(seed, len(wanted)))
 
 
-def _of_column(examples: Examples, rng: np.random.RandomState) -> Partition:
+def _column(examples: Examples) -> np.ndarray:
     if examples.client is None:
         raise UserError("config.partition.name: 'natural' needs a data set with a `client` column")
-    return natural(examples.client, 0, rng)
+    return examples.client
+
+
+def _equal_classes(labels: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+    """The indices, ascending, of as many examples of each class as the smallest class has.
+
+    A class of which there is no example at all does not count.
+    """
+    classes = [rng.permutation(indices) for indices in _by_class(labels) if len(indices)]
+    least = min(len(indices) for indices in classes)
+    return np.sort(np.concatenate([indices[:least] for indices in classes]))
 
 
 def homo(labels: np.ndarray, num_clients: int, rng: np.random.RandomState) -> Partition:
