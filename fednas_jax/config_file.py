@@ -1,5 +1,6 @@
 """Config files: plain Python files with a function `get_config(variant="")`."""
 
+import fnmatch
 import inspect
 import os
 import runpy
@@ -52,6 +53,33 @@ def split(spec: str) -> tuple[Path, str]:
     if not colon or os.path.isfile(os.path.expanduser(spec)):
         return Path(spec), ""
     return Path(head), variant
+
+
+def expand_variants(spec: str) -> list[str]:
+    """One spec for each variant of "path:variant,variant"; `*` in one stands for any text.
+
+    Args:
+      spec: as of `load`, with any number of variants. Those that `*` may mean are in the file's
+        `VARIANTS`.
+
+    Raises:
+      UserError: the file cannot be run, or none of its variants is meant by a `*`.
+    """
+    path, together = split(spec)
+    specs = []
+    for variant in together.split(","):
+        names = [variant]
+        if "*" in variant:
+            known = _run(expand(path, "--config")).get("VARIANTS")
+            known = known if isinstance(known, list | tuple) else ()
+            names = [name for name in known if fnmatch.fnmatchcase(name, variant)]
+            if not names:
+                raise UserError(
+                    f"{path}: '{variant}' means none of its variants"
+                    + (f"; known: {', '.join(known)}" if known else ", as it has no VARIANTS")
+                )
+        specs += [f"{path}:{name}" if name else str(path) for name in names]
+    return specs
 
 
 def check_variant(variant: str, *names: str) -> None:

@@ -1,0 +1,61 @@
+"""Several runs one after another, each in a folder of its own, those already done left alone."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from fednas_jax import experiment
+from fednas_jax import workdir as folders
+from fednas_jax.errors import UserError
+
+
+class Planned(NamedTuple):
+    """A run to be made."""
+
+    name: str
+    """Of its folder."""
+    config: ml_collections.FrozenConfigDict
+    """Resolved."""
+
+
+class Outcome(NamedTuple):
+    """A run that was made, or could not be."""
+
+    planned: Planned
+    folder: Path
+    summary: dict[str, Any] | None
+    """As in summary.json; None where it failed."""
+    error: str
+    """Why it failed, one line, or ""."""
+
+
+def run_all(planned: Sequence[Planned], workdir: Path) -> Iterator[Outcome]:
+    """Makes the runs in order; one that is interrupted goes on where it was.
+
+    A run that fails does not keep the others from being made.
+
+    Args:
+      planned: the runs; their names differ.
+      workdir: their folders go in there.
+
+    Raises:
+      UserError: before the first run, if a folder holds a run of another config.
+    """
+    done = [folders.recorded_run(workdir / run.name, run.config) for run in planned]
+    for number, (run, recorded) in enumerate(zip(planned, done, strict=True), start=1):
+        folder = workdir / run.name
+        finished = recorded is not None and (folder / folders.SUMMARY_FILE).exists()
+        state = "is done already" if finished else str(folder)
+        print(f"fednas_jax: run {number} of {len(planned)}: {run.name}: {state}", flush=True)
+        summary, error = None, ""
+        try:
+            summary = (
+                folders.read_summary(folder) if finished else experiment.run(run.config, folder)
+            )
+        except UserError as failure:
+            error = str(failure)
+            print(f"fednas_jax: error: {run.name}: {error}", file=sys.stderr)
+        yield Outcome(run, folder, summary, error)

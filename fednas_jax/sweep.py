@@ -1,0 +1,119 @@
+"""Several runs from lists of settings, and their rounds to a target: `python -m fednas_jax.sweep`.
+
+McMahan et al. (2017) judge FedAvg by the rounds that it needs to a target accuracy on the test set;
+see `report/targets.py` for how they count them.
+"""
+
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fednas_jax import environment
+
+if __name__ == "__main__":
+    environment.prepare("fednas_jax.sweep")  # may start the process anew, so before other imports
+
+from fednas_jax import config as schema
+from fednas_jax import config_file
+from fednas_jax.command_line import HELP_FLAGS, guarded, options
+from fednas_jax.errors import UserError
+from fednas_jax.paths import expand
+
+HELP = """Runs every combination of lists of settings, and counts the rounds to a target accuracy.
+
+  python -m fednas_jax.sweep --config=FILE[:variant,...] --workdir=DIR [--config.FIELD=VALUE,...]
+
+  --config          a file under configs/; several variants of it with commas between, or *
+  --workdir         each run gets a folder in there
+  --config.FIELD    sets a field, as for fednas_jax.main; several values with commas between
+  --target          accuracies on the test set, with commas between; 0.99 if not given
+
+Runs that are done already are not made again, an interrupted one goes on where it was. Written into
+the workdir, anew after each run: sweep.json (settings, curves, rounds to each target), table.md,
+curves.png. Exit codes: 0 done, 2 bad input or a run that failed, 130 interrupted. Example:
+
+  python -m fednas_jax.sweep --config=configs/mnist_fedavg.py:quick --workdir=runs/sweep \\
+    --config.optimizer.learning_rate=0.05,0.1,0.2 --target=0.9
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Makes a sweep.
+
+    Args:
+      argv: the arguments, without the program's name.
+
+    Returns:
+      The exit code: 0 done (or help shown), 2 bad input or a run that failed, 130 interrupted.
+    """
+    if any(argument in HELP_FLAGS for argument in argv):
+        print(HELP, end="")
+        return 0
+    return guarded(lambda: _run(argv), "the same command goes on with the sweep")
+
+
+def _run(argv: Sequence[str]) -> None:
+    given, fields = options(argv, {"config": "", "workdir": "", "target": "0.99"})
+    for name in ("config", "workdir"):
+        if not given[name]:
+            raise UserError(f"--{name}: missing; see --help")
+    targets = _targets(given["target"])
+    combined = combinations(given["config"], fields)
+    workdir = expand(given["workdir"], "--workdir")
+    # Here, not above: they import jax, and bad arguments should fail at once.
+    from fednas_jax import sweep_results
+    from fednas_jax.runs import Planned, run_all
+
+    planned = [Planned(name, config) for name, config in combined.items()]
+    outcomes = []
+    for outcome in run_all(planned, workdir):
+        outcomes.append(outcome)
+        sweep_results.write(outcomes, targets, workdir)
+    told = (workdir / sweep_results.TABLE).read_text()
+    print(f"\n{told}\nFiles in {workdir}: {sweep_results.FILES}")
+    if failed := [outcome.planned.name for outcome in outcomes if outcome.error]:
+        raise UserError(f"{len(failed)} of {len(outcomes)} runs failed: {', '.join(failed)}")
+
+
+def combinations(spec: str, fields: Mapping[str, str]) -> dict[str, Any]:
+    """The resolved config of every combination, by a name made of what differs.
+
+    Args:
+      spec: a config file, as `config_file.expand_variants` takes it.
+      fields: field -> values as text, with commas between.
+
+    Raises:
+      UserError: one of the configs is not usable, or two are the same.
+    """
+    specs = config_file.expand_variants(spec)
+    values = {field: text.split(",") for field, text in fields.items()}
+    varied = [field for field, several in values.items() if len(several) > 1]
+    combined: dict[str, Any] = {}
+    for one, *chosen in itertools.product(specs, *values.values()):
+        settings = dict(zip(values, chosen, strict=True))
+        path, variant = config_file.split(one)
+        stem = (variant or path.stem) if len(specs) > 1 or not varied else ""
+        parts = [stem, *(f"{field}={settings[field]}" for field in varied)]
+        name = "-".join(filter(None, parts)).replace("/", "_")
+        if name in combined:
+            raise UserError(f"{name}: is asked for twice; each value of a list once")
+        combined[name] = schema.resolve(config_file.load(one), settings)
+    return combined
+
+
+def _targets(text: str) -> list[float]:
+    try:
+        targets = [float(part) for part in text.split(",")]
+    except ValueError:
+        targets = []
+    if not targets or not all(0 < target <= 1 for target in targets):
+        raise UserError(
+            f"--target: {text!r} is not usable; accuracies above 0, at most 1, are needed, "
+            "such as 0.97,0.99"
+        )
+    return targets
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

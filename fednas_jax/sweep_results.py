@@ -1,0 +1,82 @@
+"""What is kept of a sweep: each run's config, curve and rounds to the targets; table, picture."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fednas_jax import config as schema
+from fednas_jax.files import plain, write_atomic, write_json
+from fednas_jax.report import curves
+from fednas_jax.report.targets import curve_of, rounds_to
+from fednas_jax.report.writers import read_rows
+from fednas_jax.runs import Outcome
+from fednas_jax.workdir import METRICS_FILE
+
+TABLE, RESULTS, PICTURE = "table.md", "sweep.json", "curves.png"
+FILES = f"{RESULTS}, {TABLE}, {PICTURE}, and a folder a run"
+
+
+def write(outcomes: Iterable[Outcome], targets: Sequence[float], workdir: Path) -> None:
+    """Writes sweep.json, table.md and curves.png of the runs so far.
+
+    Args:
+      outcomes: of runs in folders of `workdir`.
+      targets: accuracies on the test set.
+      workdir: where they go.
+
+    Raises:
+      UserError: a file cannot be written, or a run's metrics not be read.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    results = [result(outcome, targets) for outcome in outcomes]
+    write_json(workdir / RESULTS, plain({"targets": targets, "runs": results}))
+    write_atomic(workdir / TABLE, table(results, targets).encode())
+    drawn = {
+        one["name"]: list(zip(one["round"], one["test_accuracy"], strict=True)) for one in results
+    }
+    # Of runs that are to come near to 1, the last tenth is what is to be seen.
+    lowest = 0.9 if min(targets) > 0.95 else 0.0
+    curves.accuracy(drawn, targets, workdir / PICTURE, lowest=lowest)
+
+
+def result(outcome: Outcome, targets: Sequence[float]) -> dict[str, Any]:
+    """A run's config, its curve, and the rounds it needed to each target (None: not reached)."""
+    metrics = outcome.folder / METRICS_FILE
+    rows = read_rows(metrics) if metrics.exists() else []
+    tested = [row for row in rows if row.get("test_accuracy") is not None]
+    curve = curve_of(tested)
+    return {
+        "name": outcome.planned.name,
+        "error": outcome.error,
+        "config": schema.to_json(outcome.planned.config),
+        "round": [row["round"] for row in tested],
+        "test_accuracy": [row["test_accuracy"] for row in tested],
+        "test_loss": [row["test_loss"] for row in tested],
+        "best_test_accuracy": max((accuracy for _, accuracy in curve), default=None),
+        "rounds_to_target": [rounds_to(curve, target) for target in targets],
+        "seconds": outcome.summary["seconds"] if outcome.summary else None,
+    }
+
+
+def table(results: Iterable[Mapping[str, Any]], targets: Sequence[float]) -> str:
+    """The runs as Markdown: rounds, the best and the last accuracy, rounds to each target.
+
+    Args:
+      results: of `result`.
+      targets: those that it was given.
+    """
+    heads = ["run", "rounds", "best", "last", *(f"to {t:.4g}" for t in targets), "seconds"]
+    lines = [f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}"]
+    for one in results:
+        scores, measured = one["test_accuracy"], ["-", "-", "-"]
+        if scores:
+            best = one["best_test_accuracy"]
+            measured = [str(one["round"][-1]), f"{best:.4f}", f"{scores[-1]:.4f}"]
+        cells = [
+            one["name"],
+            *measured,
+            *("-" if at is None else f"{at:.1f}" for at in one["rounds_to_target"]),
+            "failed" if one["error"] else f"{one['seconds']:.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
