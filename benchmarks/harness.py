@@ -29,6 +29,10 @@ PEERS = Path(__file__).resolve().parent / "peers"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 """Whose versions a result names, where they are installed."""
 
+SETTLE_SECONDS = 0.5
+"""Between two candidates: threads that wait for more work, and memory that is handed back, would
+otherwise be charged to the next."""
+
 
 class Bar(NamedTuple):
     """What a value must reach."""
@@ -115,6 +119,7 @@ def interleaved(
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(repeats):
         for name, candidate in candidates.items():
+            time.sleep(SETTLE_SECONDS)
             begin = time.perf_counter()
             own = candidate()
             elapsed = time.perf_counter() - begin
