@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from flax import linen as nn
 
+from fednas_jax import networks
 from fednas_jax.config import Config, default
 from fednas_jax.data import datasets
 from fednas_jax.data import partition as partitions
@@ -18,9 +18,6 @@ from fednas_jax.federated import clients as client_data
 from fednas_jax.federated.algorithms import fedavg, fednas
 from fednas_jax.federated.clients import Clients, Examples
 from fednas_jax.federated.round import Algorithm
-from fednas_jax.nn.cnn import CNN
-from fednas_jax.nn.mlp import MLP
-from fednas_jax.nn.pfl_cnn import PFLCNN
 from fednas_jax.nn.supernet import Supernet
 from fednas_jax.search.milenas import SearchOptions
 
@@ -117,23 +114,6 @@ def searches(config: Config) -> bool:
     return _KINDS[config["algorithm"]].searches
 
 
-def build_network(config: Config, dataset: Dataset) -> nn.Module:
-    """The network that `config.network` describes.
-
-    Raises:
-      UserError: it does not fit the images' size.
-    """
-    name = config["network"]["name"]
-    height, width = dataset.train.images.shape[1:3]
-    multiple, least = {"cnn": (4, 4), "2nn": (1, 1), "pfl_cnn": (2, 6)}[name]
-    if min(height, width) < least or height % multiple or width % multiple:
-        raise UserError(
-            f"config.network.name: {name!r} is not for images of {height} x {width}; sides of at "
-            f"least {least} that {multiple} divides are needed, or another network"
-        )
-    return {"cnn": CNN, "2nn": MLP, "pfl_cnn": PFLCNN}[name](dataset.num_classes)
-
-
 def build_augmentation(config: Config, dataset: Dataset) -> Augmentation:
     """What `config.augment` says is done to the images that clients learn from.
 
@@ -156,7 +136,7 @@ def build_algorithm(config: Config, dataset: Dataset) -> Algorithm:
     """The algorithm that the config names, ready for the round engine.
 
     Raises:
-      UserError: as `build_augmentation` and `build_network`.
+      UserError: as `build_augmentation` and `networks.from_config`.
     """
     return _KINDS[config["algorithm"]].build(config, dataset)
 
@@ -192,8 +172,9 @@ def _build_fedavg(config: Config, dataset: Dataset) -> Algorithm:
         batch_size=config["batch_size"],
         learning_rate=config["optimizer"]["learning_rate"],
     )
-    network, augmentation = build_network(config, dataset), build_augmentation(config, dataset)
-    return fedavg.build(network, dataset.train.images.shape[1:], augmentation, options)
+    image_shape = dataset.train.images.shape[1:]
+    network = networks.from_config(config, image_shape, dataset.num_classes)
+    return fedavg.build(network, image_shape, build_augmentation(config, dataset), options)
 
 
 class _Kind(NamedTuple):

@@ -99,9 +99,11 @@ def markdown() -> str:
 
 
 def _described(field: Field) -> str:
-    if field.algorithms == ALGORITHMS:
-        return field.help
-    return f"({', '.join(field.algorithms)}) {field.help}"
+    readers = [] if field.algorithms == ALGORITHMS else [", ".join(field.algorithms)]
+    if field.needs:
+        name, values = field.needs
+        readers.append(f"`{name}` of {', '.join(values)}")
+    return f"({'; '.join(readers)}) {field.help}" if readers else field.help
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,18 +128,31 @@ def _checked(config: Any) -> dict[str, Any]:
     for name in flat:
         if name not in _BY_NAME:
             _unknown(name)
-    algorithm = _value(_BY_NAME["algorithm"], flat)
     values = {}
     for field in FIELDS:
-        if algorithm in field.algorithms:
+        other = _unread_for(field, flat)
+        if other is None:
             values[field.name] = _value(field, flat)
         elif field.name in flat and _value(field, flat) != field.default:
             raise UserError(
-                f"config.{field.name}: {flat[field.name]!r} is not used where config.algorithm is "
-                f"{algorithm!r}; {field.default!r}, its default, is needed"
+                f"config.{field.name}: {flat[field.name]!r} is not used where config.{other.name} "
+                f"is {_value(other, flat)!r}; {field.default!r}, its default, is needed"
             )
     _check_together(values)
     return values
+
+
+def _unread_for(field: Field, flat: Mapping[str, Any]) -> Field | None:
+    """The other field because of whose value this one is not read, if there is one."""
+    algorithm = _BY_NAME["algorithm"]
+    if _value(algorithm, flat) not in field.algorithms:
+        return algorithm
+    if field.needs is None:
+        return None
+    name, values = field.needs
+    other = _BY_NAME[name]
+    read = _unread_for(other, flat) is None
+    return other if read and _value(other, flat) not in values else None
 
 
 def _value(field: Field, flat: Mapping[str, Any]) -> Any:

@@ -14,6 +14,7 @@ ALGORITHMS = ("fednas", "fedavg")
 
 _READ_ONLY_BY = {
     "client.train_fraction": "fednas",
+    "genotype": "fedavg",
     "network.": "fedavg",
     "supernet.": "fednas",
     "search.": "fednas",
@@ -25,6 +26,19 @@ _READ_ONLY_BY = {
     "server.": "fednas",
 }
 """Fields, or starts of their names, that one algorithm reads alone."""
+
+RESNETS = ("resnet20", "resnet32", "resnet56", "resnet56_fedml")
+NETWORKS = ("cnn", "2nn", "pfl_cnn", *RESNETS, "genotype")
+"""What `network.name` may be; `networks.py` builds them."""
+
+_READ_ONLY_WITH = {
+    "genotype": ("network.name", ("genotype",)),
+    "network.padding": ("network.name", ("cnn",)),
+    "network.normalization": ("network.name", RESNETS),
+    "network.init_channels": ("network.name", ("genotype",)),
+    "network.layers": ("network.name", ("genotype",)),
+}
+"""Fields that are read only where another field, which the algorithm reads, has certain values."""
 
 Check = Callable[[Any], str]
 """Says in words what would be right, or "" where the value is right."""
@@ -45,6 +59,11 @@ class Field(NamedTuple):
         """Those that read it."""
         of = next((a for start, a in _READ_ONLY_BY.items() if self.name.startswith(start)), None)
         return ALGORITHMS if of is None else (of,)
+
+    @property
+    def needs(self) -> tuple[str, tuple[str, ...]] | None:
+        """Another field, and the values of it with which this one is read; None: with any."""
+        return _READ_ONLY_WITH.get(self.name)
 
 
 def at_least(low: float, at_most: float = math.inf) -> Check:
@@ -189,8 +208,19 @@ FIELDS: tuple[Field, ...] = (
           "train part: of the others, what trains the weights; the rest, the validation part, "
           "trains alpha. A local epoch is one pass over the train part, and the validation part is "
           "walked along with it: passed fully near 0.5, only in part below, repeatedly above"),
-    Field("network.name", "cnn", _TEXT, one_of("cnn", "2nn", "pfl_cnn"),
-          "what is trained: the CNN or 2NN of McMahan et al. 2017, or pfl-research's small CNN"),
+    Field("genotype", "FedNAS_V1", _TEXT, _filled,
+          "what a search has found and is trained now: its JSON file, or a published one's name"),
+    Field("network.name", "cnn", _TEXT, one_of(*NETWORKS),
+          "what is trained: the CNN or 2NN of McMahan et al. 2017, pfl-research's small CNN, a "
+          "residual network, or that of `genotype`"),
+    Field("network.padding", "same", _TEXT, one_of("same", "flower"),
+          "of the CNN: its convolutions keep the size; flower: they lose a pixel a side, which the "
+          "pools add, as in Flower's baseline"),
+    Field("network.normalization", "batch", _TEXT, one_of("batch", "group"),
+          "after each convolution; batch: over the batch, whose statistics unlike clients do not "
+          "share; group: inside each example"),
+    Field("network.init_channels", 16, _INT, _channels, "channels C of the first cell"),
+    Field("network.layers", 8, _INT, at_least(3, 1000), "cells L; those at L//3 and 2L//3 reduce"),
     Field("supernet.init_channels", 16, _INT, _channels, "channels C of the first cell"),
     Field("supernet.layers", 8, _INT, at_least(3, 1000), "cells L; those at L//3 and 2L//3 reduce"),
     Field("supernet.scan_cells", True, _FLAG, _anything,

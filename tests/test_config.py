@@ -127,7 +127,7 @@ def test_a_number_that_is_not_finite(value: float) -> None:
     [
         ("round", "did you mean 'rounds'?"),
         ("optimiser.learning_rate", "'optimizer.learning_rate' or 'arch_optimizer.learning_rate'"),
-        ("layers", "did you mean 'supernet.layers'?"),
+        ("layers", "did you mean 'network.layers' or 'supernet.layers'?"),
         ("quantum", "`python -m fednas_jax.config` lists the fields"),
     ],
 )
@@ -253,7 +253,7 @@ def test_what_an_algorithm_does_not_read_is_left_out() -> None:
     assert "network" not in schema.to_json(config)
     config.algorithm = "fedavg"
     used = schema.to_json(config)
-    assert used["network"] == {"name": "cnn"}
+    assert used["network"] == {"name": "cnn", "padding": "same"}
     assert used["optimizer"] == {"learning_rate": 0.025}
     assert used["client"] == {"held_out_fraction": 0.1}
     assert not {"supernet", "search", "arch_optimizer", "server"} & set(used)

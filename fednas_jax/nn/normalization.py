@@ -1,6 +1,6 @@
-"""Batch normalisation without affine parameters, and the weighted sum of normalised maps.
+"""Batch normalisation, with and without affine parameters; the weighted sum of normalised maps.
 
-Both keep only the raw map and its two moments for the backward pass, which is written by hand:
+All keep only the raw map and its two moments for the backward pass, which is written by hand:
 autodiff would keep, and walk through, several maps for each of the supernet's hundreds of
 normalisations.
 """
@@ -88,6 +88,47 @@ def norm_gradient(x: jax.Array, statistics: Moments, dy: jax.Array) -> jax.Array
 
 
 batch_norm.defvjp(_norm_forward, _norm_backward)
+
+
+@jax.named_scope("batch_norm")
+def normalize_affine(
+    x: jax.Array, statistics: Moments, scale: jax.Array, bias: jax.Array
+) -> jax.Array:
+    """`normalize`, then a scale and a bias of each channel, [..., C]; one multiply-add a value."""
+    factor = scale * inverse_deviation(statistics.variance)
+    return (x * _wide(factor) + _wide(bias - statistics.mean * factor)).astype(x.dtype)
+
+
+@jax.custom_vjp
+def batch_norm_affine(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, Moments]:
+    """`batch_norm` of [..., C, H, W * B], then a scale and a bias of each channel, [..., C]."""
+    statistics = moments(x)
+    return normalize_affine(x, statistics, scale, bias), statistics
+
+
+def _affine_forward(x: jax.Array, scale: jax.Array, bias: jax.Array) -> Any:
+    y, statistics = batch_norm_affine(x, scale, bias)
+    return (y, statistics), (x, scale, statistics)
+
+
+@jax.named_scope("batch_norm")
+def _affine_backward(residuals: Any, cotangents: Any) -> Any:
+    """With xhat the normalised map: sums of dy and of dy xhat are the gradients of bias and scale,
+    and their means what dx lacks to scale r dy."""
+    x, scale, statistics = residuals
+    dy = lax.optimization_barrier(cotangents[0])
+    count = x.shape[-1] * x.shape[-2]
+    mean, inverse = statistics.mean, inverse_deviation(statistics.variance)
+    of_bias, product = sum_maps([dy, wide(dy) * wide(x)])
+    of_scale = (product - mean * of_bias) * inverse
+    of_dy = scale * inverse
+    of_x = of_dy * inverse * of_scale / count
+    constant = of_dy * of_bias / count - of_x * mean
+    dx = _wide(of_dy) * dy - _wide(of_x) * x - _wide(constant)
+    return lax.optimization_barrier(dx.astype(x.dtype)), of_scale, of_bias
+
+
+batch_norm_affine.defvjp(_affine_forward, _affine_backward)
 
 
 @jax.custom_vjp

@@ -33,7 +33,7 @@ def test_number_of_parameters(network: nn.Module, shape: tuple, parameters: int)
     assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == parameters
 
 
-def plain(params, images, paddings, pooled):
+def plain(params, images, paddings, pools):
     """Convolution, ReLU, pooling, in the papers' order and with operations of `lax`."""
     x = images
     for number, padding in enumerate(paddings):
@@ -46,8 +46,8 @@ def plain(params, images, paddings, pooled):
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
         x = jax.nn.relu(x + layer["bias"])
-        if number in pooled:
-            x = nn.max_pool(x, (2, 2), (2, 2))
+        if number in pools:
+            x = nn.max_pool(x, (2, 2), (2, 2), ((pools[number],) * 2,) * 2)
     x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)
     x = jax.nn.relu(x @ params["dense0"]["kernel"] + params["dense0"]["bias"])
     return x @ params["dense1"]["kernel"] + params["dense1"]["bias"]
@@ -55,10 +55,14 @@ def plain(params, images, paddings, pooled):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
-    ("network", "shape", "paddings", "pooled"),
-    [(CNN(3), (8, 8, 1), (2, 2), (0, 1)), (PFLCNN(3), (8, 8, 3), (0, 0), (1,))],
+    ("network", "shape", "paddings", "pools"),
+    [
+        (CNN(3), (8, 8, 1), (2, 2), {0: 0, 1: 0}),
+        (CNN(3, "flower"), (8, 12, 1), (1, 1), {0: 1, 1: 1}),
+        (PFLCNN(3), (8, 8, 3), (0, 0), {1: 0}),
+    ],
 )
-def test_cnns_are_those_of_the_papers(network, shape, paddings, pooled):
+def test_cnns_are_those_of_the_papers(network, shape, paddings, pools):
     images = jnp.asarray(np.random.RandomState(0).normal(size=(2, *shape)))
     params = quick_jit(lambda: network.init(KEY, images, train=False)["params"])()
     params = jax.tree.map(lambda w: w.astype(jnp.float64), params)
@@ -69,7 +73,7 @@ def test_cnns_are_those_of_the_papers(network, shape, paddings, pooled):
 
     def both(params):
         ours = lambda p: loss(network.apply({"params": p}, images, train=False))  # noqa: E731
-        theirs = lambda p: loss(plain(p, images, paddings, pooled))  # noqa: E731
+        theirs = lambda p: loss(plain(p, images, paddings, pools))  # noqa: E731
         return jax.value_and_grad(ours)(params), jax.value_and_grad(theirs)(params)
 
     found, wanted = quick_jit(both)(params)

@@ -1,0 +1,144 @@
+"""Layers on feature maps [C, H, W * B], as `window.py` lays them: convolution, normalisation."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from fednas_jax.nn.convolution import conv
+from fednas_jax.nn.initializers import uniform_fan_in
+from fednas_jax.nn.normalization import (
+    EPSILON,
+    Moments,
+    batch_norm_affine,
+    normalize_affine,
+)
+from fednas_jax.nn.separable import pointwise
+from fednas_jax.nn.window import Window
+
+NORMALIZATIONS = ("batch", "group")
+MOMENTUM = 0.9
+"""Share of the old running statistics that a training step keeps (PyTorch's 0.1)."""
+GROUP_CHANNELS = 16
+"""Channels of a group at most: as good as 32 groups (Wu and He 2018, Table 3, right)."""
+
+
+class Conv(nn.Module):
+    """A square convolution without bias, as much padded as keeps ceil(size / stride) outputs.
+
+    Attributes:
+      features: output channels.
+      size: of the kernel; odd.
+      batch: B.
+      stride: 1 or 2; the windows lie where PyTorch has them.
+      kernel_init: of the kernel [k, k, C, features]; PyTorch's default start if None.
+    """
+
+    features: int
+    size: int
+    batch: int
+    stride: int = 1
+    kernel_init: nn.initializers.Initializer | None = None
+
+    @nn.compact
+    def __call__(self, maps: jax.Array) -> jax.Array:
+        """[C, H, W * B] -> [features, H', W' * B]."""
+        channels = len(maps)
+        shape = (self.size, self.size, channels, self.features)
+        start = self.kernel_init or uniform_fan_in(channels * self.size**2)
+        kernel = self.param("kernel", start, shape)
+        if self.size == 1:
+            return pointwise(subsample(maps, self.stride, self.batch), kernel[0, 0].T)
+        if self.stride == 1:
+            return conv(maps, kernel.transpose(3, 0, 1, 2), self.size // 2, self.batch)
+        return self._strided(maps, kernel)
+
+    def pixels(self, maps: jax.Array) -> int:
+        """Of the output for one image: how often the kernel is applied."""
+        height, width = maps.shape[1], maps.shape[2] // self.batch
+        return -(-height // self.stride) * -(-width // self.stride)
+
+    def _strided(self, maps: jax.Array, kernel: jax.Array) -> jax.Array:
+        height, width = maps.shape[1], maps.shape[2] // self.batch
+        window = Window(self.size, self.stride, 1, height, width, self.batch)
+        planes = window.planes(maps, 0.0)
+        patches = jnp.concatenate([window.view(planes, tap) for tap in window.taps])
+        return pointwise(lax.optimization_barrier(patches), kernel.reshape(-1, self.features).T)
+
+
+def subsample(maps: jax.Array, stride: int, batch: int) -> jax.Array:
+    """Every `stride`-th row and column, from the first on, of [C, H, W * B]."""
+    if stride == 1:
+        return maps
+    channels, height, _ = maps.shape
+    kept = maps.reshape(channels, height, -1, batch)[:, ::stride, ::stride]
+    return kept.reshape(channels, kept.shape[1], -1)
+
+
+def mean_pixel(maps: jax.Array, batch: int) -> jax.Array:
+    """Global average pooling: [C, H, W * B] -> [B, C]."""
+    return maps.reshape(len(maps), -1, batch).mean(axis=1).T
+
+
+class Norm(nn.Module):
+    """Normalisation of maps [C, H, W * B], then a learnt scale and bias of each channel.
+
+    "batch": by the moments of a channel over the batch, in evaluation by running ones, as PyTorch
+    keeps them (`batch_stats`: mean and unbiased variance). "group": by the moments of an example's
+    group of neighbouring channels, always (Wu and He: Group Normalization, ECCV 2018,
+    arXiv:1803.08494); nothing runs, and clients with unlike data share nothing but weights.
+
+    Attributes:
+      kind: "batch" or "group".
+      batch: B.
+      momentum: share of the old running statistics that a training step keeps.
+    """
+
+    kind: str
+    batch: int
+    momentum: float = MOMENTUM
+
+    @nn.compact
+    def __call__(self, maps: jax.Array, *, train: bool) -> jax.Array:
+        """Normalises; in training `batch_stats` is updated where it is mutable."""
+        channels = len(maps)
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        if self.kind == "group":
+            return group_norm(maps, self.batch) * scale[:, None, None] + bias[:, None, None]
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
+        variance = self.variable("batch_stats", "var", jnp.ones, (channels,))
+        if not train:
+            return normalize_affine(maps, Moments(mean.value, variance.value), scale, bias)
+        maps, seen = batch_norm_affine(maps, scale, bias)
+        if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+            count = math.prod(maps.shape[1:])
+            keep, take = self.momentum, 1 - self.momentum
+            mean.value = keep * mean.value + take * seen.mean
+            unbiased = seen.variance * (count / max(count - 1, 1))
+            variance.value = keep * variance.value + take * unbiased
+        return maps
+
+
+def group_norm(maps: jax.Array, batch: int) -> jax.Array:
+    """Each example's groups of channels with mean zero and variance one; [C, H, W * B]."""
+    channels, height, _ = maps.shape
+    of_group = group_size(channels)
+    # Pixels of a group ahead of the batch: sums run over the slow axes, side by side in the fast.
+    groups = maps.reshape(channels // of_group, -1, batch)
+    mean = groups.mean(axis=1, keepdims=True)
+    variance = ((groups - mean) ** 2).mean(axis=1, keepdims=True)
+    return ((groups - mean) * lax.rsqrt(variance + EPSILON)).reshape(channels, height, -1)
+
+
+def group_size(channels: int) -> int:
+    """Channels of a group: the largest divisor of `channels` up to `GROUP_CHANNELS`."""
+    return max(n for n in range(1, GROUP_CHANNELS + 1) if channels % n == 0)
+
+
+def he_normal(fan: int) -> Any:
+    """N(0, 2 / fan) (He et al. 2015, arXiv:1502.01852), the fan in given outright."""
+    return nn.initializers.normal(math.sqrt(2 / fan))
