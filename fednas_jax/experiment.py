@@ -26,7 +26,7 @@ from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
 from fednas_jax.federated.round import RoundEngine, ServerState
 from fednas_jax.files import plain, write_json
 from fednas_jax.paths import expand
-from fednas_jax.report import pictures, rows
+from fednas_jax.report import pictures, rows, run_folder, tracking
 from fednas_jax.report.progress import Progress
 from fednas_jax.report.records import Records
 from fednas_jax.search import genotype as genotypes
@@ -52,6 +52,7 @@ def run(config: schema.Config, workdir: Path | str) -> dict[str, Any]:
     """
     costs = Costs()
     resolved = schema.resolve(config)
+    tracking.check(resolved["report"])
     folder = expand(workdir, "--workdir")
     # Before the lock makes the folder: a refused run should leave nothing behind.
     recorded = folders.recorded_run(folder, resolved)
@@ -129,7 +130,7 @@ class Experiment:
         done, rounds = len(self._records.rows), self._config["rounds"]
         shown = self._config["report"]["progress"]
         say = self._say if shown else lambda line: None
-        partitions.save(self._folder / "partition.npz", self._population.partition)
+        self._save_partition()
         with contextlib.closing(self._records), compilation.told(say):
             self._progress = Progress(rounds, done, shown=shown)
             with contextlib.closing(self._progress):
@@ -197,6 +198,13 @@ class Experiment:
                 source = f"{self._checkpoints.folder}: best_genotype"
                 best = genotypes.from_json(genotype, source)
         return Records(self._folder, self._config["report"], so_far, best, self._arch())
+
+    def _save_partition(self) -> None:
+        partition, dataset = self._population.partition, self._population.dataset
+        partitions.save(self._folder / "partition.npz", partition)
+        run_folder.write_partition(
+            self._folder, partition, dataset.train.labels, dataset.class_names
+        )
 
     def _draw_partition(self) -> None:
         population = self._population
@@ -294,6 +302,10 @@ class Experiment:
         result = rows.summary(records.rows, records.best) | self._costs.so_far()
         summary = plain(result)
         write_json(self._folder / folders.SUMMARY_FILE, summary)
+        if self._config["report"]["page"]:
+            from fednas_jax.report import page  # slow to import, and not every run writes it
+
+            page.write(self._folder)
         if self._config["report"]["progress"]:
             _tell(summary, self._config, self._folder)
         return summary

@@ -6,6 +6,8 @@ import fcntl
 import hashlib
 import importlib.metadata
 import platform
+import shlex
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -193,11 +195,23 @@ def _start(facts: dict[str, Any], first: schema.Config) -> dict[str, Any]:
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"fednas_jax": __version__, "python": platform.python_version(), **versions},
         "device": f"{device.platform}: {device.device_kind}",
+        "command": _command(),
         "devices": jax.device_count(),
         "clients_per_chunk": facts["clients_per_chunk"],
         # Fields that leave the result as it is may be set otherwise than at the first start.
         "changed": {name: now[name] for name in now if now[name] != before[name]},
     }
+
+
+def _command() -> str:
+    """The command line of this process where it is one of the package's; else empty."""
+    arguments = sys.orig_argv
+    if "-m" not in arguments[:-1]:
+        return ""
+    module = arguments.index("-m") + 1
+    if not arguments[module].startswith(f"{__package__}."):
+        return ""
+    return shlex.join(["python", "-m", *arguments[module:]])
 
 
 def _values(config: Any) -> dict[str, Any]:

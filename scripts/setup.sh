@@ -3,7 +3,7 @@
 #
 #   bash scripts/setup.sh [--dev]
 #
-#   --dev     what the tests and checks need, too
+#   --dev     what the tests and checks need, too; on Debian, as root, also a browser
 #   PYTHON    the interpreter to use (environment); else python3.12 or python3.11, as found
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -86,6 +86,25 @@ install() {
   cp "$1" "$stamp"
 }
 
+# The tests of pages open them in a browser; where there is none, those tests skip.
+install_browser() {
+  local name
+  for name in chromium chromium-browser google-chrome google-chrome-stable chrome; do
+    if command -v "$name" >/dev/null; then
+      return
+    fi
+  done
+  # Ubuntu's package of that name is a snap, which containers cannot run.
+  if [[ "$EUID" != 0 ]] || ! grep -qs '^ID=debian' /etc/os-release || ! command -v apt-get >/dev/null; then
+    echo "setup: no Chromium or Chrome here: tests that open pages will skip"
+    return
+  fi
+  echo "setup: installing chromium, in which tests open pages"
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; } >/dev/null ||
+    echo "setup: chromium could not be installed; tests that open pages will skip" >&2
+}
+
 dev=false
 for argument in "$@"; do
   case "$argument" in
@@ -98,4 +117,5 @@ make_environment
 install requirements.txt
 if "$dev"; then
   install requirements-dev.txt
+  install_browser
 fi

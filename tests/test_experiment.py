@@ -44,6 +44,7 @@ def tiny_config() -> Any:
     config.report.progress = False
     config.report.tensorboard = False
     config.report.plots = False
+    config.report.page = False
     return config
 
 
@@ -76,6 +77,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "run"
     config = tiny_config()
     config.report.plots = config.report.tensorboard = config.report.progress = True
+    config.report.page = True
     experiment.run(config, folder)
     return folder
 
@@ -120,6 +122,9 @@ def test_leaves_everything_that_is_promised(finished: Path) -> None:
         picture = finished / "plots" / f"{name}.png"
         assert picture.read_bytes().startswith(b"\x89PNG")
     assert list((finished / "tensorboard").glob("events.out.tfevents.*"))
+    held = json.loads((finished / "partition.json").read_text())
+    assert np.sum(held["class_counts"]) == 90
+    assert "chart-alphas-normal" in (finished / "report.html").read_text()
     run = json.loads((finished / "run.json").read_text())
     assert run["config"] == schema.to_json(schema.resolve(schema_of(finished)))
     assert "jax" in run["starts"][0]["versions"]
@@ -349,7 +354,8 @@ def test_going_on_keeps_the_chunks_and_adds_up_the_costs(finished: Path, tmp_pat
     assert tiny_config().clients_per_chunk == "auto"
     assert [start["clients_per_chunk"] for start in starts] == [1, 2]
     assert starts[1]["changed"] == {
-        "report.progress": False, "report.tensorboard": False, "report.plots": False,
+        "report.progress": False, "report.tensorboard": False,
+        "report.plots": False, "report.page": False,
     }  # fmt: skip
     assert summary["seconds"] > 0.5 * before["seconds"]
     assert summary["genotype"] == before["genotype"]

@@ -36,6 +36,7 @@ def tiny_config() -> Any:
     config.augment.crop_padding = config.augment.cutout = 0
     config.augment.flip = False
     config.report.progress = False
+    config.report.page = False
     return config
 
 

@@ -12,6 +12,7 @@ from fednas_jax.paths import THIRD_PARTY
 
 PACKAGE = Path(fednas_jax.__file__).resolve().parent
 ROOT = PACKAGE.parent
+OPTIONAL = {"wandb"}  # requirements-wandb.txt
 IMPORTED_BY_OTHERS = {"jaxlib", "array-record"}  # by jax, and by tensorflow-datasets where it reads
 
 
@@ -33,7 +34,7 @@ def _imported() -> set[str]:
                 names |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names.add(node.module.split(".")[0])
-    return names - set(sys.stdlib_module_names) - {"fednas_jax"}
+    return names - set(sys.stdlib_module_names) - {"fednas_jax"} - OPTIONAL
 
 
 def test_requirements_are_what_is_imported() -> None:

@@ -15,16 +15,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from fednas_jax.nn.space import EDGES, NODES, PRIMITIVES
-from fednas_jax.report.colors import OPERATION_COLORS
+from fednas_jax.report.colors import OPERATION_COLORS, SERIES
 from fednas_jax.report.figures import finish
 from fednas_jax.search.genotype import KINDS, derive, softmax
 
-_SERIES = {
-    "train": ("train part", "#0072b2"),
-    "valid": ("validation part", "#e69f00"),
-    "held_out": ("held out of every client", "#009e73"),
-    "test": ("test set", "#cc3311"),
-}
 _TITLES = {"normal": "normal cell", "reduce": "reduction cell"}
 
 
@@ -38,7 +32,7 @@ def accuracy_and_loss(rows: Sequence[Mapping[str, Any]], path: Path | str | None
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, quantity in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
-        for name, (label, color) in _SERIES.items():
+        for name, (label, color) in SERIES.items():
             points = [(row["round"], row.get(f"{name}_{quantity}")) for row in rows]
             points = [(at, value) for at, value in points if value is not None]
             if points:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from fednas_jax.report import pictures, rows
-from fednas_jax.report.writers import MetricsFile, TensorBoardWriter
+from fednas_jax.report.tracking import trackers
+from fednas_jax.report.writers import MetricsFile
 from fednas_jax.search import genotype as genotypes
 from fednas_jax.search.genotype import Genotype
 from fednas_jax.workdir import GENOTYPES_FOLDER, METRICS_FILE, PLOTS_FOLDER
@@ -50,9 +51,7 @@ class Records:
         self._alphas: list[dict[str, Any]] = []
         if arch is not None:
             self._go_on_searching(arch, done)
-        self._tensorboard = None
-        if report["tensorboard"]:
-            self._tensorboard = TensorBoardWriter(folder / "tensorboard", self.rows)
+        self._trackers = trackers(folder, report, self.rows)
 
     def _go_on_searching(self, arch: Mapping[str, np.ndarray], done: int) -> None:
         self.best = self.best or genotypes.derive(arch)
@@ -75,8 +74,8 @@ class Records:
         self._metrics.append(row)
         if arch is not None:
             self._append_architecture(row["round"], arch)
-        if self._tensorboard:
-            self._tensorboard.append(row)
+        for tracker in self._trackers:
+            tracker.append(row)
 
     def _append_architecture(self, number: int, arch: Mapping[str, np.ndarray]) -> None:
         self._alphas.append(_alphas_row(number, arch))
@@ -97,9 +96,9 @@ class Records:
         self._drawn = time.monotonic()
 
     def close(self) -> None:
-        """Ends the event file."""
-        if self._tensorboard:
-            self._tensorboard.close()
+        """Ends what tracks the run."""
+        for tracker in self._trackers:
+            tracker.close()
 
     def _genotype(self, name: str) -> Path:
         return self._folder / GENOTYPES_FOLDER / f"{name}.json"

@@ -1,4 +1,4 @@
-"""Where the metrics of each round go: a file of JSON lines, and TensorBoard's event file."""
+"""Where the metrics of each round go: a file of JSON lines."""
 
 import json
 import os
@@ -70,43 +70,3 @@ def read_rows(path: Path | str) -> list[dict[str, Any]]:
 
 def _encode(row: Row) -> bytes:
     return (json.dumps(plain(row), allow_nan=False) + "\n").encode()
-
-
-class TensorBoardWriter:
-    """Scalars for TensorBoard, under the names of metrics.jsonl, with the round as the step.
-
-    Each start writes one fresh event file that begins with the rounds so far, and removes the
-    folder's older ones: a resumed run shows every round once, whatever reads it.
-    """
-
-    def __init__(self, folder: Path | str, rows: Iterable[Row] = ()) -> None:
-        """Starts the event file.
-
-        Args:
-          folder: where it goes; made if need be. Event files in it are removed.
-          rows: the metrics of the rounds so far, when a run resumes.
-
-        Raises:
-          UserError: the folder cannot be written.
-        """
-        from tensorboardX import SummaryWriter  # slow to import, and not every run writes it
-
-        try:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            for old in Path(folder).glob("events.out.tfevents.*"):
-                old.unlink()
-            self._writer = SummaryWriter(str(folder), flush_secs=10)
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
-        for row in rows:
-            self.append(row)
-
-    def append(self, row: Row) -> None:
-        """Adds a round's metrics: every number but `round`, which is the step."""
-        for name, value in plain(row).items():
-            if name != "round" and isinstance(value, int | float):
-                self._writer.add_scalar(name, value, int(row["round"]))
-
-    def close(self) -> None:
-        """Writes what is waiting and ends the file."""
-        self._writer.close()

@@ -12,7 +12,7 @@ from fednas_jax.report.writers import read_rows
 from fednas_jax.search import genotype as genotypes
 from fednas_jax.search.genotype import Genotype
 
-REPORT = {"plots": False, "tensorboard": False}
+REPORT = {"plots": False, "tensorboard": False, "wandb": "off", "names": "ours"}
 HELD_OUT = (None, 0.2, 0.5, 0.4)
 
 

@@ -1,14 +1,13 @@
-"""metrics.jsonl and the event file: strict, whole, no step twice."""
+"""metrics.jsonl: strict and whole."""
 
 import json
 import math
-import struct
 
 import numpy as np
 import pytest
 
 from fednas_jax.errors import UserError
-from fednas_jax.report.writers import MetricsFile, TensorBoardWriter, read_rows
+from fednas_jax.report.writers import MetricsFile, read_rows
 
 ROWS = [{"round": i, "train_loss": 2.0 / (i + 1), "test_accuracy": None} for i in range(3)]
 
@@ -61,33 +60,3 @@ def test_a_folder_that_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         MetricsFile(tmp_path / "file" / "metrics.jsonl").append({"round": 0})
-    with pytest.raises(UserError, match="cannot be written"):
-        TensorBoardWriter(tmp_path / "file" / "tensorboard")
-
-
-def scalars(folder):
-    """(step, name, value) of the event files, read as TFRecords."""
-    from tensorboardX.proto.event_pb2 import Event
-
-    found = []
-    for path in folder.glob("events.out.tfevents.*"):
-        content = path.read_bytes()
-        while content:
-            (length,) = struct.unpack("<Q", content[:8])
-            event = Event.FromString(content[12 : 12 + length])
-            found += [(event.step, v.tag, v.simple_value) for v in event.summary.value]
-            content = content[16 + length :]
-    return found
-
-
-def test_tensorboard_has_every_round_once_after_resuming(tmp_path):
-    writer = TensorBoardWriter(tmp_path / "tensorboard")
-    for row in ROWS:
-        writer.append(row)
-    writer.close()
-    expected = [(0, "train_loss", 2.0), (1, "train_loss", 1.0)]
-    assert scalars(tmp_path / "tensorboard")[:2] == expected
-    resumed = TensorBoardWriter(tmp_path / "tensorboard", ROWS[:1])
-    resumed.append({"round": 1, "train_loss": 1.0, "test_accuracy": math.nan})
-    resumed.close()
-    assert scalars(tmp_path / "tensorboard") == expected

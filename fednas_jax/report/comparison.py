@@ -1,0 +1,183 @@
+"""The sections of a page that compares runs."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+
+from fednas_jax.report.charts import Spec, finish
+from fednas_jax.report.page_parts import Chart, Choice, Page, Part, Section, Table
+from fednas_jax.report.run_folder import RunFolder
+from fednas_jax.report.run_sections import (
+    NOTHING,
+    cells,
+    duration,
+    flat,
+    in_bytes,
+    last_scores,
+    percent,
+    subtitle,
+)
+
+_METRICS = (
+    "test_accuracy",
+    "held_out_accuracy",
+    "test_loss",
+    "held_out_loss",
+    "train_loss",
+    "train_accuracy",
+)
+_AXES = {"round": "rounds", "seconds": "seconds, without compiling", "megabytes": "MB a client"}
+_COLORS = ["#3b8bd0", "#e07b1a", "#2fa36f", "#d1495b", "#8a6fd1", "#b08900", "#17a2a8", "#8c8c8c"]
+"""Of the runs; each seen on a light and on a dark page."""
+
+
+def page(runs: Sequence[RunFolder]) -> Page:
+    """A page that compares runs, in the order given."""
+    names = _names(runs)
+    parts = {
+        "Results": ("results", "", [_results(runs, names)]),
+        "Curves": (
+            "curves",
+            "Point at a run's curve, or tap it, for its values.",
+            _curves(runs, names),
+        ),
+        "Clients": (
+            "clients",
+            "Held-out accuracy of each client in the best round; the long mark is the mean.",
+            _clients(runs, names),
+        ),
+        "Cells": ("cells", "", _cells(runs, names)),
+        "Config": ("config", "The fields in which the runs differ.", [_differences(runs, names)]),
+    }
+    sections = [Section(id, title, text, made) for title, (id, text, made) in parts.items() if made]
+    return Page(
+        f"{len(runs)} runs compared", ", ".join(names), sections, "This page needs no network."
+    )
+
+
+def _names(runs: Sequence[RunFolder]) -> list[str]:
+    """The folders' names; with those above them where two are the same."""
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        names = [str(run.folder) for run in runs]
+    return names
+
+
+def _results(runs: Sequence[RunFolder], names: Sequence[str]) -> Table:
+    rows = []
+    for name, run in zip(names, runs, strict=True):
+        summary = run.summary
+        scores = [s for s in (last_scores(run) or (0, []))[1] if s is not None]
+        seconds = summary.get("seconds", sum(row["seconds"] for row in run.rows))
+        rows.append(
+            [
+                name,
+                subtitle(run),
+                percent(summary["test_accuracy"]),
+                percent(summary["held_out_accuracy"]),
+                percent(min(scores) if scores else None),
+                f"{summary['best_round']}",
+                in_bytes(sum(row["bytes_up_per_client"] for row in run.rows)),
+                duration(seconds),
+            ]
+        )
+    columns = ["run", "what", "test accuracy", "held out", "worst client", "best round"]
+    return Table([*columns, "sent by a client", "time"], rows)
+
+
+def _curves(runs: Sequence[RunFolder], names: Sequence[str]) -> list[Part]:
+    points: list[dict[str, Any]] = []
+    for name, run in zip(names, runs, strict=True):
+        seconds = sent = 0.0
+        for row in run.rows:
+            seconds += row["seconds"]
+            sent += row["bytes_up_per_client"] / 1e6
+            values = {metric: row.get(metric) for metric in _METRICS}
+            points.append(
+                {"run": name, "round": row["round"], "seconds": round(seconds, 2)}
+                | {"megabytes": round(sent, 3), **values}
+            )
+    metrics = [m for m in _METRICS if any(point[m] is not None for point in points)]
+    id = "chart-runs"
+    return [
+        Choice(
+            "choice-metric", "Metric", "metric", [(m, m.replace("_", " ")) for m in metrics], [id]
+        ),
+        Choice("choice-axis", "Over", "over", list(_AXES.items()), [id]),
+        Chart(id, "All runs", _overlaid(points, names, metrics[0]), wide=True),
+    ]
+
+
+def _overlaid(points: list[dict[str, Any]], names: Sequence[str], metric: str) -> Spec:
+    chart = (
+        alt.Chart(alt.Data(values=points))
+        .transform_calculate(value="datum[metric]", place="datum[over]")
+        .transform_filter("isValid(datum.value)")
+        .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=30))
+        .encode(
+            x=alt.X("place:Q", title=None, axis=alt.Axis(grid=False), scale=alt.Scale(padding=8)),
+            y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False)),
+            order="round:Q",
+            color=run_color(names),
+            tooltip=["run:N", "round:Q", "seconds:Q", alt.Tooltip("value:Q", format=".4f")],
+        )
+        .add_params(alt.param(name="metric", value=metric), alt.param(name="over", value="round"))
+        .properties(height=340)
+    )
+    return finish(
+        chart,
+        f"Line chart of {len(names)} runs: {', '.join(names)}; the metric and what it is drawn "
+        "over are chosen above the chart.",
+    )
+
+
+def run_color(names: Sequence[str]) -> alt.Color:
+    """A colour a run, with a legend."""
+    colors = [_COLORS[index % len(_COLORS)] for index in range(len(names))]
+    scale = alt.Scale(domain=list(names), range=colors)
+    return alt.Color("run:N", scale=scale, legend=alt.Legend(title=None))
+
+
+def _clients(runs: Sequence[RunFolder], names: Sequence[str]) -> list[Part]:
+    points = []
+    for name, run in zip(names, runs, strict=True):
+        _, scores = last_scores(run) or (0, [])
+        points += [
+            {"run": name, "client": client, "accuracy": score}
+            for client, score in enumerate(scores)
+            if score is not None
+        ]
+    if not points:
+        return []
+    base = alt.Chart(alt.Data(values=points)).encode(
+        y=alt.Y("run:N", sort=list(names), title=None), color=run_color(names).copy()
+    )
+    x = alt.X("accuracy:Q", axis=alt.Axis(format="~%"), scale=alt.Scale(zero=False))
+    ticks = base.mark_tick(thickness=2, opacity=0.55, size=16).encode(
+        x=x, tooltip=["run:N", "client:Q", alt.Tooltip("accuracy:Q", format=".1%")]
+    )
+    means = base.mark_tick(thickness=4, size=32).encode(x="mean(accuracy):Q")
+    chart = alt.layer(ticks, means).properties(height=40 * len(names))
+    text = "Strip chart of the clients' accuracies on their held-out examples, a row a run."
+    return [Chart("chart-clients", "Each client", finish(chart, text), wide=True)]
+
+
+def _cells(runs: Sequence[RunFolder], names: Sequence[str]) -> list[Part]:
+    return [
+        part._replace(title=f"{name}: {part.title}")
+        for name, run in zip(names, runs, strict=True)
+        for part in cells(run)
+    ]
+
+
+def _differences(runs: Sequence[RunFolder], names: Sequence[str]) -> Table:
+    configs = [dict(flat(run.config)) for run in runs]
+    fields = list(dict.fromkeys(name for config in configs for name in config))
+    rows = []
+    for field in fields:
+        values = [json.dumps(config[field]) if field in config else NOTHING for config in configs]
+        if len(set(values)) > 1:
+            rows.append([field, *values])
+    return Table(["field", *names], rows)

@@ -1,0 +1,290 @@
+"""The sections of the page of one run."""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fednas_jax import config as schema
+from fednas_jax.report import alpha_charts, charts, page_cells
+from fednas_jax.report.page_parts import (
+    Chart,
+    Choice,
+    Code,
+    Drawing,
+    Page,
+    Part,
+    Section,
+    Slider,
+    Table,
+    Tile,
+    Tiles,
+)
+from fednas_jax.report.run_folder import RunFolder
+
+KIND_TITLES = {"normal": "Normal cell", "reduce": "Reduction cell"}
+_MOST_ROWS = 200
+
+NOTHING = "\N{EN DASH}"
+"""In the place of what was not measured."""
+
+
+def page(run: RunFolder) -> Page:
+    """The page of a run; what the run has not measured is left out."""
+    parts = {
+        "Summary": ("summary", "", _summary(run)),
+        "Curves": ("curves", "Point at a round, or tap it, for its values.", _curves(run)),
+        "Cells": (
+            "cells",
+            "What the search found: each node adds two operations of earlier states.",
+            cells(run),
+        ),
+        "Alphas": (
+            "alphas",
+            "The probabilities of the operations on each edge. The slider goes through the rounds; "
+            "framed is what the genotype of that round keeps.",
+            _alphas(run),
+        ),
+        "Clients": (
+            "clients",
+            "The server's network on what each client holds out.",
+            _clients(run),
+        ),
+        "Partition": ("partition", "Who holds how many examples of which class.", _partition(run)),
+        "Run it again": ("again", "", _again(run)),
+        "Config": ("config", "", _config(run)),
+    }
+    sections = [Section(id, title, text, made) for title, (id, text, made) in parts.items() if made]
+    return Page(run.name, subtitle(run), sections, _footer(run))
+
+
+def subtitle(run: RunFolder) -> str:
+    """What was run, in a line."""
+    done, of = run.rows[-1]["round"], run.config["rounds"]
+    rounds = f"{done} rounds" if run.finished else f"{done} of {of} rounds so far"
+    algorithm = {"fednas": "FedNAS", "fedavg": "FedAvg"}.get(
+        run.config["algorithm"], run.config["algorithm"]
+    )
+    clients = f" · {len(run.partition.counts):,} clients" if run.partition else ""
+    return f"{algorithm} · {run.config['dataset']['name']}{clients} · {rounds}"
+
+
+def percent(value: float | None) -> str:
+    """An accuracy as text."""
+    return NOTHING if value is None else f"{value:.2%}"
+
+
+def in_bytes(count: float) -> str:
+    """A number of bytes as text."""
+    power = min(int(math.log(max(count, 1), 1000)), 4)
+    return f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def duration(seconds: float) -> str:
+    """A time as text."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def last_scores(run: RunFolder) -> tuple[int, list[float | None]] | None:
+    """(round, each client's held-out accuracy): of the best round, else of the latest scored."""
+    for row in (run.best_row, *reversed(run.rows)):
+        if row.get("held_out_accuracy_of_clients"):
+            return row["round"], row["held_out_accuracy_of_clients"]
+    return None
+
+
+def _summary(run: RunFolder) -> list[Part]:
+    summary, rows = run.summary, run.rows
+    searched = "supernet" if run.alphas else "network"
+    tiles = [
+        Tile(
+            "Test accuracy",
+            percent(summary["test_accuracy"]),
+            f"{searched}, round {summary['test_accuracy_round']}",
+        ),
+        Tile("Held-out accuracy", percent(summary["held_out_accuracy"]), "all clients together"),
+        Tile("Best round", f"{summary['best_round']}", f"of {rows[-1]['round']}"),
+    ]
+    tiles += _cost_tiles(run)
+    return [Tiles(tiles), _rounds_table(run)]
+
+
+def _cost_tiles(run: RunFolder) -> list[Tile]:
+    summary, rows = run.summary, run.rows
+    seconds = summary.get("seconds", sum(row["seconds"] for row in rows))
+    compiling = summary.get("compile_seconds")
+    note = "" if compiling is None else f"of which compiling {duration(compiling)}"
+    tiles = [Tile("Time", duration(seconds), note)]
+    if "peak_memory_bytes" in summary:
+        tiles.append(Tile("Memory", in_bytes(summary["peak_memory_bytes"]), "at most"))
+    up, down = (rows[-1].get(f"bytes_{way}_per_client") for way in ("up", "down"))
+    if up is not None and down is not None:
+        tiles.append(Tile("Sent by a client", in_bytes(up), f"a round; received {in_bytes(down)}"))
+    return tiles
+
+
+def _rounds_table(run: RunFolder) -> Table:
+    """The numbers behind the curves."""
+    names = [
+        name
+        for name in run.rows[-1]
+        if any(isinstance(row.get(name), int | float) for row in run.rows)
+    ]
+    chosen = np.unique(np.linspace(0, len(run.rows) - 1, _MOST_ROWS).round().astype(int))
+    rows = [[_number(run.rows[index].get(name)) for name in names] for index in chosen]
+    title = "All numbers of all rounds"
+    if len(chosen) < len(run.rows):
+        title = f"The numbers of {len(chosen)} of the {len(run.rows)} rounds"
+    return Table([name.replace("_", " ") for name in names], rows, title)
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return NOTHING
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _curves(run: RunFolder) -> list[Part]:
+    found: list[Part] = []
+    for quantity in ("accuracy", "loss"):
+        spec = charts.curves(run.rows, quantity)
+        if spec:
+            found.append(Chart(f"chart-{quantity}", quantity.capitalize(), spec))
+    return found
+
+
+def cells(run: RunFolder) -> list[Part]:
+    """The cells of the best genotype; none where none is searched."""
+    if run.best is None:
+        return []
+    return [Drawing(f"Best round: {run.summary['best_round']}", page_cells.drawing(run.best))]
+
+
+def _alphas(run: RunFolder) -> list[Part]:
+    if not run.alphas:
+        return []
+    alphas = alpha_charts.Alphas(run.alphas)
+    maps = {f"chart-alphas-{kind}": kind for kind in KIND_TITLES}
+    history = "chart-edge"
+    edges = [
+        (14 * index + edge, f"{kind}: {label}")
+        for index, kind in enumerate(KIND_TITLES)
+        for edge, label in enumerate(alpha_charts.EDGE_LABELS)
+    ]
+    parts: list[Part] = [
+        Slider("slider-round", "Round", "at_round", alphas.rounds, [*maps, history])
+    ]
+    parts += [Chart(id, KIND_TITLES[kind], alphas.heat_map(kind)) for id, kind in maps.items()]
+    parts += [
+        Choice("choice-edge", "Edge", "edge", edges, [history]),
+        Chart(history, "One edge over rounds", alphas.edge_history()),
+    ]
+    if "normal_convolutions" in run.rows[-1]:
+        spec = alpha_charts.architecture(run.rows)
+        parts.append(Chart("chart-operations", "Operations of the derived cells", spec))
+    return parts
+
+
+def _clients(run: RunFolder) -> list[Part]:
+    found = last_scores(run)
+    if found is None:
+        return []
+    number, scores = found
+    known = {client: score for client, score in enumerate(scores) if score is not None}
+    worst = min(known, key=lambda client: known[client])
+    values = np.array(list(known.values()))
+    parts: list[Part] = [
+        Tiles(
+            [
+                Tile("Mean", percent(float(values.mean())), f"over {len(known)} clients"),
+                Tile("Spread", percent(float(values.std())), "standard deviation"),
+                Tile("Worst", percent(known[worst]), f"client {worst}"),
+                Tile("Best", percent(float(values.max()))),
+            ]
+        ),
+        Chart(
+            "chart-clients", f"Each client, round {number}", charts.client_scores(scores, number)
+        ),
+    ]
+    spread = charts.client_spread(run.rows)
+    if spread:
+        parts.append(Chart("chart-spread", "Mean, middle half and range over rounds", spread))
+    return parts
+
+
+def _partition(run: RunFolder) -> list[Part]:
+    if run.partition is None:
+        return []
+    parts: list[Part] = [
+        Chart("chart-sizes", "Examples", charts.partition_sizes(run.partition), wide=True)
+    ]
+    classes = charts.partition_classes(run.partition)
+    if classes:
+        parts.append(Chart("chart-classes", "Examples of each class", classes, wide=True))
+    return parts
+
+
+def _again(run: RunFolder) -> list[Part]:
+    """How to run it again, as it was started and from Python; and with what it ran."""
+    start = run.starts[-1]
+    parts: list[Part] = []
+    if start.get("command"):
+        parts.append(Code("As it was started:", start["command"]))
+    lines = ["from fednas_jax import config, experiment", "", "run = config.default()"]
+    lines += [f"run.{name} = {value!r}" for name, value, _ in _changed(run.config)]
+    lines += [f'experiment.run(run, "runs/{run.name}-again")']
+    parts.append(Code("From Python, without a config file:", "\n".join(lines)))
+    versions = {**start.get("versions", {}), "device": start.get("device", NOTHING)}
+    versions |= {"started": start.get("time", NOTHING), "starts": str(len(run.starts))}
+    parts.append(Table(["what", "version"], [[k, str(v)] for k, v in versions.items()], "Versions"))
+    return parts
+
+
+def _config(run: RunFolder) -> list[Part]:
+    changed = [
+        [name, _text(value), _text(default)] for name, value, default in _changed(run.config)
+    ]
+    rows = [[name, _text(value)] for name, value in flat(run.config)]
+    return [
+        Table(["field", "value", "default"], changed, "Set otherwise than the default", open=True),
+        Table(["field", "value"], rows, f"All {len(rows)} fields"),
+    ]
+
+
+def flat(config: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+    """The fields of a recorded config by their dotted names."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}.{leaf}", inner) for leaf, inner in flat(value))
+        else:
+            yield name, value
+
+
+def _changed(config: dict[str, Any]) -> Sequence[tuple[str, Any, Any]]:
+    """(name, value, default) of the fields that are not at their default."""
+    defaults = {field.name: field.default for field in schema.FIELDS}
+    return [
+        (name, value, defaults.get(name))
+        for name, value in flat(config)
+        if value != defaults.get(name)
+    ]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) and value else json.dumps(value)
+
+
+def _footer(run: RunFolder) -> str:
+    start = run.starts[-1]
+    version = start.get("versions", {}).get("fednas_jax", "")
+    return (
+        f"fednas_jax {version} · started {start.get('time', NOTHING)} · this page needs no network."
+    )

@@ -1,0 +1,192 @@
+"""Where metrics go besides metrics.jsonl, for those who track experiments: one small protocol.
+
+A tracker takes the row of each round and is closed at the end. TensorBoard's event file and Weights
+& Biases are two; another one is a class here and a field `report.<name>`.
+"""
+
+import hashlib
+import importlib.util
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from fednas_jax.errors import UserError
+from fednas_jax.files import plain, read_json
+from fednas_jax.report.writers import Row
+from fednas_jax.workdir import RUN_FILE
+
+_ORIGINALS = {
+    "train_accuracy": "Train Accuracy",
+    "train_loss": "Train Loss",
+    "test_accuracy": "Validation Accuracy",
+    "test_loss": "Validation Loss",
+}
+"""The scalars of the authors' W&B project; what they call validation is the test set."""
+
+
+class Tracker(Protocol):
+    """Takes the metrics of each round."""
+
+    def append(self, row: Row) -> None:
+        """Adds a round: `round` is its step."""
+
+    def close(self) -> None:
+        """Writes what is waiting."""
+
+
+def check(report: Mapping[str, Any]) -> None:
+    """Refuses a tracker whose package is not there.
+
+    Raises:
+      UserError: `report.wandb` asks for Weights & Biases, which is not installed.
+    """
+    if report["wandb"] != "off" and importlib.util.find_spec("wandb") is None:
+        raise UserError(
+            f"config.report.wandb: {report['wandb']!r}, but wandb is not installed; "
+            "pip install -r requirements-wandb.txt, or 'off', is needed"
+        )
+
+
+def trackers(folder: Path, report: Mapping[str, Any], rows: Iterable[Row]) -> list[Tracker]:
+    """The trackers that a config asks for.
+
+    Args:
+      folder: of the run; run.json is in it.
+      report: `config.report`.
+      rows: the metrics of the rounds so far, when a run resumes.
+
+    Raises:
+      UserError: the folder cannot be written, or W&B cannot be reached.
+    """
+    names, found = report["names"], list[Tracker]()
+    if report["tensorboard"]:
+        found.append(TensorBoardWriter(folder / "tensorboard", rows, names))
+    if report["wandb"] != "off":
+        found.append(WandbWriter(folder, report["wandb"], report["wandb_project"], rows, names))
+    return found
+
+
+def scalars(row: Row, names: str) -> dict[str, float]:
+    """The numbers of a row, without `round`.
+
+    Args:
+      row: of metrics.jsonl.
+      names: "ours", or "originals": then what the authors' code logs bears its name there, and
+        `search_train_valid_acc_gap` and `cnn_count` are added. The values stay ours: means, where
+        their loss is a sum over the test set, and their gap takes that sum from an accuracy.
+    """
+    found = {
+        name: value
+        for name, value in plain(row).items()
+        if name != "round" and isinstance(value, int | float)
+    }
+    if names == "ours":
+        return found
+    derived = {}
+    if {"train_accuracy", "test_accuracy"} <= found.keys():
+        gap = found["train_accuracy"] - found["test_accuracy"]
+        derived["search_train_valid_acc_gap"] = gap
+    if "normal_convolutions" in found:
+        derived["cnn_count"] = found["normal_convolutions"] + found["reduce_convolutions"]
+    return {_ORIGINALS.get(name, name): value for name, value in found.items()} | derived
+
+
+class TensorBoardWriter:
+    """Scalars for TensorBoard, with the round as the step.
+
+    Each start writes one fresh event file that begins with the rounds so far, and removes the
+    folder's older ones: a resumed run shows every round once, whatever reads it.
+    """
+
+    def __init__(self, folder: Path | str, rows: Iterable[Row] = (), names: str = "ours") -> None:
+        """Starts the event file.
+
+        Args:
+          folder: where it goes; made if need be. Event files in it are removed.
+          rows: the metrics of the rounds so far, when a run resumes.
+          names: as for `scalars`.
+
+        Raises:
+          UserError: the folder cannot be written.
+        """
+        from tensorboardX import SummaryWriter  # slow to import, and not every run writes it
+
+        self._names = names
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            for old in Path(folder).glob("events.out.tfevents.*"):
+                old.unlink()
+            self._writer = SummaryWriter(str(folder), flush_secs=10)
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+        for row in rows:
+            self.append(row)
+
+    def append(self, row: Row) -> None:
+        """Adds a round's numbers."""
+        for name, value in scalars(row, self._names).items():
+            self._writer.add_scalar(name, value, int(row["round"]))
+
+    def close(self) -> None:
+        """Writes what is waiting and ends the file."""
+        self._writer.close()
+
+
+class WandbWriter:
+    """A run of Weights & Biases, with the round as the step and the config beside it.
+
+    All starts of a run bear one id, so W&B shows them as one; offline ones once they are synced
+    (`wandb sync WORKDIR/wandb/offline-run-*`). Rounds that an earlier start has sent are not sent
+    again.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        mode: str,
+        project: str,
+        rows: Iterable[Row] = (),
+        names: str = "ours",
+    ) -> None:
+        """Starts, or goes on with, the run.
+
+        Args:
+          folder: of the run; run.json is in it, and W&B's files go to `wandb/`.
+          mode: "online" or "offline".
+          project: in which W&B shows it.
+          rows: the metrics of the rounds so far, when a run resumes.
+          names: as for `scalars`.
+
+        Raises:
+          UserError: W&B refuses, e.g. for want of a login.
+        """
+        import wandb  # optional, and slow to import
+
+        record = read_json(folder / RUN_FILE)
+        first = f"{record['starts'][0]['time']} {record.get('data_sha256')} {folder.name}"
+        self._names, self._sent = names, max((row["round"] for row in rows), default=0)
+        try:
+            self._run = wandb.init(
+                project=project,
+                name=folder.name,
+                id=hashlib.sha256(first.encode()).hexdigest()[:16],
+                dir=str(folder),
+                config=record["config"],
+                mode="offline" if mode == "offline" else "online",
+                resume="allow",
+                settings=wandb.Settings(console="off", silent=True),
+            )
+        except wandb.Error as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"config.report.wandb: {reason}; a login, 'offline' or 'off' is needed"
+            ) from error
+
+    def append(self, row: Row) -> None:
+        """Adds a round's numbers."""
+        if row["round"] > self._sent:
+            self._run.log(scalars(row, self._names), step=int(row["round"]))
+
+    def close(self) -> None:
+        """Sends, or writes, what is waiting."""
+        self._run.finish()

@@ -1,0 +1,19 @@
+// What the tests of pages look at; read in front of each question.
+await chartsDrawn;
+const at = (id) => document.getElementById(id);
+const drawn = (id, marks) => [...at(id).querySelectorAll(marks)];
+const lines = (id) => drawn(id, ".mark-line path").map((path) => path.getAttribute("d"));
+const numbers = (id) => drawn(id, ".mark-text text").map((text) => text.textContent);
+
+async function set(control, value) {
+  at(control).value = value;
+  at(control).dispatchEvent(new Event("input"));
+  await new Promise((resolve) => setTimeout(resolve, 300));
+}
+
+const SHAPES = ".mark-line path, .mark-rect path, .mark-area path, .mark-rule line";
+const charts = Object.fromEntries([...document.querySelectorAll("[data-chart]")].map((chart) => {
+  const { width, height } = chart.querySelector("svg").getBoundingClientRect();
+  const words = chart.getAttribute("aria-label");
+  return [chart.id, { width, height, marks: chart.querySelectorAll(SHAPES).length, words }];
+}));

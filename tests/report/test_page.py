@@ -1,0 +1,169 @@
+"""The page of a run: what it says, and in a browser that all of it is there and moves."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fednas_jax.errors import UserError
+from fednas_jax.report import alpha_charts, page, run_folder, run_sections
+from tests import browser
+from tests.report import runs
+
+SEARCH_CHARTS = {
+    "chart-accuracy", "chart-loss", "chart-alphas-normal", "chart-alphas-reduce", "chart-edge",
+    "chart-operations", "chart-clients", "chart-spread", "chart-sizes", "chart-classes",
+}  # fmt: skip
+LOOK = Path(__file__).with_name("look.js").read_text()
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a finished search."""
+    return page.write(runs.search_run(tmp_path_factory.mktemp("page") / "my search"))
+
+
+@pytest.fixture(scope="module")
+def average(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a FedAvg run of many clients that goes on."""
+    return page.write(runs.average_run(tmp_path_factory.mktemp("page") / "average"))
+
+
+@pytest.fixture(scope="module")
+def both(search: Path, average: Path) -> Path:
+    """The page that compares them."""
+    path = average.parent.parent / "both.html"
+    assert page.main([str(search.parent), str(average.parent), f"--output={path}"]) == 0
+    return path
+
+
+def specs(path: Path) -> dict[str, Any]:
+    found = re.search(
+        r'<script type="application/json" id="charts">(.*?)</script>', path.read_text(), re.DOTALL
+    )
+    assert found
+    return json.loads(found[1])
+
+
+def test_says_what_was_found(search: Path) -> None:
+    text = search.read_text()
+    assert "FedNAS · cifar10 · 4 clients · 5 rounds" in text
+    for value in ("80.00%", "85.00%", "90 s", "of which compiling 10 s", "1.5 GB", "1 kB"):
+        assert f">{value}<" in text
+    # Of the best round, the fifth: 0.8, 0.825 and 0.85; the last client holds nothing out.
+    for label, value in {"Mean": "82.50%", "Spread": "2.04%", "Worst": "80.00%"}.items():
+        assert f"<dt>{label}</dt><dd>{value}</dd>" in text
+    assert "python -m fednas_jax.main --config=x.py" in text
+    assert "run.rounds = 5\n" in text
+    assert "<b>dog</b>" not in text
+
+
+def test_carries_data_once_and_no_more_than_it_needs(search: Path) -> None:
+    assert set(specs(search)["specs"]) == SEARCH_CHARTS
+    assert all("description" in spec for spec in specs(search)["specs"].values())
+    maps = [specs(search)["specs"][f"chart-alphas-{kind}"] for kind in ("normal", "reduce")]
+    assert maps[0]["data"] == maps[1]["data"]
+    assert search.stat().st_size < 1.2e6
+
+
+def test_in_a_browser_every_figure_is_there_and_the_slider_works(search: Path) -> None:
+    script = """
+    const before = numbers("chart-alphas-normal"), first = lines("chart-edge");
+    await set("slider-round", 2);
+    const after = numbers("chart-alphas-normal");
+    const mark = document.querySelector("output").textContent;
+    await set("choice-edge", "20");
+    const loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
+    const cell = document.querySelector("svg[role=img]");
+    return { charts, before, after, mark, first, second: lines("chart-edge"), loaded,
+      cell: [cell.getBoundingClientRect().width, cell.getAttribute("aria-label")] };
+    """
+    found = browser.ask(search, LOOK + script)
+    assert set(found["charts"]) == SEARCH_CHARTS
+    for name, chart in found["charts"].items():
+        assert chart["width"] > 300, name
+        assert chart["height"] > 100, name
+        assert chart["marks"] > 0, name
+        assert len(chart["words"]) > 40, name
+    run = run_folder.read(search.parent)
+    rows = alpha_charts.Alphas(run.alphas)._rows
+    for shown, row in ((found["before"], rows[-1]), (found["after"], rows[2])):
+        assert sorted(shown) == sorted(f"{p:.2f}" for p in row["normal"])
+    assert found["mark"] == "2"
+    assert len(found["first"]) == len(found["second"]) == 8
+    assert found["first"] != found["second"]
+    assert found["loaded"] == []
+    assert found["cell"][0] > 600
+    assert found["cell"][1].startswith("Drawing of the normal cell: node 0 adds ")
+
+
+def test_in_a_browser_many_clients_are_shown_in_bins(average: Path) -> None:
+    found = browser.ask(average, LOOK + "return charts;", width=500)
+    few = {"chart-accuracy", "chart-loss", "chart-clients", "chart-spread", "chart-sizes"}
+    assert set(found) == few
+    assert "129 clients" in found["chart-clients"]["words"]
+    assert "FedAvg · cifar10 · 130 clients · 2 of 3 rounds so far" in average.read_text()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_in_a_browser_nothing_is_cut_off_on_a_phone_by_day_and_by_night(
+    search: Path, dark: bool
+) -> None:
+    script = """
+    const label = document.querySelector("#chart-accuracy .role-axis-label text");
+    return {
+      wide: document.documentElement.scrollWidth - innerWidth,
+      page: getComputedStyle(document.body).backgroundColor,
+      ink: getComputedStyle(label).fill,
+    };
+    """
+    found = browser.ask(search, LOOK + script, width=500, dark=dark)
+    assert found["wide"] <= 0
+
+    def brightness(color: str) -> float:
+        return sum(map(float, re.findall(r"[\d.]+", color)[:3])) / 3
+
+    assert (brightness(found["page"]) < 60) == dark
+    assert abs(brightness(found["ink"]) - brightness(found["page"])) > 120
+
+
+def test_in_a_browser_runs_are_compared(both: Path) -> None:
+    script = """
+    const before = lines("chart-runs");
+    await set("choice-metric", JSON.stringify("train_loss"));
+    return { charts, before, after: lines("chart-runs") };
+    """
+    found = browser.ask(both, LOOK + script)
+    assert set(found["charts"]) == {"chart-runs", "chart-clients"}
+    assert len(found["before"]) == len(found["after"]) == 2
+    assert found["before"] != found["after"]
+    row = '<th scope="row">algorithm</th><td>&#34;fednas&#34;</td><td>&#34;fedavg&#34;</td>'
+    assert row in both.read_text()
+
+
+def test_damaged_folders_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert page.main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        f"fednas_jax: error: {tmp_path / 'run.json'}: cannot be read (No such file or directory); "
+        "the workdir of a run is needed\n"
+    )
+    folder = runs.average_run(tmp_path / "run", rounds=1)
+    with pytest.raises(UserError, match="no round is done yet"):
+        page.write(folder)
+
+
+def test_numbers_as_people_read_them() -> None:
+    assert [run_sections.in_bytes(n) for n in (0, 999, 1.5e3, 2.34e9)] == [
+        "0 B", "999 B", "1.5 kB", "2.34 GB",
+    ]  # fmt: skip
+    assert [run_sections.duration(s) for s in (59.6, 600, 9000)] == ["60 s", "10 min", "2.5 h"]
+
+
+def test_long_searches_are_thinned_out() -> None:
+    zeros = [[0.0] * 8] * 14
+    history = [{"round": number, "normal": zeros, "reduce": zeros} for number in range(501)]
+    rounds = alpha_charts.Alphas(history).rounds
+    assert len(rounds) == 101
+    assert (rounds[0], rounds[1], rounds[-1]) == (0, 5, 500)

@@ -1,0 +1,73 @@
+"""The notebooks run from their first cell to their last, and keep the outputs of such a run."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fednas_jax
+
+ROOT = Path(fednas_jax.__file__).resolve().parents[1]
+NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+SECONDS = 300
+"""That a notebook may take, on two cores."""
+
+
+def read(name: str) -> Any:
+    nbformat = pytest.importorskip("nbformat", reason="requirements-dev.txt installs it")
+    return nbformat.read(ROOT / "notebooks" / name, as_version=4)
+
+
+def code(notebook: Any) -> list[Any]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def kinds(cell: Any) -> list[str]:
+    """What a cell shows: the types of its outputs, without what goes to stderr."""
+    shown = [output for output in cell.outputs if output.get("name") != "stderr"]
+    return [
+        kind
+        for output in shown
+        for kind in (sorted(output.get("data", {})) or [output.output_type])
+    ]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_keeps_the_outputs_of_a_whole_run(name: str) -> None:
+    cells = code(read(name))
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert sum("image/png" in kinds(cell) for cell in cells) >= 2
+    assert all(output.output_type != "error" for cell in cells for output in cell.outputs)
+    text = (ROOT / "notebooks" / name).read_text()
+    assert len(text) < 1e6
+    # Paths of the machine that it ran on.
+    assert re.findall(r"(?<![\w.<])/(?:home|root|tmp|usr|work|content)/[\w./-]*", text) == []
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_installs_only_where_the_package_is_not(name: str) -> None:
+    install, *others = code(read(name))
+    assert 'find_spec("fednas_jax") is None' in install.source
+    assert "%pip install" in install.source
+    assert all("pip install" not in cell.source for cell in others)
+    assert install.outputs == []
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbclient = pytest.importorskip("nbclient", reason="requirements-dev.txt installs it")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    notebook = read(name)
+    kept = [kinds(cell) for cell in code(notebook)]
+    client = nbclient.NotebookClient(
+        notebook, timeout=SECONDS, resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute()
+    assert [kinds(cell) for cell in code(notebook)] == kept
+
+
+def test_readme_names_every_notebook() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert set(re.findall(r"\(notebooks/(\w+\.ipynb)\)", text)) == set(NOTEBOOKS)
