@@ -127,43 +127,45 @@ def client_scores(scores: Sequence[float | None], number: int) -> Spec:
     ]
     values = [row["accuracy"] for row in known]
     mean = float(np.mean(values))
-    ascending = [row["client"] for row in sorted(known, key=lambda row: row["accuracy"])]
     data = alt.Data(values=known)
-    if len(known) <= _MOST_BARS:
-        bars = (
-            alt.Chart(data)
-            .mark_bar(cornerRadiusEnd=2, color="var(--held_out)")
-            .encode(
-                x=alt.X("client:N", sort=ascending, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
-                y=_percent("accuracy:Q", "accuracy", alt.Scale(domain=[0, 1])),
-                tooltip=["client:N", alt.Tooltip("accuracy:Q", format=".1%")],
-            )
-        )
-        line = alt.Chart(data).mark_rule(strokeDash=[5, 4], color="currentColor")
-        line = line.encode(y="mean(accuracy):Q")
-    else:
-        bars = (
-            alt.Chart(data)
-            .mark_bar(color="var(--held_out)")
-            .encode(
-                x=alt.X(
-                    "accuracy:Q",
-                    bin=alt.Bin(maxbins=25),
-                    axis=alt.Axis(format="~%"),
-                ),
-                y=alt.Y("count():Q", title="clients"),
-                tooltip=[
-                    alt.Tooltip("accuracy:Q", bin=alt.Bin(maxbins=25), format=".0%"),
-                    alt.Tooltip("count():Q", title="clients"),
-                ],
-            )
-        )
-        line = alt.Chart(data).mark_rule(strokeDash=[5, 4], color="currentColor")
-        line = line.encode(x="mean(accuracy):Q")
+    bars = _one_by_one(data, known) if len(known) <= _MOST_BARS else _in_bins(data)
     return finish(
-        alt.layer(bars, line).properties(height=220),
+        bars.properties(height=220),
         f"Accuracies of {len(known)} clients on their held-out examples after round {number}: "
         f"{min(values):.1%} to {max(values):.1%}, mean {mean:.1%} (dashed).",
+    )
+
+
+def _one_by_one(data: alt.Data, known: list[dict[str, Any]]) -> alt.LayerChart:
+    """A bar a client, the worst first, and the mean as a line."""
+    ascending = [row["client"] for row in sorted(known, key=lambda row: row["accuracy"])]
+    bars = alt.Chart(data).mark_bar(cornerRadiusEnd=2, color="var(--held_out)")
+    mean = alt.Chart(data).mark_rule(strokeDash=[5, 4], color="currentColor")
+    return alt.layer(
+        bars.encode(
+            x=alt.X("client:N", sort=ascending, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+            y=_percent("accuracy:Q", "accuracy", alt.Scale(domain=[0, 1])),
+            tooltip=["client:N", alt.Tooltip("accuracy:Q", format=".1%")],
+        ),
+        mean.encode(y="mean(accuracy):Q"),
+    )
+
+
+def _in_bins(data: alt.Data) -> alt.LayerChart:
+    """How many clients have which accuracy, and the mean as a line."""
+    bins = alt.Bin(maxbins=25)
+    bars = alt.Chart(data).mark_bar(color="var(--held_out)")
+    mean = alt.Chart(data).mark_rule(strokeDash=[5, 4], color="currentColor")
+    return alt.layer(
+        bars.encode(
+            x=alt.X("accuracy:Q", bin=bins, axis=alt.Axis(format="~%")),
+            y=alt.Y("count():Q", title="clients"),
+            tooltip=[
+                alt.Tooltip("accuracy:Q", bin=bins, format=".0%"),
+                alt.Tooltip("count():Q", title="clients"),
+            ],
+        ),
+        mean.encode(x="mean(accuracy):Q"),
     )
 
 

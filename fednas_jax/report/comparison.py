@@ -18,6 +18,7 @@ from fednas_jax.report.run_sections import (
     last_scores,
     percent,
     subtitle,
+    total,
 )
 
 _METRICS = (
@@ -70,7 +71,7 @@ def _results(runs: Sequence[RunFolder], names: Sequence[str]) -> Table:
     for name, run in zip(names, runs, strict=True):
         summary = run.summary
         scores = [s for s in (last_scores(run) or (0, []))[1] if s is not None]
-        seconds = summary.get("seconds", sum(row["seconds"] for row in run.rows))
+        seconds = summary.get("seconds", total(run.rows, "seconds"))
         rows.append(
             [
                 name,
@@ -79,7 +80,7 @@ def _results(runs: Sequence[RunFolder], names: Sequence[str]) -> Table:
                 percent(summary["held_out_accuracy"]),
                 percent(min(scores) if scores else None),
                 f"{summary['best_round']}",
-                in_bytes(sum(row["bytes_up_per_client"] for row in run.rows)),
+                in_bytes(total(run.rows, "bytes_up_per_client")),
                 duration(seconds),
             ]
         )
@@ -92,8 +93,8 @@ def _curves(runs: Sequence[RunFolder], names: Sequence[str]) -> list[Part]:
     for name, run in zip(names, runs, strict=True):
         seconds = sent = 0.0
         for row in run.rows:
-            seconds += row["seconds"]
-            sent += row["bytes_up_per_client"] / 1e6
+            seconds += row.get("seconds") or 0
+            sent += (row.get("bytes_up_per_client") or 0) / 1e6
             values = {metric: row.get(metric) for metric in _METRICS}
             points.append(
                 {"run": name, "round": row["round"], "seconds": round(seconds, 2)}

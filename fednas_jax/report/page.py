@@ -16,7 +16,7 @@ from typing import Any
 
 import jinja2
 
-from fednas_jax.errors import UserError
+from fednas_jax.command_line import guarded
 from fednas_jax.files import write_atomic
 from fednas_jax.paths import expand
 from fednas_jax.report import colors, comparison, run_folder, run_sections
@@ -97,7 +97,7 @@ def _library() -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command; returns the exit code: 0 done, 2 bad input."""
+    """The command; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
     parser = argparse.ArgumentParser(
         prog="python -m fednas_jax.report.page",
         description=__doc__,
@@ -106,17 +106,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="the workdir of a run")
     parser.add_argument("--output", default="comparison.html", help="of several runs; the file")
     options = parser.parse_args(argv)
-    try:
-        folders = [expand(run, "RUN") for run in options.runs]
-        if len(folders) == 1:
-            path = write(folders[0])
-        else:
-            path = write_comparison(folders, expand(options.output, "--output"))
-    except UserError as error:
-        print(f"fednas_jax: error: {error}", file=sys.stderr)
-        return 2
-    print(path)
-    return 0
+    return guarded(lambda: _run(options.runs, options.output), "no page is written")
+
+
+def _run(runs: Sequence[str], output: str) -> None:
+    folders = [expand(run, "RUN") for run in runs]
+    several = len(folders) > 1
+    print(write_comparison(folders, expand(output, "--output")) if several else write(folders[0]))
 
 
 if __name__ == "__main__":

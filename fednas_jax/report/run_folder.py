@@ -44,8 +44,10 @@ class RunFolder(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The folder's own name."""
-        return self.folder.resolve().name
+        """The folder's own name; of a stage of a run, the run's besides."""
+        folder = self.folder.resolve()
+        staged = folder.name in ("search", "train")
+        return f"{folder.parent.name}/{folder.name}" if staged else folder.name
 
     @property
     def best_row(self) -> rows.Row:

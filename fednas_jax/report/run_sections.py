@@ -91,6 +91,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def total(rows: Sequence[dict[str, Any]], name: str) -> float:
+    """The sum of a metric over the rounds that have it."""
+    return sum(row.get(name) or 0 for row in rows)
+
+
 def last_scores(run: RunFolder) -> tuple[int, list[float | None]] | None:
     """(round, each client's held-out accuracy): of the best round, else of the latest scored."""
     for row in (run.best_row, *reversed(run.rows)):
@@ -117,7 +122,7 @@ def _summary(run: RunFolder) -> list[Part]:
 
 def _cost_tiles(run: RunFolder) -> list[Tile]:
     summary, rows = run.summary, run.rows
-    seconds = summary.get("seconds", sum(row["seconds"] for row in rows))
+    seconds = summary.get("seconds", total(rows, "seconds"))
     compiling = summary.get("compile_seconds")
     note = "" if compiling is None else f"of which compiling {duration(compiling)}"
     tiles = [Tile("Time", duration(seconds), note)]
