@@ -19,6 +19,7 @@ from fednas_jax.report.run_sections import (
     percent,
     subtitle,
     total,
+    with_parts,
 )
 
 _METRICS = (
@@ -37,24 +38,30 @@ _COLORS = ["#3b8bd0", "#e07b1a", "#2fa36f", "#d1495b", "#8a6fd1", "#b08900", "#1
 def page(runs: Sequence[RunFolder]) -> Page:
     """A page that compares runs, in the order given."""
     names = _names(runs)
-    parts = {
-        "Results": ("results", "", [_results(runs, names)]),
-        "Curves": (
+    sections = [
+        Section("results", "Results", "", [_results(runs, names)]),
+        Section(
             "curves",
+            "Curves",
             "Point at a run's curve, or tap it, for its values.",
             _curves(runs, names),
         ),
-        "Clients": (
+        Section(
             "clients",
+            "Clients",
             "Held-out accuracy of each client in the best round; the long mark is the mean.",
             _clients(runs, names),
         ),
-        "Cells": ("cells", "", _cells(runs, names)),
-        "Config": ("config", "The fields in which the runs differ.", [_differences(runs, names)]),
-    }
-    sections = [Section(id, title, text, made) for title, (id, text, made) in parts.items() if made]
+        Section("cells", "Cells", "", _cells(runs, names)),
+        Section(
+            "config", "Config", "The fields in which the runs differ.", [_differences(runs, names)]
+        ),
+    ]
     return Page(
-        f"{len(runs)} runs compared", ", ".join(names), sections, "This page needs no network."
+        f"{len(runs)} runs compared",
+        ", ".join(names),
+        with_parts(sections),
+        "This page needs no network.",
     )
 
 

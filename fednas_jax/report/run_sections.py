@@ -33,31 +33,43 @@ NOTHING = "\N{EN DASH}"
 
 def page(run: RunFolder) -> Page:
     """The page of a run; what the run has not measured is left out."""
-    parts = {
-        "Summary": ("summary", "", _summary(run)),
-        "Curves": ("curves", "Point at a round, or tap it, for its values.", _curves(run)),
-        "Cells": (
+    sections = [
+        Section("summary", "Summary", "", _summary(run)),
+        Section("curves", "Curves", "Point at a round, or tap it, for its values.", _curves(run)),
+        Section(
             "cells",
+            "Cells",
             "What the search found: each node adds two operations of earlier states.",
             cells(run),
         ),
-        "Alphas": (
+        Section(
             "alphas",
+            "Alphas",
             "The probabilities of the operations on each edge. The slider goes through the rounds; "
             "framed is what the genotype of that round keeps.",
             _alphas(run),
         ),
-        "Clients": (
+        Section(
             "clients",
+            "Clients",
             "The server's network on what each client holds out.",
             _clients(run),
         ),
-        "Partition": ("partition", "Who holds how many examples of which class.", _partition(run)),
-        "Run it again": ("again", "", _again(run)),
-        "Config": ("config", "", _config(run)),
-    }
-    sections = [Section(id, title, text, made) for title, (id, text, made) in parts.items() if made]
-    return Page(run.name, subtitle(run), sections, _footer(run))
+        Section(
+            "partition",
+            "Partition",
+            "Who holds how many examples of which class.",
+            _partition(run),
+        ),
+        Section("again", "Run it again", "", _again(run)),
+        Section("config", "Config", "", _config(run)),
+    ]
+    return Page(run.name, subtitle(run), with_parts(sections), _footer(run))
+
+
+def with_parts(sections: Iterable[Section]) -> list[Section]:
+    """Those that have something to show."""
+    return [section for section in sections if section.parts]
 
 
 def subtitle(run: RunFolder) -> str:
@@ -166,7 +178,7 @@ def _curves(run: RunFolder) -> list[Part]:
     return found
 
 
-def cells(run: RunFolder) -> list[Part]:
+def cells(run: RunFolder) -> list[Drawing]:
     """The cells of the best genotype; none where none is searched."""
     if run.best is None:
         return []
