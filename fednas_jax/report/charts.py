@@ -147,7 +147,7 @@ def _one_by_one(data: alt.Data, known: list[dict[str, Any]]) -> alt.LayerChart:
             y=_percent("accuracy:Q", "accuracy", alt.Scale(domain=[0, 1])),
             tooltip=["client:N", alt.Tooltip("accuracy:Q", format=".1%")],
         ),
-        mean.encode(y="mean(accuracy):Q"),
+        mean.encode(y=alt.Y("mean(accuracy):Q", title="accuracy")),
     )
 
 
@@ -158,14 +158,14 @@ def _in_bins(data: alt.Data) -> alt.LayerChart:
     mean = alt.Chart(data).mark_rule(strokeDash=[5, 4], color="currentColor")
     return alt.layer(
         bars.encode(
-            x=alt.X("accuracy:Q", bin=bins, axis=alt.Axis(format="~%")),
+            x=alt.X("accuracy:Q", bin=bins, title="accuracy", axis=alt.Axis(format="~%")),
             y=alt.Y("count():Q", title="clients"),
             tooltip=[
                 alt.Tooltip("accuracy:Q", bin=bins, format=".0%"),
                 alt.Tooltip("count():Q", title="clients"),
             ],
         ),
-        mean.encode(x="mean(accuracy):Q"),
+        mean.encode(x=alt.X("mean(accuracy):Q", title="accuracy")),
     )
 
 
@@ -191,12 +191,12 @@ def client_spread(rows: Rows) -> Spec | None:
             for name in ("best", "upper quarter", "mean", "lower quarter", "worst")
         ),
     ]
-    area = {"color": "var(--held_out)", "interpolate": "monotone"}
+    color = "var(--held_out)"
     layers = [
-        base.mark_area(opacity=0.16, **area).encode(y=y, y2="best:Q"),
-        base.mark_area(opacity=0.28, **area).encode(y="lower quarter:Q", y2="upper quarter:Q"),
-        base.mark_line(**area).encode(y="mean:Q"),
-        base.mark_line(strokeDash=[2, 3], **area).encode(y="worst:Q"),
+        base.mark_area(color=color, opacity=0.16).encode(y=y, y2="best:Q"),
+        base.mark_area(color=color, opacity=0.28).encode(y="lower quarter:Q", y2="upper quarter:Q"),
+        base.mark_line(color=color).encode(y="mean:Q"),
+        base.mark_line(color=color, strokeDash=[2, 3]).encode(y="worst:Q"),
         base.mark_rule(strokeWidth=14, opacity=0).encode(tooltip=tooltip),
     ]
     last = found[-1]

@@ -125,7 +125,12 @@ def _overlaid(points: list[dict[str, Any]], names: Sequence[str], metric: str) -
         .transform_filter("isValid(datum.value)")
         .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=30))
         .encode(
-            x=alt.X("place:Q", title=None, axis=alt.Axis(grid=False), scale=alt.Scale(padding=8)),
+            x=alt.X(
+                "place:Q",
+                title=None,
+                axis=alt.Axis(grid=False, format="~g"),
+                scale=alt.Scale(nice=False, zero=False, padding=8),
+            ),
             y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False)),
             order="round:Q",
             color=run_color(names),
@@ -160,13 +165,17 @@ def _clients(runs: Sequence[RunFolder], names: Sequence[str]) -> list[Part]:
     if not points:
         return []
     base = alt.Chart(alt.Data(values=points)).encode(
-        y=alt.Y("run:N", sort=list(names), title=None), color=run_color(names).copy()
+        y=alt.Y("run:N", sort=list(names), title=None), color=run_color(names).legend(None)
     )
-    x = alt.X("accuracy:Q", axis=alt.Axis(format="~%"), scale=alt.Scale(zero=False))
+    x = alt.X(
+        "accuracy:Q", title="accuracy", axis=alt.Axis(format="~%"), scale=alt.Scale(zero=False)
+    )
     ticks = base.mark_tick(thickness=2, opacity=0.55, size=16).encode(
         x=x, tooltip=["run:N", "client:Q", alt.Tooltip("accuracy:Q", format=".1%")]
     )
-    means = base.mark_tick(thickness=4, size=32).encode(x="mean(accuracy):Q")
+    means = base.mark_tick(thickness=4, size=32).encode(
+        x=alt.X("mean(accuracy):Q", title="accuracy")
+    )
     chart = alt.layer(ticks, means).properties(height=40 * len(names))
     text = "Strip chart of the clients' accuracies on their held-out examples, a row a run."
     return [Chart("chart-clients", "Each client", finish(chart, text), wide=True)]

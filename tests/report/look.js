@@ -3,7 +3,7 @@ await chartsDrawn;
 const at = (id) => document.getElementById(id);
 const drawn = (id, marks) => [...at(id).querySelectorAll(marks)];
 const lines = (id) => drawn(id, ".mark-line path").map((path) => path.getAttribute("d"));
-const numbers = (id) => drawn(id, ".mark-text text").map((text) => text.textContent);
+const numbers = (id) => drawn(id, ".mark-text.role-mark text").map((text) => text.textContent);
 
 async function set(control, value) {
   at(control).value = value;

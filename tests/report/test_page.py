@@ -90,7 +90,7 @@ def test_in_a_browser_every_figure_is_there_and_the_slider_works(search: Path) -
     run = run_folder.read(search.parent)
     rows = alpha_charts.Alphas(run.alphas)._rows
     for shown, row in ((found["before"], rows[-1]), (found["after"], rows[2])):
-        assert sorted(shown) == sorted(f"{p:.2f}" for p in row["normal"])
+        assert sorted(map(float, shown)) == pytest.approx(sorted(row["normal"]), abs=0.00501)
     assert found["mark"] == "2"
     assert len(found["first"]) == len(found["second"]) == 8
     assert found["first"] != found["second"]

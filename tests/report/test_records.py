@@ -91,7 +91,7 @@ def test_going_on_mends_missing_and_damaged_files(three_rounds: Path) -> None:
 
 
 def test_pictures_are_drawn_when_wanted_and_not_too_often(folder: Path) -> None:
-    made = Records(folder, {"plots": True, "tensorboard": True}, [], None, arch(0))
+    made = Records(folder, REPORT | {"plots": True, "tensorboard": True}, [], None, arch(0))
     made.append(row(1), arch(1))
     made.draw(every_seconds=1000.0)
     assert not list((folder / "plots").iterdir())
