@@ -67,7 +67,7 @@ def curves(rows: Rows, quantity: str) -> Spec | None:
 
 def _hoverable(
     points: list[dict[str, Any]], title: str, color: Any, labels: list[str], form: str
-) -> alt.LayerChart:
+) -> Any:
     base = alt.Chart(alt.Data(values=points)).encode(x=_round_axis())
     y = alt.Y(
         "value:Q",
@@ -120,7 +120,7 @@ def client_scores(scores: Sequence[float | None], number: int) -> Spec:
       scores: one a client, None of a client that holds nothing out.
       number: the round they are of.
     """
-    known = [
+    known: list[dict[str, Any]] = [
         {"client": f"{client}", "accuracy": score}
         for client, score in enumerate(scores)
         if score is not None
@@ -136,7 +136,7 @@ def client_scores(scores: Sequence[float | None], number: int) -> Spec:
     )
 
 
-def _one_by_one(data: alt.Data, known: list[dict[str, Any]]) -> alt.LayerChart:
+def _one_by_one(data: alt.Data, known: list[dict[str, Any]]) -> Any:
     """A bar a client, the worst first, and the mean as a line."""
     ascending = [row["client"] for row in sorted(known, key=lambda row: row["accuracy"])]
     bars = alt.Chart(data).mark_bar(cornerRadiusEnd=2, color="var(--held_out)")
@@ -151,7 +151,7 @@ def _one_by_one(data: alt.Data, known: list[dict[str, Any]]) -> alt.LayerChart:
     )
 
 
-def _in_bins(data: alt.Data) -> alt.LayerChart:
+def _in_bins(data: alt.Data) -> Any:
     """How many clients have which accuracy, and the mean as a line."""
     bins = alt.Bin(maxbins=25)
     bars = alt.Chart(data).mark_bar(color="var(--held_out)")

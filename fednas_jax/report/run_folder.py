@@ -8,6 +8,7 @@ from fednas_jax.data.partition_file import Partition, class_counts
 from fednas_jax.errors import UserError
 from fednas_jax.files import read_json, write_atomic
 from fednas_jax.report import pictures, rows
+from fednas_jax.report.rows import Row
 from fednas_jax.report.writers import read_rows
 from fednas_jax.search import genotype as genotypes
 from fednas_jax.search.genotype import Genotype
@@ -31,7 +32,7 @@ class RunFolder(NamedTuple):
     config: dict[str, Any]
     starts: list[dict[str, Any]]
     """Time, versions and device of each start; the latest is the last."""
-    rows: list[rows.Row]
+    rows: list[Row]
     """Metrics, one row a round; at least one."""
     alphas: list[dict[str, Any]]
     """"round", "normal" and "reduce" [14, 8] of each round; empty where none are searched."""
@@ -50,7 +51,7 @@ class RunFolder(NamedTuple):
         return f"{folder.parent.name}/{folder.name}" if staged else folder.name
 
     @property
-    def best_row(self) -> rows.Row:
+    def best_row(self) -> Row:
         """The metrics of the best round."""
         return next(row for row in self.rows if row["round"] == self.summary["best_round"])
 
@@ -114,6 +115,6 @@ def _read_partition(path: Path) -> ClassCounts | None:
     return ClassCounts(value["class_names"], value["class_counts"])
 
 
-def _best_genotype(measured: list[rows.Row], alphas: list[dict[str, Any]]) -> Genotype | None:
+def _best_genotype(measured: list[Row], alphas: list[dict[str, Any]]) -> Genotype | None:
     best = rows.best_round(measured)
     return next((genotypes.derive(row) for row in alphas if row.get("round") == best), None)
