@@ -58,10 +58,36 @@ def resolve(
     Raises:
       UserError: as `check`; or an override that names no field or is not of its type.
     """
-    flat = dict(_flatten(config))
-    for name, text in (overrides or {}).items():
-        flat[name] = _parse(_BY_NAME.get(name) or _unknown(name), text)
+    return ml_collections.FrozenConfigDict(_nested(_checked(_overridden(config, overrides or {}))))
+
+
+def resolve_one_of(
+    config: Config, overrides: Mapping[str, str], choice: str
+) -> ml_collections.FrozenConfigDict:
+    """As `resolve`, of a config that serves several values of one field.
+
+    What is not read with the value of that field is left out, and not refused.
+
+    Args:
+      config: with every field of the schema.
+      overrides: fields to set, each as text.
+      choice: the field, such as "network.name".
+
+    Raises:
+      UserError: as `resolve`.
+    """
+    flat = _overridden(config, overrides)
+    for field in FIELDS:
+        if field.needs and field.needs[0] == choice and _unread_for(field, flat):
+            flat.pop(field.name, None)
     return ml_collections.FrozenConfigDict(_nested(_checked(flat)))
+
+
+def _overridden(config: Config, overrides: Mapping[str, str]) -> dict[str, Any]:
+    flat = dict(_flatten(config))
+    for name, text in overrides.items():
+        flat[name] = _parse(_BY_NAME.get(name) or _unknown(name), text)
+    return flat
 
 
 def to_json(config: Config) -> dict[str, Any]:

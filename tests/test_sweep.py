@@ -3,17 +3,15 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fednas_jax import config as schema
-from fednas_jax import experiment, sweep_results, workdir
-from fednas_jax.errors import UserError
-from fednas_jax.files import write_json
+from fednas_jax import sweep_results
 from fednas_jax.report.writers import MetricsFile
 from fednas_jax.runs import Outcome, Planned
 from fednas_jax.sweep import combinations, main
+from tests.stand_in import stand_in
 
 CONFIG = """
 from fednas_jax.config import default
@@ -38,27 +36,7 @@ def spec(tmp_path: Path) -> str:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """A stand-in for runs: accuracy grows by a tenth a round; those of seed 13 fail."""
-    folders: list[Path] = []
-
-    def run(config: Any, folder: Path) -> dict[str, Any]:
-        folders.append(folder)
-        if config["seed"] == 13:
-            raise UserError("round 1: not finite")
-        folder.mkdir(parents=True)
-        facts = {"config": schema.to_json(config), "clients_per_chunk": 1}
-        workdir.write_run(folder, None, facts)
-        metrics = MetricsFile(folder / "metrics.jsonl")
-        for number in range(1, config["rounds"] + 1):
-            metrics.append({"round": number, "test_accuracy": number / 10, "test_loss": 1.0})
-        numbers = ("rounds", "best_round", "test_accuracy_round", "peak_memory_bytes")
-        measured = ("seconds", "compile_seconds", "held_out_accuracy", "test_accuracy")
-        summary = {**dict.fromkeys(numbers, 1), **dict.fromkeys(measured, 2.0), "genotype": None}
-        write_json(folder / "summary.json", summary)
-        return summary
-
-    monkeypatch.setattr(experiment, "run", run)
-    return folders
+    return stand_in(monkeypatch)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,128 @@
+"""A comparison of networks, run; and its table: accuracy beside size, traffic and time."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fednas_jax import assembly, comparison, networks
+from fednas_jax import config as schema
+from fednas_jax.comparison import Plan
+from fednas_jax.data.datasets import Dataset
+from fednas_jax.files import plain, write_atomic, write_json
+from fednas_jax.report.writers import read_rows
+from fednas_jax.runs import Outcome, Planned, run_all
+from fednas_jax.workdir import METRICS_FILE
+
+RESULTS, TABLE, CONFIGS = "comparison.json", "comparison.md", "configs"
+_MEANS = ("parameters", "multiply_adds", "bytes_per_client_and_round", "seconds")
+_COLUMNS = (
+    *("network", "test accuracy", "std", "seeds", "parameters", "multiply-adds"),
+    *("bytes a client and round", "seconds", "config"),
+)
+
+
+def make(plan: Plan, workdir: Path) -> list[str]:
+    """Makes all runs, and writes the table anew after each of a network.
+
+    Args:
+      plan: the runs; all on the same data.
+      workdir: where all goes.
+
+    Returns:
+      The runs that failed, by their folders' names.
+
+    Raises:
+      UserError: a folder holds another run, or a file cannot be written.
+    """
+    comparison.save_random(plan.random)
+    owners = {folder: name for name, configs in plan.rows.items() for folder in configs}
+    configs = {**plan.searches, **{f: c for row in plan.rows.values() for f, c in row.items()}}
+    dataset = assembly.load_dataset(configs[next(iter(owners))])
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in plan.rows}
+    failed: list[str] = []
+    for outcome in run_all([Planned(*item) for item in configs.items()], workdir):
+        folder = outcome.planned.name
+        failed += [folder] if outcome.error else []
+        if folder in owners:
+            results[owners[folder]].append(measured(outcome, dataset))
+            _write(plan, results, workdir)
+    print(f"\n{(workdir / TABLE).read_text()}\nFiles in {workdir}: {RESULTS}, {TABLE}, {CONFIGS}/")
+    return failed
+
+
+def measured(run: Outcome, dataset: Dataset) -> dict[str, Any]:
+    """What is known of one run; of one that failed, why."""
+    config, summary = run.planned.config, run.summary
+    about = {"seed": config["seed"], "folder": run.folder.name, "error": run.error}
+    if summary is None:
+        return about
+    shape = dataset.train.images.shape[1:]
+    network = networks.from_config(config, shape, dataset.num_classes)
+    last = read_rows(run.folder / METRICS_FILE)[-1]
+    copied = ("test_accuracy", "held_out_accuracy", "best_round", "seconds", "compile_seconds")
+    return {
+        **about,
+        **{name: summary[name] for name in copied},
+        "parameters": networks.parameter_count(network, shape),
+        "multiply_adds": networks.multiply_adds(network, shape),
+        "bytes_per_client_and_round": last["bytes_up_per_client"] + last["bytes_down_per_client"],
+    }
+
+
+def summarized(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over the seeds of a network, and the standard deviation of its accuracy.
+
+    Args:
+      runs: of `measured`; those that failed do not count.
+
+    Returns:
+      Each None where too few runs came to their end.
+    """
+    good = [run for run in runs if not run["error"]]
+    accuracies = [run["test_accuracy"] for run in good]
+    return {
+        "accuracy_mean": statistics.fmean(accuracies) if good else None,
+        "accuracy_std": statistics.stdev(accuracies) if len(good) > 1 else None,
+        **{name: statistics.fmean(run[name] for run in good) if good else None for name in _MEANS},
+    }
+
+
+def _write(plan: Plan, results: Mapping[str, Sequence[Mapping[str, Any]]], workdir: Path) -> None:
+    """comparison.json, comparison.md, and the config of each row: that of its first seed."""
+    (workdir / CONFIGS).mkdir(parents=True, exist_ok=True)
+    rows = []
+    for name, runs in results.items():
+        if runs:
+            config = schema.to_json(next(iter(plan.rows[name].values())))
+            path = f"{CONFIGS}/{comparison.file_name(name)}.json"
+            write_json(workdir / path, config)
+            row = {"network": name, "config_file": path, **summarized(runs)}
+            rows.append({**row, "runs": runs, "config": config})
+    write_json(workdir / RESULTS, plain({"rows": rows}))
+    write_atomic(workdir / TABLE, table(rows).encode())
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The comparison as Markdown.
+
+    Args:
+      rows: as comparison.json has them.
+    """
+    lines = [f"| {' | '.join(_COLUMNS)} |", f"| --- |{' ---: |' * (len(_COLUMNS) - 2)} --- |"]
+    for row in rows:
+        failed = sum(bool(run["error"]) for run in row["runs"])
+        good = str(len(row["runs"]) - failed)
+        cells = [
+            row["network"],
+            *(_shown(row[name], ".4f") for name in ("accuracy_mean", "accuracy_std")),
+            f"{good} ({failed} failed)" if failed else good,
+            *(_shown(row[name], ",.0f") for name in _MEANS),
+            f"[{Path(row['config_file']).name}]({row['config_file']})",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

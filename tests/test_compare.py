@@ -1,0 +1,191 @@
+"""Comparisons: the same clients and seeds for all networks, and a table that can be worked out."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fednas_jax import comparison
+from fednas_jax.compare import main
+from fednas_jax.search import genotype as genotypes
+from tests.stand_in import FOUND, stand_in
+
+CONFIG = """
+from fednas_jax.config import default
+
+def get_config():
+    config = default()
+    config.algorithm = "fedavg"
+    config.dataset.name = "digits"
+    config.partition.name = "homo"
+    config.partition.num_clients = 4
+    config.network.name = "genotype"
+    config.network.init_channels = 4
+    config.network.layers = 3
+    config.rounds = 5
+    config.augment.cutout = config.augment.crop_padding = 0
+    return config
+"""
+SEARCH = """
+from fednas_jax.config import default
+
+def get_config():
+    config = default()
+    config.dataset.name = "digits"
+    config.rounds = 2
+    config.augment.cutout = config.augment.crop_padding = 0
+    return config
+"""
+# 64 x 200 + 200, 200 x 200 + 200, 200 x 10 + 10.
+PARAMETERS_OF_2NN, MULTIPLY_ADDS_OF_2NN = 55_210, 54_800
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    """The two configs."""
+    (tmp_path / "train.py").write_text(CONFIG)
+    (tmp_path / "search.py").write_text(SEARCH)
+    return str(tmp_path / "train.py"), str(tmp_path / "search.py")
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    return stand_in(monkeypatch)
+
+
+def test_rows_differ_in_nothing_but_the_network_and_the_seed(
+    files: tuple[str, str], tmp_path: Path
+) -> None:
+    train, search = files
+    names = ["2nn", "random", "FedNAS_V1"]
+    plan = comparison.plan(train, {"rounds": "7"}, search, names, [3, 5], tmp_path)
+    assert list(plan.searches) == ["search-seed=3", "search-seed=5"]
+    assert [config.seed for config in plan.searches.values()] == [3, 5]
+    assert list(plan.rows) == ["searched", "2nn", "random", "FedNAS_V1"]
+    for name, configs in plan.rows.items():
+        assert list(configs) == [f"{name}-seed=3", f"{name}-seed=5"]
+        for config, seed in zip(configs.values(), (3, 5), strict=True):
+            assert config.seed == seed
+            plain = {key: config[key] for key in config if key not in ("network", "genotype")}
+            assert plain == {
+                key: value
+                for key, value in plan.rows["2nn"][f"2nn-seed={seed}"].items()
+                if key != "network"
+            }
+    assert plan.rows["2nn"]["2nn-seed=3"].rounds == 7
+    assert dict(plan.rows["2nn"]["2nn-seed=3"].network) == {"name": "2nn"}
+    chosen = {name: next(iter(configs.values())) for name, configs in plan.rows.items()}
+    assert chosen["FedNAS_V1"].genotype == "FedNAS_V1"
+    assert chosen["FedNAS_V1"].network.layers == 3
+    assert chosen["random"].genotype == str(tmp_path / "genotypes" / "random-3.json")
+    best = tmp_path / "search-seed=3" / "genotypes" / "best.json"
+    assert chosen["searched"].genotype == str(best)
+    assert plan.random == {tmp_path / "genotypes" / f"random-{seed}.json": seed for seed in (3, 5)}
+
+
+def test_random_genotypes_are_those_of_their_seeds(tmp_path: Path) -> None:
+    folder = tmp_path / "genotypes"
+    random = {folder / "a.json": 0, folder / "b.json": 1, folder / "c.json": 0}
+    comparison.save_random(random)
+    a, b, c = (genotypes.load(path) for path in random)
+    assert a == c != b
+
+
+def test_the_table_has_means_over_seeds(
+    files: tuple[str, str],
+    tmp_path: Path,
+    made: list[Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    command = [f"--config={files[0]}", "--networks=2nn,random", f"--workdir={out}", "--seeds=1,3"]
+    assert main(command) == 0
+    assert [f.name for f in made] == [f"{n}-seed={s}" for n in ("2nn", "random") for s in (1, 3)]
+    first, second = json.loads((out / "comparison.json").read_text())["rows"]
+    assert (first["network"], second["network"]) == ("2nn", "random")
+    # 0.51 and 0.53: half the difference, times the root of 2, is their standard deviation.
+    assert first["accuracy_mean"] == pytest.approx(0.52)
+    assert first["accuracy_std"] == pytest.approx(0.01 * 2**0.5)
+    assert first["parameters"] == PARAMETERS_OF_2NN
+    assert first["multiply_adds"] == MULTIPLY_ADDS_OF_2NN
+    assert first["bytes_per_client_and_round"] == 210
+    assert second["runs"][0]["parameters"] != second["runs"][1]["parameters"]
+    for row in (first, second):
+        assert json.loads((out / row["config_file"]).read_text()) == row["config"]
+    table = (out / "comparison.md").read_text()
+    assert table.splitlines()[2] == (
+        "| 2nn | 0.5200 | 0.0141 | 2 | 55,210 | 54,800 | 210 | 2 | [2nn.json](configs/2nn.json) |"
+    )
+    assert table in capsys.readouterr().out
+    assert main(command) == 0
+    assert len(made) == 4
+    assert (out / "comparison.md").read_text() == table
+
+
+def test_a_run_that_fails_is_said_and_does_not_count(
+    files: tuple[str, str],
+    tmp_path: Path,
+    made: list[Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    command = [f"--config={files[0]}", "--networks=2nn,cnn", f"--workdir={out}", "--seeds=1,13"]
+    assert main(command) == 2
+    assert len(made) == 4
+    assert "error: 2 runs failed: 2nn-seed=13, cnn-seed=13\n" in capsys.readouterr().err
+    row = json.loads((out / "comparison.json").read_text())["rows"][0]
+    assert (row["accuracy_mean"], row["accuracy_std"]) == (pytest.approx(0.51), None)
+    assert row["runs"][1]["error"] == "round 1: not finite"
+    assert "| 2nn | 0.5100 | - | 1 (1 failed) |" in (out / "comparison.md").read_text()
+
+
+def test_a_search_comes_first_and_what_it_finds_is_trained(
+    files: tuple[str, str], tmp_path: Path, made: list[Path]
+) -> None:
+    train, search = files
+    out = tmp_path / "out"
+    command = [f"--config={train}", f"--search={search}", f"--networks={FOUND}", "--seeds=1"]
+    assert main([*command, f"--workdir={out}"]) == 0
+    folders = [folder.name for folder in made]
+    assert folders == ["search-seed=1", "searched-seed=1", f"{FOUND}-seed=1"]
+    found, published = json.loads((out / "comparison.json").read_text())["rows"]
+    assert found["network"] == "searched"
+    assert found["parameters"] == published["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--networks=2nn"], "--config: missing"),
+        (["--config={train}"], "--networks: missing"),
+        (["--config={train}", "--networks=2nn", "--seeds=1,1"], "--seeds: '1,1' is not usable"),
+        (["--config={train}", "--networks=2nn", "--seeds=a"], "--seeds: 'a' is not usable"),
+        (["--config={train}", "--networks=2nn,,cnn"], "--networks: '2nn,,cnn' is not usable"),
+        (["--config={train}", "--networks=resnt20"], "did you mean 'resnet20'?"),
+        (["--config={train}", "--networks=FedNAS_V2"], "did you mean 'FedNAS_V1'?"),
+        (["--config={train}", "--networks=none.json"], "none.json: cannot be read"),
+        (["--config={search}", "--networks=2nn"], "config.network.name: '2nn' is not used"),
+        (["--config={train}", "--networks=2nn", "--config.layers=3"], "did you mean"),
+    ],
+)
+def test_bad_input_is_refused_before_any_run(
+    files: tuple[str, str],
+    tmp_path: Path,
+    made: list[Path],
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    train, search = files
+    given = [argument.format(train=train, search=search) for argument in arguments]
+    assert main([*given, f"--workdir={tmp_path / 'out'}"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not made
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_names_the_networks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "resnet20" in capsys.readouterr().out
