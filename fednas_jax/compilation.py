@@ -38,24 +38,30 @@ _SECONDS_FROM_CACHE = 3
 """A program that has not been read after so long is not in the cache."""
 
 
+def _known(option: str, value: Any) -> bool:
+    """Whether this XLA takes an option; tried on a small program."""
+    options = {option: value}
+    try:
+        jax.jit(lambda x: x + 1, compiler_options=options).lower(jnp.float32(0)).compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
+
+
 @functools.cache
 def compiler_options(*, quick: bool = False) -> dict[str, Any] | None:
-    """Options for `jax.jit` on the default device; None where this XLA does not know them.
+    """Options for `jax.jit` on the default device; None where there are none for it.
 
     Args:
       quick: for a large program: compiles in half the time.
 
-    They are internal names of XLA, tried once on a small program: a version without them still
-    runs, only slower.
+    They are internal names of XLA: one that this version does not know is left out, and the
+    program still runs, slower.
     """
     if jax.default_backend() != "cpu":
         return None
     options = QUICK_OPTIONS if quick else CPU_OPTIONS
-    try:
-        jax.jit(lambda x: x + 1, compiler_options=options).lower(jnp.float32(0)).compile()
-    except jax.errors.JaxRuntimeError:
-        return None
-    return options
+    return {name: value for name, value in options.items() if _known(name, value)} or None
 
 
 def jit(function: Callable[..., Any], *, quick: bool = False, **arguments: Any) -> Any:

@@ -165,11 +165,12 @@ class Experiment:
             # Another number would change bits: sums would be added in another order.
             return chunks.Choice(engine(recorded["clients_per_chunk"]), {})
         cohort = self._cohort(1, 1)
-        if asked == "auto":
-            return chunks.fitting(engine, self._state, cohort)
-        ids, steps = cohort.ids.ravel(), clients.local_steps
-        with compilation.told(self._say):
-            return chunks.measured(engine, self._state, ids, steps, self._say)
+        say = self._say if self._config["report"]["progress"] else lambda line: None
+        with compilation.told(say):
+            if asked == "auto":
+                return chunks.fitting(engine, self._state, cohort)
+            ids, steps = cohort.ids.ravel(), clients.local_steps
+            return chunks.measured(engine, self._state, ids, steps, say)
 
     def _cohort_size(self) -> int:
         return self._config["clients_per_round"] or len(self._population.partition.clients)

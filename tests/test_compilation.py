@@ -39,6 +39,9 @@ def test_options_that_xla_does_not_know_are_left_out(fresh_options, monkeypatch)
     monkeypatch.setattr(compilation, "CPU_OPTIONS", {"xla_of_another_version": True})
     assert compilation.compiler_options() is None
     assert compilation.jit(lambda x: x + 1)(1) == 2
+    level = {"xla_backend_optimization_level": 1}
+    monkeypatch.setattr(compilation, "QUICK_OPTIONS", {"xla_of_another_version": True, **level})
+    assert compilation.compiler_options(quick=True) == level
 
 
 def test_no_options_beside_a_cpu(fresh_options, monkeypatch):

@@ -33,8 +33,9 @@ def clients_that_fit(bytes_per_client: int, free: int, most: int) -> int:
 def most_side_by_side(num_clients: int) -> int:
     """How many clients to vmap at most on the default device.
 
-    On a CPU one: its cores are busy with one client already, several at once measured no faster
-    (`benchmarks/local_step.py`), and they take a multiple of the memory, and padding.
+    On a CPU one: its cores are busy with one client's supernet already, several at once measured no
+    faster (`benchmarks/clients.py`), and they take a multiple of the memory, and padding. Networks
+    whose steps are very short gain from several; `clients_per_chunk=measured` finds out.
     """
     return 1 if jax.default_backend() == "cpu" else num_clients
 

@@ -164,7 +164,8 @@ class RoundEngine:
         """One round.
 
         While clients compute, nothing moves between host and device but the numbers of the chunks
-        to take: JAX refuses any transfer that is not asked for by name.
+        to take, and zeros to add to when a phase begins: JAX refuses any transfer that is not asked
+        for by name.
 
         Args:
           state: the server's; it is still there afterwards.

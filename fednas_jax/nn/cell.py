@@ -5,7 +5,8 @@ become known, and the bookkeeping of weights and moments, which carry a leading 
 ordered by source.
 
 The six edges between nodes can be one loop over three pairs, whose body the compiler sees once:
-half of the program, for the price of keeping what the backward pass needs in the loop's own arrays.
+half of the program. Its price: what the backward pass needs is kept in the loop's own arrays, and
+a node that sends to several others is activated, padded and pooled once for each of them.
 """
 
 import functools

@@ -139,7 +139,9 @@ def _kernel_gradients(
     for window, kernel, of_y, of_z in zip(windows, kernels, dy, dz, strict=True):
         y = stencil(planes, kernel.depthwise, window)
         with jax.named_scope("pointwise"):
-            of_pointwise = jnp.matmul(_flat(of_z), jnp.swapaxes(_flat(y), -1, -2))
+            transposed_y = jnp.swapaxes(_flat(y), -1, -2)
+            sums = jnp.promote_types(y.dtype, jnp.float32)
+            of_pointwise = jnp.matmul(_flat(of_z), transposed_y, preferred_element_type=sums)
         found.append(Kernels(kernel_gradient(planes, of_y, window), of_pointwise))
     return jax.tree.map(lambda g, k: g.astype(k.dtype), tuple(found), kernels)
 

@@ -39,7 +39,8 @@ class Supernet(nn.Module):
       momentum: share of the old running moments that a training step keeps (PyTorch's 0.1 is 0.9
         here). At 0 `batch_stats` becomes the moments of the batch itself.
       dtype: of the maps inside the cells and of their matrix products: "float32" or "bfloat16".
-        Weights, alphas, statistics and all sums stay in float32.
+        Weights, alphas, statistics, their gradients and all sums over images stay in float32;
+        maps are added up in their own dtype.
     """
 
     num_classes: int
