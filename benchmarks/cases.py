@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from fednas_jax import assembly
@@ -21,8 +22,6 @@ class Case(NamedTuple):
     layers: int
     batch_size: int
     side: int
-    options: dict[str, Any] = {}  # noqa: RUF012 (a constant)
-    """Of the supernet, beside its size: what one would choose for it."""
 
     def peer_arguments(self) -> list[str]:
         """For `benchmarks.pytorch.serve`."""
@@ -32,6 +31,7 @@ class Case(NamedTuple):
             f"--batch={self.batch_size}",
             f"--side={self.side}",
             f"--classes={NUM_CLASSES}",
+            f"--device={'cuda' if jax.default_backend() == 'gpu' else 'cpu'}",
         ]
 
 
@@ -78,7 +78,7 @@ def config(case: Case, **fields: Any) -> schema.Config:
       case: the size.
       fields: further ones, two underscores for the dot.
     """
-    sizes = {"init_channels": case.init_channels, "layers": case.layers, **case.options}
+    sizes = {"init_channels": case.init_channels, "layers": case.layers}
     chosen = {
         "batch_size": case.batch_size,
         "local_epochs": 1,

@@ -1,5 +1,8 @@
 """Prints the rows of the newest results that miss their bar; ends with status 1 if there are any.
 
+A line too for each benchmark that no whole run is kept of: one of a part (--quick, --only,
+--network) says nothing about the rest, and does not stand for a whole run.
+
     python -m benchmarks.check [FOLDER]
 
 Reads benchmarks/results/*.json, of each benchmark and device the newest.
@@ -15,6 +18,11 @@ from benchmarks import harness
 from fednas_jax.errors import UserError
 from fednas_jax.files import read_json
 
+BENCHMARKS = (
+    "local_step", "clients", "mnist_fedavg", "pfl_cifar10", "growth", "round_share", "profile_step",
+    "precision", "parity",
+)  # fmt: skip
+PARTIAL = ("--quick", "--only", "--network", "--layers")
 NEEDED = ("benchmark", "device", "date", "command", "rows")
 
 
@@ -29,11 +37,13 @@ def newest(folder: Path) -> list[dict[str, Any]]:
         result = read_json(path)
         if not isinstance(result, dict) or any(name not in result for name in NEEDED):
             raise UserError(f"{path}: no result of a benchmark; it needs {', '.join(NEEDED)}")
+        if any(option in result["command"] for option in PARTIAL):
+            continue
         key = (result["benchmark"], result["device"])
         if key not in results or result["date"] > results[key]["date"]:
             results[key] = result
     if not results:
-        raise UserError(f"{folder}: holds no results; --json of a benchmark writes one")
+        raise UserError(f"{folder}: holds no whole results; --json of a benchmark writes one")
     return [results[key] for key in sorted(results)]
 
 
@@ -54,7 +64,9 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=harness.RESULTS)
     results = newest(parser.parse_args().folder)
     lines = missed(results)
-    print("\n".join(lines))
+    there = {result["benchmark"] for result in results}
+    absent = [f"{name}: no whole run is kept" for name in BENCHMARKS if name not in there]
+    print("\n".join(lines + absent))
     bars = sum(row["met"] is not None for result in results for row in result["rows"])
     print(f"{len(lines)} of {bars} bars missed, in {len(results)} results", file=sys.stderr)
     sys.exit(1 if lines else 0)

@@ -17,13 +17,17 @@ from fednas_jax import environment
 if __name__ == "__main__":
     environment.prepare("benchmarks.clients")  # as the command line does
 
+import jax
+
 from benchmarks import cases, harness
 from benchmarks.cases import CASES, Case
-from benchmarks.harness import Peer, Row, at_least
+from benchmarks.harness import Peer, Row, at_least, at_most
 from benchmarks.rounds import Ours
 
-STEPS = {"tiny": 2, "middle": 2}
-"""Local steps of a client in a round."""
+STEPS = {"tiny": 2, "middle": 2, "paper64": 2}
+"""Local steps of a client in a round. The paper's size is for a GPU, or for --only."""
+SEARCH_STEPS = 50 * 5 * 384
+"""Local steps of the paper's search: 50 rounds, 5 epochs, Table 2's clients at B = 64."""
 COHORTS = (1, 4, 16)
 AGAINST_TORCH = 8
 
@@ -62,7 +66,16 @@ def growth(case: Case, cohorts: tuple[int, ...], repeats: int) -> list[Row]:
         if clients > 1:
             ratio = clients * medians["1 client"] / medians[name]
             rows.append(Row(f"{case.name}: {name}, against {clients} single ones", ratio, "x"))
+    if case.name == "paper64":
+        rows.append(_whole_search(min(medians[n] / k for n, (k, _) in chunks.items())))
     return rows
+
+
+def _whole_search(seconds_a_client: float) -> Row:
+    """The paper's search from the fastest way through a round; evaluation and padding aside."""
+    minutes = seconds_a_client / STEPS["paper64"] * SEARCH_STEPS / 60
+    bar = None if jax.default_backend() == "cpu" else at_most(15)
+    return Row("paper64: the paper's whole search, projected", minutes, "min", bar)
 
 
 def against_torch(case: Case, python: Path, repeats: int) -> tuple[list[Row], str]:
@@ -88,12 +101,15 @@ def against_torch(case: Case, python: Path, repeats: int) -> tuple[list[Row], st
 
 
 def main() -> None:
-    """Measures tiny and middle; with --quick tiny with fewer clients."""
+    """Measures tiny and middle, on a GPU the paper's size too; --quick: tiny, fewer clients."""
     parser = harness.parser(__doc__, peers=("torch",))
     parser.add_argument("--only", default="", help=f"one of {', '.join(STEPS)}")
     arguments = parser.parse_args()
     repeats = arguments.repeats or 5
-    chosen = [cases.find(arguments.only)] if arguments.only else [CASES[name] for name in STEPS]
+    every = [CASES[name] for name in STEPS]
+    if jax.default_backend() == "cpu":
+        every = every[:2]
+    chosen = [cases.find(arguments.only)] if arguments.only else every
     rows, versions = [], {}
     python = harness.find_python(arguments, "torch")
     for case in chosen[:1] if arguments.quick else chosen:

@@ -51,7 +51,8 @@ class Case(NamedTuple):
 
 
 SMALL = Case(4, 3, 8, 4)
-LARGER = Case(4, 4, 16, 4)
+LARGER = Case(4, 6, 8, 4)
+"""Its first two cells are alike, and so one loop; at three layers no two are."""
 
 
 def draw(case: Case, seed: int = 0) -> Leaves:

@@ -5,8 +5,8 @@
 An experiment at the paper's sizes (C = 16, L = 8, 32 x 32) on a few clients with random images,
 with its files, checkpoints and pictures, timed from outside: the compiled walk over the chunks of
 the first phase is local steps, scoring is evaluation, and what is left of a round is all else:
-recalibration, the server's steps, sampling, records, checkpoints. The first round, which compiles,
-does not count. --quick takes the tiny size, which has no bar.
+recalibration, the server's steps, sampling, records, checkpoints, pictures. The first round, which
+compiles, does not count. --quick takes the tiny size, which has no bar.
 """
 
 import tempfile
@@ -15,6 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from fednas_jax import environment
+
+if __name__ == "__main__":
+    environment.prepare("benchmarks.round_share")  # as the command line does
 
 import jax
 import numpy as np
@@ -116,9 +121,10 @@ def main() -> None:
     """Measures."""
     arguments = harness.parser(__doc__).parse_args()
     case = cases.find("tiny" if arguments.quick else "paper")
-    rounds = arguments.repeats or (5 if arguments.quick else 3)
+    rounds = arguments.repeats or 5
     seconds = measure(case, 1 + rounds)
-    whole = seconds["round"] + seconds["records"]
+    pictures = seconds.get("pictures", 0.0)
+    whole = seconds["round"] + seconds["records"] + pictures
     steps, scores = seconds["phase 0"], seconds["evaluation"]
     bars = (None, None) if arguments.quick else (harness.at_most(0.1), harness.at_most(0.03))
     named = f"{case.name}, {CLIENTS} clients, {STEPS} local steps, {EPOCHS} epochs"
@@ -128,6 +134,7 @@ def main() -> None:
         Row("local steps", steps / whole, "of the round"),
         Row("recalibration", seconds["phase 1"] / whole, "of the round"),
         Row("records and checkpoints", seconds["records"] / whole, "of the round"),
+        Row("pictures", pictures / whole, "of the round"),
         Row("evaluation", scores / whole, "of the round", bars[0]),
         Row("neither steps nor evaluation", 1 - (steps + scores) / whole, "of the round", bars[1]),
     ]

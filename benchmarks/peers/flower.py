@@ -1,4 +1,4 @@
-"""FedAvg in Flower's simulation, two workers of one core each: a peer of benchmarks.mnist_fedavg.
+"""FedAvg in Flower's simulation, a worker of one core each: a peer of benchmarks.mnist_fedavg.
 
     python -m benchmarks.peers.flower --examples FILE --network cnn
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--clients-per-round", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=10)
     parser.add_argument("--learning-rate", type=float, default=0.1)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     logging.getLogger("flwr").setLevel(logging.ERROR)
     examples = learning.read_examples(options.examples)

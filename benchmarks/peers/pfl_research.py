@@ -13,6 +13,7 @@ Requests: {"rounds": N} -> {"seconds": of all of them}; {"test": true} -> {"accu
 
 import argparse
 import logging
+import os
 import sys
 import time
 from importlib import metadata
@@ -116,7 +117,7 @@ def main() -> None:
     parser.add_argument("--clients-per-round", type=int, default=50)
     parser.add_argument("--batch-size", type=int, default=10)
     parser.add_argument("--learning-rate", type=float, default=0.1)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     logging.disable(logging.INFO)
     torch.set_num_threads(options.threads)

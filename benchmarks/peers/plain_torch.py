@@ -7,6 +7,7 @@ Requests: {"rounds": N} -> {"seconds": of all of them}; {"test": true} -> {"accu
 """
 
 import argparse
+import os
 import time
 from typing import Any
 
@@ -25,7 +26,7 @@ def main() -> None:
     parser.add_argument("--clients-per-round", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=10)
     parser.add_argument("--learning-rate", type=float, default=0.1)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)

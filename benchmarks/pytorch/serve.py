@@ -7,6 +7,7 @@ It draws a supernet and batches by seed; requests with files bring their own.
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -90,8 +91,11 @@ class Session:
         loss = F.cross_entropy(logits, labels)
         named = dict(self.supernet.named_parameters())
         found = torch.autograd.grad(loss, list(named.values()))
-        gradients = dict(zip(named, (g.numpy() for g in found), strict=True))
-        out: dict[str, Any] = {"logits": logits.detach().numpy(), "loss": loss.detach().numpy()}
+        gradients = dict(zip(named, (g.cpu().numpy() for g in found), strict=True))
+        out: dict[str, Any] = {
+            "logits": logits.detach().cpu().numpy(),
+            "loss": loss.detach().cpu().numpy(),
+        }
         for name, x in weights.from_torch(gradients, self.layers).items():
             out[f"gradients/{name}"] = x
         np.savez(request["outputs"], **out, **self._leaves("batch_stats/"))
@@ -123,11 +127,13 @@ class Session:
 
     def _batch(self, leaves: dict[str, np.ndarray], part: str, number: int) -> Batch:
         images = leaves[f"{part}/images"][number].transpose(0, 3, 1, 2)
-        labels = torch.tensor(leaves[f"{part}/labels"][number], dtype=torch.long)
+        labels = torch.tensor(
+            leaves[f"{part}/labels"][number], dtype=torch.long, device=self.options["device"]
+        )
         return torch.tensor(np.ascontiguousarray(images), **self.options), labels
 
     def _leaves(self, prefix: str) -> dict[str, Any]:
-        state = {name: x.numpy() for name, x in self.supernet.state_dict().items()}
+        state = {name: x.cpu().numpy() for name, x in self.supernet.state_dict().items()}
         leaves = weights.from_torch(state, self.layers)
         return {name: x for name, x in leaves.items() if name.startswith(prefix)}
 
@@ -154,7 +160,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     session = Session(arguments)

@@ -14,7 +14,7 @@ from fednas_jax.nn.supernet import Supernet
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_our_parameters_are_as_many_as_pytorchs(case):
     images = jnp.zeros((1, case.side, case.side, 3))
-    supernet = Supernet(NUM_CLASSES, case.init_channels, case.layers, **case.options)
+    supernet = Supernet(NUM_CLASSES, case.init_channels, case.layers)
     shapes = jax.eval_shape(lambda key: supernet.init(key, images, train=False), jax.random.key(0))
     cases.check_parameters(case, sum(x.size for x in jax.tree.leaves(shapes["params"])))
 

@@ -43,8 +43,21 @@ def test_status(tmp_path, monkeypatch, capsys, met, status):
 
 
 def test_no_results(tmp_path):
-    with pytest.raises(UserError, match="holds no results"):
+    with pytest.raises(UserError, match="holds no whole results"):
         check.newest(tmp_path)
     (tmp_path / "x.json").write_text("[]")
     with pytest.raises(UserError, match=r"x\.json: no result"):
         check.newest(tmp_path)
+
+
+def test_a_run_of_a_part_does_not_count_and_what_is_absent_is_said(tmp_path, monkeypatch, capsys):
+    write(tmp_path, "1.json", benchmark="clients", date="2026-01-01")
+    write(tmp_path, "2.json", benchmark="clients", date="2026-01-02", met=False)
+    path = tmp_path / "2.json"
+    path.write_text(path.read_text().replace('"command": "c"', '"command": "c --quick"'))
+    monkeypatch.setattr("sys.argv", ["check", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        check.main()
+    out = capsys.readouterr().out
+    assert "local_step: no whole run is kept" in out
+    assert "clients" not in out

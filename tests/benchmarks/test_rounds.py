@@ -1,6 +1,7 @@
 """Rounds as the benchmarks run them."""
 
 import numpy as np
+import pytest
 
 from benchmarks import rounds
 from fednas_jax import config as schema
@@ -54,4 +55,12 @@ def test_the_benchmarks_configs_are_the_papers():
         assert made["partition"]["num_clients"] == clients
         assert (made["local_epochs"], made["batch_size"]) == (1, 10)
         assert made["optimizer"]["learning_rate"] == 0.1
-        assert 1 <= rounds.clients_per_chunk(made) <= cohort
+
+
+@pytest.mark.parametrize(
+    ("asked", "chosen"), [("3", (3,)), ("99", (4,)), ("auto", (1,)), ("measured", (1, 2, 4))]
+)
+def test_clients_side_by_side_are_chosen_as_in_an_experiment(asked, chosen):
+    made = schema.resolve(config(), {"clients_per_chunk": asked})
+    ours = rounds.Ours(made, rounds.load_population(made))
+    assert ours._engine.clients_per_chunk in chosen
