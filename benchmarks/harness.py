@@ -317,14 +317,14 @@ def _head(benchmark: str, versions: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _without_places(argv: Sequence[str]) -> list[str]:
-    """The arguments as given, but for interpreters: where they lie is no one else's business."""
+    """The arguments as given, but for interpreters and the result: where those lie is one's own."""
     kept, skip = [], False
     for argument in argv:
         if skip:
             skip = False
-        elif re.fullmatch(r"--\w+-python", argument):
+        elif re.fullmatch(r"--(\w+-python|json)", argument):
             skip = True
-        elif not re.match(r"--\w+-python=", argument):
+        elif not re.match(r"--(\w+-python|json)=", argument):
             kept.append(argument)
     return kept
 

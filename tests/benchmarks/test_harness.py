@@ -50,9 +50,8 @@ def test_median():
 
 
 def test_publish(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(
-        sys, "argv", ["x", "--quick", "--torch-python", "/some/where", "--torch-python=y", "--a"]
-    )
+    places = ["--torch-python", "/some/where", "--torch-python=y", "--json", "z", "--json=z"]
+    monkeypatch.setattr(sys, "argv", ["x", "--quick", *places, "--a"])
     path = tmp_path / "new" / "result.json"
     rows = [Row("step", 0.0123456, "s"), Row("ratio", 19.0, "x", at_least(20))]
     harness.publish("local_step", rows, argparse.Namespace(json=path), {"torch": "2.0"})
