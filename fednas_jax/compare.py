@@ -35,8 +35,8 @@ Runs that are done already are not made again, an interrupted one goes on where 
 the workdir, anew after each run: comparison.json, comparison.md, and configs/, the config of every
 row. Exit codes: 0 done, 2 bad input or a run that failed, 130 interrupted. Example:
 
-  python -m fednas_jax.compare --config=configs/digits_train.py --workdir=runs/digits_comparison \\
-    --networks=FedNAS_V1,{RANDOM},resnet20
+  python -m fednas_jax.compare --config=configs/mnist_fedavg.py:quick --networks=2nn,cnn \\
+    --workdir=runs/comparison --seeds=0,1
 """
 
 

@@ -140,3 +140,27 @@ def test_readme_names_every_key_of_the_summary() -> None:
     named = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     told = {key for cell in named for key in re.findall(r"`(\w+)`", cell)}
     assert told == keys | {"seconds", "compile_seconds", "peak_memory_bytes"}
+
+
+MANY = re.compile(r"^python -m fednas_jax\.(sweep|compare) (.*)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize(("command", "arguments"), MANY.findall(_text("README.md")))
+def test_commands_of_many_runs_are_understood(
+    monkeypatch: pytest.MonkeyPatch, command: str, arguments: str
+) -> None:
+    """As far as planning: every config is resolved, nothing is run."""
+    from fednas_jax import compare, comparison_results, runs, sweep
+
+    planned: list[Any] = []
+
+    def stop(plan: Any, workdir: Path) -> None:
+        planned.extend(plan.rows if command == "compare" else plan)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "run_all", stop)
+    monkeypatch.setattr(comparison_results, "make", stop)
+    monkeypatch.chdir(ROOT)
+    main_of = {"sweep": sweep.main, "compare": compare.main}[command]
+    assert main_of(shlex.split(arguments)) == 130
+    assert len(planned) > 1
