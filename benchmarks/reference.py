@@ -51,8 +51,9 @@ class Case(NamedTuple):
 
 
 SMALL = Case(4, 3, 8, 4)
-LARGER = Case(4, 6, 8, 4)
-"""Its first two cells are alike, and so one loop; at three layers no two are."""
+LARGER = Case(4, 6, 16, 4)
+"""Its first two cells are alike, and so one loop; at three layers no two are. On smaller images its
+last cells would average whole maps, to means that are zero but for rounding."""
 
 
 def draw(case: Case, seed: int = 0) -> Leaves:
