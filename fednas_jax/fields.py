@@ -254,7 +254,7 @@ FIELDS: tuple[Field, ...] = (
           "BatchNorm statistics: the clients' mean, or taken anew with the averaged weights"),
     Field("server.recalibration_fraction", 1.0, _FLOAT, between(0.001, 1, "[]"),
           "part of each client's train batches that recalibrated statistics are taken from; all of "
-          "them cost 6 % of a round of 5 local epochs"),
+          "them cost 3 % of a round of 5 local epochs"),
     Field("augment.crop_padding", 4, _INT, at_least(0, _MANY),
           "pixels padded before a random crop; less than the images' shorter side"),
     Field("augment.flip", True, _FLAG, _anything, "flip left and right at random"),
