@@ -8,7 +8,7 @@ import jax
 from fednas_jax import compilation
 
 
-def quick_jit(function: Callable[..., Any], **arguments: Any) -> Any:
+def quick_jit(function: Callable[..., Any], *, quick: bool = True, **arguments: Any) -> Any:
     """`compilation.jit` without LLVM's optimisation: half its compile time for large programs."""
     options = (compilation.compiler_options(quick=True) or {}) | {
         "xla_backend_optimization_level": 0
