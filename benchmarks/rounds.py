@@ -72,7 +72,7 @@ class Ours:
 
     def parameters(self) -> int:
         """Weights of the network."""
-        return sum(leaf.size for leaf in jax.tree.leaves(self._state))
+        return sum(leaf.size for leaf in jax.tree.leaves(self._state.params))
 
     def rounds(self, count: int) -> float:
         """Runs rounds to their end; returns seconds a round."""

@@ -35,6 +35,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.local_epochs = 1
     config.batch_size = 10
     config.optimizer.learning_rate = 0.1
+    config.optimizer.schedule = "constant"
+    config.optimizer.momentum = config.optimizer.weight_decay = config.optimizer.clip_norm = 0.0
     config.rounds = 50
     config.checkpoint_every = 10
     config.augment.crop_padding = config.augment.cutout = 0

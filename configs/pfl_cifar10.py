@@ -36,6 +36,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.local_epochs = 1
     config.batch_size = 10
     config.optimizer.learning_rate = 0.1
+    config.optimizer.schedule = "constant"
+    config.optimizer.momentum = config.optimizer.weight_decay = config.optimizer.clip_norm = 0.0
     config.rounds = 1500
     config.test_every = 10
     config.checkpoint_every = 100

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+import optax
 
 from fednas_jax import networks
 from fednas_jax.config import Config, default
@@ -15,10 +16,12 @@ from fednas_jax.data.augment import Augmentation
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.errors import UserError
 from fednas_jax.federated import clients as client_data
+from fednas_jax.federated import server_optimizer
 from fednas_jax.federated.algorithms import fedavg, fednas
 from fednas_jax.federated.clients import Clients, Examples
 from fednas_jax.federated.round import Algorithm
 from fednas_jax.nn.supernet import Supernet
+from fednas_jax.schedules import LearningRate, Ramp
 from fednas_jax.search.milenas import SearchOptions
 
 
@@ -167,14 +170,37 @@ def _build_fednas(config: Config, dataset: Dataset) -> Algorithm:
 
 
 def _build_fedavg(config: Config, dataset: Dataset) -> Algorithm:
+    optimizer, server, rounds = config["optimizer"], config["server"], config["rounds"]
+    drop_path = optimizer.get("drop_path_rate", 0.0)
     options = fedavg.FedAvgOptions(
         local_epochs=config["local_epochs"],
         batch_size=config["batch_size"],
-        learning_rate=config["optimizer"]["learning_rate"],
+        learning_rate=LearningRate(
+            optimizer["learning_rate"],
+            optimizer.get("learning_rate_min", 0.0),
+            optimizer["schedule"],
+            config["local_epochs"],
+            rounds,
+        ),
+        momentum=optimizer["momentum"],
+        weight_decay=optimizer["weight_decay"],
+        clip_norm=optimizer["clip_norm"],
+        auxiliary_weight=optimizer.get("auxiliary_weight", 0.0),
+        drop_path=Ramp(drop_path, rounds) if drop_path else None,
+        batch_stats=server["batch_stats"],
+        recalibration_fraction=server["recalibration_fraction"],
+        fedprox_mu=config["fedprox_mu"],
+        server=_build_server_optimizer(server),
     )
     image_shape = dataset.train.images.shape[1:]
     network = networks.from_config(config, image_shape, dataset.num_classes)
     return fedavg.build(network, image_shape, build_augmentation(config, dataset), options)
+
+
+def _build_server_optimizer(server: Config) -> optax.GradientTransformation | None:
+    names = ("momentum", "beta1", "beta2", "epsilon")
+    read = {name: server[name] for name in names if name in server}
+    return server_optimizer.build(server["optimizer"], server["learning_rate"], **read)
 
 
 class _Kind(NamedTuple):

@@ -128,7 +128,7 @@ def _described(field: Field) -> str:
     readers = [] if field.algorithms == ALGORITHMS else [", ".join(field.algorithms)]
     if field.needs:
         name, values = field.needs
-        readers.append(f"`{name}` of {', '.join(values)}")
+        readers.append(f"`{name}` of {', '.join(map(json.dumps, values))}")
     return f"({'; '.join(readers)}) {field.help}" if readers else field.help
 
 
@@ -177,8 +177,10 @@ def _unread_for(field: Field, flat: Mapping[str, Any]) -> Field | None:
         return None
     name, values = field.needs
     other = _BY_NAME[name]
-    read = _unread_for(other, flat) is None
-    return other if read and _value(other, flat) not in values else None
+    if unread_for := _unread_for(other, flat):
+        # An algorithm that does not read the other has one way, in which this one may be read.
+        return None if unread_for is algorithm else unread_for
+    return None if _value(other, flat) in values else other
 
 
 def _value(field: Field, flat: Mapping[str, Any]) -> Any:
@@ -259,13 +261,13 @@ def _check_together(values: Mapping[str, Any]) -> None:
             f"config.optimizer.learning_rate_min: {floor} is above config.optimizer.learning_rate; "
             f"at most {rate} is needed"
         )
-    name, clients = values["partition.name"], values["partition.num_clients"]
-    drawn = values["clients_per_round"]
-    if name in ("homo", "hetero", "shards", "power_law") and drawn > clients:
+    if values["algorithm"] == "fednas" and not values["batch_size"]:
         raise UserError(
-            f"config.clients_per_round: {drawn} is more than config.partition.num_clients; "
-            f"at most {clients} is needed"
+            "config.batch_size: 0 is not usable where config.algorithm is 'fednas'; at least 1 is "
+            "needed"
         )
+    _check_cohort(values)
+    name = values["partition.name"]
     path = values["partition.path"].strip()
     if name == "file" and not path:
         raise UserError(
@@ -276,6 +278,27 @@ def _check_together(values: Mapping[str, Any]) -> None:
         raise UserError(
             f"config.partition.path: {path!r} is not used where config.partition.name is "
             f"{name!r}; config.partition.name=file, or an empty path, is needed"
+        )
+
+
+def _check_cohort(values: Mapping[str, Any]) -> None:
+    name, clients = values["partition.name"], values["partition.num_clients"]
+    drawn, fraction = values["clients_per_round"], values["clients_fraction"]
+    if drawn and fraction != 1:
+        raise UserError(
+            f"config.clients_fraction: {fraction} beside config.clients_per_round, {drawn}; one of "
+            "them is needed, and the other's default"
+        )
+    if name in ("homo", "hetero", "shards", "power_law") and drawn > clients:
+        raise UserError(
+            f"config.clients_per_round: {drawn} is more than config.partition.num_clients; "
+            f"at most {clients} is needed"
+        )
+    slow, kept = values.get("stragglers_share", 0.0), values.get("stragglers") == "keep"
+    if slow and kept and values["local_epochs"] < 2:
+        raise UserError(
+            f"config.stragglers_share: {slow} needs local epochs that stragglers do not make; "
+            "config.local_epochs of at least 2 is needed"
         )
 
 

@@ -36,6 +36,8 @@ EVALUATION_BATCH = 128
 
 SECONDS_BETWEEN_PICTURES = 60
 
+_ABSENT = ("unreachable", "stragglers")
+
 
 def run(config: schema.Config, workdir: Path | str) -> dict[str, Any]:
     """Runs an experiment, or what is left of it, in a folder of its own.
@@ -127,7 +129,7 @@ class Experiment:
 
     def run(self) -> dict[str, Any]:
         """All rounds that are left, then the summary."""
-        done, rounds = len(self._records.rows), self._config["rounds"]
+        done, rounds = rows.rounds_done(self._records.rows), self._config["rounds"]
         shown = self._config["report"]["progress"]
         say = self._say if shown else lambda line: None
         self._save_partition()
@@ -137,6 +139,8 @@ class Experiment:
                 say(self._opening(done))
                 if done < rounds:
                     self._compile(done + 1)
+                if not self._records.rows and not assembly.searches(self._config):
+                    self._start()
                 for number in range(done + 1, rounds + 1):
                     row = self._round(number)
                     self._record(row)
@@ -164,24 +168,48 @@ class Experiment:
         if recorded and "clients_per_chunk" in recorded:
             # Another number would change bits: sums would be added in another order.
             return chunks.Choice(engine(recorded["clients_per_chunk"]), {})
-        cohort = self._cohort(1, 1)
         say = self._say if self._config["report"]["progress"] else lambda line: None
         with compilation.told(say):
             if asked == "auto":
-                return chunks.fitting(engine, self._state, cohort)
-            ids, steps = cohort.ids.ravel(), clients.local_steps
-            return chunks.measured(engine, self._state, ids, steps, say)
+                return chunks.fitting(engine, self._state, self._cohort(1, 1))
+            drawn, steps = self._drawn(1), clients.local_steps
+            return chunks.measured(engine, self._state, drawn, steps, say)
 
     def _cohort_size(self) -> int:
-        return self._config["clients_per_round"] or len(self._population.partition.clients)
+        asked = self._config["clients_per_round"], self._config["clients_fraction"]
+        return cohorts.size(len(self._population.partition.clients), *asked)
+
+    def _drawn(self, number: int) -> np.ndarray:
+        """The ids of who is asked to take part in a round."""
+        clients = len(self._population.clients.id)
+        return cohorts.sample(self._cohort_key(number), clients, self._cohort_size())
+
+    def _attendance(self, number: int) -> cohorts.Attendance:
+        """Who of these does."""
+        config = self._config
+        return cohorts.attend(
+            self._cohort_key(number),
+            self._drawn(number),
+            config["local_epochs"],
+            unreachable_share=config["unreachable_share"],
+            stragglers_share=config.get("stragglers_share", 0.0),
+            stragglers=config.get("stragglers", "keep"),
+        )
 
     def _cohort(self, number: int, clients_per_chunk: int | None = None) -> cohorts.Cohort:
-        """Who takes part in a round, drawn from the round's key."""
-        clients = self._population.clients
-        key = jax.random.fold_in(self._round_key(number), 0)
-        ids = cohorts.sample(key, len(clients.id), self._config["clients_per_round"])
-        chunk = clients_per_chunk or self._engine.clients_per_chunk
-        return cohorts.in_chunks(ids, clients.local_steps, chunk)
+        """The clients of a round, in as many places as there may be clients."""
+        present = self._attendance(number)
+        return cohorts.in_chunks(
+            present.ids,
+            self._population.clients.local_steps,
+            clients_per_chunk or self._engine.clients_per_chunk,
+            number,
+            epochs=present.epochs,
+            places=self._cohort_size(),
+        )
+
+    def _cohort_key(self, number: int) -> jax.Array:
+        return jax.random.fold_in(self._round_key(number), 0)
 
     def _round_key(self, number: int) -> jax.Array:
         return jax.random.fold_in(jax.random.fold_in(self._key, 1), number)
@@ -217,6 +245,17 @@ class Experiment:
                 population.dataset.class_names,
             )
 
+    def _start(self) -> None:
+        """Round 0: the first weights, tested; not one of those that may be the best."""
+        if not self._config["test_every"]:
+            return
+        start = time.monotonic()
+        test = self._evaluator(self._state, start=len(self._held_out_sizes))[0]
+        row = plain({**rows.before_training(test), "seconds": time.monotonic() - start})
+        self._records.append(row, None)
+        if self._progress:
+            self._progress.finish_round(row)
+
     def _round(self, number: int) -> dict[str, Any]:
         """One round: search, evaluate; returns its row of metrics."""
         progress, start = self._progress, time.monotonic()
@@ -240,6 +279,7 @@ class Experiment:
             {
                 "round": number,
                 **rows.means(clients),
+                **self._attended(number, len(clients["id"])),
                 **rows.scores(held_out and [mean_score(held_out, sizes), *held_out], test),
                 **(rows.architecture(arch) if arch else {}),
                 "seconds": time.monotonic() - start,
@@ -247,6 +287,14 @@ class Experiment:
                 **self._engine.traffic(state),
             }
         )
+
+    def _attended(self, number: int, clients: int) -> rows.Row:
+        """How many took part, and how many did not, where that is not always the same."""
+        absent = [name for name in _ABSENT if self._config.get(f"{name}_share")]
+        if not absent:
+            return {}
+        present = self._attendance(number)
+        return {"clients": clients, **{name: getattr(present, name) for name in absent}}
 
     def _refuse(self, number: int, fault: str) -> None:
         """Stops a run at numbers that are not finite, before they reach a checkpoint."""

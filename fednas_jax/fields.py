@@ -18,12 +18,17 @@ _READ_ONLY_BY = {
     "network.": "fedavg",
     "supernet.": "fednas",
     "search.": "fednas",
-    "optimizer.learning_rate_min": "fednas",
-    "optimizer.momentum": "fednas",
-    "optimizer.weight_decay": "fednas",
-    "optimizer.clip_norm": "fednas",
+    "optimizer.schedule": "fedavg",
+    "optimizer.auxiliary_weight": "fedavg",
+    "optimizer.drop_path_rate": "fedavg",
+    "fedprox_mu": "fedavg",
+    "stragglers": "fedavg",
+    "server.optimizer": "fedavg",
+    "server.learning_rate": "fedavg",
+    "server.momentum": "fedavg",
+    "server.beta": "fedavg",
+    "server.epsilon": "fedavg",
     "arch_optimizer.": "fednas",
-    "server.": "fednas",
 }
 """Fields, or starts of their names, that one algorithm reads alone."""
 
@@ -31,12 +36,22 @@ RESNETS = ("resnet20", "resnet32", "resnet56", "resnet56_fedml")
 NETWORKS = ("cnn", "2nn", "pfl_cnn", *RESNETS, "genotype")
 """What `network.name` may be; `networks.py` builds them."""
 
-_READ_ONLY_WITH = {
+_FALLING = ("within_round", "across_rounds", "both")
+_ADAPTIVE = ("adam", "yogi")
+_READ_ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "genotype": ("network.name", ("genotype",)),
     "network.padding": ("network.name", ("cnn",)),
     "network.normalization": ("network.name", RESNETS),
     "network.init_channels": ("network.name", ("genotype",)),
     "network.layers": ("network.name", ("genotype",)),
+    "network.auxiliary": ("network.name", ("genotype",)),
+    "optimizer.auxiliary_weight": ("network.auxiliary", (True,)),
+    "optimizer.drop_path_rate": ("network.name", ("genotype",)),
+    "optimizer.learning_rate_min": ("optimizer.schedule", _FALLING),
+    "server.momentum": ("server.optimizer", ("momentum",)),
+    "server.beta1": ("server.optimizer", _ADAPTIVE),
+    "server.beta2": ("server.optimizer", _ADAPTIVE),
+    "server.epsilon": ("server.optimizer", _ADAPTIVE),
 }
 """Fields that are read only where another field, which the algorithm reads, has certain values."""
 
@@ -61,7 +76,7 @@ class Field(NamedTuple):
         return ALGORITHMS if of is None else (of,)
 
     @property
-    def needs(self) -> tuple[str, tuple[str, ...]] | None:
+    def needs(self) -> tuple[str, tuple[Any, ...]] | None:
         """Another field, and the values of it with which this one is read; None: with any."""
         return _READ_ONLY_WITH.get(self.name)
 
@@ -151,12 +166,26 @@ FIELDS: tuple[Field, ...] = (
     Field("rounds", 50, _INT, at_least(1, _INT32_MAX), "federated rounds"),
     Field("local_epochs", 5, _INT, at_least(1, _MANY),
           "passes over a client's train part; in FedAvg that is all it does not hold out"),
-    Field("batch_size", 64, _INT, at_least(1, 2**20), "examples in a local step"),
+    Field("batch_size", 64, _INT, at_least(0, 2**20),
+          "examples in a local step; 0 (fedavg): all of a client's, McMahan's B of infinity"),
     Field("clients_per_chunk", "auto", (int, str), _chunk,
           "clients computed side by side; auto: what a GPU's memory holds, one on a CPU; measured: "
           "the fastest of 1, 2, 4, ..., each compiled and timed when a run begins", False),
     Field("clients_per_round", 0, _INT, at_least(0),
-          "clients drawn for a round; 0: every client takes part in every round"),
+          "clients drawn for a round; 0: as many as clients_fraction says"),
+    Field("clients_fraction", 1.0, _FLOAT, above(0, 1),
+          "part of all clients that is drawn for a round, McMahan's C, at least one of them; 1: "
+          "every client takes part in every round"),
+    Field("unreachable_share", 0.0, _FLOAT, between(0, 1, "[]"),
+          "probability that a client drawn for a round is not reached; a round that reaches nobody "
+          "changes nothing"),
+    Field("stragglers_share", 0.0, _FLOAT, between(0, 1, "[]"),
+          "probability that a client that is reached is too slow for all local epochs: it makes 1 "
+          "to E - 1 of them, as in FedProx's experiments"),
+    Field("stragglers", "keep", _TEXT, one_of("keep", "drop"),
+          "what is done with what such clients come to"),
+    Field("fedprox_mu", 0.0, _FLOAT, at_least(0),
+          "of FedProx's term, mu / 2 times the squared distance from the server's weights; or 0"),
     Field("test_every", 1, _INT, at_least(0),
           "rounds between tests on the test set; 0: only after the last round"),
     Field("held_out_every", 1, _INT, at_least(0),
@@ -221,6 +250,8 @@ FIELDS: tuple[Field, ...] = (
           "share; group: inside each example"),
     Field("network.init_channels", 16, _INT, _channels, "channels C of the first cell"),
     Field("network.layers", 8, _INT, at_least(3, 1000), "cells L; those at L//3 and 2L//3 reduce"),
+    Field("network.auxiliary", False, _FLAG, _anything,
+          "train a second classifier, after two thirds of the cells, beside the last one"),
     Field("supernet.init_channels", 16, _INT, _channels, "channels C of the first cell"),
     Field("supernet.layers", 8, _INT, at_least(3, 1000), "cells L; those at L//3 and 2L//3 reduce"),
     Field("supernet.scan_cells", True, _FLAG, _anything,
@@ -240,16 +271,32 @@ FIELDS: tuple[Field, ...] = (
           "weight of the valid loss in alpha's gradient (Eq. 4)"),
     Field("optimizer.learning_rate", 0.025, _FLOAT, above(0),
           "of the weights, in the first local epoch of a round"),
-    Field("optimizer.learning_rate_min", 0.001, _FLOAT, at_least(0),
-          "what the cosine over local epochs tends to"),
+    Field("optimizer.schedule", "within_round", _TEXT,
+          one_of("constant", *_FALLING),
+          "of the learning rate: a cosine over the local epochs, anew each round, as in search; a "
+          "cosine over the rounds; or both, the first from where the second is"),
+    Field("optimizer.learning_rate_min", 0.001, _FLOAT, at_least(0), "what the cosine tends to"),
     Field("optimizer.momentum", 0.9, _FLOAT, between(0, 1), "of SGD"),
     Field("optimizer.weight_decay", 3e-4, _FLOAT, at_least(0), "added to the gradient (coupled)"),
     Field("optimizer.clip_norm", 5.0, _FLOAT, at_least(0),
           "greatest norm of the weights' gradient; 0: no clipping"),
+    Field("optimizer.auxiliary_weight", 0.4, _FLOAT, at_least(0),
+          "of the second classifier's loss"),
+    Field("optimizer.drop_path_rate", 0.0, _FLOAT, between(0, 1),
+          "probability that an example loses an operation's output, in the last round; it grows "
+          "evenly, from 0 in the first"),
     Field("arch_optimizer.learning_rate", 3e-4, _FLOAT, at_least(0), "of alpha, constant"),
     Field("arch_optimizer.beta1", 0.5, _FLOAT, between(0, 1), "of Adam"),
     Field("arch_optimizer.beta2", 0.999, _FLOAT, between(0, 1), "of Adam"),
     Field("arch_optimizer.weight_decay", 1e-3, _FLOAT, at_least(0), "added to the gradient"),
+    Field("server.optimizer", "sgd", _TEXT, one_of("sgd", "momentum", *_ADAPTIVE),
+          "how the server steps to the clients' mean; sgd of learning rate 1 takes it as it is "
+          "(FedAvg); momentum: FedAvgM; adam: FedAdam; yogi: FedYogi"),
+    Field("server.learning_rate", 1.0, _FLOAT, above(0), "of that step"),
+    Field("server.momentum", 0.9, _FLOAT, between(0, 1), "share of earlier steps that stays"),
+    Field("server.beta1", 0.9, _FLOAT, between(0, 1), "share of the steps' mean that stays"),
+    Field("server.beta2", 0.99, _FLOAT, between(0, 1), "share of their squares' mean that stays"),
+    Field("server.epsilon", 1e-3, _FLOAT, above(0), "added to the root of the squares"),
     Field("server.batch_stats", "recalibrated", _TEXT, one_of("averaged", "recalibrated"),
           "BatchNorm statistics: the clients' mean, or taken anew with the averaged weights"),
     Field("server.recalibration_fraction", 1.0, _FLOAT, between(0.001, 1, "[]"),

@@ -147,3 +147,40 @@ def test_every_algorithm_that_the_schema_knows_is_built() -> None:
         config = small(**{"search.order": order, "server.batch_stats": statistics})
         algorithm = assembly.build_algorithm(config, dataset())
         assert len(algorithm.phases) == phases
+
+
+def test_the_train_stage_gets_what_the_config_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: dict[str, Any] = {}
+
+    def build(network: Any, image_shape: Any, augmentation: Any, options: Any) -> None:
+        built.update(network=network, options=options)
+
+    monkeypatch.setattr(assembly.fedavg, "build", build)
+    config = small(
+        **{
+            "algorithm": "fedavg",
+            "rounds": 500,
+            "local_epochs": 15,
+            "network.name": "genotype",
+            "network.auxiliary": True,
+            "optimizer.drop_path_rate": 0.2,
+            "optimizer.schedule": "both",
+            "fedprox_mu": 0.3,
+            "server.optimizer": "adam",
+        }
+    )
+    assembly.build_algorithm(config, dataset())
+    assert built["network"].auxiliary is True
+    options = built["options"]
+    assert options.learning_rate == (0.025, 0.001, "both", 15, 500)
+    assert options.drop_path == (0.2, 500)
+    assert (options.momentum, options.weight_decay, options.clip_norm) == (0.9, 3e-4, 5.0)
+    assert (options.auxiliary_weight, options.fedprox_mu) == (0.4, 0.3)
+    assert options.server is not None
+    plain = {"optimizer.schedule": "constant", "optimizer.momentum": 0.0, "batch_size": 0}
+    assembly.build_algorithm(small(algorithm="fedavg", **plain), dataset())
+    options = built["options"]
+    assert options.learning_rate(3, 7) == 0.025
+    assert options.drop_path is None
+    assert options.server is None
+    assert options.momentum == options.batch_size == 0

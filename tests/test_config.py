@@ -51,8 +51,7 @@ def test_every_field_has_a_usable_default_and_a_meaning(field: schema.Field) -> 
         ("seed", -1, "0 <= value"),
         ("rounds", 0, "at least 1"),
         ("local_epochs", 0, "at least 1"),
-        ("batch_size", 0, "at least 1"),
-        ("batch_size", -64, "at least 1"),
+        ("batch_size", -64, "at least 0"),
         ("clients_per_chunk", 0, "'auto', 'measured' or a whole number"),
         ("clients_per_chunk", "many", "'auto', 'measured' or a whole number"),
         ("clients_per_round", -1, "at least 0"),
@@ -254,9 +253,8 @@ def test_what_an_algorithm_does_not_read_is_left_out() -> None:
     config.algorithm = "fedavg"
     used = schema.to_json(config)
     assert used["network"] == {"name": "cnn", "padding": "same"}
-    assert used["optimizer"] == {"learning_rate": 0.025}
     assert used["client"] == {"held_out_fraction": 0.1}
-    assert not {"supernet", "search", "arch_optimizer", "server"} & set(used)
+    assert not {"supernet", "search", "arch_optimizer"} & set(used)
     assert schema.to_json(used) == used  # as a run reads back what it recorded
     assert schema.differences(used, config) == []
 
@@ -265,7 +263,7 @@ def test_what_an_algorithm_does_not_read_is_left_out() -> None:
     ("algorithm", "name", "value"),
     [
         ("fedavg", "supernet.layers", 5),
-        ("fedavg", "optimizer.momentum", 0.0),
+        ("fednas", "optimizer.schedule", "both"),
         ("fedavg", "client.train_fraction", 0.9),
         ("fednas", "network.name", "2nn"),
     ],
@@ -292,3 +290,73 @@ def test_markdown_has_a_row_for_every_field() -> None:
 
 def test_all_names_of_the_schema_are_dotted_once_at_most() -> None:
     assert all(re.fullmatch(r"[a-z_0-9]+(\.[a-z_0-9]+)?", field.name) for field in schema.FIELDS)
+
+
+def test_a_field_that_another_ones_value_leaves_unread() -> None:
+    config = schema.default()
+    config.algorithm = "fedavg"
+    assert schema.resolve(config)["optimizer"]["learning_rate_min"] == 0.001
+    config.optimizer.schedule = "constant"
+    assert "learning_rate_min" not in schema.resolve(config)["optimizer"]
+    config.optimizer.learning_rate = 0.0005  # below the floor that nobody reads
+    schema.check(config)
+    config.optimizer.learning_rate_min = 0.0001
+    message = r"^config\.optimizer\.learning_rate_min: 0\.0001 is not used where config\."
+    with pytest.raises(UserError, match=message + r"optimizer\.schedule is 'constant'; 0\.001, "):
+        schema.check(config)
+    # The search does not read the schedule either: it has the cosine.
+    config.algorithm = "fednas"
+    with pytest.raises(UserError, match=r"^config\.optimizer\.schedule: 'constant' is not used"):
+        schema.check(config)
+
+
+def test_a_field_behind_a_field_that_is_not_read() -> None:
+    config = changed("optimizer.auxiliary_weight", 0.3)
+    config.algorithm = "fedavg"
+    assert "0.3 is not used where config.network.name is 'cnn'" in refusal(config)
+    config.network.name = "genotype"
+    assert "0.3 is not used where config.network.auxiliary is False" in refusal(config)
+    config.network.auxiliary = True
+    assert schema.resolve(config)["optimizer"]["auxiliary_weight"] == 0.3
+
+
+def test_all_of_a_clients_examples_at_once_are_for_fedavg() -> None:
+    config = schema.default()
+    config.batch_size = 0
+    with pytest.raises(UserError, match=r"^config\.batch_size: 0 is not usable where .* 'fednas'"):
+        schema.check(config)
+    config.algorithm = "fedavg"
+    schema.check(config)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.5, -0.1])
+def test_a_fraction_of_the_clients_that_there_cannot_be(fraction: float) -> None:
+    said = refusal(changed("clients_fraction", fraction))
+    assert said == f"config.clients_fraction: {fraction} is not usable; " + (
+        "at most 1 is needed" if fraction > 1 else "more than 0 is needed"
+    )
+
+
+def test_a_number_and_a_fraction_of_the_clients() -> None:
+    config = changed("clients_fraction", 0.5)
+    config.clients_per_round = 4
+    assert refusal(config).startswith(
+        "config.clients_fraction: 0.5 beside config.clients_per_round"
+    )
+
+
+def test_stragglers_need_epochs_that_they_do_not_make() -> None:
+    config = changed("stragglers_share", 0.5)
+    config.algorithm, config.local_epochs = "fedavg", 1
+    assert refusal(config).startswith("config.stragglers_share: 0.5 needs local epochs")
+    config.stragglers = "drop"
+    schema.check(config)
+
+
+def test_fields_of_a_server_optimiser_that_is_not_the_one() -> None:
+    config = changed("server.beta1", 0.5)
+    config.algorithm = "fedavg"
+    assert "is not used where config.server.optimizer is 'sgd'; 0.9, its" in refusal(config)
+    config.server.optimizer = "yogi"
+    assert schema.resolve(config)["server"]["beta1"] == 0.5
+    assert "momentum" not in schema.resolve(config)["server"]

@@ -1,6 +1,8 @@
 """Whole runs of an algorithm that searches nothing: nothing of a search is written."""
 
+import itertools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ def tiny_config() -> Any:
     config.batch_size = 4
     config.clients_per_round = 4
     config.optimizer.learning_rate = 0.1
+    config.optimizer.schedule = "constant"
+    config.optimizer.momentum = config.optimizer.weight_decay = config.optimizer.clip_norm = 0.0
     config.held_out_every = 2
     config.test_every = 3
     config.checkpoint_every = 3
@@ -53,7 +57,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_scores_when_they_are_due(finished: Path) -> None:
-    rows = untimed(finished)
+    rows = untimed(finished)[1:]
     assert [row["held_out_accuracy"] is not None for row in rows] == [0, 1, 0, 1, 1]
     assert [row["test_accuracy"] is not None for row in rows] == [0, 0, 1, 0, 1]
     assert all(len(row["held_out_accuracy_of_clients"]) == 6 for row in rows[1::2])
@@ -64,6 +68,63 @@ def test_scores_when_they_are_due(finished: Path) -> None:
     assert (summary["held_out_accuracy"], -summary["best_round"]) == best
 
 
+def test_the_first_weights_are_tested_as_round_0(finished: Path) -> None:
+    first = untimed(finished)[0]
+    # Ten classes, thirty images: near chance, and a loss near ln 10.
+    assert first.pop("test_accuracy") < 0.5
+    assert first.pop("test_loss") == pytest.approx(math.log(10), abs=0.3)
+    assert first.pop("round") == 0
+    assert set(first.values()) == {None}
+    rounds = [row["round"] for row in untimed(finished)]
+    assert rounds == [0, 1, 2, 3, 4, 5]
+
+
+def test_an_untested_run_has_no_round_0(tmp_path: Path) -> None:
+    config = tiny_config()
+    config.test_every, config.rounds = 0, 1
+    experiment.run(config, tmp_path / "run")
+    (row,) = untimed(tmp_path / "run")
+    assert row["round"] == 1
+    assert row["test_accuracy"] is not None
+
+
+def test_who_is_not_there_is_recorded_and_a_round_of_nobody_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    config = tiny_config()
+    config.clients_per_round = 2
+    config.clients_per_chunk = 2
+    config.rounds = 8
+    config.local_epochs = 2
+    config.test_every = 1
+    config.unreachable_share = 0.6
+    config.stragglers_share = 0.5
+    config.stragglers = "drop"
+    config.server.optimizer = "adam"
+    config.server.learning_rate = 0.01
+    experiment.run(config, tmp_path / "run")
+    rows = untimed(tmp_path / "run")
+    for before, row in itertools.pairwise(rows):
+        assert row["clients"] + row["unreachable"] + row["stragglers"] == 2
+        nothing = row["clients"] == 0
+        assert (row["train_loss"] is None) == nothing
+        assert (row["test_loss"] == before["test_loss"]) == nothing
+    present = [row["clients"] for row in rows[1:]]
+    assert {0, 1} <= set(present)
+
+
+def test_a_fraction_of_the_clients_and_stragglers_that_are_kept(tmp_path: Path) -> None:
+    config = tiny_config()
+    config.clients_per_round, config.clients_fraction = 0, 0.5
+    config.rounds, config.local_epochs, config.batch_size = 2, 3, 0
+    config.stragglers_share = 1.0
+    config.fedprox_mu = 0.1
+    experiment.run(config, tmp_path / "run")
+    for row in untimed(tmp_path / "run")[1:]:
+        assert (row["clients"], row["stragglers"]) == (3, 3)
+        assert "unreachable" not in row
+
+
 def test_nothing_of_a_search_is_written(finished: Path) -> None:
     assert not (finished / "genotypes").exists()
     assert not (finished / "alphas.jsonl").exists()
@@ -71,9 +132,16 @@ def test_nothing_of_a_search_is_written(finished: Path) -> None:
     assert drawn == {"accuracy_and_loss.png", "partition.png"}
     assert json.loads((finished / "summary.json").read_text())["genotype"] is None
     recorded = json.loads((finished / "run.json").read_text())["config"]
-    assert not {"supernet", "search", "arch_optimizer", "server"} & set(recorded)
-    assert recorded["optimizer"] == {"learning_rate": 0.1}
+    assert not {"supernet", "search", "arch_optimizer"} & set(recorded)
+    assert recorded["optimizer"] == {
+        "learning_rate": 0.1,
+        "schedule": "constant",
+        "momentum": 0.0,
+        "weight_decay": 0.0,
+        "clip_norm": 0.0,
+    }
     for row in untimed(finished):
+        assert "clients" not in row  # always the same
         assert not [key for key in row if "normal" in key or "valid" in key]
 
 
@@ -92,7 +160,7 @@ def test_an_interrupted_run_ends_in_the_same_rows(
         patch.setattr(RoundEngine, "run", interrupted)
         with pytest.raises(KeyboardInterrupt):
             experiment.run(tiny_config(), tmp_path / "run")
-    assert len(read_rows(tmp_path / "run" / "metrics.jsonl")) == 4
+    assert len(read_rows(tmp_path / "run" / "metrics.jsonl")) == 5
     experiment.run(tiny_config(), tmp_path / "run")
     assert untimed(tmp_path / "run") == untimed(finished)
 

@@ -69,7 +69,7 @@ def build(divisions: list[Division], batch_size: int, *, last_batch: bool = Fals
 
     Args:
       divisions: of each client.
-      batch_size: train examples in a local step.
+      batch_size: train examples in a local step; 0 for all of a client's in one.
       last_batch: what becomes of the train examples behind the last whole batch of an epoch. If
         false, they are left out, and a client of fewer than a batch makes one step whose batch
         wraps around its own examples. If true, they make one step more.
@@ -78,6 +78,7 @@ def build(divisions: list[Division], batch_size: int, *, last_batch: bool = Fals
     valid = [d.valid for d in divisions]
     num_train = np.array([len(x) for x in train], np.int32)
     learned = [len(np.union1d(d.train, d.valid)) for d in divisions]
+    batch_size = batch_size or max(1, *num_train)
     if last_batch:
         steps = -(-num_train // batch_size)
     else:

@@ -17,6 +17,10 @@ class Cohort(NamedTuple):
     steps: np.ndarray
     """[chunks] int32: local steps an epoch of the chunk's longest client, which all walk
     through."""
+    round: np.ndarray | np.int32 = np.int32(1)
+    """Of the run, from 1."""
+    epochs: np.ndarray | None = None
+    """[chunks, clients a chunk] int32: local epochs of each; None where all make the same."""
 
     def padding_share(self, local_steps: np.ndarray) -> float:
         """Share of the steps computed that belong to no client.
@@ -24,9 +28,35 @@ class Cohort(NamedTuple):
         Args:
           local_steps: [K] local steps an epoch of every client of the population.
         """
-        computed = int(self.steps.sum()) * self.ids.shape[1]
-        wanted = int(local_steps[self.ids[self.ids >= 0]].sum())
+        present = self.ids >= 0
+        epochs = present.astype(int) if self.epochs is None else np.where(present, self.epochs, 0)
+        computed = int((self.steps * epochs.max(axis=1, initial=0)).sum()) * self.ids.shape[1]
+        wanted = int((np.where(present, local_steps[self.ids], 0) * epochs).sum())
         return 1 - wanted / computed if computed else 0.0
+
+
+class Attendance(NamedTuple):
+    """Who of the clients drawn for a round takes part in it, and for how long."""
+
+    ids: np.ndarray
+    """[n] int32, ascending."""
+    epochs: np.ndarray | None
+    """[n] int32: local epochs of each; None where all make the same."""
+    unreachable: int
+    """How many of those drawn are not reached."""
+    stragglers: int
+    """How many of those reached do not make all local epochs in time."""
+
+
+def size(num_clients: int, clients_per_round: int, clients_fraction: float) -> int:
+    """Clients drawn for a round: so many, or McMahan's C times all, at least one.
+
+    Args:
+      num_clients: K.
+      clients_per_round: 0 where the fraction says it.
+      clients_fraction: C.
+    """
+    return clients_per_round or max(1, round(clients_fraction * num_clients))
 
 
 def sample(key: jax.Array, num_clients: int, clients_per_round: int) -> np.ndarray:
@@ -42,7 +72,7 @@ def sample(key: jax.Array, num_clients: int, clients_per_round: int) -> np.ndarr
     """
     if clients_per_round in (0, num_clients):
         return np.arange(num_clients, dtype=np.int32)
-    rng = np.random.RandomState(np.asarray(jax.random.bits(key, (4,), "uint32")))
+    rng = _rng(key)
     if clients_per_round > num_clients // 2:
         return np.sort(rng.permutation(num_clients)[:clients_per_round]).astype(np.int32)
     # The first distinct ones of a stream of draws: a permutation of 10,000 takes 6 ms on a CPU, as
@@ -53,18 +83,76 @@ def sample(key: jax.Array, num_clients: int, clients_per_round: int) -> np.ndarr
     return np.sort(np.array(list(chosen)[:clients_per_round], np.int32))
 
 
-def in_chunks(ids: np.ndarray, local_steps: np.ndarray, clients_per_chunk: int) -> Cohort:
+def attend(
+    key: jax.Array,
+    ids: np.ndarray,
+    local_epochs: int,
+    *,
+    unreachable_share: float = 0.0,
+    stragglers_share: float = 0.0,
+    stragglers: str = "keep",
+) -> Attendance:
+    """Draws who is not reached, and who is slow, each client for itself.
+
+    The stragglers are those of Li et al. (Federated Optimization in Heterogeneous Networks, MLSys
+    2020, arXiv:1812.06127): they make any number of local epochs but all.
+
+    Args:
+      key: of the round, as for `sample`.
+      ids: who was drawn.
+      local_epochs: E.
+      unreachable_share: probability that a client is not reached.
+      stragglers_share: probability that a client that is reached is slow.
+      stragglers: `keep` what they come to, or `drop` them, as FedAvg does in that paper.
+    """
+    if not unreachable_share and not stragglers_share:
+        return Attendance(ids, None, 0, 0)
+    rng = _rng(jax.random.fold_in(key, 1))
+    reached = rng.random_sample(len(ids)) >= unreachable_share
+    slow = (rng.random_sample(len(ids)) < stragglers_share) & reached
+    fewer = rng.randint(1, max(2, local_epochs), len(ids))
+    counts = int((~reached).sum()), int(slow.sum())
+    if stragglers == "drop" or not stragglers_share:
+        return Attendance(ids[reached & ~slow], None, *counts)
+    epochs = np.where(slow, fewer, local_epochs).astype(np.int32)
+    return Attendance(ids[reached], epochs[reached], *counts)
+
+
+def in_chunks(
+    ids: np.ndarray,
+    local_steps: np.ndarray,
+    clients_per_chunk: int,
+    round: int = 1,
+    *,
+    epochs: np.ndarray | None = None,
+    places: int = 0,
+) -> Cohort:
     """Groups clients of like size, the longest first, since a chunk takes as long as its longest.
 
     Args:
       ids: who takes part.
       local_steps: [K] local steps an epoch of every client of the population.
       clients_per_chunk: places in a chunk.
+      round: of the run, from 1.
+      epochs: local epochs of each in `ids`; None where all make the same.
+      places: for how many there is room at least: rounds of one shape need one program.
     """
-    order = ids[np.lexsort((ids, -local_steps[ids]))]
-    chunks = -(-len(order) // clients_per_chunk)
-    places = np.full(chunks * clients_per_chunk, NOBODY, np.int32)
-    places[: len(order)] = order
-    table = places.reshape(chunks, clients_per_chunk)
-    # The first of a chunk is its longest; the first place is never empty.
-    return Cohort(table, local_steps[table[:, 0]].astype(np.int32))
+    work = local_steps[ids] if epochs is None else local_steps[ids] * epochs
+    order = np.lexsort((ids, -work))
+    chunks = -(-max(places, len(ids)) // clients_per_chunk)
+
+    def table(values: np.ndarray, empty: int) -> np.ndarray:
+        filled = np.full(chunks * clients_per_chunk, empty, np.int32)
+        filled[: len(order)] = values[order]
+        return filled.reshape(chunks, clients_per_chunk)
+
+    return Cohort(
+        table(ids, NOBODY),
+        table(local_steps[ids], 0).max(axis=1, initial=0),
+        np.int32(round),
+        None if epochs is None else table(epochs, 0),
+    )
+
+
+def _rng(key: jax.Array) -> np.random.RandomState:
+    return np.random.RandomState(np.asarray(jax.random.bits(key, (4,), "uint32")))

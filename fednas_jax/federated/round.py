@@ -47,6 +47,11 @@ class ChunkFacts(NamedTuple):
 
     local_steps: jax.Array
     """Steps an epoch of the longest client: the common loop's length."""
+    round: jax.typing.ArrayLike = 1
+    """Of the run, from 1."""
+    local_epochs: jax.Array | None = None
+    """Most local epochs of a client, where these differ in a round; each client then has its own
+    number as the fact `local_epochs`."""
 
 
 class Phase(NamedTuple):
@@ -66,6 +71,8 @@ class Algorithm(NamedTuple):
     phases: Sequence[Phase]
     evaluate: Callable[[ServerState, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
     """(state, raw images [B, H, W, C], labels [B]) -> losses [B], correct [B] as 0 or 1."""
+    broadcast: Callable[[ServerState], Tree] = lambda state: state
+    """What of its state the server sends to a client; the rest is its own."""
     large: bool = False
     """Whether its programs are such that compiling them is what one waits for, as a supernet's."""
 
@@ -218,14 +225,14 @@ class RoundEngine:
         sent = [self._update_shapes(number, state) for number in phases]
         return {
             "bytes_up_per_client": sum(_bytes((s.sums, s.weights)) for s in sent),
-            "bytes_down_per_client": len(sent) * _bytes(state),
+            "bytes_down_per_client": len(sent) * _bytes(self.algorithm.broadcast(state)),
         }
 
     def _update_shapes(self, number: int, state: ServerState) -> ClientUpdate:
         """What a client sends in a phase, as shapes."""
         if number not in self._shapes:
             one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self._clients)
-            facts = jax.eval_shape(lambda: ChunkFacts(jnp.int32(0)))
+            facts = jax.eval_shape(lambda: ChunkFacts(jnp.int32(0), jnp.int32(1)))
             key = jax.eval_shape(lambda: jax.random.key(0))
             self._shapes[number] = jax.eval_shape(
                 self._updates[number], state, one, facts, self._examples, key
@@ -331,7 +338,11 @@ def _accumulator(
 
         def one_chunk(number: jax.Array, totals: Totals) -> Totals:
             members = _members(clients, cohort.ids[number])
-            facts = ChunkFacts(cohort.steps[number])
+            facts = ChunkFacts(cohort.steps[number], cohort.round)
+            if cohort.epochs is not None:
+                epochs = cohort.epochs[number]
+                members = members._replace(facts=members.facts | {"local_epochs": epochs})
+                facts = facts._replace(local_epochs=epochs.max())
             if clients_per_chunk == 1:
                 update = one_client(jax.tree.map(lambda x: x[0], members), facts)
                 added = update._replace(metrics={n: m[None] for n, m in update.metrics.items()})

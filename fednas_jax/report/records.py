@@ -45,7 +45,7 @@ class Records:
         self.best = best
         self._folder, self._draws = folder, report["plots"]
         self._drawn = time.monotonic()
-        done = len(self.rows)
+        done = rows.rounds_done(self.rows)
         self._metrics = MetricsFile(folder / METRICS_FILE)
         self._metrics.rewrite(self.rows)
         self._alphas: list[dict[str, Any]] = []

@@ -49,6 +49,16 @@ def means(clients: Mapping[str, np.ndarray]) -> Row:
     }
 
 
+def before_training(test: Score) -> Row:
+    """Round 0: what the first weights score on the test set."""
+    return {"round": 0, "train_loss": None, "train_accuracy": None, **scores([], test)}
+
+
+def rounds_done(rows: Sequence[Row]) -> int:
+    """How many rounds the rows are of; round 0 is none."""
+    return rows[-1]["round"] if rows else 0
+
+
 def scores(held_out: Sequence[Score], test: Score | None) -> Row:
     """Scores of the server's state.
 

@@ -23,6 +23,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from fednas_jax.optimizers import sgd
+
 Tree = Any
 LossFunction = Callable[[Tree, Tree, Tree, Any, jax.Array], tuple[jax.Array, tuple[Tree, Any]]]
 """(params, arch, batch_stats, batch, weight_gradients) -> (loss, (batch_stats, metrics)); where
@@ -95,13 +97,8 @@ def passes(options: SearchOptions) -> tuple[Pass, ...]:
 
 
 def weight_optimizer(options: SearchOptions) -> optax.GradientTransformation:
-    """SGD up to the learning rate: clipping, coupled decay, momentum (PyTorch's order)."""
-    clip = optax.clip_by_global_norm(options.clip_norm) if options.clip_norm else optax.identity()
-    chain = optax.chain(
-        clip, optax.add_decayed_weights(options.weight_decay), optax.trace(options.momentum)
-    )
-    # As one vector: a program of a few operations instead of some for each of the many weights.
-    return optax.flatten(chain)
+    """SGD up to the learning rate."""
+    return sgd(options.momentum, options.weight_decay, options.clip_norm)
 
 
 def arch_optimizer(options: SearchOptions) -> optax.GradientTransformation:
@@ -218,18 +215,3 @@ def _step_weights(
         lambda p, u: p - jnp.asarray(learning_rate, p.dtype) * u, state.params, updates
     )
     return state._replace(params=params, weight_optimizer=optimizer)
-
-
-def cosine_learning_rate(
-    epoch: jax.typing.ArrayLike, epochs: int, rate: float, rate_min: float
-) -> jax.Array:
-    """Rate of w in a local epoch: cosine over the epochs of a round, restarted every round.
-
-    Args:
-      epoch: 0 .. epochs - 1.
-      epochs: E, local epochs in a round.
-      rate: of epoch 0.
-      rate_min: what an epoch E would have; never reached.
-    """
-    progress = jnp.asarray(epoch, jnp.float32) / epochs
-    return rate_min + 0.5 * (rate - rate_min) * (1 + jnp.cos(jnp.pi * progress))

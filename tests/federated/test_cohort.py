@@ -6,7 +6,7 @@ import pytest
 
 from fednas_jax.data.tables import read_table
 from fednas_jax.federated.clients import build, divide
-from fednas_jax.federated.cohort import NOBODY, in_chunks, sample
+from fednas_jax.federated.cohort import NOBODY, attend, in_chunks, sample, size
 
 
 def table2_steps(held_out_fraction: float = 0.0) -> np.ndarray:
@@ -100,3 +100,85 @@ def test_table_2_steps_that_are_computed_in_an_epoch(clients_per_chunk, computed
     assert int(cohort.steps.sum()) * clients_per_chunk == computed
     assert cohort.padding_share(steps) == pytest.approx(1 - 384 / computed)
     assert clients_per_chunk > 4 or cohort.padding_share(steps) <= 0.12
+
+
+def test_chunks_are_made_for_as_many_as_there_may_be():
+    # Three of five take part: the shapes are those of five, and what is empty has no steps.
+    steps = np.array([3, 9, 1, 8, 2])
+    cohort = in_chunks(np.array([0, 2, 4]), steps, 2, places=5)
+    np.testing.assert_array_equal(cohort.ids, [[0, 4], [2, NOBODY], [NOBODY, NOBODY]])
+    np.testing.assert_array_equal(cohort.steps, [3, 1, 0])
+    nobody = in_chunks(np.zeros(0, np.int32), steps, 2, places=5)
+    np.testing.assert_array_equal(nobody.ids, np.full((3, 2), NOBODY))
+    np.testing.assert_array_equal(nobody.steps, [0, 0, 0])
+    assert nobody.padding_share(steps) == 0
+
+
+def test_clients_with_like_work_share_a_chunk():
+    # Steps times epochs: 3 * 4, 9 * 1, 1 * 4, 8 * 2.
+    steps, epochs = np.array([3, 9, 1, 8]), np.array([4, 1, 4, 2])
+    cohort = in_chunks(np.arange(4), steps, 2, 7, epochs=epochs)
+    np.testing.assert_array_equal(cohort.ids, [[3, 0], [1, 2]])
+    np.testing.assert_array_equal(cohort.epochs, [[2, 4], [1, 4]])
+    np.testing.assert_array_equal(cohort.steps, [8, 9])
+    assert cohort.round == 7
+    # Computed: 2 places x (8 * 4 + 9 * 4) = 136; wanted: 12 + 9 + 4 + 16 = 41.
+    assert cohort.padding_share(steps) == pytest.approx(1 - 41 / 136)
+
+
+@pytest.mark.parametrize(
+    ("per_round", "fraction", "wanted"),
+    [(7, 1.0, 7), (0, 1.0, 100), (0, 0.1, 10), (0, 0.29, 29), (0, 0.001, 1), (0, 0.25, 25)],
+)
+def test_how_many_are_drawn(per_round, fraction, wanted):
+    # 100 * 0.29 is a little below 29 in floating point.
+    assert size(100, per_round, fraction) == wanted
+
+
+IDS = np.arange(0, 4000, 2, dtype=np.int32)
+
+
+def test_everyone_attends_by_default():
+    found = attend(jax.random.key(0), IDS, 5)
+    assert found == (IDS, None, 0, 0)
+
+
+def test_shares_of_unreachable_clients_and_stragglers():
+    # 2,000 clients: 600 unreachable, standard deviation 20; of 1,400 others half, deviation 19.
+    shares = {"unreachable_share": 0.3, "stragglers_share": 0.5}
+    found = attend(jax.random.key(1), IDS, 5, **shares)
+    assert abs(found.unreachable - 600) < 80
+    assert abs(found.stragglers - 700) < 80
+    assert len(found.ids) == len(IDS) - found.unreachable
+    assert set(found.ids) < set(IDS)
+    assert (np.diff(found.ids) > 0).all()
+    assert (found.epochs < 5).sum() == found.stragglers
+    # 1, 2, 3 or 4 epochs, 175 each, standard deviation 11.
+    counts = np.bincount(found.epochs, minlength=6)
+    assert counts[0] == 0
+    assert counts[1:5].min() > 120
+    assert counts[1:5].max() < 230
+    assert counts[5] == len(found.ids) - found.stragglers
+    # The same clients are slow where they are dropped.
+    dropped = attend(jax.random.key(1), IDS, 5, stragglers="drop", **shares)
+    np.testing.assert_array_equal(dropped.ids, found.ids[found.epochs == 5])
+    assert dropped.epochs is None
+    assert dropped[2:] == found[2:]
+
+
+def test_attendance_follows_from_the_key_alone():
+    one, two, other = (
+        attend(jax.random.key(seed), IDS, 3, unreachable_share=0.5) for seed in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(one.ids, two.ids)
+    assert set(one.ids) != set(other.ids)
+    assert one.epochs is None
+
+
+def test_nobody_may_be_left():
+    found = attend(jax.random.key(0), IDS, 3, unreachable_share=1.0, stragglers_share=1.0)
+    assert len(found.ids) == len(found.epochs) == 0
+    assert found[2:] == (len(IDS), 0)
+    found = attend(jax.random.key(0), IDS, 3, stragglers_share=1.0, stragglers="drop")
+    assert len(found.ids) == 0
+    assert found[2:] == (0, len(IDS))

@@ -1,7 +1,6 @@
 """The local search step: Eq. 4 by hand, and each order against the plain one over several steps."""
 
 import functools
-import math
 
 import jax
 import jax.flatten_util
@@ -12,7 +11,6 @@ import pytest
 
 from fednas_jax.search.milenas import (
     SearchOptions,
-    cosine_learning_rate,
     local_step,
     passes,
     start,
@@ -262,17 +260,3 @@ def test_orders_differ():
     params = [our_steps(SearchOptions(order)).params["last"] for order in plain.ORDERS]
     assert float(jnp.abs(arch[0] - arch[1]).max()) > 1e-6
     assert float(jnp.abs(params[0] - params[2]).max()) > 1e-6
-
-
-# Learning rate ----------------------------------------------------------------------------------
-
-
-def test_golden_learning_rates():
-    rates = [float(cosine_learning_rate(epoch, 5, 0.025, 0.001)) for epoch in range(5)]
-    assert rates == pytest.approx([0.025, 0.0227082, 0.0167082, 0.0092918, 0.0032918], abs=5e-8)
-
-
-def test_learning_rate_of_one_epoch_and_of_a_traced_epoch():
-    assert float(cosine_learning_rate(0, 1, 0.1, 0.001)) == pytest.approx(0.1)
-    traced = jax.jit(cosine_learning_rate, static_argnums=(1, 2, 3))(jnp.int32(2), 4, 1.0, 0.0)
-    assert float(traced) == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))

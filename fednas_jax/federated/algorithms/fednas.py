@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fednas_jax.data.augment import Augmentation, augment, normalize
-from fednas_jax.federated import batches
+from fednas_jax.federated import batches, recalibration
 from fednas_jax.federated.clients import Clients, Examples
 from fednas_jax.federated.round import (
     Algorithm,
@@ -22,13 +22,8 @@ from fednas_jax.federated.round import (
 )
 from fednas_jax.federated.scoring import score
 from fednas_jax.nn.supernet import Supernet
-from fednas_jax.search.milenas import (
-    SearchOptions,
-    SearchState,
-    cosine_learning_rate,
-    local_step,
-    start,
-)
+from fednas_jax.schedules import cosine
+from fednas_jax.search.milenas import SearchOptions, SearchState, local_step, start
 
 Tree = Any
 
@@ -85,7 +80,9 @@ def build(
     task = _Task(supernet, image_shape, augmentation, options)
     phases = [Phase(task.search, _collect)]
     if options.batch_stats == "recalibrated":
-        phases.append(Phase(task.measure, _recalibrate))
+        phases.append(
+            recalibration.phase(task.observe, options.batch_size, options.recalibration_fraction)
+        )
     return Algorithm(task.init, phases, task.evaluate, large=True)
 
 
@@ -139,47 +136,6 @@ class _Task(NamedTuple):
         local, sums = lax.fori_loop(0, self.options.local_epochs, epoch, (local, sums))
         return _search_update(local, sums, client)
 
-    def measure(
-        self,
-        state: ServerState,
-        client: Clients,
-        facts: ChunkFacts,
-        examples: Examples,
-        key: jax.Array,
-    ) -> ClientUpdate:
-        """Sums of the moments of batches of the train part, as images are when evaluated.
-
-        Only the train part, in whole batches: as many as an epoch of the search has, or a part of
-        them. Which ones carries no meaning: partitions are shuffled.
-        """
-        del key
-        count = self._measured_batches(client.local_steps)
-        observer = self.supernet.clone(momentum=0.0)
-        size = self.options.batch_size
-        # A batch that wraps around fewer examples than it has places counts as those examples.
-        distinct = jnp.minimum(client.num_train, size).astype(jnp.float32)
-
-        def step(number: jax.Array, sums: Tree) -> Tree:
-            indices = batches.batch(client.train, client.num_train, number, size)
-            images = self._normalize(examples.images[indices])
-            _, seen = observer.apply(state._asdict(), images, train=True, mutable=["batch_stats"])
-            present = number < count
-            return jax.tree.map(
-                lambda s, x: s + jnp.where(present, distinct * x, 0.0),
-                sums,
-                _raw(seen["batch_stats"]),
-            )
-
-        zeros = jax.tree.map(jnp.zeros_like, _raw(state.batch_stats))
-        sums = lax.fori_loop(0, self._measured_batches(facts.local_steps), step, zeros)
-        return ClientUpdate(sums, distinct * count.astype(jnp.float32), {})
-
-    def _measured_batches(self, local_steps: jax.Array) -> jax.Array:
-        """Batches of an epoch that statistics are taken from: at least one, where there is one."""
-        # A little less, so that a product such as 0.1 * 30 is not rounded up to 4.
-        wanted = self.options.recalibration_fraction * local_steps.astype(jnp.float32) - 1e-3
-        return jnp.ceil(wanted).astype(jnp.int32)
-
     def evaluate(
         self, state: ServerState, images: jax.Array, labels: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
@@ -224,17 +180,19 @@ class _Task(NamedTuple):
         losses, correct = score(logits, labels)
         return losses.mean(), (changed["batch_stats"], (losses.mean(), correct.mean()))
 
+    def observe(self, state: ServerState, images: jax.Array) -> Tree:
+        """The statistics of a batch, as images are when evaluated."""
+        observer = self.supernet.clone(momentum=0.0)
+        images = self._normalize(images)
+        _, seen = observer.apply(state._asdict(), images, train=True, mutable=["batch_stats"])
+        return seen["batch_stats"]
+
     def _normalize(self, images: jax.Array) -> jax.Array:
         return normalize(images, self.augmentation.mean, self.augmentation.std)
 
 
 def _collect(state: ServerState, sums: Tree, weights: Tree) -> ServerState:
     return weighted_mean(sums, weights, state)
-
-
-def _recalibrate(state: ServerState, sums: Tree, weights: Tree) -> ServerState:
-    moments = weighted_mean(sums, weights, _raw(state.batch_stats))
-    return state._replace(batch_stats=_moments(moments))
 
 
 class _Epoch(NamedTuple):
@@ -259,9 +217,7 @@ def _start_epoch(
         step_key,
         batches.shuffled(train_key, client.train, client.num_train),
         batches.shuffled(valid_key, client.valid, client.num_valid),
-        cosine_learning_rate(
-            number, options.local_epochs, options.learning_rate, options.learning_rate_min
-        ),
+        cosine(number, options.local_epochs, options.learning_rate, options.learning_rate_min),
     )
 
 
@@ -282,26 +238,3 @@ def _search_update(local: SearchState, sums: _Sums, client: Clients) -> ClientUp
         "finite": finite,
     }
     return ClientUpdate(jax.tree.map(lambda x: weight * x, result), weight, metrics)
-
-
-def _is_moments(tree: Tree) -> bool:
-    return isinstance(tree, dict) and set(tree) == {"mean", "var"}
-
-
-def _raw(batch_stats: Tree) -> Tree:
-    """What adds up over batches: the mean, its square, and the variance inside the batch."""
-    return jax.tree.map(
-        lambda m: {"mean": m["mean"], "square": m["mean"] ** 2, "var": m["var"]},
-        batch_stats,
-        is_leaf=_is_moments,
-    )
-
-
-def _moments(raw: Tree) -> Tree:
-    """Mean and variance of all examples: the variance inside batches plus that of their means."""
-
-    def join(m: Tree) -> Tree:
-        between = jnp.maximum(m["square"] - m["mean"] ** 2, 0.0)
-        return {"mean": m["mean"], "var": m["var"] + between}
-
-    return jax.tree.map(join, raw, is_leaf=lambda t: isinstance(t, dict) and "square" in t)

@@ -1,0 +1,104 @@
+"""BatchNorm statistics taken anew with the averaged weights, as a phase of a round.
+
+Running statistics that clients gather while their weights move apart fit none of the weights that
+the average makes. Here each client runs batches of its own through the averaged network, and the
+server joins the moments of all of them.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fednas_jax.federated import batches
+from fednas_jax.federated.clients import Clients, Examples
+from fednas_jax.federated.round import ChunkFacts, ClientUpdate, Phase, ServerState, weighted_mean
+
+Tree = Any
+Observe = Callable[[ServerState, jax.Array], Tree]
+"""(state, raw images [B, H, W, C]) -> means and variances of this batch, a tree like the state's
+`batch_stats`: dictionaries of "mean" and "var"."""
+
+
+def phase(observe: Observe, batch_size: int, fraction: float) -> Phase:
+    """Sets the `batch_stats` of a server state, a named tuple.
+
+    Args:
+      observe: the statistics of a batch.
+      batch_size: B; 0 for all of a client's examples at once.
+      fraction: part of an epoch's batches that is looked at, rounded up; above 0.
+    """
+    return Phase(_Recalibration(observe, batch_size, fraction).measure, _recalibrate)
+
+
+class _Recalibration(NamedTuple):
+    observe: Observe
+    batch_size: int
+    fraction: float
+
+    def measure(
+        self,
+        state: ServerState,
+        client: Clients,
+        facts: ChunkFacts,
+        examples: Examples,
+        key: jax.Array,
+    ) -> ClientUpdate:
+        """Sums of the moments of batches of the train part, as images are when evaluated.
+
+        Only the train part, in as many whole batches as it has (one, where it has none), or a part
+        of them. Which ones carries no meaning: partitions are shuffled.
+        """
+        del key
+        size = self.batch_size or client.train.shape[0]
+        count = self._part(jnp.clip(client.num_train // size, 1, client.local_steps))
+        # A batch that wraps around fewer examples than it has places counts as those examples.
+        distinct = jnp.minimum(client.num_train, size).astype(jnp.float32)
+
+        def step(number: jax.Array, sums: Tree) -> Tree:
+            indices = batches.batch(client.train, client.num_train, number, size)
+            seen = self.observe(state, examples.images[indices])
+            present = number < count
+            return jax.tree.map(
+                lambda s, x: s + jnp.where(present, distinct * x, 0.0), sums, _raw(seen)
+            )
+
+        zeros = jax.tree.map(jnp.zeros_like, _raw(state.batch_stats))
+        sums = lax.fori_loop(0, self._part(facts.local_steps), step, zeros)
+        return ClientUpdate(sums, distinct * count.astype(jnp.float32), {})
+
+    def _part(self, count: jax.Array) -> jax.Array:
+        """How many of `count` batches statistics are taken from: at least one, if there is one."""
+        # A little less, so that a product such as 0.1 * 30 is not rounded up to 4.
+        wanted = self.fraction * count.astype(jnp.float32) - 1e-3
+        return jnp.ceil(wanted).astype(jnp.int32)
+
+
+def _recalibrate(state: ServerState, sums: Tree, weights: Tree) -> ServerState:
+    moments = weighted_mean(sums, weights, _raw(state.batch_stats))
+    return state._replace(batch_stats=_moments(moments))
+
+
+def _is_moments(tree: Tree) -> bool:
+    return isinstance(tree, dict) and set(tree) == {"mean", "var"}
+
+
+def _raw(batch_stats: Tree) -> Tree:
+    """What adds up over batches: the mean, its square, and the variance inside the batch."""
+    return jax.tree.map(
+        lambda m: {"mean": m["mean"], "square": m["mean"] ** 2, "var": m["var"]},
+        batch_stats,
+        is_leaf=_is_moments,
+    )
+
+
+def _moments(raw: Tree) -> Tree:
+    """Mean and variance of all examples: the variance inside batches plus that of their means."""
+
+    def join(m: Tree) -> Tree:
+        between = jnp.maximum(m["square"] - m["mean"] ** 2, 0.0)
+        return {"mean": m["mean"], "var": m["var"] + between}
+
+    return jax.tree.map(join, raw, is_leaf=lambda t: isinstance(t, dict) and "square" in t)

@@ -1,0 +1,227 @@
+"""FedAvg of a network as those of genotypes are: BatchNorm, an auxiliary head, drop path."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+
+from fednas_jax.data.augment import Augmentation
+from fednas_jax.federated import batches
+from fednas_jax.federated.algorithms import fedavg
+from fednas_jax.federated.clients import Clients, Examples, build, divide
+from fednas_jax.federated.cohort import in_chunks
+from fednas_jax.federated.round import Algorithm, RoundEngine
+from fednas_jax.nn.layers import BatchNorm
+from fednas_jax.schedules import LearningRate, Ramp
+
+CLASSES, BATCH, EPOCHS, RATE = 3, 4, 2, 0.3
+MEAN, STD = (0.5,), (0.25,)
+SIZES = (10, 3, 8)  # 3, 1 and 2 steps an epoch, of which the first two end with a smaller batch
+ROUND, ROUNDS = 2, 3
+KEY = jax.random.key(4)
+RNG = np.random.RandomState(1)
+LABELS = RNG.randint(0, CLASSES, sum(SIZES)).astype(np.int32)
+IMAGES = RNG.random_sample((sum(SIZES), 2, 2, 1)).astype(np.float32)
+EXAMPLES = jax.device_put(Examples(IMAGES, LABELS))
+PIXELS = (IMAGES.reshape(-1, 4) - MEAN) / STD
+
+
+class SmallNetwork(nn.Module):
+    """Normalised pixels and a linear layer; another on the pixels' tanh is the auxiliary head.
+
+    Drop path shifts the logits by as much as the rate and the key say.
+    """
+
+    auxiliary: bool = False
+    momentum: float = 0.9
+
+    @nn.compact
+    def __call__(
+        self,
+        images: jax.Array,
+        *,
+        train: bool,
+        drop_path_rate: jax.Array | float = 0.0,
+        key: jax.Array | None = None,
+    ) -> Any:
+        x = images.reshape(len(images), -1)
+        y = BatchNorm(self.momentum, name="norm")(x, train=train)
+        logits = nn.Dense(CLASSES, name="classifier")(y)
+        if self.auxiliary and (train or self.is_initializing()):
+            other = nn.Dense(CLASSES, name="auxiliary_head")(jnp.tanh(x))
+            if train:
+                return logits, other
+        if train and key is not None:
+            logits += drop_path_rate * jax.random.normal(key, (CLASSES,))
+        return logits
+
+
+def clients() -> Clients:
+    parts = np.split(np.arange(sum(SIZES)), np.cumsum(SIZES)[:-1])
+    return build([divide(part, 0.0, 1.0) for part in parts], BATCH, last_batch=True)
+
+
+CLIENTS = clients()
+
+
+def algorithm(network: nn.Module, **options: Any) -> Algorithm:
+    everything = fedavg.FedAvgOptions(EPOCHS, BATCH, LearningRate(RATE), momentum=0.5, **options)
+    return fedavg.build(network, (2, 2, 1), Augmentation(0, False, 0, MEAN, STD), everything)
+
+
+def after_a_round(task: Algorithm, state: Any, clients_per_chunk: int, ids: Any = (0, 1, 2)) -> Any:
+    engine = RoundEngine(task, CLIENTS, EXAMPLES, clients_per_chunk)
+    order = in_chunks(np.array(ids), np.asarray(CLIENTS.local_steps), clients_per_chunk, ROUND)
+    return engine.run(state, order, KEY)[0]
+
+
+def first_state(network: nn.Module) -> fedavg.ServerState:
+    return jax.jit(algorithm(network).init)(jax.random.key(0))
+
+
+def plain_loss(
+    params: Any, running: Any, network: nn.Module, at: Any, real: int, path: Any, weight: float
+) -> Any:
+    """Mean loss of the first `real` examples of a batch, all of which BatchNorm sees."""
+    output, changed = network.apply(
+        {"params": params, "batch_stats": running},
+        PIXELS[at].reshape(-1, 2, 2, 1),
+        train=True,
+        mutable=["batch_stats"],
+        **path,
+    )
+    heads = output if isinstance(output, tuple) else (output,)
+    losses = [
+        optax.softmax_cross_entropy_with_integer_labels(logits[:real], LABELS[at][:real]).mean()
+        for logits in heads
+    ]
+    total = losses[0] + (weight * losses[1] if len(losses) > 1 else 0.0)
+    return total, changed["batch_stats"]
+
+
+def walk(
+    network: nn.Module, state: fedavg.ServerState, client: int, drop_path: float, weight: float
+) -> fedavg.ServerState:
+    """A client's epochs by a plain loop, batch by batch; the loss is of what is not filled up."""
+    key = jax.random.fold_in(jax.random.fold_in(KEY, 0), client)
+    count = int(CLIENTS.num_train[client])
+    params, running = state.params, state.batch_stats
+    velocity = jax.tree.map(jnp.zeros_like, params)
+    for epoch in range(EPOCHS):
+        order_key, step_key = jax.random.split(jax.random.fold_in(key, epoch))
+        order = np.asarray(batches.shuffled(order_key, jnp.asarray(CLIENTS.train[client]), count))
+        order = order[:count]
+        for number in range(int(CLIENTS.local_steps[client])):
+            at = np.resize(order, number * BATCH + BATCH)[number * BATCH :]
+            real = min(BATCH, count - number * BATCH)
+            _, network_key = jax.random.split(jax.random.fold_in(step_key, number))
+            path = {"drop_path_rate": drop_path, "key": jax.random.fold_in(network_key, 1)}
+
+            gradient, running = jax.grad(plain_loss, has_aux=True)(
+                params, running, network, at, real, path if drop_path else {}, weight
+            )
+            velocity = jax.tree.map(lambda v, g: 0.5 * v + g, velocity, gradient)
+            params = jax.tree.map(lambda w, v: w - RATE * v, params, velocity)
+    return fedavg.ServerState(params, running)
+
+
+def assert_close(one: Any, two: Any, tolerance: float = 1e-5) -> None:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance), one, two)
+
+
+def mean_of(states: list[Any]) -> Any:
+    return jax.tree.map(lambda *x: np.average(np.stack(x), axis=0, weights=SIZES), *states)
+
+
+@pytest.mark.parametrize("clients_per_chunk", [1, 3])
+@pytest.mark.parametrize(
+    ("network", "options", "drop_path", "weight"),
+    [
+        (SmallNetwork(), {}, 0.0, 0.0),
+        (SmallNetwork(auxiliary=True), {"auxiliary_weight": 0.4}, 0.0, 0.4),
+        # In the second round of three the ramp is half way up.
+        (SmallNetwork(), {"drop_path": Ramp(0.6, ROUNDS)}, 0.3, 0.0),
+    ],
+)
+def test_weights_and_averaged_statistics_are_those_of_plain_loops(
+    network: nn.Module, options: Any, drop_path: float, weight: float, clients_per_chunk: int
+) -> None:
+    state = first_state(network)
+    task = algorithm(network, batch_stats="averaged", **options)
+    found = after_a_round(task, state, clients_per_chunk)
+    expected = mean_of([walk(network, state, k, drop_path, weight) for k in range(3)])
+    assert_close(found, expected)
+    assert np.abs(found.params["classifier"]["kernel"] - state.params["classifier"]["kernel"]).max()
+
+
+def test_the_heads_weight_and_the_ramp_make_a_difference() -> None:
+    # So that the test above can tell.
+    for network, options in (
+        (SmallNetwork(auxiliary=True), {"auxiliary_weight": 0.4}),
+        (SmallNetwork(), {"drop_path": Ramp(0.6, ROUNDS)}),
+    ):
+        state = first_state(network)
+        plain, other = (
+            after_a_round(algorithm(network, **more), state, 3).params for more in ({}, options)
+        )
+        changes = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), plain, other)
+        assert max(jax.tree.leaves(changes)) > 1e-3
+
+
+def test_recalibrated_statistics_are_those_of_whole_batches() -> None:
+    # Clients of 10, 3 and 8: two whole batches, one that wraps around, two whole ones.
+    network = SmallNetwork()
+    state = first_state(network)
+    found = after_a_round(algorithm(network), state, 3)
+    averaged = after_a_round(algorithm(network, batch_stats="averaged"), state, 3)
+    assert_close(found.params, averaged.params)
+    rows = [range(4), range(4, 8), [10, 11, 12, 10], range(13, 17), range(17, 21)]
+    seen = np.stack([PIXELS[list(row)].astype(np.float64) for row in rows])
+    weights = [4, 4, 3, 4, 4]
+    mean = np.average(seen.mean(axis=1), axis=0, weights=weights)
+    within = np.average(seen.var(axis=1, ddof=1), axis=0, weights=weights)
+    between = np.average((seen.mean(axis=1) - mean) ** 2, axis=0, weights=weights)
+    assert_close(found.batch_stats, {"norm": {"mean": mean, "var": within + between}})
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.5, 0.0])
+def test_observed_statistics_do_not_depend_on_the_layers_momentum(momentum: float) -> None:
+    network = SmallNetwork(momentum=momentum)
+    state = first_state(network)._replace(
+        batch_stats={"norm": {"mean": jnp.full(4, 7.0), "var": jnp.full(4, 9.0)}}
+    )
+    task: Any = algorithm(network).phases[1].client_update
+    found = task.__self__.observe(state, IMAGES[:5])
+    expected = {"mean": PIXELS[:5].mean(axis=0), "var": PIXELS[:5].var(axis=0, ddof=1)}
+    assert_close(found, {"norm": expected})
+
+
+def test_clients_send_statistics_only_where_they_are_averaged() -> None:
+    network = SmallNetwork()
+    state = first_state(network)
+    weights = 4 * (4 + 4 + 4 * CLASSES + CLASSES)  # scale, bias; kernel, bias
+    sent = [
+        RoundEngine(algorithm(network, batch_stats=kind), CLIENTS, EXAMPLES, 1).traffic(state)
+        for kind in ("averaged", "recalibrated")
+    ]
+    # With the weights goes their n_k; means and variances of four pixels take 32 bytes, and with
+    # the means' squares 48.
+    assert sent[0]["bytes_up_per_client"] == weights + 32 + 4
+    assert sent[1]["bytes_up_per_client"] == (weights + 4) + (48 + 4)
+    assert sent[0]["bytes_down_per_client"] == weights + 32
+
+
+def test_evaluation_normalises_by_the_running_moments() -> None:
+    network = SmallNetwork(auxiliary=True)
+    state = first_state(network)
+    mean, var = np.linspace(-1, 1, 4), np.linspace(0.5, 2, 4)
+    state = state._replace(batch_stats={"norm": {"mean": mean, "var": var}})
+    losses, _ = algorithm(network).evaluate(state, IMAGES[:6], LABELS[:6])
+    kernel = np.asarray(state.params["classifier"]["kernel"], np.float64)
+    logits = (PIXELS[:6] - mean) / np.sqrt(var + 1e-5) @ kernel
+    expected = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(6), LABELS[:6]]
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
