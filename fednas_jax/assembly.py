@@ -141,7 +141,11 @@ def build_algorithm(config: Config, dataset: Dataset) -> Algorithm:
     Raises:
       UserError: as `build_augmentation` and `networks.from_config`.
     """
-    return _KINDS[config["algorithm"]].build(config, dataset)
+    kind = _KINDS[config["algorithm"]]
+    algorithm = kind.build(config, dataset)
+    if kind.searches:
+        return algorithm
+    return algorithm._replace(large=networks.is_large(config["network"]["name"]))
 
 
 def _build_fednas(config: Config, dataset: Dataset) -> Algorithm:

@@ -33,7 +33,8 @@ _READ_ONLY_BY = {
 """Fields, or starts of their names, that one algorithm reads alone."""
 
 RESNETS = ("resnet20", "resnet32", "resnet56", "resnet56_fedml")
-NETWORKS = ("cnn", "2nn", "pfl_cnn", *RESNETS, "genotype")
+DENSENETS = ("densenet201", "densenet_small")
+NETWORKS = ("cnn", "2nn", "pfl_cnn", *RESNETS, *DENSENETS, "genotype")
 """What `network.name` may be; `networks.py` builds them."""
 
 _FALLING = ("within_round", "across_rounds", "both")
@@ -41,7 +42,7 @@ _ADAPTIVE = ("adam", "yogi")
 _READ_ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "genotype": ("network.name", ("genotype",)),
     "network.padding": ("network.name", ("cnn",)),
-    "network.normalization": ("network.name", RESNETS),
+    "network.normalization": ("network.name", (*RESNETS, *DENSENETS, "genotype")),
     "network.init_channels": ("network.name", ("genotype",)),
     "network.layers": ("network.name", ("genotype",)),
     "network.auxiliary": ("network.name", ("genotype",)),
@@ -241,7 +242,7 @@ FIELDS: tuple[Field, ...] = (
           "what a search has found and is trained now: its JSON file, or a published one's name"),
     Field("network.name", "cnn", _TEXT, one_of(*NETWORKS),
           "what is trained: the CNN or 2NN of McMahan et al. 2017, pfl-research's small CNN, a "
-          "residual network, or that of `genotype`"),
+          "residual network, a densely connected one, or that of `genotype`"),
     Field("network.padding", "same", _TEXT, one_of("same", "flower"),
           "of the CNN: its convolutions keep the size; flower: they lose a pixel a side, which the "
           "pools add, as in Flower's baseline"),

@@ -5,6 +5,7 @@ collections are `params` and, with batch normalisation, `batch_stats`; what it d
 key `dropout`.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from flax import linen as nn
 from fednas_jax.config import Config
 from fednas_jax.errors import UserError, suggest
 from fednas_jax.nn.cnn import CNN
+from fednas_jax.nn.densenet import DenseNet
 from fednas_jax.nn.mlp import MLP
 from fednas_jax.nn.network import Network
 from fednas_jax.nn.pfl_cnn import PFLCNN
@@ -77,6 +79,11 @@ def build(
     return kind.build(num_classes=num_classes, **options)
 
 
+def is_large(name: str) -> bool:
+    """Whether the program of a network is one to compile with `compilation`'s quick options."""
+    return _KINDS[name].large
+
+
 def parameter_count(network: nn.Module, image_shape: ImageShape) -> int:
     """Learnt weights, worked out from shapes: nothing is computed or compiled.
 
@@ -98,6 +105,8 @@ def multiply_adds(network: nn.Module, image_shape: ImageShape) -> int:
       network: any of this file.
       image_shape: (H, W, C) of an image.
     """
+    if isinstance(network, Network):
+        network = network.clone(scan_cells=False)  # each cell in its own place
     image, variables = _shapes(network, image_shape)
     pixels: dict[tuple[str, ...], int] = {}
 
@@ -105,10 +114,9 @@ def multiply_adds(network: nn.Module, image_shape: ImageShape) -> int:
         layer: Any = context.module
         if context.method_name == "__call__" and hasattr(layer, "pixels"):
             pixels[layer.path] = layer.pixels(*args)
-        output = run(*args, **kwargs)
-        if isinstance(layer, nn.Dense | nn.Conv):
-            pixels[layer.path] = output.size // layer.features
-        return output
+        elif isinstance(layer, nn.Dense):
+            pixels[layer.path] = 1
+        return run(*args, **kwargs)
 
     with nn.intercept_methods(look):
         jax.eval_shape(lambda v, x: network.apply(v, x, train=False), variables, image)
@@ -137,10 +145,12 @@ class _Kind(NamedTuple):
     """Pixels of a side."""
     multiple: int = 1
     """Of which a side must be one."""
+    large: bool = False
+    """Whether its program is so large that one waits for the compiler."""
 
 
 def _resnet(blocks: int, bottleneck: bool = False) -> _Kind:
-    return _Kind(lambda **options: ResNet(blocks=blocks, bottleneck=bottleneck, **options))
+    return _Kind(functools.partial(ResNet, blocks=blocks, bottleneck=bottleneck))
 
 
 _KINDS = {
@@ -151,5 +161,13 @@ _KINDS = {
     "resnet32": _resnet(5),
     "resnet56": _resnet(9),
     "resnet56_fedml": _resnet(6, bottleneck=True),
-    "genotype": _Kind(Network, 8),
+    "densenet201": _Kind(
+        functools.partial(DenseNet, blocks=(6, 12, 48, 32), growth=32, large_images=True),
+        least=32,
+        large=True,
+    ),
+    "densenet_small": _Kind(
+        functools.partial(DenseNet, blocks=(6, 6, 6), growth=12, large_images=False), 4
+    ),
+    "genotype": _Kind(Network, 8, large=True),
 }

@@ -184,3 +184,9 @@ def test_the_train_stage_gets_what_the_config_says(monkeypatch: pytest.MonkeyPat
     assert options.drop_path is None
     assert options.server is None
     assert options.momentum == options.batch_size == 0
+
+
+def test_large_networks_are_compiled_with_quick_options() -> None:
+    for name, large in (("2nn", False), ("genotype", True)):
+        config = small(**{"algorithm": "fedavg", "network.name": name})
+        assert assembly.build_algorithm(config, dataset()).large == large

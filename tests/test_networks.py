@@ -31,6 +31,14 @@ def make(shape: tuple[int, int, int] = CIFAR, **fields: Any) -> Any:
         (CIFAR, {"network.name": "resnet32"}, 464_154, 68_862_592),
         (CIFAR, {"network.name": "resnet56"}, 853_018, 125_485_696),
         (CIFAR, {"network.name": "resnet56_fedml"}, 591_322, None),
+        (CIFAR, {"network.name": "densenet201"}, 18_112_138, None),
+        (
+            CIFAR,
+            {"network.name": "densenet201", "network.normalization": "group"},
+            18_112_138,
+            None,
+        ),
+        (CIFAR, {"network.name": "densenet_small"}, 176_122, None),
         (CIFAR, {"network.name": "genotype", "genotype": "DARTS_V2"}, 246_106, None),
         (
             CIFAR,
@@ -50,6 +58,13 @@ def test_counts(shape, fields, parameters, multiply_adds):
     assert networks.parameter_count(network, shape) == parameters
     if multiply_adds is not None:
         assert networks.multiply_adds(network, shape) == pytest.approx(multiply_adds, rel=1e-3)
+
+
+def test_densenet201_with_the_classes_of_imagenet():
+    # torchvision: 4.29 G multiply-adds at 224 x 224.
+    network = networks.build({"name": "densenet201"}, (224, 224, 3), 1000)
+    assert networks.parameter_count(network, (224, 224, 3)) == 20_013_928
+    assert round(networks.multiply_adds(network, (224, 224, 3)) / 1e7) == 429
 
 
 @pytest.mark.parametrize("name", networks._KINDS)
@@ -85,6 +100,7 @@ def test_a_genotypes_file_or_name(tmp_path):
     [
         ("cnn", (30, 28, 1), "30 x 28; sides of at least 4 that 4 divides"),
         ("pfl_cnn", (4, 4, 1), "4 x 4; sides of at least 6 that 2 divides"),
+        ("densenet201", (28, 32, 1), "28 x 32; sides of at least 32 are needed"),
         ("genotype", (7, 8, 1), "7 x 8; sides of at least 8 are needed"),
     ],
 )

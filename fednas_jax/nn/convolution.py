@@ -52,7 +52,8 @@ def conv(maps: jax.Array, kernel: jax.Array, padding: int, batch: int) -> jax.Ar
       [O, H', W' * B], where H' = H + 2 * padding - k + 1, and W' likewise.
     """
     fits = len(maps) >= WINOGRAD_CHANNELS and 1 < kernel.shape[1] <= winograd.TILE + 1
-    if fits and jax.default_backend() == "cpu":
+    # On lower maps the rows that fill up a tile outweigh what is saved.
+    if fits and maps.shape[1] >= winograd.TILE and jax.default_backend() == "cpu":
         return winograd.conv(maps, kernel, padding, batch)
     return conv_by_patches(maps, kernel, padding, batch)
 
@@ -127,13 +128,13 @@ def max_pool_2x2(maps: jax.Array, batch: int) -> jax.Array:
     Returns:
       [C, H / 2, W / 2 * B].
     """
-    corners = _corners(maps, batch)
+    corners = quarters(maps, batch)
     out = functools.reduce(jnp.maximum, corners)
     return lax.optimization_barrier(out.reshape(*out.shape[:2], -1))
 
 
-def _corners(maps: jax.Array, batch: int) -> list[jax.Array]:
-    """The four pixels of all squares, row by row, [C, H / 2, W / 2, B] each."""
+def quarters(maps: jax.Array, batch: int) -> list[jax.Array]:
+    """The four pixels of all 2 x 2 squares, row by row, [C, H / 2, W / 2, B] each."""
     channels, height, width = maps.shape
     squares = maps.reshape(channels, height // 2, 2, width // (2 * batch), 2, batch)
     return [squares[:, :, i, :, j] for i in range(2) for j in range(2)]
@@ -146,7 +147,7 @@ def _pool_forward(maps: jax.Array, batch: int) -> Any:
 
 def _pool_backward(batch: int, residuals: Any, gradient: jax.Array) -> Any:
     maps, out = residuals
-    corners = _corners(maps, batch)
+    corners = quarters(maps, batch)
     shape = corners[0].shape
     best, gradient = out.reshape(shape), gradient.reshape(shape)
     taken = jnp.zeros(shape, bool)

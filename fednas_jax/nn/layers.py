@@ -1,43 +1,42 @@
-"""Layers of the discrete networks, as PyTorch computes them: channels last, [B, H, W, C]."""
+"""Layers of the networks, on feature maps [C, H, W * B] as `window.py` lays them."""
 
-from collections.abc import Sequence
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 
+from fednas_jax.nn.convolution import conv
 from fednas_jax.nn.initializers import uniform_fan_in
+from fednas_jax.nn.normalization import (
+    EPSILON,
+    Moments,
+    batch_norm_affine,
+    normalize_affine,
+)
+from fednas_jax.nn.separable import pointwise
+from fednas_jax.nn.window import Window
+
+MOMENTUM = 0.9
+"""Share of the old running statistics that a training step keeps (PyTorch's 0.1)."""
+GROUP_CHANNELS = 16
+"""Channels of a group at most: as good as 32 groups (Wu and He 2018, Table 3, right)."""
 
 
-def conv(
-    features: int,
-    in_channels: int,
-    kernel: int,
-    *,
-    stride: int = 1,
-    padding: int = 0,
-    dilation: int = 1,
-    depthwise: bool = False,
-    name: str | None = None,
-) -> nn.Conv:
-    """A square convolution without bias, PyTorch's default start and PyTorch's padding.
+class Style(NamedTuple):
+    """What all layers of a network have in common.
 
-    The padding is the same on both sides, so with stride 2 the windows lie where PyTorch has them
-    ("SAME" would shift them by one pixel on even sizes). An output has ceil(size / stride) pixels
-    wherever `padding` is `dilation * (kernel - 1) / 2`.
+    Attributes:
+      batch: B.
+      normalization: "batch" or "group".
+      momentum: share of the old running statistics that a training step keeps.
     """
-    groups = in_channels if depthwise else 1
-    return nn.Conv(
-        features,
-        (kernel, kernel),
-        strides=stride,
-        padding=((padding, padding), (padding, padding)),
-        kernel_dilation=dilation,
-        feature_group_count=groups,
-        use_bias=False,
-        kernel_init=uniform_fan_in(in_channels // groups * kernel * kernel),
-        name=name,
-    )
+
+    batch: int
+    normalization: str = "batch"
+    momentum: float = MOMENTUM
 
 
 def dense(features: int, in_features: int, name: str | None = None) -> nn.Dense:
@@ -46,145 +45,121 @@ def dense(features: int, in_features: int, name: str | None = None) -> nn.Dense:
     return nn.Dense(features, kernel_init=start, bias_init=start, name=name)
 
 
-class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last, with PyTorch's running statistics.
-
-    PyTorch normalises by the biased variance of the batch but keeps a running mean of the unbiased
-    one; Flax's own layer keeps the biased one, which is why it is not used.
+class Conv(nn.Module):
+    """A square convolution without bias, as much padded as keeps ceil(size / stride) outputs.
 
     Attributes:
-      momentum: share of the old running statistics that stays (1 - PyTorch's momentum).
-      epsilon: added to the variance.
-      affine: whether a scale and a bias are learnt.
+      features: output channels.
+      size: of the kernel; odd.
+      batch: B.
+      stride: 1 or 2; the windows lie where PyTorch has them.
+      kernel_init: of the kernel [k, k, C, features]; PyTorch's default start if None.
     """
 
-    momentum: float = 0.9
-    epsilon: float = 1e-5
-    affine: bool = True
+    features: int
+    size: int
+    batch: int
+    stride: int = 1
+    kernel_init: nn.initializers.Initializer | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Normalises [..., C]: with the batch's statistics in training, else the running ones."""
-        channels = x.shape[-1]
-        mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
-        variance = self.variable("batch_stats", "var", jnp.ones, channels)
-        if train:
-            axes = tuple(range(x.ndim - 1))
-            count = x.size // channels
-            batch_mean, batch_variance = x.mean(axes), x.var(axes)
-            if not self.is_initializing():
-                unbiased = batch_variance * (count / max(count - 1, 1))
-                keep, take = self.momentum, 1 - self.momentum
-                mean.value = keep * mean.value + take * batch_mean
-                variance.value = keep * variance.value + take * unbiased
+    def __call__(self, maps: jax.Array) -> jax.Array:
+        """[C, H, W * B] -> [features, H', W' * B]."""
+        channels = len(maps)
+        shape = (self.size, self.size, channels, self.features)
+        start = self.kernel_init or uniform_fan_in(channels * self.size**2)
+        kernel = self.param("kernel", start, shape)
+        if self.size == 1:
+            return pointwise(subsample(maps, self.stride, self.batch), kernel[0, 0].T)
+        if self.stride == 1:
+            return conv(maps, kernel.transpose(3, 0, 1, 2), self.size // 2, self.batch)
+        return self._strided(maps, kernel)
+
+    def pixels(self, maps: jax.Array) -> int:
+        """Of the output for one image: how often the kernel is applied."""
+        height, width = maps.shape[1], maps.shape[2] // self.batch
+        return -(-height // self.stride) * -(-width // self.stride)
+
+    def _strided(self, maps: jax.Array, kernel: jax.Array) -> jax.Array:
+        height, width = maps.shape[1], maps.shape[2] // self.batch
+        window = Window(self.size, self.stride, 1, height, width, self.batch)
+        planes = window.planes(maps, 0.0)
+        patches = jnp.concatenate([window.view(planes, tap) for tap in window.taps])
+        return pointwise(lax.optimization_barrier(patches), kernel.reshape(-1, self.features).T)
+
+
+def subsample(maps: jax.Array, stride: int, batch: int) -> jax.Array:
+    """Every `stride`-th row and column, from the first on, of [C, H, W * B]."""
+    if stride == 1:
+        return maps
+    channels, height, _ = maps.shape
+    kept = maps.reshape(channels, height, -1, batch)[:, ::stride, ::stride]
+    return kept.reshape(channels, kept.shape[1], -1)
+
+
+def mean_pixel(maps: jax.Array, batch: int) -> jax.Array:
+    """Global average pooling: [C, H, W * B] -> [B, C]."""
+    return maps.reshape(len(maps), -1, batch).mean(axis=1).T
+
+
+class Norm(nn.Module):
+    """Normalisation of maps [C, H, W * B], then a learnt scale and bias of each channel.
+
+    "batch": by the moments of a channel over the batch, in evaluation by running ones, as PyTorch
+    keeps them (`batch_stats`: mean and unbiased variance). "group": by the moments of an example's
+    group of neighbouring channels, always (Wu and He: Group Normalization, ECCV 2018,
+    arXiv:1803.08494); nothing runs, and clients with unlike data share nothing but weights.
+    """
+
+    style: Style
+
+    @nn.compact
+    def __call__(self, maps: jax.Array, *, train: bool, seen: Moments | None = None) -> jax.Array:
+        """Normalises; in training `batch_stats` is updated where it is mutable.
+
+        Args:
+          maps: [C, H, W * B].
+          train: whether by the moments of the batch, where that is the kind.
+          seen: moments by which the maps are normalised already.
+        """
+        channels = len(maps)
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        if self.style.normalization == "group":
+            return group_norm(maps, self.style.batch) * scale[:, None, None] + bias[:, None, None]
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
+        variance = self.variable("batch_stats", "var", jnp.ones, (channels,))
+        if not train:
+            return normalize_affine(maps, Moments(mean.value, variance.value), scale, bias)
+        if seen is not None:
+            maps = maps * scale[:, None, None] + bias[:, None, None]
         else:
-            batch_mean, batch_variance = mean.value, variance.value
-        x = (x - batch_mean) * jax.lax.rsqrt(batch_variance + self.epsilon)
-        if self.affine:
-            scale = self.param("scale", nn.initializers.ones_init(), (channels,))
-            bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
-            x = x * scale + bias
-        return x
+            maps, seen = batch_norm_affine(maps, scale, bias)
+        if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+            count = math.prod(maps.shape[1:])
+            keep, take = self.style.momentum, 1 - self.style.momentum
+            mean.value = keep * mean.value + take * seen.mean
+            unbiased = seen.variance * (count / max(count - 1, 1))
+            variance.value = keep * variance.value + take * unbiased
+        return maps
 
 
-class ReLUConvNorm(nn.Module):
-    """ReLU, 1 x 1 convolution, BatchNorm."""
-
-    features: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, H, W, features]."""
-        x = conv(self.features, x.shape[-1], 1, name="conv")(jax.nn.relu(x))
-        return BatchNorm(name="norm")(x, train=train)
-
-
-class FactorizedReduce(nn.Module):
-    """Halves the size without dropping pixels: two 1 x 1 convolutions on interleaved grids.
-
-    The second grid is shifted by one pixel down and right. On odd sizes that grid is completed
-    with zeros, where the originals fail.
-    """
-
-    features: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, ceil(H / 2), ceil(W / 2), features]; `features` is even."""
-        x = jax.nn.relu(x)
-        shifted = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))[:, 1::2, 1::2]
-        half = self.features // 2
-        halves = [
-            conv(half, x.shape[-1], 1, name="conv0")(x[:, ::2, ::2]),
-            conv(half, x.shape[-1], 1, name="conv1")(shifted),
-        ]
-        return BatchNorm(name="norm")(jnp.concatenate(halves, axis=-1), train=train)
+def group_norm(maps: jax.Array, batch: int) -> jax.Array:
+    """Each example's groups of channels with mean zero and variance one; [C, H, W * B]."""
+    channels, height, _ = maps.shape
+    of_group = group_size(channels)
+    # Pixels of a group ahead of the batch: sums run over the slow axes, side by side in the fast.
+    groups = maps.reshape(channels // of_group, -1, batch)
+    mean = groups.mean(axis=1, keepdims=True)
+    variance = ((groups - mean) ** 2).mean(axis=1, keepdims=True)
+    return ((groups - mean) * lax.rsqrt(variance + EPSILON)).reshape(channels, height, -1)
 
 
-class SeparableConv(nn.Module):
-    """(ReLU, depthwise, pointwise, BatchNorm), once or twice; the stride is in the first one.
-
-    Attributes:
-      kernel: 3 or 5.
-      stride: 1 or 2.
-      dilation: 2 in a dilated convolution.
-      repeats: 2 in a separable convolution, 1 in a dilated one.
-    """
-
-    kernel: int
-    stride: int
-    dilation: int
-    repeats: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), C]."""
-        channels = x.shape[-1]
-        for i in range(self.repeats):
-            depthwise = conv(
-                channels,
-                channels,
-                self.kernel,
-                stride=self.stride if i == 0 else 1,
-                padding=self.dilation * (self.kernel - 1) // 2,
-                dilation=self.dilation,
-                depthwise=True,
-                name=f"depthwise{i}",
-            )
-            pointwise = conv(channels, channels, 1, name=f"pointwise{i}")
-            x = pointwise(depthwise(jax.nn.relu(x)))
-            x = BatchNorm(name=f"norm{i}")(x, train=train)
-        return x
+def group_size(channels: int) -> int:
+    """Channels of a group: the largest divisor of `channels` up to `GROUP_CHANNELS`."""
+    return max(n for n in range(1, GROUP_CHANNELS + 1) if channels % n == 0)
 
 
-def max_pool_3x3(x: jax.Array, stride: int) -> jax.Array:
-    """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), C]; padding never wins."""
-    return nn.max_pool(x, (3, 3), (stride, stride), ((1, 1), (1, 1)))
-
-
-def avg_pool_3x3(x: jax.Array, stride: int) -> jax.Array:
-    """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), C]; padding is not counted."""
-    return avg_pool(x, (3, 3), (stride, stride), ((1, 1), (1, 1)))
-
-
-def avg_pool(
-    x: jax.Array,
-    window: tuple[int, int],
-    strides: tuple[int, int],
-    padding: Sequence[tuple[int, int]] = ((0, 0), (0, 0)),
-) -> jax.Array:
-    """Average over the pixels of a window that are inside the image."""
-    return nn.avg_pool(x, window, strides, padding, count_include_pad=False)
-
-
-def drop_path(key: jax.Array, x: jax.Array, rate: jax.Array | float) -> jax.Array:
-    """Zeroes a whole example's path with probability `rate`, and scales the others to make up.
-
-    Args:
-      key: random key.
-      x: [B, H, W, C].
-      rate: in [0, 1); may be traced, so that a schedule does not recompile.
-    """
-    keep = 1 - jnp.asarray(rate, x.dtype)
-    mask = jax.random.bernoulli(key, keep, (x.shape[0], 1, 1, 1))
-    return jnp.where(mask, x / keep, 0)
+def he_normal(fan: int) -> Any:
+    """N(0, 2 / fan) (He et al. 2015, arXiv:1502.01852), the fan in given outright."""
+    return nn.initializers.normal(math.sqrt(2 / fan))

@@ -1,32 +1,24 @@
 """The discrete network that a genotype describes (DARTS: Liu et al., 2019, arXiv 1806.09055)."""
 
+import itertools
 import math
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 
-from fednas_jax.nn.layers import (
-    BatchNorm,
+from fednas_jax.nn.convolution import to_maps
+from fednas_jax.nn.layers import Conv, Norm, Style, dense, mean_pixel
+from fednas_jax.nn.operations import (
     FactorizedReduce,
+    Kernel,
+    Operation,
     ReLUConvNorm,
-    SeparableConv,
-    avg_pool,
-    avg_pool_3x3,
-    conv,
-    dense,
     drop_path,
-    max_pool_3x3,
 )
-
-_CONVOLUTIONS = {
-    "sep_conv_3x3": (3, 1, 2),
-    "sep_conv_5x5": (5, 1, 2),
-    "dil_conv_3x3": (3, 2, 1),
-    "dil_conv_5x5": (5, 2, 1),
-}
-"""Name -> kernel, dilation, repeats."""
+from fednas_jax.nn.runs import loop_over_cells
 
 _STEM_MULTIPLIER = 3
 
@@ -44,42 +36,16 @@ class Architecture(Protocol):
     def reduce_concat(self) -> tuple[int, ...]: ...
 
 
-class Operation(nn.Module):
-    """One operation of a discrete network. Unlike in search, no BatchNorm follows a pool.
-
-    Attributes:
-      operation: its name.
-      stride: 1, or 2 on the inputs of a reduction cell.
-    """
-
-    operation: str
-    stride: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), C]."""
-        if self.operation == "max_pool_3x3":
-            return max_pool_3x3(x, self.stride)
-        if self.operation == "avg_pool_3x3":
-            return avg_pool_3x3(x, self.stride)
-        if self.operation == "skip_connect":
-            if self.stride == 1:
-                return x
-            return FactorizedReduce(x.shape[-1], name="reduce")(x, train=train)
-        kernel, dilation, repeats = _CONVOLUTIONS[self.operation]
-        module = SeparableConv(kernel, self.stride, dilation, repeats, name="conv")
-        return module(x, train=train)
-
-
 class Cell(nn.Module):
     """One cell: two inputs brought to `channels`, four nodes of two operations each.
 
     Attributes:
       pairs: (operation, source state), 8 of them, two a node.
-      concat: the states whose channels, side by side, are the output.
+      concat: the states whose channels, one after another, are the output.
       channels: channels of every state.
       reduction: whether the operations on the inputs have stride 2.
       reduction_before: whether the previous cell halved the size, so that input 0 is too large.
+      style: of the layers.
     """
 
     pairs: tuple[tuple[str, int], ...]
@@ -87,35 +53,57 @@ class Cell(nn.Module):
     channels: int
     reduction: bool
     reduction_before: bool
+    style: Style
 
     @nn.compact
     def __call__(
         self,
         before_last: jax.Array,
         last: jax.Array,
-        *,
-        train: bool,
         drop_path_rate: jax.Array | float,
         key: jax.Array | None,
+        *,
+        train: bool,
+        preprocessed: bool = False,
     ) -> jax.Array:
-        """Two inputs [B, H, W, C] -> [B, H', W', channels * len(concat)]; `key` None: no drop."""
-        first = FactorizedReduce if self.reduction_before else ReLUConvNorm
-        states = [
-            first(self.channels, name="preprocess0")(before_last, train=train),
-            ReLUConvNorm(self.channels, name="preprocess1")(last, train=train),
-        ]
+        """Computes the cell's output.
+
+        Args:
+          before_last, last: inputs [C, H, W * B].
+          drop_path_rate: probability that an example loses an operation's output.
+          key: for that; None: none is lost.
+          train: as in `Network`.
+          preprocessed: the inputs have been brought to `channels` and one size already.
+
+        Returns:
+          [channels * len(concat), H', W' * B]
+        """
+        states = [before_last, last]
+        if not preprocessed:
+            second = ReLUConvNorm(self.style, self.channels, name="preprocess1")
+            states = [
+                self.preprocess0(name="preprocess0")(before_last, train=train),
+                second(last, train=train),
+            ]
         paths: list[jax.Array] = []
         for index, (operation, source) in enumerate(self.pairs):
             stride = 2 if self.reduction and source < 2 else 1
-            module = Operation(operation, stride, name=f"operation{index}")
+            module = Operation(self.style, operation, stride, name=f"operation{index}")
             path = module(states[source], train=train)
             identity = operation == "skip_connect" and stride == 1
             if key is not None and not identity:
-                path = drop_path(jax.random.fold_in(key, index), path, drop_path_rate)
+                own = jax.random.fold_in(key, index)
+                path = drop_path(own, path, drop_path_rate, self.style.batch)
             paths.append(path)
             if index % 2:
-                states.append(paths[-2] + paths[-1])
-        return jnp.concatenate([states[state] for state in self.concat], axis=-1)
+                # Kept: XLA would else compute the sum, drawn masks and all, in each consumer.
+                states.append(lax.optimization_barrier(paths[-2] + paths[-1]))
+        return lax.optimization_barrier(jnp.concatenate([states[i] for i in self.concat]))
+
+    def preprocess0(self, **options: Any) -> nn.Module:
+        """What brings the older input to `channels`; `options` are Flax's own."""
+        kind = FactorizedReduce if self.reduction_before else ReLUConvNorm
+        return kind(self.style, self.channels, **options)
 
 
 class AuxiliaryHead(nn.Module):
@@ -126,31 +114,47 @@ class AuxiliaryHead(nn.Module):
     """
 
     num_classes: int
+    style: Style
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, num_classes]."""
-        strides = [max(size * 3 // 8, 1) for size in x.shape[1:3]]
-        window = [size - stride for size, stride in zip(x.shape[1:3], strides, strict=True)]
-        x = avg_pool(jax.nn.relu(x), (window[0], window[1]), (strides[0], strides[1]))
-        for index, (features, kernel) in enumerate(((128, 1), (768, 2))):
-            x = conv(features, x.shape[-1], kernel, name=f"conv{index}")(x)
-            x = jax.nn.relu(BatchNorm(name=f"norm{index}")(x, train=train))
-        return dense(self.num_classes, 768, name="classifier")(x.mean((1, 2)))
+    def __call__(self, maps: jax.Array, *, train: bool) -> jax.Array:
+        """[C, H, W * B] -> [B, num_classes]."""
+        batch = self.style.batch
+        pixels = jax.nn.relu(maps).reshape(*maps.shape[:2], -1, batch)
+        sizes = pixels.shape[1:3]
+        strides = [max(size * 3 // 8, 1) for size in sizes]
+        height, width = (size - stride for size, stride in zip(sizes, strides, strict=True))
+        corners = [
+            pixels[:, top : top + height, left : left + width].mean((1, 2))
+            for top in (0, strides[0])
+            for left in (0, strides[1])
+        ]
+        x = jnp.stack(corners, axis=1).reshape(len(maps), 2, 2 * batch)
+        x = Conv(128, 1, batch, name="conv0")(x)
+        x = jax.nn.relu(Norm(self.style, name="norm0")(x, train=train))
+        kernel = Kernel((2, 2, 128, 768), name="conv1")(1)
+        # All pixels of the map under the kernel: a product of their channels, laid end to end.
+        x = x.reshape(128, 4, batch).swapaxes(0, 1).reshape(512, batch)
+        x = (kernel.reshape(512, 768).T @ x)[:, None]
+        x = jax.nn.relu(Norm(self.style, name="norm1")(x, train=train))
+        return dense(self.num_classes, 768, name="classifier")(mean_pixel(x, batch))
 
 
 class Network(nn.Module):
     """The network of a genotype: stem, `layers` cells, global average pool, linear layer.
 
     The cells at layers // 3 and 2 * layers // 3 halve the size and double the channels. Variables:
-    `params` and `batch_stats`.
+    `params`, `batch_stats`. Everything starts as PyTorch's modules do.
 
     Attributes:
-      genotype: the two kinds of cell.
+      genotype: the cells.
       num_classes: outputs.
       init_channels: channels of the states of the first cells (DARTS: 36; FedNAS: 16).
       layers: cells (DARTS: 20; FedNAS: 8).
       auxiliary: whether training also returns the logits of the auxiliary head.
+      normalization: "batch" or "group".
+      scan_cells: compile neighbouring cells that are equal once, and loop over them. Their
+        variables keep their places; equal up to rounding.
     """
 
     genotype: Architecture
@@ -158,6 +162,8 @@ class Network(nn.Module):
     init_channels: int = 16
     layers: int = 8
     auxiliary: bool = False
+    normalization: str = "batch"
+    scan_cells: bool = True
 
     @nn.compact
     def __call__(
@@ -188,103 +194,86 @@ class Network(nn.Module):
         if train and key is None and static_rate != 0.0:
             raise ValueError("drop_path_rate: needs a random key")
         drop_key = key if train and static_rate != 0.0 else None
-        stem = conv(
-            _STEM_MULTIPLIER * self.init_channels, images.shape[-1], 3, padding=1, name="stem_conv"
-        )
-        last = BatchNorm(name="stem_norm")(stem(images), train=train)
-        before_last = last
+        style = Style(len(images), self.normalization)
+        stem = Conv(_STEM_MULTIPLIER * self.init_channels, 3, style.batch, name="stem_conv")
+        last = Norm(style, name="stem_norm")(stem(to_maps(images)), train=train)
+        states = (last, last)
         with_head = self.auxiliary and (train or self.is_initializing())
-        for index in range(self.layers):
-            output = self._cell(index)(
-                before_last,
-                last,
-                train=train,
-                drop_path_rate=drop_path_rate,
-                key=None if drop_key is None else jax.random.fold_in(drop_key, index),
-            )
-            before_last, last = last, output
-            if with_head and index == self._reductions[1]:
-                head = AuxiliaryHead(self.num_classes, name="auxiliary_head")
-                auxiliary_logits = head(last, train=train)
-        logits = dense(self.num_classes, last.shape[-1], name="classifier")(last.mean((1, 2)))
+        loops = self.scan_cells and not self.is_initializing()
+        for run in self._runs() if loops else [[index] for index in range(self.layers)]:
+            states = self._apply_run(run, style, states, drop_path_rate, drop_key, train=train)
+            if with_head and run[-1] == self._reductions[1]:
+                head = AuxiliaryHead(self.num_classes, style, name="auxiliary_head")
+                auxiliary_logits = head(states[1], train=train)
+        features = mean_pixel(states[1], style.batch)
+        logits = dense(self.num_classes, features.shape[1], name="classifier")(features)
         return (logits, auxiliary_logits) if with_head and train else logits
 
     @property
     def _reductions(self) -> tuple[int, int]:
         return self.layers // 3, 2 * self.layers // 3
 
-    def _cell(self, index: int) -> Cell:
-        reduction = index in self._reductions
-        doublings = sum(place <= index for place in set(self._reductions))
+    def _runs(self) -> list[list[int]]:
+        """Cells by number; those together that are one loop: normal cells side by side."""
+        reductions = sorted({*self._reductions})
+        runs = [[place] for place in reductions]
+        ends = itertools.pairwise([-1, *reductions, self.layers])
+        runs += [list(range(before + 1, after)) for before, after in ends]
+        return sorted(run for run in runs if run)
+
+    def _place(self, index: int) -> tuple[bool, bool]:
+        """Whether a cell is a reduction, and whether the one before it is."""
+        return index in self._reductions, index - 1 in self._reductions
+
+    def _channels(self, index: int) -> int:
+        return self.init_channels * 2 ** sum(place <= index for place in set(self._reductions))
+
+    def _concat(self, index: int) -> tuple[int, ...]:
+        reduction, _ = self._place(index)
+        return self.genotype.reduce_concat if reduction else self.genotype.normal_concat
+
+    def _apply_run(
+        self,
+        run: list[int],
+        style: Style,
+        states: tuple[jax.Array, jax.Array],
+        rate: jax.Array | float,
+        key: jax.Array | None,
+        *,
+        train: bool,
+    ) -> tuple[jax.Array, jax.Array]:
+        """What the cell after a run reads: the outputs of the two cells before it."""
+        cell = self._cell(run[0], style)
+        keys = [None if key is None else jax.random.fold_in(key, index) for index in run]
+        if len(run) == 1:
+            return states[1], cell(*states, rate, keys[0], train=train)
+        alone = cell.clone(parent=None)
+        names = [f"cell{index}" for index in run]
+        states, statistics = loop_over_cells(
+            alone,
+            alone.preprocess0(parent=None),
+            ReLUConvNorm(style, cell.channels, parent=None),
+            [{kind: tree[n] for kind, tree in self.variables.items() if n in tree} for n in names],
+            states,
+            cell.channels * len(cell.concat),
+            rate,
+            keys,
+            train=train,
+        )
+        if train and self.is_mutable_collection("batch_stats"):
+            for name, seen in zip(names, statistics, strict=True):
+                if seen:
+                    self.put_variable("batch_stats", name, seen)
+        return states
+
+    def _cell(self, index: int, style: Style) -> Cell:
+        reduction, reduction_before = self._place(index)
         return Cell(
             self.genotype.reduce if reduction else self.genotype.normal,
-            self.genotype.reduce_concat if reduction else self.genotype.normal_concat,
-            self.init_channels * 2**doublings,
+            self._concat(index),
+            self._channels(index),
             reduction,
-            reduction_before=index - 1 in self._reductions,
+            reduction_before,
+            style,
             name=f"cell{index}",
         )
-
-
-def _shapes(network: Network, image_shape: tuple[int, int, int]) -> tuple[Any, Any]:
-    """One image and the network's variables, as shapes only: nothing is computed or compiled."""
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    return image, jax.eval_shape(lambda k, x: network.init(k, x, train=False), key, image)
-
-
-def parameter_count(
-    genotype: Architecture,
-    *,
-    image_shape: tuple[int, int, int],
-    num_classes: int,
-    init_channels: int,
-    layers: int,
-    auxiliary: bool = False,
-) -> int:
-    """Learnt weights of the genotype's network, worked out from shapes (1 to 3 s of tracing).
-
-    Args:
-      genotype: the architecture.
-      image_shape: (H, W, C) of an image; only C matters to the count.
-      num_classes, init_channels, layers, auxiliary: as in `Network`.
-    """
-    network = Network(genotype, num_classes, init_channels, layers, auxiliary)
-    _, variables = _shapes(network, image_shape)
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
-
-
-def multiply_adds(
-    genotype: Architecture,
-    *,
-    image_shape: tuple[int, int, int],
-    num_classes: int,
-    init_channels: int,
-    layers: int,
-) -> int:
-    """Multiply-adds of the convolutions and linear layers for one image, without auxiliary head.
-
-    Taps that fall on padding are counted, as is usual.
-
-    Args:
-      genotype: the architecture.
-      image_shape: (H, W, C) of an image.
-      num_classes, init_channels, layers: as in `Network`.
-    """
-    network = Network(genotype, num_classes, init_channels, layers)
-    image, variables = _shapes(network, image_shape)
-    total = 0
-
-    def count(run: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        nonlocal total
-        output = run(*args, **kwargs)
-        if isinstance(context.module, nn.Conv | nn.Dense):
-            # Each output value sums a product per kernel entry of its own output feature, and the
-            # features are the kernel's last axis, in grouped convolutions too.
-            kernel = context.module.variables["params"]["kernel"].shape
-            total += output.size * math.prod(kernel[:-1])
-        return output
-
-    with nn.intercept_methods(count):
-        jax.eval_shape(lambda v, x: network.apply(v, x, train=False), variables, image)
-    return total

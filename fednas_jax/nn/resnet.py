@@ -11,15 +11,12 @@ blocks of 1 x 1, 3 x 3 and 1 x 1 convolutions with four times the channels outsi
 1 x 1 convolutions where the shape changes (option B); 9 n + 2 layers, at n = 6 591,322 parameters.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from fednas_jax.nn.convolution import to_maps
-from fednas_jax.nn.layers import dense
-from fednas_jax.nn.maps import Conv, Norm, he_normal, mean_pixel, subsample
+from fednas_jax.nn.layers import Conv, Norm, Style, dense, he_normal, mean_pixel, subsample
 
 STAGES = (16, 32, 64)
 EXPANSION = 4
@@ -53,28 +50,22 @@ class ResNet(nn.Module):
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, C] float -> [B, num_classes]."""
         batch = len(images)
-        style = _Style(batch, self.bottleneck, self.normalization, self.momentum)
-        maps = _ConvNorm(style, STAGES[0], 3, name="stem")(to_maps(images), train=train)
+        style = Style(batch, self.normalization, self.momentum)
+        stem = _ConvNorm(style, self.bottleneck, STAGES[0], 3, name="stem")
+        maps = stem(to_maps(images), train=train)
         maps = jax.nn.relu(maps)
         for number, channels in enumerate(STAGES):
-            stage = _Stage(style, channels, self.blocks, 2 if number else 1, name=f"stage{number}")
+            kind = (style, self.bottleneck, channels)
+            stage = _Stage(*kind, self.blocks, 2 if number else 1, name=f"stage{number}")
             maps = stage(maps, train=train)
         return dense(self.num_classes, len(maps), name="classifier")(mean_pixel(maps, batch))
-
-
-class _Style(NamedTuple):
-    """What all layers of a network have in common."""
-
-    batch: int
-    bottleneck: bool
-    normalization: str
-    momentum: float
 
 
 class _ConvNorm(nn.Module):
     """A convolution and its normalisation."""
 
-    style: _Style
+    style: Style
+    bottleneck: bool
     features: int
     size: int
     stride: int = 1
@@ -82,17 +73,17 @@ class _ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, maps: jax.Array, *, train: bool) -> jax.Array:
         style = self.style
-        fan = self.size**2 * (self.features if style.bottleneck else len(maps))
+        fan = self.size**2 * (self.features if self.bottleneck else len(maps))
         start = he_normal(fan)
         conv = Conv(self.features, self.size, style.batch, self.stride, start, name="conv")
-        norm = Norm(style.normalization, style.batch, style.momentum, name="norm")
-        return norm(conv(maps), train=train)
+        return Norm(style, name="norm")(conv(maps), train=train)
 
 
 class _Block(nn.Module):
     """Adds to its input what its convolutions make of it; the stride is in the first 3 x 3."""
 
-    style: _Style
+    style: Style
+    bottleneck: bool
     channels: int
     stride: int = 1
 
@@ -100,7 +91,7 @@ class _Block(nn.Module):
     def __call__(self, maps: jax.Array, *, train: bool) -> jax.Array:
         """[C, H, W * B] -> [C', H', W' * B]; C' is `channels`, of a bottleneck four times that."""
         style, channels = self.style, self.channels
-        if style.bottleneck:
+        if self.bottleneck:
             out = EXPANSION * channels
             layers = [(channels, 1, 1), (channels, 3, self.stride), (out, 1, 1)]
         else:
@@ -109,9 +100,11 @@ class _Block(nn.Module):
         added = maps
         for number, layer in enumerate(layers):
             added = jax.nn.relu(added) if number else added
-            added = _ConvNorm(style, *layer, name=f"layer{number}")(added, train=train)
-        if len(maps) != out and style.bottleneck:
-            shortcut = _ConvNorm(style, out, 1, self.stride, name="shortcut")
+            added = _ConvNorm(style, self.bottleneck, *layer, name=f"layer{number}")(
+                added, train=train
+            )
+        if len(maps) != out and self.bottleneck:
+            shortcut = _ConvNorm(style, True, out, 1, self.stride, name="shortcut")
             maps = shortcut(maps, train=train)
         elif len(maps) != out:
             missing = out - len(maps)
@@ -124,18 +117,20 @@ class _Block(nn.Module):
 class _Stage(nn.Module):
     """A block that may change the shape, and a loop over those that do not."""
 
-    style: _Style
+    style: Style
+    bottleneck: bool
     channels: int
     blocks: int
     stride: int
 
     @nn.compact
     def __call__(self, maps: jax.Array, *, train: bool) -> jax.Array:
-        maps = _Block(self.style, self.channels, self.stride, name="first")(maps, train=train)
+        kind = (self.style, self.bottleneck, self.channels)
+        maps = _Block(*kind, self.stride, name="first")(maps, train=train)
         loop = nn.scan(
             lambda block, maps, _: (block(maps, train=train), None),
             variable_axes={"params": 0, "batch_stats": 0},
             split_rngs={"params": True},
             length=self.blocks - 1,
         )
-        return loop(_Block(self.style, self.channels, name="blocks"), maps, None)[0]
+        return loop(_Block(*kind, name="blocks"), maps, None)[0]

@@ -8,9 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fednas_jax.nn import layers
-from fednas_jax.nn.network import Cell, Network, Operation, multiply_adds, parameter_count
+from fednas_jax import networks
+from fednas_jax.nn import operations
+from fednas_jax.nn.layers import Style
+from fednas_jax.nn.network import Cell, Network
+from fednas_jax.nn.operations import Operation
 from fednas_jax.search import genotype as gt
+from tests.plain import network as plain_network
+from tests.plain.layout import to_images, to_maps
+from tests.quick import quick_jit
 
 SIZES = ((16, 8), (36, 20), (16, 20), (36, 8))  # init_channels, layers
 GOLDEN = {
@@ -21,14 +27,8 @@ GOLDEN = {
 
 
 def count(name, channels, cells, **rest):
-    return parameter_count(
-        gt.load(name),
-        image_shape=(32, 32, 3),
-        num_classes=10,
-        init_channels=channels,
-        layers=cells,
-        **rest,
-    )
+    network = Network(gt.load(name), 10, channels, cells, **rest)
+    return networks.parameter_count(network, (32, 32, 3))
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -43,9 +43,8 @@ def test_golden_parameter_counts_of_the_auxiliary_head(channels, extra):
 
 
 def test_multiply_adds_are_those_reported_for_darts():
-    found = multiply_adds(
-        gt.load("DARTS_V2"), image_shape=(32, 32, 3), num_classes=10, init_channels=36, layers=20
-    )
+    network = Network(gt.load("DARTS_V2"), 10, init_channels=36, layers=20)
+    found = networks.multiply_adds(network, (32, 32, 3))
     assert round(found / 1e6) == 528
 
 
@@ -101,31 +100,19 @@ def plain(name, x, params, stride):
 @pytest.mark.parametrize("name", gt.PRIMITIVES[1:])
 def test_each_operation_is_that_of_plain_numpy(name, stride, size):
     x = np.random.RandomState(0).normal(size=(2, *size, 4)).astype(np.float32)
-    operation = Operation(name, stride)
-    variables = operation.init(jax.random.key(1), jnp.asarray(x), train=False)
-    found, _ = operation.apply(variables, jnp.asarray(x), train=True, mutable=["batch_stats"])
+    maps = to_maps(x.transpose(0, 3, 1, 2))
+    operation = Operation(Style(2), name, stride)
+    variables = operation.init(jax.random.key(1), maps, train=False)
+    found, _ = operation.apply(variables, maps, train=True, mutable=["batch_stats"])
     expected = plain(name, x, variables.get("params", {}), stride)
+    found = to_images(found, 2).transpose(0, 2, 3, 1)
     assert found.shape == (2, -(-size[0] // stride), -(-size[1] // stride), 4)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_running_variance_is_unbiased_and_unused_in_training():
-    x = jnp.array([[1.0, 0.0], [3.0, 0.0], [5.0, 0.0]])  # mean 3, variance 8/3, unbiased 4
-    norm = layers.BatchNorm(affine=False)
-    variables = norm.init(jax.random.key(0), x, train=True)
-    assert "params" not in variables
-    np.testing.assert_array_equal(variables["batch_stats"]["var"], 1.0)
-    y, changed = norm.apply(variables, x, train=True, mutable=["batch_stats"])
-    np.testing.assert_allclose(y[:, 0], np.array([-2, 0, 2]) / np.sqrt(8 / 3), rtol=1e-4)
-    np.testing.assert_allclose(changed["batch_stats"]["mean"], [0.3, 0.0], rtol=1e-6)
-    np.testing.assert_allclose(changed["batch_stats"]["var"], [0.9 + 0.4, 0.9], rtol=1e-6)
-    y = norm.apply(changed, x, train=False)
-    np.testing.assert_allclose(y[:, 0], (np.array([1, 3, 5]) - 0.3) / np.sqrt(1.3), rtol=1e-4)
-
-
 def test_weights_start_as_in_pytorch():
-    operation = Operation("sep_conv_5x5", 1)
-    x = jnp.zeros((1, 8, 8, 64))
+    operation = Operation(Style(1), "sep_conv_5x5", 1)
+    x = jnp.zeros((64, 8, 8))
     params = operation.init(jax.random.key(0), x, train=False)["params"]["conv"]
     for name, fan_in in (("depthwise0", 25), ("pointwise1", 64)):
         kernel = np.asarray(params[name]["kernel"])
@@ -192,6 +179,103 @@ def test_any_size_and_any_channels_with_auxiliary_head(image_shape):
     assert jax.eval_shape(functools.partial(run, train=False), variables, images).shape == (2, 7)
 
 
+ALL_OPERATIONS = gt.Genotype(
+    (
+        ("sep_conv_3x3", 0),
+        ("dil_conv_5x5", 1),
+        ("sep_conv_5x5", 0),
+        ("max_pool_3x3", 2),
+        ("dil_conv_3x3", 3),
+        ("skip_connect", 0),
+        ("avg_pool_3x3", 4),
+        ("sep_conv_3x3", 4),
+    ),
+    (2, 3, 5),
+    (
+        ("dil_conv_3x3", 0),
+        ("skip_connect", 1),
+        ("sep_conv_5x5", 1),
+        ("max_pool_3x3", 0),
+        ("avg_pool_3x3", 1),
+        ("skip_connect", 3),
+        ("sep_conv_3x3", 0),
+        ("dil_conv_5x5", 4),
+    ),
+    (2, 3, 4, 5),
+)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("size", [(8, 8), (9, 11)])
+def test_values_gradients_and_statistics_are_those_of_the_plain_network(size):
+    sizes = {"num_classes": 3, "init_channels": 2, "layers": 4, "auxiliary": True}
+    rng = np.random.RandomState(0)
+    images = jnp.asarray(rng.normal(size=(3, *size, 2)))
+    labels = jnp.array([0, 2, 1])
+    ours, theirs = Network(ALL_OPERATIONS, **sizes), plain_network.Network(ALL_OPERATIONS, **sizes)
+    init = functools.partial(ours.init, images=images, train=False)
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), shapes["params"])
+    stats = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), shapes["batch_stats"])
+
+    def loss(params, network):
+        variables = {"params": params, "batch_stats": stats}
+        outputs, changed = network.apply(variables, images, train=True, mutable=["batch_stats"])
+        losses = [-jax.nn.log_softmax(x)[jnp.arange(3), labels].mean() for x in outputs]
+        return losses[0] + 0.4 * losses[1], (changed, network.apply(variables, images, train=False))
+
+    def run(network):
+        gradient = jax.value_and_grad(loss, has_aux=True)
+        return quick_jit(lambda params: gradient(params, network))(params)
+
+    def close(found, wanted):
+        np.testing.assert_allclose(found, wanted, rtol=1e-8, atol=1e-9)
+
+    jax.tree.map(close, run(ours), run(theirs))
+
+
+@pytest.mark.parametrize("concats", [((2, 3, 4, 5), (4, 5)), ((4, 5), (2, 3, 4, 5))])
+def test_neighbouring_cells_are_one_loop_and_nothing_else_changes(concats):
+    genotype = gt.Genotype(
+        (("dil_conv_3x3", 0), ("skip_connect", 1), *(("skip_connect", 0), ("max_pool_3x3", 1)) * 3),
+        concats[0],
+        (("max_pool_3x3", 0), ("max_pool_3x3", 1)) * 4,  # quick to compile
+        concats[1],
+    )
+    loop = Network(genotype, 3, init_channels=2, layers=10)
+    assert loop._runs() == [[0, 1, 2], [3], [4, 5], [6], [7, 8, 9]]
+    unrolled = loop.clone(scan_cells=False)
+    images = jax.random.normal(jax.random.key(0), (4, 16, 16, 1))
+    shapes = jax.eval_shape(lambda: loop.init(jax.random.key(1), images, train=False))
+    rng = np.random.RandomState(0)
+    variables = jax.tree.map(
+        lambda leaf: jnp.asarray(1 + 0.1 * rng.normal(size=leaf.shape), jnp.float32), shapes
+    )
+
+    def run(network):
+        def loss(params, variables):
+            logits, changed = network.apply(
+                variables | {"params": params},
+                images,
+                train=True,
+                mutable=["batch_stats"],
+                drop_path_rate=0.3,
+                key=jax.random.key(5),
+            )
+            return jax.nn.logsumexp(logits), (
+                changed,
+                network.apply(variables, images, train=False),
+            )
+
+        step = quick_jit(jax.value_and_grad(loss, has_aux=True))
+        return step(variables["params"], variables)
+
+    def close(found, wanted):
+        np.testing.assert_allclose(found, wanted, rtol=1e-2, atol=1e-3)
+
+    jax.tree.map(close, run(loop), run(unrolled))
+
+
 def test_part_of_the_nodes_can_be_the_output():
     genotype = gt.load("DARTS_V2")._replace(normal_concat=(3, 5), reduce_concat=(2,))
     network = Network(genotype, 7, init_channels=4, layers=4)
@@ -206,13 +290,13 @@ def test_part_of_the_nodes_can_be_the_output():
 
 
 def test_drop_path_drops_whole_examples_and_makes_up_for_it():
-    x = jnp.ones((2000, 2, 2, 3))
-    y = np.asarray(layers.drop_path(jax.random.key(0), x, 0.2))
-    kept = y[:, 0, 0, 0] > 0
+    x = jnp.ones((3, 2, 2 * 2000))
+    y = to_images(operations.drop_path(jax.random.key(0), x, 0.2, 2000), 2000)
+    kept = np.asarray(y[:, 0, 0, 0] > 0)
     assert kept.mean() == pytest.approx(0.8, abs=0.03)
     np.testing.assert_allclose(y[kept], 1.25)
     assert (y[~kept] == 0).all()
-    np.testing.assert_array_equal(layers.drop_path(jax.random.key(0), x, 0.0), x)
+    np.testing.assert_array_equal(operations.drop_path(jax.random.key(0), x, 0.0, 2000), x)
 
 
 def test_the_network_drops_paths_by_key():
@@ -231,11 +315,11 @@ def test_the_network_drops_paths_by_key():
 
 @pytest.mark.parametrize("operation", ["skip_connect", "max_pool_3x3"])
 def test_identities_alone_are_never_dropped(operation):
-    cell = Cell(((operation, 0), (operation, 1)) * 4, (2, 3, 4, 5), 2, False, False)
-    x = jax.random.normal(jax.random.key(0), (4, 4, 4, 2))
-    run = functools.partial(cell.apply, train=False, drop_path_rate=1 - 1e-6)
-    variables = cell.init(jax.random.key(0), x, x, train=False, drop_path_rate=0.0, key=None)
-    kept, dropped = run(variables, x, x, key=None), run(variables, x, x, key=jax.random.key(1))
+    cell = Cell(((operation, 0), (operation, 1)) * 4, (2, 3, 4, 5), 2, False, False, Style(4))
+    x = jax.random.normal(jax.random.key(0), (2, 4, 16))
+    variables = cell.init(jax.random.key(0), x, x, 0.0, None, train=False)
+    run = functools.partial(cell.apply, variables, x, x, 1 - 1e-6, train=False)
+    kept, dropped = run(None), run(jax.random.key(1))
     expected = kept if operation == "skip_connect" else jnp.zeros_like(kept)
     np.testing.assert_array_equal(dropped, expected)
     assert (kept != 0).any()

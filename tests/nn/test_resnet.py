@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from fednas_jax import networks
-from fednas_jax.nn import maps as layers
+from fednas_jax.nn import layers
 from fednas_jax.nn.resnet import ResNet
 from tests.quick import quick_jit
 
@@ -159,7 +159,7 @@ def test_groups_are_of_equal_size(channels, size):
 
 def test_running_statistics_move_in_training_alone():
     maps = jnp.array([1.0, 3.0, 5.0]).reshape(1, 1, 3)  # mean 3, unbiased variance 4
-    norm = layers.Norm("batch", 3)
+    norm = layers.Norm(layers.Style(3))
     variables = norm.init(jax.random.key(0), maps, train=True)
     assert variables["batch_stats"] == {"mean": 0.0, "var": 1.0}
     y, changed = norm.apply(variables, maps, train=True, mutable=["batch_stats"])
@@ -168,7 +168,9 @@ def test_running_statistics_move_in_training_alone():
     np.testing.assert_allclose(changed["batch_stats"]["var"], 0.9 + 0.4, rtol=1e-6)
     still = norm.apply({**variables, **changed}, maps, train=False)
     np.testing.assert_allclose(still[0, 0], (maps[0, 0] - 0.3) / np.sqrt(1.3), rtol=1e-4)
-    assert "batch_stats" not in layers.Norm("group", 3).init(jax.random.key(0), maps, train=True)
+    assert "batch_stats" not in layers.Norm(layers.Style(3, "group")).init(
+        jax.random.key(0), maps, train=True
+    )
 
 
 def test_evaluation_is_each_images_own():
