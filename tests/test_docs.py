@@ -104,7 +104,7 @@ def test_readme_pieces_run(
     pieces = [block for block in _code("python") if "experiment.run" not in block]
     assert len(pieces) == 1
     exec(compile(pieces[0], "README.md", "exec"), {})
-    assert capsys.readouterr().out == "337626\n"
+    assert capsys.readouterr().out == "337626 58575360\n"
     assert {path.name for path in tmp_path.iterdir()} == {"partition.png", "cells.png"}
 
 

@@ -6,6 +6,7 @@ arXiv:1608.06993. Each layer reads the outputs of all layers before it in its bl
 3.4's for CIFAR, with 40 layers that add 12 channels each: 176,122 parameters with 10 classes.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -124,6 +125,6 @@ class _Transition(nn.Module):
         maps = jax.nn.relu(Norm(self.style, name="norm")(maps, train=train, seen=features.moments))
         maps = Conv(len(maps) // 2, 1, batch, kernel_init=start, name="conv")(maps)
         height, width = maps.shape[1] // 2 * 2, maps.shape[2] // (2 * batch) * 2 * batch
-        return (
-            sum(quarters(maps[:, :height, :width], batch)).reshape(len(maps), height // 2, -1) / 4
-        )
+        corners = quarters(maps[:, :height, :width], batch)
+        mean = functools.reduce(jnp.add, corners) / len(corners)
+        return mean.reshape(len(maps), height // 2, -1)
