@@ -1,3 +1,16 @@
 """Federated neural architecture search in JAX."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fednas_jax.model import Model
+
 __version__ = "0.1.0"
+
+
+def restore(folder: "Path | str", which: "int | str" = "best") -> "Model":
+    """A trained network, or a supernet, with which to `predict`; see `fednas_jax.model.restore`."""
+    from fednas_jax import model  # not above: it imports jax
+
+    return model.restore(folder, which)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import optax
 
-from fednas_jax import networks
+from fednas_jax import model_file, networks
 from fednas_jax.config import Config, default
 from fednas_jax.data import datasets
 from fednas_jax.data import partition as partitions
@@ -20,6 +20,7 @@ from fednas_jax.federated import server_optimizer
 from fednas_jax.federated.algorithms import fedavg, fednas
 from fednas_jax.federated.clients import Clients, Examples
 from fednas_jax.federated.round import Algorithm
+from fednas_jax.model_file import Description
 from fednas_jax.nn.supernet import Supernet
 from fednas_jax.schedules import LearningRate, Ramp
 from fednas_jax.search.milenas import SearchOptions
@@ -115,6 +116,19 @@ def build_supernet(config: Config, num_classes: int) -> Supernet:
 def searches(config: Config) -> bool:
     """Whether the algorithm searches an architecture: has alphas, and genotypes to write down."""
     return _KINDS[config["algorithm"]].searches
+
+
+def describe_model(config: Config, dataset: Dataset) -> Description:
+    """What the run's checkpoints say of the model in them.
+
+    Raises:
+      UserError: there is no such genotype.
+    """
+    if searches(config):
+        network = {"name": model_file.SUPERNET, **dict(config["supernet"])}
+        return model_file.describe(network, None, config, dataset)
+    genotype = networks.genotype_of(config)
+    return model_file.describe(dict(config["network"]), genotype, config, dataset)
 
 
 def build_augmentation(config: Config, dataset: Dataset) -> Augmentation:

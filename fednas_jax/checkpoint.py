@@ -5,6 +5,7 @@
     state/            the arrays, by Orbax, each under its path in the state
     checkpoint.json   format, round, best round so far, the arrays' shapes and dtypes, and
                       whatever JSON the caller adds
+    model.json        of which model the arrays are (`model_file.py`): all that predicting needs
     checksums.json    SHA-256 of every other file
 
 A checkpoint is written under a temporary name and renamed when all of it is on the disk. It is
@@ -17,7 +18,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,8 @@ from fednas_jax.checkpoint_folder import (
     describe,
     first_difference,
     read_facts,
+    read_model,
+    read_part,
     read_state,
     sync,
     verify,
@@ -48,11 +51,27 @@ class Restored(NamedTuple):
     extra: Any  # the JSON given to `save`
 
 
+class Saved(NamedTuple):
+    """What a checkpoint holds of a model, whichever algorithm made it."""
+
+    path: Path
+    round: int
+    model: Any
+    """The JSON given to `save`, as it was read: not checked."""
+    variables: dict[str, Any]
+    """By collection, nested dicts of NumPy arrays."""
+
+
 class Checkpoints:
     """The checkpoints of one run."""
 
     def __init__(
-        self, folder: Path | str, keep: int = 2, say: Callable[[str], None] | None = None
+        self,
+        folder: Path | str,
+        keep: int = 2,
+        say: Callable[[str], None] | None = None,
+        *,
+        reading: bool = False,
     ) -> None:
         """Opens a folder of checkpoints; what a killed process left half written is removed.
 
@@ -60,12 +79,13 @@ class Checkpoints:
           folder: made at the first `save`.
           keep: how many of the latest to keep; the best one as of each of these is kept too.
           say: takes a line of warning; by default it goes to stderr.
+          reading: nothing is removed: the folder may be a run's that is going on elsewhere.
         """
         self.folder = Path(folder)
         self._keep = keep
         self._say = say or _to_stderr
         for path in self.folder.glob(".tmp-*"):
-            if not _belongs_to_another(path.name):
+            if not reading and not _belongs_to_another(path.name):
                 shutil.rmtree(path, ignore_errors=True)
 
     def rounds(self) -> list[int]:
@@ -76,7 +96,15 @@ class Checkpoints:
         """The best round as of the newest readable checkpoint; None if there is none."""
         return self._best_of(self.rounds())
 
-    def save(self, round: int, state: Any, extra: Any, *, is_best: bool) -> None:
+    def save(
+        self,
+        round: int,
+        state: Any,
+        extra: Any,
+        *,
+        is_best: bool,
+        model: dict[str, Any] | None = None,
+    ) -> None:
         """Writes the checkpoint of a round, then removes those that are no longer to be kept.
 
         Later rounds are removed as well: they are from before the run fell back to an earlier
@@ -87,6 +115,7 @@ class Checkpoints:
           state: a tree of arrays, numbers and typed keys.
           extra: anything that JSON can hold.
           is_best: this round is the best so far (so is the first that is saved).
+          model: JSON that says of which model the state is, for `read_saved`.
 
         Raises:
           UserError: it cannot be written; what was there before is as it was.
@@ -102,7 +131,7 @@ class Checkpoints:
         temporary = self.folder / f".tmp-{round}-{os.getpid()}"
         try:
             temporary.mkdir(parents=True)
-            write_folder(temporary, state, facts)
+            write_folder(temporary, state, facts, model)
             self._put_in_place(temporary, round)
         except OSError as error:
             raise self._unwritable(round, error.strerror or str(error)) from error
@@ -167,13 +196,7 @@ class Checkpoints:
 
     def _read(self, number: int, abstract_state: Any) -> Restored:
         path = self._path(number)
-        verify(path)
-        facts = read_facts(path)
-        if facts["format"] != FORMAT:
-            raise UserError(
-                f"{path}: written in format {facts['format']}; format {FORMAT} is needed, "
-                "so take the version of fednas_jax that wrote it"
-            )
+        facts = _whole_facts(path)
         if difference := first_difference(facts["leaves"], describe(abstract_state)):
             raise UserError(
                 f"{path}: a checkpoint of another architecture: {difference}; another workdir "
@@ -215,6 +238,70 @@ class Checkpoints:
             f"{self.folder}: the checkpoint of round {number} cannot be written ({reason}; "
             f"{whole}); a folder that can be written, with room, is needed"
         )
+
+
+def locate(folder: Path, which: int | str = "best") -> Path:
+    """The folder of one checkpoint, which may be damaged.
+
+    Args:
+      folder: of one checkpoint, of the checkpoints of a run, or the workdir of a run.
+      which: a round, or "best"; not looked at where `folder` is a checkpoint already.
+
+    Raises:
+      UserError: there is no such folder or round, or no checkpoint in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; a run's workdir or a checkpoint is needed")
+    if (folder / "checkpoint.json").exists():
+        return folder
+    inside = folder / "checkpoints"
+    checkpoints = Checkpoints(inside if inside.is_dir() else folder, reading=True)
+    rounds = checkpoints.rounds()
+    if not rounds:
+        raise UserError(f"{folder}: holds no checkpoint; a run's workdir or a checkpoint is needed")
+    number = checkpoints.best_round() if which == "best" else which
+    if number is None:
+        raise UserError(f"{folder}: none of its checkpoints is whole; whole files are needed")
+    if number not in rounds:
+        kept = ", ".join(map(str, rounds))
+        raise UserError(f"{folder}: no checkpoint of round {which}; there are: {kept}")
+    return checkpoints.folder / f"{number:06d}"
+
+
+def read_saved(path: Path, collections: Collection[str]) -> Saved:
+    """Reads a checkpoint's model, without its algorithm.
+
+    Args:
+      path: of one checkpoint.
+      collections: the parts of the state to read, where they are there.
+
+    Raises:
+      UserError: it is damaged, of a later version of this program, or without a model.
+    """
+    try:
+        facts = _whole_facts(path)
+        model = read_model(path)
+    except Damaged as error:
+        raise UserError(f"{path}: {error}; a whole checkpoint is needed") from error
+    wanted = [leaf for leaf in facts["leaves"] if leaf["path"].split("/")[0] in collections]
+    return Saved(path, facts["round"], model, read_part(path / "state", wanted))
+
+
+def _whole_facts(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself, if it is whole.
+
+    Raises:
+      Damaged: it is not.
+      UserError: it is of a later version.
+    """
+    verify(path)
+    facts = read_facts(path)
+    if facts["format"] != FORMAT:
+        raise UserError(
+            f"{path}: written in format {facts['format']}; format {FORMAT} is needed, "
+            "so take the version of fednas_jax that wrote it"
+        )
+    return facts
 
 
 def _is_round(path: Path) -> bool:

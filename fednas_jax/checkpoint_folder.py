@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from fednas_jax import model_file
 from fednas_jax.errors import UserError
 from fednas_jax.files import read_json
 
@@ -60,13 +62,16 @@ def _is_key(leaf: Any) -> bool:
     return jax.dtypes.issubdtype(_dtype(leaf), jax.dtypes.prng_key)
 
 
-def write_folder(folder: Path, state: Any, facts: dict[str, Any]) -> None:
+def write_folder(
+    folder: Path, state: Any, facts: dict[str, Any], model: dict[str, Any] | None = None
+) -> None:
     """Writes a checkpoint into an empty folder, and waits until it is on the disk.
 
     Args:
       folder: exists and is empty.
       state: a tree of arrays, numbers and typed keys.
       facts: JSON; `leaves` is `describe(state)`.
+      model: JSON for `model.json`; None for no such file.
 
     Raises:
       OSError: the disk is full, or refuses otherwise.
@@ -78,6 +83,9 @@ def write_folder(folder: Path, state: Any, facts: dict[str, Any]) -> None:
     text = json.dumps({**facts, "keys": implementations}, indent=1, allow_nan=False)
     _claim_space(folder, sum(array.nbytes for array in arrays.values()) + len(text))
     (folder / "checkpoint.json").write_text(text, encoding="utf-8")
+    if model is not None:
+        text = json.dumps(model, indent=1, allow_nan=False)
+        (folder / model_file.FILE).write_text(text, encoding="utf-8")
     _write_arrays(folder / "state", arrays)
     checksums = {name: _sha256(folder / name) for name in _files(folder)}
     (folder / "checksums.json").write_text(json.dumps(checksums, indent=1), encoding="utf-8")
@@ -102,9 +110,14 @@ def _write_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _read_arrays(folder: Path, like: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays at these paths; others that lie there are not touched."""
     filled = {path: array for path, array in like.items() if array.size}
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as orbax:
-        return {**like, **orbax.restore(folder.absolute(), args=ocp.args.StandardRestore(filled))}
+    if not filled:
+        return like
+    as_numpy = dict.fromkeys(filled, ocp.RestoreArgs(restore_type=np.ndarray))
+    wanted = ocp.args.PyTreeRestore(filled, as_numpy, partial_restore=True)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as orbax:
+        return {**like, **orbax.restore(folder.absolute(), args=wanted)}
 
 
 def read_state(folder: Path, implementations: dict[str, str], abstract_state: Any) -> Any:
@@ -124,6 +137,27 @@ def read_state(folder: Path, implementations: dict[str, str], abstract_state: An
     arrays = _read_arrays(folder, like)
     restored = [_to_device(arrays[path], implementations.get(path)) for path in paths]
     return jax.tree.unflatten(tree, restored)
+
+
+def read_part(folder: Path, leaves: list[dict[str, Any]]) -> dict[str, Any]:
+    """Reads some arrays of a whole checkpoint.
+
+    Args:
+      folder: its `state` folder.
+      leaves: those of its description that are wanted; no typed keys.
+
+    Returns:
+      Nested dicts, by the parts of each path; NumPy arrays.
+    """
+    like = {leaf["path"]: np.empty(leaf["shape"], jnp.dtype(leaf["dtype"])) for leaf in leaves}
+    nested: dict[str, Any] = {}
+    for path, array in _read_arrays(folder, like).items():
+        *groups, name = path.split("/")
+        place = nested
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[name] = array
+    return nested
 
 
 def _room_for(leaf: Any) -> np.ndarray:
@@ -170,6 +204,24 @@ def verify(path: Path) -> None:
             raise Damaged(f"{name} cannot be read ({error.strerror})") from error
         if not right:
             raise Damaged(f"{name} is cut short or has been edited")
+
+
+def read_model(path: Path) -> Any:
+    """Reads `model.json`.
+
+    Raises:
+      UserError: there is none.
+      Damaged: it is not JSON.
+    """
+    if not (path / model_file.FILE).exists():
+        raise UserError(
+            f"{path}: a checkpoint without {model_file.FILE}, good for going on with its run only; "
+            "one that says of which model it is is needed"
+        )
+    try:
+        return read_json(path / model_file.FILE)
+    except UserError as error:
+        raise Damaged(f"{model_file.FILE} is damaged") from error
 
 
 def read_facts(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fednas_jax import assembly, cache, compilation
+from fednas_jax import assembly, cache, compilation, model_file
 from fednas_jax import config as schema
 from fednas_jax import workdir as folders
 from fednas_jax.checkpoint import Checkpoints, Restored
@@ -112,6 +112,7 @@ class Experiment:
             [*population.held_out, population.test],
             EVALUATION_BATCH,
         )
+        self._model = model_file.to_json(assembly.describe_model(config, population.dataset))
         self._checkpoints = Checkpoints(
             folder / "checkpoints", config["checkpoints_to_keep"], self._say
         )
@@ -343,7 +344,7 @@ class Experiment:
                 "best_genotype": genotypes.to_json(records.best) if records.best else None,
                 "costs": self._costs.so_far(),
             }
-            self._checkpoints.save(number, self._state, extra, is_best=is_best)
+            self._checkpoints.save(number, self._state, extra, is_best=is_best, model=self._model)
 
     def _finish(self) -> dict[str, Any]:
         records = self._records

@@ -40,9 +40,17 @@ def from_config(config: Config, image_shape: ImageShape, num_classes: int) -> nn
     Raises:
       UserError: it is not for images of this size, or there is no such genotype.
     """
-    fields = config["network"]
-    genotype = genotypes.load(config["genotype"]) if fields["name"] == "genotype" else None
-    return build(fields, image_shape, num_classes, genotype)
+    return build(config["network"], image_shape, num_classes, genotype_of(config))
+
+
+def genotype_of(config: Config) -> Genotype | None:
+    """What `config.network` is built from; None of a network made by hand.
+
+    Raises:
+      UserError: there is no such genotype.
+    """
+    by_genotype = config["network"]["name"] == "genotype"
+    return genotypes.load(config["genotype"]) if by_genotype else None
 
 
 def build(

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from fednas_jax import assembly, config_file, experiment
+from fednas_jax import assembly, experiment
 from fednas_jax import config as schema
 from fednas_jax.checkpoint import Checkpoints
 from fednas_jax.data.partition import Partition
@@ -24,28 +24,11 @@ from fednas_jax.federated import cohort as cohorts
 from fednas_jax.federated.round import RoundEngine
 from fednas_jax.report.writers import read_rows
 from fednas_jax.search import genotype
+from tests.tiny import search_config as tiny_config
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMES = ("seconds", "client_steps_per_second")
 ROUNDS = 3
-
-
-def tiny_config() -> Any:
-    """3 unlike clients, 90 digits, C = 2, L = 3: a round takes a fraction of a second."""
-    config = config_file.load(str(ROOT / "configs/digits_quick.py:quick"))
-    config.rounds = ROUNDS
-    config.local_epochs = 2
-    config.batch_size = 8
-    config.dataset.max_train_examples = 90
-    config.dataset.max_test_examples = 40
-    config.partition.num_clients = 3
-    config.partition.min_size = 5
-    config.supernet.init_channels = 2
-    config.report.progress = False
-    config.report.tensorboard = False
-    config.report.plots = False
-    config.report.page = False
-    return config
 
 
 def untimed(folder: Path) -> list[dict[str, Any]]:

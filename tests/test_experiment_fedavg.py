@@ -13,35 +13,9 @@ from fednas_jax import experiment
 from fednas_jax.errors import UserError
 from fednas_jax.federated.round import RoundEngine
 from fednas_jax.report.writers import read_rows
+from tests.tiny import fedavg_config as tiny_config
 
 TIMES = ("seconds", "client_steps_per_second")
-
-
-def tiny_config() -> Any:
-    """6 clients of 14 or 15 digits, 4 of them a round, the 2NN."""
-    config = schema.default()
-    config.algorithm = "fedavg"
-    config.network.name = "2nn"
-    config.rounds = 5
-    config.local_epochs = 1
-    config.batch_size = 4
-    config.clients_per_round = 4
-    config.optimizer.learning_rate = 0.1
-    config.optimizer.schedule = "constant"
-    config.optimizer.momentum = config.optimizer.weight_decay = config.optimizer.clip_norm = 0.0
-    config.held_out_every = 2
-    config.test_every = 3
-    config.checkpoint_every = 3
-    config.dataset.name = "digits"
-    config.dataset.max_train_examples = 88
-    config.dataset.max_test_examples = 30
-    config.partition.name = "homo"
-    config.partition.num_clients = 6
-    config.augment.crop_padding = config.augment.cutout = 0
-    config.augment.flip = False
-    config.report.progress = False
-    config.report.page = False
-    return config
 
 
 def untimed(folder: Path) -> list[dict[str, Any]]:

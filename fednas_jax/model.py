@@ -1,0 +1,173 @@
+"""A trained network, or a supernet, out of a checkpoint: ready to predict."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from fednas_jax import checkpoint, compilation, model_file, networks
+from fednas_jax.checkpoint_folder import describe, first_difference
+from fednas_jax.data.augment import normalize
+from fednas_jax.errors import UserError, one_line
+from fednas_jax.model_file import Description, Preprocessing
+from fednas_jax.nn.supernet import Supernet
+from fednas_jax.paths import expand
+from fednas_jax.search import genotype as genotypes
+from fednas_jax.search.genotype import Genotype
+
+BATCH = 128
+"""Images predicted at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What a checkpoint holds, built.
+
+    Attributes:
+      network: images [B, H, W, C], normalised -> logits; `network.apply(variables, images,
+        train=False)`.
+      variables: its collections, `params` and others.
+      genotype: of the network, or the one that a supernet's alphas stand for; None of a network
+        made by hand.
+      description: class names, preprocessing, and what it was trained on.
+      path: of the checkpoint.
+      round: after which it was written.
+    """
+
+    network: nn.Module
+    variables: dict[str, Any]
+    genotype: Genotype | None
+    description: Description
+    path: Path
+    round: int
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of each logit."""
+        return self.description.class_names
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What images must be, and how they are normalised."""
+        return self.description.preprocessing
+
+    @property
+    def is_supernet(self) -> bool:
+        """Whether it is from a search."""
+        return self.description.network["name"] == model_file.SUPERNET
+
+    def forward(self, images: jax.Array) -> jax.Array:
+        """Logits of raw images, as a function that JAX can transform.
+
+        Args:
+          images: [B, H, W, C], as `preprocessing` says.
+
+        Returns:
+          [B, classes].
+        """
+        normal = normalize(images, self.preprocessing.mean, self.preprocessing.std)
+        logits: Any = self.network.apply(self.variables, normal, train=False)
+        return logits
+
+    def logits(self, images: Any) -> np.ndarray:
+        """Logits of raw images, compiled at the first call.
+
+        Args:
+          images: [N, H, W, C], of the size and type that the network was trained on; [N, H, W]
+            where there is one channel.
+
+        Returns:
+          [N, classes] float32.
+
+        Raises:
+          UserError: the images are of another size or type.
+        """
+        images = self.preprocessing.check(images)
+        # Few sizes, so that few programs are compiled.
+        size = min(BATCH, 1 << max(len(images) - 1, 0).bit_length())
+        found = [np.zeros((0, len(self.class_names)), np.float32)]
+        for start in range(0, len(images), size):
+            batch = images[start : start + size]
+            padding = ((0, size - len(batch)), (0, 0), (0, 0), (0, 0))
+            found.append(np.asarray(self._compiled(np.pad(batch, padding)))[: len(batch)])
+        return np.concatenate(found)
+
+    def probabilities(self, images: Any) -> np.ndarray:
+        """Softmax of `logits`, [N, classes]."""
+        return np.asarray(jax.nn.softmax(self.logits(images)))
+
+    def predict(self, images: Any) -> np.ndarray:
+        """The most probable class of each raw image, [N]: an index into `class_names`.
+
+        Args and errors: as `logits`.
+        """
+        return self.logits(images).argmax(axis=1)
+
+    @functools.cached_property
+    def _compiled(self) -> Any:
+        return compilation.jit(self.forward, quick=self.is_supernet)
+
+
+def restore(folder: Path | str, which: int | str = "best") -> Model:
+    """Builds the model of a checkpoint; nothing else of its run is needed.
+
+    Args:
+      folder: the workdir of a run, or of one checkpoint (`checkpoints/000012`).
+      which: a round that has a checkpoint, or "best"; not looked at where `folder` is a checkpoint.
+
+    Raises:
+      UserError: there is no checkpoint, or it is damaged, of no model, or of a later version.
+    """
+    path = checkpoint.locate(expand(folder, "restore"), which)
+    saved = checkpoint.read_saved(path, model_file.COLLECTIONS)
+    source = str(path / model_file.FILE)
+    description = model_file.from_json(saved.model, source)
+    network = build(description, source)
+    variables = jax.device_put(saved.variables)
+    _check_fits(network, description, variables, source)
+    arch = variables.get("arch")
+    genotype = description.genotype if arch is None else genotypes.derive(arch)
+    return Model(network, variables, genotype, description, path, saved.round)
+
+
+def build(description: Description, source: str) -> nn.Module:
+    """The network of a description.
+
+    Args:
+      description: as read.
+      source: what to call it in an error.
+
+    Raises:
+      UserError: it has a field that this version does not know, or that is not usable.
+    """
+    classes = len(description.class_names)
+    try:
+        if description.network["name"] == model_file.SUPERNET:
+            fields = {name: x for name, x in description.network.items() if name != "name"}
+            return Supernet(classes, **fields)
+        shape = description.preprocessing.image_shape
+        return networks.build(description.network, shape, classes, description.genotype)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    except TypeError as error:  # of a later version
+        raise UserError(
+            f"{source}: {one_line(error)}; a field that this version of fednas_jax knows is needed"
+        ) from error
+
+
+def _check_fits(
+    network: nn.Module, description: Description, variables: dict[str, Any], source: str
+) -> None:
+    image = jax.ShapeDtypeStruct((1, *description.preprocessing.image_shape), jnp.float32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    wanted = jax.eval_shape(lambda k, x: network.init(k, x, train=False), key, image)
+    if difference := first_difference(describe(variables), describe(wanted)):
+        raise UserError(
+            f"{source}: the checkpoint's arrays are of another network: {difference}; "
+            "a checkpoint as it was written is needed"
+        )

@@ -1,0 +1,68 @@
+"""The smallest runs there are, one an algorithm, for tests of whole runs and of what they leave."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from fednas_jax import assembly, config_file, model_file
+from fednas_jax import config as schema
+from fednas_jax.checkpoint import Checkpoints
+from tests.quick import quick_jit
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def search_config() -> Any:
+    """3 rounds, 3 unlike clients, 90 digits, C = 2, L = 3: a round takes a fraction of a second."""
+    config = config_file.load(str(ROOT / "configs/digits_quick.py:quick"))
+    config.rounds = 3
+    config.local_epochs = 2
+    config.batch_size = 8
+    config.dataset.max_train_examples = 90
+    config.dataset.max_test_examples = 40
+    config.partition.num_clients = 3
+    config.partition.min_size = 5
+    config.supernet.init_channels = 2
+    config.report.progress = False
+    config.report.page = False
+    config.report.tensorboard = False
+    config.report.plots = False
+    return config
+
+
+def fedavg_config() -> Any:
+    """5 rounds, 6 clients of 14 or 15 digits, 4 of them a round, the 2NN."""
+    config = schema.default()
+    config.algorithm = "fedavg"
+    config.network.name = "2nn"
+    config.rounds = 5
+    config.local_epochs = 1
+    config.batch_size = 4
+    config.clients_per_round = 4
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.schedule = "constant"
+    config.optimizer.momentum = config.optimizer.weight_decay = config.optimizer.clip_norm = 0.0
+    config.held_out_every = 2
+    config.test_every = 3
+    config.checkpoint_every = 3
+    config.dataset.name = "digits"
+    config.dataset.max_train_examples = 88
+    config.dataset.max_test_examples = 30
+    config.partition.name = "homo"
+    config.partition.num_clients = 6
+    config.augment.crop_padding = config.augment.cutout = 0
+    config.augment.flip = False
+    config.report.progress = False
+    config.report.page = False
+    return config
+
+
+def first_checkpoint(config: Any, workdir: Path) -> Path:
+    """A checkpoint of the state that a run begins with, as the run would write it."""
+    resolved = schema.resolve(config)
+    dataset = assembly.load_dataset(resolved)
+    state = quick_jit(assembly.build_algorithm(resolved, dataset).init)(jax.random.key(0))
+    model = model_file.to_json(assembly.describe_model(resolved, dataset))
+    Checkpoints(workdir / "checkpoints").save(1, state, None, is_best=True, model=model)
+    return workdir / "checkpoints" / "000001"
