@@ -61,6 +61,38 @@ def options(argv: Sequence[str], defaults: dict[str, str]) -> tuple[dict[str, st
     return values, fields
 
 
+def one_folder(argv: Sequence[str], known: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """The arguments of a command about one folder: `DIR [--name=value ...]`.
+
+    Args:
+      argv: the arguments, without the program's name.
+      known: the flags that there are.
+
+    Returns:
+      The folder, and flag -> value, "" of one that is not given.
+
+    Raises:
+      UserError: no folder stands first; or as `options`.
+    """
+    if not argv or argv[0].startswith("-"):
+        raise UserError("DIR: missing; a run's workdir or a checkpoint is needed, see --help")
+    values, fields = options(argv[1:], dict.fromkeys(known, ""))
+    for name in fields:
+        raise UserError(f"--{CONFIG_PREFIX}{name}: no such flag{suggest('', known)}")
+    return argv[0], values
+
+
+def round_of(text: str) -> int | str:
+    """The value of `--round`: a number, or "best" where it is not given.
+
+    Raises:
+      UserError: it is not a number.
+    """
+    if text and not text.isdecimal():
+        raise UserError(f"--round: {text!r} is not usable; a whole number is needed")
+    return int(text) if text else "best"
+
+
 def _flags(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
     """The pairs of `--name=value` or `--name value`."""
     rest = iter(argv)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fednas_jax.errors import UserError
+from fednas_jax.paths import expand
 
 
 def write_atomic(path: Path | str, content: bytes) -> None:
@@ -31,6 +32,26 @@ def write_atomic(path: Path | str, content: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def make_folder(path: Path | str, field: str) -> Path:
+    """Makes a folder, and those it lies in.
+
+    Args:
+      path: as a user writes it.
+      field: where the user gave it.
+
+    Raises:
+      UserError: it cannot be made, or a file is there.
+    """
+    folder = expand(path, field)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{field}: {folder} cannot be made a folder ({error.strerror}); another is needed"
+        ) from error
+    return folder
 
 
 def write_json(path: Path | str, value: Any) -> None:

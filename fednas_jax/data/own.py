@@ -58,13 +58,26 @@ def read(path: str | Path, test_path: str | Path | None = None) -> Own:
     test = None
     if test_path:
         test_path = expand(test_path, "config.dataset.test_path")
-        test_arrays = read_npz(test_path, _KEYS[:2], required=_KEYS[:2])
-        test = _examples(test_arrays, "", test_path)
+        test = read_examples(test_path, "config.dataset.test_path")
         _check_test(test, train, classes, test_path, "")
     elif "test_images" in arrays or "test_labels" in arrays:
         test = _examples(arrays, "test_", path)
         _check_test(test, train, classes, path, "test_")
     return Own(train, test, _class_names(arrays, classes, path))
+
+
+def read_examples(path: str | Path, field: str) -> Examples:
+    """Reads `images` and `labels`, in which classes may be missing.
+
+    Args:
+      path: an .npz.
+      field: where the user gave it.
+
+    Raises:
+      UserError: naming the file and the key, and what would be right.
+    """
+    path = expand(path, field)
+    return _examples(read_npz(path, _KEYS[:2], required=_KEYS[:2]), "", path)
 
 
 def _examples(arrays: dict[str, np.ndarray], prefix: str, path: str | Path) -> Examples:

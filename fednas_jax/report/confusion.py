@@ -1,0 +1,97 @@
+"""How well each class is told from the others: numbers and a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fednas_jax.report.figures import finish
+
+_MOST_NUMBERS = 20
+"""Classes up to which the counts are written into the picture, and all names beside it."""
+
+
+class Confusion(NamedTuple):
+    """What a model predicted for labelled examples.
+
+    Attributes:
+      counts: [classes, classes], of examples: rows are the true class, columns the predicted one.
+      loss: mean cross-entropy, nats.
+    """
+
+    counts: np.ndarray
+    loss: float
+
+    @property
+    def accuracy(self) -> float:
+        """Part of all examples that is predicted right."""
+        return float(np.trace(self.counts) / self.counts.sum())
+
+    def to_json(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """All numbers; the accuracy of a class without examples is None."""
+        sizes = self.counts.sum(axis=1)
+        classes = [
+            {
+                "name": name,
+                "examples": int(size),
+                "accuracy": float(self.counts[i, i] / size) if size else None,
+            }
+            for i, (name, size) in enumerate(zip(class_names, sizes, strict=True))
+        ]
+        return {
+            "examples": int(sizes.sum()),
+            "accuracy": self.accuracy,
+            "loss": self.loss,
+            "classes": classes,
+            "confusion": self.counts.tolist(),
+        }
+
+
+def measure(logits: np.ndarray, labels: np.ndarray) -> Confusion:
+    """Compares logits with labels.
+
+    Args:
+      logits: [N, classes].
+      labels: [N] integers from 0 to classes - 1; N is 1 or more.
+    """
+    classes = logits.shape[1]
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (labels, logits.argmax(axis=1)), 1)
+    exact = logits.astype(np.float64)
+    exact -= exact.max(axis=1, keepdims=True)
+    log_total = np.log(np.exp(exact).sum(axis=1))
+    losses = log_total - exact[np.arange(len(labels)), labels]
+    return Confusion(counts, float(losses.mean()))
+
+
+def draw(
+    confusion: Confusion, class_names: Sequence[str], path: Path | str | None = None
+) -> Figure:
+    """The confusion matrix, each row as parts of its class; with counts where there is room.
+
+    Args:
+      confusion: of `measure`.
+      class_names: of each row and column.
+      path: where to save it, if anywhere.
+    """
+    counts = confusion.counts
+    parts = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    few = len(class_names) <= _MOST_NUMBERS
+    side = 2.5 + 0.5 * len(class_names) if few else 9
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(parts, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, shrink=0.8, label="part of the true class")
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.set_title(f"{confusion.accuracy:.2%} of {counts.sum()} right", fontsize=11)
+    if few:
+        places = range(len(class_names))
+        axes.set_xticks(places, class_names, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(places, class_names)
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                color = "white" if parts[row, column] > 0.5 else "black"
+                axes.text(column, row, str(count), ha="center", va="center", color=color, size=8)
+    return finish(figure, path)

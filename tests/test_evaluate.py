@@ -1,0 +1,126 @@
+"""The command that scores a checkpoint: what it says agrees with what the model predicts."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fednas_jax
+from fednas_jax.data import datasets
+from fednas_jax.evaluate import main
+from tests.tiny import fedavg_config, first_checkpoint
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of a 2NN for digits, as it begins; its test set is 30 examples."""
+    config = fedavg_config()
+    config.seed = 3
+    folder = tmp_path_factory.mktemp("evaluate")
+    first_checkpoint(config, folder)
+    return folder
+
+
+def right(run: Path, images: np.ndarray, labels: np.ndarray) -> float:
+    return float((fednas_jax.restore(run).predict(images) == labels).mean())
+
+
+def test_the_runs_own_test_set(run: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main([str(run)]) == 0
+    told = json.loads((run / "evaluation" / "evaluation.json").read_text())
+    test = datasets.load("digits", seed=3, max_test_examples=30).test
+    assert told["examples"] == 30
+    assert told["accuracy"] == pytest.approx(right(run, test.images, test.labels))
+    assert np.array(told["confusion"]).sum(axis=1).tolist() == np.bincount(test.labels).tolist()
+    assert f"{told['accuracy']:.2%} right of 30 examples of the test set of digits" in (
+        capsys.readouterr().out
+    )
+    assert (run / "evaluation" / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_data_whole_is_cut_as_the_run_cut_it(run: Path, tmp_path: Path) -> None:
+    """Not by the command's own seed, which would score examples that were trained on."""
+    assert main([str(run), "--dataset=digits", f"--out={tmp_path / 'out'}"]) == 0
+    told = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    test = datasets.load("digits", seed=3).test
+    assert told["examples"] == len(test.labels) > 30
+    assert told["accuracy"] == pytest.approx(right(run, test.images, test.labels))
+
+
+def test_an_npz_of_ones_own(run: Path, tmp_path: Path) -> None:
+    digits = datasets.load("digits").train
+    images, labels = digits.images[:20], np.full(20, 4)  # one class alone
+    np.savez(tmp_path / "own.npz", images=images[..., 0], labels=labels)
+    assert main([str(run), f"--npz={tmp_path / 'own.npz'}", "--round=1"]) == 0
+    told = json.loads((run / "evaluation" / "evaluation.json").read_text())
+    assert told["accuracy"] == pytest.approx(right(run, images, labels))
+    assert [entry["examples"] for entry in told["classes"]] == [0] * 4 + [20] + [0] * 5
+
+
+def arrays(**changes: Any) -> dict[str, np.ndarray]:
+    return {"images": np.zeros((4, 8, 8, 1), np.uint8), "labels": np.arange(4)} | changes
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (arrays(labels=np.array([0, 1, 2, 10])), "own.npz: label 10; 0 to 9, the classes of this"),
+        (arrays(images=np.zeros((4, 9, 9, 1), np.uint8)), "shape [4, 9, 9, 1]; [N, 8, 8, 1] is"),
+        (arrays(images=np.zeros((4, 8, 8, 3), np.uint8)), "shape [4, 8, 8, 3]; [N, 8, 8, 1] is"),
+        (arrays(images=np.zeros((4, 8, 8, 1))), "images: float32; uint8, as this model"),
+        (arrays(labels=np.arange(3)), "'labels' has 3 entries for 4 images"),
+        ({"images": np.zeros((4, 8, 8, 1), np.uint8)}, "key 'labels' is missing"),
+    ],
+)
+def test_an_npz_that_does_not_fit(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, content: Any, message: str
+) -> None:
+    np.savez(tmp_path / "own.npz", **content)
+    arguments = [str(run), f"--npz={tmp_path / 'own.npz'}", f"--out={tmp_path / 'out'}"]
+    assert_refused(arguments, message, capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def assert_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("fednas_jax: error: ")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "DIR: missing"),
+        (["--npz=x.npz"], "DIR: missing"),
+        (["nowhere"], "nowhere: no such folder"),
+        (["RUN", "--dataset=digits", "--npz=x.npz"], "--npz: beside --dataset"),
+        (["RUN", "--npz=nowhere.npz"], "nowhere.npz: cannot be read"),
+        (["RUN", "--datset=digits"], "--datset: no such flag; did you mean 'dataset'?"),
+        (["RUN", "--config.rounds=3"], "--config.rounds: no such flag"),
+        (["RUN", "--dataset=digit"], "unknown data set 'digit'; did you mean 'digits'?"),
+        (["RUN", "--round=one"], "--round: 'one' is not usable"),
+        (["RUN", "--round=9"], "no checkpoint of round 9; there are: 1"),
+        (["RUN", "--out=FILE"], "--out: "),
+    ],
+)
+def test_bad_arguments(
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    arguments: list[str],
+    message: str,
+) -> None:
+    (tmp_path / "file").touch()
+    arguments = [
+        a.replace("RUN", str(run)).replace("FILE", str(tmp_path / "file")) for a in arguments
+    ]
+    assert_refused(arguments, message, capsys)
+
+
+def test_help(capsys: pytest.CaptureFixture) -> None:
+    assert main(["--help"]) == 0
+    assert "--npz" in capsys.readouterr().out
