@@ -159,7 +159,7 @@ def test_without_a_model(tmp_path: Path) -> None:
         (lambda m: m.pop("format"), "not the description of a model"),
         (lambda m: m.pop("std"), "not the description of a model .KeyError: 'std'"),
         (lambda m: m.update(image_shape=[8, 8]), "not the description of a model .ValueError"),
-        (lambda m: m["network"].update(name="3nn"), "config.network.name: '3nn' is no network; did you mean"),
+        (lambda m: m["network"].update(name="3nn"), "config.network.name: '3nn' is no network"),
         (lambda m: m["network"].update(width=3), "'width'; a field that this version"),
         (lambda m: m.update(class_names=["a", "b"]), "of another network: params/.* is float32"),
     ],

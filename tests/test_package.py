@@ -13,7 +13,8 @@ from fednas_jax.paths import THIRD_PARTY
 PACKAGE = Path(fednas_jax.__file__).resolve().parent
 ROOT = PACKAGE.parent
 OPTIONAL = {"wandb"}  # requirements-wandb.txt
-IMPORTED_BY_OTHERS = {"jaxlib", "array-record"}  # by jax, and by tensorflow-datasets where it reads
+# By jax, by its export, and by tensorflow-datasets where it reads.
+IMPORTED_BY_OTHERS = {"jaxlib", "flatbuffers", "array-record"}
 
 
 def _normal(name: str) -> str:

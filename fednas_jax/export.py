@@ -1,0 +1,90 @@
+"""Takes a model out of this package: `python -m fednas_jax.export DIR [--out=FOLDER]`."""
+
+import json
+import sys
+from collections.abc import Sequence
+
+from fednas_jax import environment
+
+if __name__ == "__main__":
+    environment.prepare("fednas_jax.export")  # may start the process anew: before others
+
+import jax
+import numpy as np
+from jax import export
+from safetensors import numpy as safetensors
+
+from fednas_jax import model_file
+from fednas_jax.command_line import HELP_FLAGS, guarded, one_folder, round_of
+from fednas_jax.files import make_folder, write_atomic, write_json
+from fednas_jax.model import Model, restore
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+PROGRAM_FILE, WEIGHTS_FILE = "predict.jax", "weights.safetensors"
+
+HELP = f"""Writes the model of a checkpoint into files that other programs read:
+
+  {PROGRAM_FILE:<19} images as they are -> probabilities, weights inside; needs jax, flatbuffers:
+                      jax.export.deserialize(content).call(images)
+  {WEIGHTS_FILE:<19} the weights and running statistics, each under its path
+  {model_file.FILE:<19} class names, image size, normalisation, genotype
+
+  python -m fednas_jax.export DIR [--round=N] [--out=FOLDER]
+
+  DIR      the workdir of a run, or a checkpoint of it (DIR/checkpoints/000012)
+  --round  the checkpoint of this round instead of the best one
+  --out    where the files go; DIR/export if not given
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exports one checkpoint; returns the exit code: 0 done (or help shown), 2 bad input."""
+    if any(argument in HELP_FLAGS for argument in argv):
+        print(HELP, end="")
+        return 0
+    return guarded(lambda: _run(argv), "the same command writes all files again")
+
+
+def _run(argv: Sequence[str]) -> None:
+    folder, given = one_folder(argv, ("round", "out"))
+    model = restore(folder, round_of(given["round"]))
+    files = {PROGRAM_FILE: program(model), WEIGHTS_FILE: weights(model)}
+    out = make_folder(given["out"] or f"{folder}/export", "--out")
+    for name, content in files.items():
+        write_atomic(out / name, content)
+    write_json(out / model_file.FILE, model_file.to_json(model.description))
+    sizes = ", ".join(f"{name} ({len(files[name]) / 1e6:.1f} MB)" for name in files)
+    print(f"Files in {out}: {sizes}, {model_file.FILE} ({model.path})")
+
+
+def program(model: Model) -> bytes:
+    """The prediction as `jax.export` serialises it, for any number of images and any platform.
+
+    Args:
+      model: whose `probabilities` it computes, from raw images [N, H, W, C] on.
+    """
+
+    def probabilities(image: jax.Array) -> jax.Array:
+        return jax.nn.softmax(model.forward(image[None])[0])
+
+    # Of one image, mapped: the networks lay out their maps by the number of images, which stays
+    # open here.
+    (number,) = export.symbolic_shape("n")
+    shape = (number, *model.preprocessing.image_shape)
+    images = jax.ShapeDtypeStruct(shape, model.preprocessing.dtype)
+    exported = export.export(jax.jit(jax.vmap(probabilities)), platforms=PLATFORMS)(images)
+    return bytes(exported.serialize())
+
+
+def weights(model: Model) -> bytes:
+    """All variables as safetensors, each under its path, such as `params.stem_conv.kernel`."""
+    named = {
+        jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(model.variables)
+    }
+    about = {"model": json.dumps(model_file.to_json(model.description))}
+    return safetensors.save(named, about)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
