@@ -10,6 +10,7 @@ from fednas_jax import config as schema
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.partition import Partition
 from fednas_jax.errors import UserError
+from fednas_jax.federated.round import Algorithm
 
 TRAIN, TEST, CLIENTS = 40, 10, 4
 
@@ -152,8 +153,9 @@ def test_every_algorithm_that_the_schema_knows_is_built() -> None:
 def test_the_train_stage_gets_what_the_config_says(monkeypatch: pytest.MonkeyPatch) -> None:
     built: dict[str, Any] = {}
 
-    def build(network: Any, image_shape: Any, augmentation: Any, options: Any) -> None:
+    def build(network: Any, image_shape: Any, augmentation: Any, options: Any) -> Algorithm:
         built.update(network=network, options=options)
+        return Algorithm(*[None] * 3)  # type: ignore[arg-type]
 
     monkeypatch.setattr(assembly.fedavg, "build", build)
     config = small(
