@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import optax
 
-from fednas_jax import model_file, networks
+from fednas_jax import model_file, networks, warm_start
 from fednas_jax.config import Config, default
 from fednas_jax.data import datasets
 from fednas_jax.data import partition as partitions
@@ -153,7 +153,7 @@ def build_algorithm(config: Config, dataset: Dataset) -> Algorithm:
     """The algorithm that the config names, ready for the round engine.
 
     Raises:
-      UserError: as `build_augmentation` and `networks.from_config`.
+      UserError: as `build_augmentation`, `networks.from_config` and `warm_start.begin_with`.
     """
     kind = _KINDS[config["algorithm"]]
     algorithm = kind.build(config, dataset)
@@ -212,7 +212,11 @@ def _build_fedavg(config: Config, dataset: Dataset) -> Algorithm:
     )
     image_shape = dataset.train.images.shape[1:]
     network = networks.from_config(config, image_shape, dataset.num_classes)
-    return fedavg.build(network, image_shape, build_augmentation(config, dataset), options)
+    algorithm = fedavg.build(network, image_shape, build_augmentation(config, dataset), options)
+    if not config["warm_start"]:
+        return algorithm
+    genotype = networks.genotype_of(config)
+    return warm_start.begin_with(algorithm, config["warm_start"], config["network"], genotype)
 
 
 def _build_server_optimizer(server: Config) -> optax.GradientTransformation | None:

@@ -16,6 +16,7 @@ _READ_ONLY_BY = {
     "client.train_fraction": "fednas",
     "genotype": "fedavg",
     "network.": "fedavg",
+    "warm_start": "fedavg",
     "supernet.": "fednas",
     "search.": "fednas",
     "optimizer.schedule": "fedavg",
@@ -240,6 +241,10 @@ FIELDS: tuple[Field, ...] = (
           "walked along with it: passed fully near 0.5, only in part below, repeatedly above"),
     Field("genotype", "FedNAS_V1", _TEXT, _filled,
           "what a search has found and is trained now: its JSON file, or a published one's name"),
+    Field("warm_start", "", _TEXT, _anything,
+          "a run or a checkpoint whose weights to begin with: of the same network, or of a "
+          "supernet, of which a genotype's network takes its operations'; empty: new ones; in a "
+          "training that follows a search, 'search': what that ends with"),
     Field("network.name", "cnn", _TEXT, one_of(*NETWORKS),
           "what is trained: the CNN or 2NN of McMahan et al. 2017, pfl-research's small CNN, a "
           "residual network, a densely connected one, or that of `genotype`"),

@@ -10,18 +10,19 @@ if __name__ == "__main__":
     environment.prepare("fednas_jax.main")  # may start the process anew, so before other imports
 
 from fednas_jax import config as schema
-from fednas_jax import config_file
+from fednas_jax import config_file, stages
 from fednas_jax.command_line import HELP_FLAGS, guarded, options
 from fednas_jax.errors import UserError
 from fednas_jax.paths import expand
 
-HELP = """Searches a network architecture with federated clients, as a config file describes.
+HELP = """Searches or trains a network with federated clients, as a config file describes.
 
   python -m fednas_jax.main --config=FILE[:variant] [--workdir=DIR] [--config.FIELD=VALUE ...]
 
   --config          a file under configs/, with a variant of it after a colon
   --workdir         where results go; runs/<name of the file>[-<variant>] if not given
-  --config.FIELD    sets a field of the config, such as --config.optimizer.learning_rate=0.05
+  --config.FIELD    sets a field of the config, such as --config.optimizer.learning_rate=0.05;
+                    --config.then_train.FIELD one of the training that follows a search
 
 The same command again goes on with an interrupted run. Exit codes: 0 done, 2 bad input,
 130 interrupted. Example:
@@ -48,22 +49,19 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(argv: Sequence[str]) -> None:
-    config, workdir = _parse(argv)
+    planned, workdir = _parse(argv)
     print(f"fednas_jax: workdir {workdir}", flush=True)
-    # Here, not above: it imports jax, and bad arguments should fail at once.
-    from fednas_jax import experiment
-
-    experiment.run(config, workdir)
+    stages.run(planned, workdir)
 
 
-def _parse(argv: Sequence[str]) -> tuple[schema.Config, Path]:
+def _parse(argv: Sequence[str]) -> tuple[stages.Stages, Path]:
     given, fields = options(argv, {"config": "", "workdir": ""})
     if not given["config"]:
         raise UserError("--config: missing; a config file is needed, such as configs/x.py:quick")
-    config = schema.resolve(config_file.load(given["config"]), fields)
+    planned = stages.resolve(config_file.load(given["config"]), fields)
     path, variant = config_file.split(given["config"])
     default = Path("runs") / "-".join(filter(None, (path.stem, variant)))
-    return config, expand(given["workdir"] or str(default), "--workdir")
+    return planned, expand(given["workdir"] or str(default), "--workdir")
 
 
 if __name__ == "__main__":

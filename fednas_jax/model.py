@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from fednas_jax import checkpoint, compilation, model_file, networks
+from fednas_jax import checkpoint, compilation, model_file, networks, stages
 from fednas_jax.checkpoint_folder import describe, first_difference
 from fednas_jax.data.augment import normalize
 from fednas_jax.errors import UserError, one_line
@@ -117,13 +117,14 @@ def restore(folder: Path | str, which: int | str = "best") -> Model:
     """Builds the model of a checkpoint; nothing else of its run is needed.
 
     Args:
-      folder: the workdir of a run, or of one checkpoint (`checkpoints/000012`).
+      folder: the workdir of a run, of which the last stage counts where there are two; or one
+        checkpoint (`checkpoints/000012`).
       which: a round that has a checkpoint, or "best"; not looked at where `folder` is a checkpoint.
 
     Raises:
       UserError: there is no checkpoint, or it is damaged, of no model, or of a later version.
     """
-    path = checkpoint.locate(expand(folder, "restore"), which)
+    path = checkpoint.locate(stages.last(expand(folder, "restore")), which)
     saved = checkpoint.read_saved(path, model_file.COLLECTIONS)
     source = str(path / model_file.FILE)
     description = model_file.from_json(saved.model, source)

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fednas_jax import assembly, config_file, experiment
+from fednas_jax import assembly, config_file, stages
 from fednas_jax.data.datasets import Dataset, Split
+from fednas_jax.files import read_json
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 QUICK = [f"{path.stem}.py:quick" for path in sorted(CONFIGS.glob("*.py"))]
@@ -47,8 +48,10 @@ def test_every_quick_config_runs(
     spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config: Any = config_file.load(str(CONFIGS / spec))
-    config.rounds = config.local_epochs = 1
-    config.report.progress = False
+    both = [config, config.then_train] if "then_train" in config else [config]
+    for one in both:
+        one.rounds = one.local_epochs = 1
+        one.report.progress = False
     if config.dataset.name in ("cifar10", "mnist"):
         dataset = as_cifar10() if config.dataset.name == "cifar10" else as_mnist()
         monkeypatch.setattr(assembly, "load_dataset", lambda config: dataset)
@@ -61,8 +64,11 @@ def test_every_quick_config_runs(
             labels=train.labels,
             client=np.arange(len(train.labels)) % 3,
         )
-    summary = experiment.run(config, tmp_path / "run")
-    assert summary["rounds"] == 1
-    assert 0 <= summary["test_accuracy"] <= 1
-    picture = "cells.png" if summary["genotype"] else "accuracy_and_loss.png"
-    assert (tmp_path / "run" / "plots" / picture).exists()
+    stages.run(stages.resolve(config, {}), tmp_path / "run")
+    folders = [tmp_path / "run" / name for name in ("search", "train")]
+    for folder in folders if len(both) == 2 else [tmp_path / "run"]:
+        summary = read_json(folder / "summary.json")
+        assert summary["rounds"] == 1
+        assert 0 <= summary["test_accuracy"] <= 1
+        picture = "cells.png" if summary["genotype"] else "accuracy_and_loss.png"
+        assert (folder / "plots" / picture).exists()

@@ -1,0 +1,28 @@
+"""Both stages of FedNAS in one command: searches on CIFAR-10, then trains what it has found.
+
+    python -m fednas_jax.main --config=configs/cifar_hetero_search_train.py --workdir=runs/both
+
+As configs/cifar_hetero.py and then configs/cifar_hetero_train.py, in runs/both/search and
+runs/both/train; the same command goes on with whichever was interrupted. A field of the second
+stage is set as --config.then_train.rounds=100.
+
+`:quick`: the `:quick` of both.
+"""
+
+from pathlib import Path
+
+import ml_collections
+
+from fednas_jax import config_file
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    config_file.check_variant(variant, "quick")
+
+    def beside(name: str) -> ml_collections.ConfigDict:
+        spec = str(Path(__file__).with_name(name))
+        return config_file.load(f"{spec}:{variant}" if variant else spec)
+
+    config = beside("cifar_hetero.py")
+    config.then_train = beside("cifar_hetero_train.py")
+    return config

@@ -1,0 +1,27 @@
+"""Search, then train, on 8 x 8 digits in one command: no network, no GPU.
+
+    python -m fednas_jax.main --config=configs/digits_search_train.py --workdir=runs/digits
+
+As configs/digits_quick.py and then configs/digits_train.py, in runs/digits/search and
+runs/digits/train.
+
+`:quick`: the `:quick` of both.
+"""
+
+from pathlib import Path
+
+import ml_collections
+
+from fednas_jax import config_file
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    config_file.check_variant(variant, "quick")
+
+    def beside(name: str) -> ml_collections.ConfigDict:
+        spec = str(Path(__file__).with_name(name))
+        return config_file.load(f"{spec}:{variant}" if variant else spec)
+
+    config = beside("digits_quick.py")
+    config.then_train = beside("digits_train.py")
+    return config

@@ -1,0 +1,99 @@
+"""Trainings that begin with what a checkpoint holds."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import fednas_jax
+from fednas_jax import assembly
+from fednas_jax import config as schema
+from fednas_jax.errors import UserError
+from fednas_jax.search import genotype
+from fednas_jax.search.inherit import inherit
+from tests.quick import quick_jit
+from tests.tiny import fedavg_config, first_checkpoint, search_config
+
+FOUND = genotype.load("FedNAS_V1")
+
+
+def train_config(**fields: Any) -> Any:
+    """Trains FedNAS_V1 with the sizes of the smallest search, with fields set by dotted names."""
+    config = fedavg_config()
+    config.network.name = "genotype"
+    config.network.init_channels = 2
+    config.network.layers = 3
+    config.update_from_flattened_dict(fields)
+    return config
+
+
+def begin(config: Any) -> Any:
+    """The state that a run begins with."""
+    resolved = schema.resolve(config)
+    algorithm = assembly.build_algorithm(resolved, assembly.load_dataset(resolved))
+    return quick_jit(algorithm.init)(jax.random.key(5))
+
+
+@pytest.fixture(scope="module")
+def supernet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of a search that has just begun."""
+    folder = tmp_path_factory.mktemp("search")
+    first_checkpoint(search_config(), folder)
+    return folder
+
+
+def test_from_a_supernet(supernet: Path) -> None:
+    started = begin(train_config(warm_start=str(supernet)))
+    taken = inherit(fednas_jax.restore(supernet).variables, FOUND)
+    fresh = begin(train_config())
+    changed = 0
+    for name in ("params", "batch_stats"):
+        expected = dict(jax.tree_util.tree_leaves_with_path(taken[name]))
+        before = jax.tree.leaves(getattr(fresh, name))
+        after = jax.tree_util.tree_leaves_with_path(getattr(started, name))
+        for (path, leaf), own in zip(after, before, strict=True):
+            np.testing.assert_array_equal(leaf, expected.pop(path, own))
+            changed += bool((np.asarray(leaf) != np.asarray(own)).any())
+        assert not expected
+    assert changed > 20
+
+
+def test_from_the_same_network(tmp_path: Path) -> None:
+    first_checkpoint(fedavg_config(), tmp_path)
+    config = fedavg_config()
+    config.warm_start = str(tmp_path)
+    there = fednas_jax.restore(tmp_path).variables["params"]
+    jax.tree.map(np.testing.assert_array_equal, begin(config).params, there)
+    new = jax.tree.leaves(begin(fedavg_config()).params)
+    assert any((x != y).any() for x, y in zip(new, jax.tree.leaves(there), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"warm_start": "nowhere"}, "config.warm_start: nowhere: no such folder"),
+        ({"network.init_channels": 4}, "has init_channels 2; config.network.init_channels is 4"),
+        ({"network.layers": 5}, "has layers 3; config.network.layers is 5"),
+        ({"dataset.name": "own"}, r"of another network: classifier/.* is \[.*10\], not \[.*3\]"),
+    ],
+)
+def test_what_does_not_fit(
+    supernet: Path, tmp_path: Path, fields: dict[str, Any], message: str
+) -> None:
+    if fields.get("dataset.name") == "own":  # three classes
+        path = str(tmp_path / "own.npz")
+        labels = np.arange(90) % 3
+        np.savez(path, images=np.zeros((90, 8, 8, 1), np.uint8), labels=labels)
+        fields = {"dataset.name": path}
+    with pytest.raises(UserError, match=message) as caught:
+        begin(train_config(**({"warm_start": str(supernet)} | fields)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_made_by_hand_has_no_supernet(supernet: Path) -> None:
+    config = fedavg_config()
+    config.warm_start = str(supernet)
+    with pytest.raises(UserError, match=r"is of a supernet; config\.network\.name 'genotype' is"):
+        begin(config)
