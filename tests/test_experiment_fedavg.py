@@ -10,6 +10,7 @@ import pytest
 
 from fednas_jax import config as schema
 from fednas_jax import experiment
+from fednas_jax.checkpoint import Checkpoints
 from fednas_jax.errors import UserError
 from fednas_jax.federated.round import RoundEngine
 from fednas_jax.report.writers import read_rows
@@ -97,6 +98,32 @@ def test_a_fraction_of_the_clients_and_stragglers_that_are_kept(tmp_path: Path) 
     for row in untimed(tmp_path / "run")[1:]:
         assert (row["clients"], row["stragglers"]) == (3, 3)
         assert "unreachable" not in row
+
+
+def test_loss_that_is_not_finite_stops_the_run_and_names_round_and_client(tmp_path: Path) -> None:
+    config = tiny_config()
+    config.clients_per_round = 0
+    config.optimizer.learning_rate = 1e38
+    with pytest.raises(UserError, match=r"round 1: .* of client 0, 1, 2.* not finite") as caught:
+        experiment.run(config, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert "config.optimizer.learning_rate" in str(caught.value)
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_sampled_clients_and_nothing_held_out(tmp_path: Path) -> None:
+    config = tiny_config()
+    config.client.held_out_fraction = 0.0
+    config.clients_per_round = 2
+    config.rounds, config.test_every, config.checkpoint_every = 2, 0, 2
+    summary = experiment.run(config, tmp_path / "run")
+    first, last = untimed(tmp_path / "run")
+    # Nothing was held out, so nothing can choose: the last round is the result.
+    assert summary["best_round"] == 2
+    assert Checkpoints(tmp_path / "run" / "checkpoints").rounds() == [2]
+    assert first["test_accuracy"] is None
+    assert first["held_out_accuracy"] is None
+    assert summary["test_accuracy"] == last["test_accuracy"]
 
 
 def test_nothing_of_a_search_is_written(finished: Path) -> None:

@@ -20,6 +20,12 @@ Rows = Sequence[Mapping[str, Any]]
 _MOST_BARS = 60
 """More clients than that are counted in bins rather than shown one by one."""
 _CURVE_HEIGHT = 280
+_ATTENDANCE = {
+    "clients": ("took part", "var(--held_out)"),
+    "unreachable": ("not reached", "var(--test)"),
+    "stragglers": ("slow", "var(--valid)"),
+}
+"""Metric -> what it says of clients, and the colour of its curve."""
 
 
 def finish(chart: Any, description: str) -> Spec:
@@ -111,6 +117,38 @@ def _first_and_last(points: list[dict[str, Any]], label: str, quantity: str) -> 
     values = [point["value"] for point in points if point["series"] == label]
     form = ".1%" if quantity == "accuracy" else ".3f"
     return f"{label} from {values[0]:{form}} to {values[-1]:{form}}"
+
+
+def attendance(rows: Rows) -> Spec | None:
+    """Clients that took part in each round, were not reached, were slow.
+
+    Args:
+      rows: of metrics.jsonl.
+
+    Returns:
+      None where every round has all the clients that it draws.
+    """
+    points = [
+        {"round": row["round"], "series": label, "value": row[name]}
+        for row in rows
+        for name, (label, _) in _ATTENDANCE.items()
+        if name in row
+    ]
+    if not points:
+        return None
+    labels = [label for label, _ in _ATTENDANCE.values() if label in {p["series"] for p in points}]
+    colors = {label: color for label, color in _ATTENDANCE.values()}
+    color = alt.Color(
+        "series:N",
+        scale=alt.Scale(domain=labels, range=[colors[label] for label in labels]),
+        legend=alt.Legend(title=None),
+    )
+    chart = _hoverable(points, "clients", color, labels, "d")
+    means = (
+        f"{label} {np.mean([p['value'] for p in points if p['series'] == label]):.3g}"
+        for label in labels
+    )
+    return finish(chart, f"Line chart of clients a round; on average {', '.join(means)}.")
 
 
 def client_scores(scores: Sequence[float | None], number: int) -> Spec:

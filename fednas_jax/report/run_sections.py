@@ -175,6 +175,9 @@ def _curves(run: RunFolder) -> list[Part]:
         spec = charts.curves(run.rows, quantity)
         if spec:
             found.append(Chart(f"chart-{quantity}", quantity.capitalize(), spec))
+    attendance = charts.attendance(run.rows)
+    if attendance:
+        found.append(Chart("chart-attendance", "Who took part", attendance))
     return found
 
 

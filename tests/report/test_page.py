@@ -102,9 +102,20 @@ def test_in_a_browser_every_figure_is_there_and_the_slider_works(search: Path) -
 def test_in_a_browser_many_clients_are_shown_in_bins(average: Path) -> None:
     found = browser.ask(average, LOOK + "return charts;", width=500)
     few = {"chart-accuracy", "chart-loss", "chart-clients", "chart-spread", "chart-sizes"}
-    assert set(found) == few
+    assert set(found) == few | {"chart-attendance"}
     assert "129 clients" in found["chart-clients"]["words"]
     assert "FedAvg · cifar10 · 130 clients · 2 of 3 rounds so far" in average.read_text()
+
+
+def test_in_a_browser_round_0_and_who_took_part_are_shown(average: Path) -> None:
+    found = browser.ask(average, LOOK + "return charts;")
+    words = {name: chart["words"] for name, chart in found.items()}
+    # Round 0 is tested, round 1 brought nothing to learn from and is not the first of that curve.
+    assert "over 3 rounds" in words["chart-accuracy"]
+    assert "test set from 10.0% to 40.0%" in words["chart-accuracy"]
+    assert "train part from 60.0% to 60.0%" in words["chart-accuracy"]
+    assert "took part 5, not reached 3, slow 2" in words["chart-attendance"]
+    assert found["chart-attendance"]["marks"] >= 3
 
 
 @pytest.mark.parametrize("dark", [False, True])
