@@ -1,5 +1,6 @@
 """The notebooks run from their first cell to their last, and keep the outputs of such a run."""
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import fednas_jax
 ROOT = Path(fednas_jax.__file__).resolve().parents[1]
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 SECONDS = 300
-"""That a notebook may take, on two cores."""
+"""That one cell of a notebook may take."""
 
 
 def read(name: str) -> Any:
@@ -48,10 +49,34 @@ def test_keeps_the_outputs_of_a_whole_run(name: str) -> None:
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_installs_only_where_the_package_is_not(name: str) -> None:
     install, *others = code(read(name))
-    assert 'find_spec("fednas_jax") is None' in install.source
-    assert "%pip install" in install.source
     assert all("pip install" not in cell.source for cell in others)
     assert install.outputs == []
+    assert installed(install.source) == []
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_installs_from_the_checkout_or_from_what_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install = code(read(name))[0].source
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.chdir(ROOT / "notebooks")
+    assert installed(install) == [".."]
+    # As on Colab, where no checkout lies around the notebook.
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="SOURCE: empty"):
+        installed(install)
+    named = install.replace('SOURCE = ""', 'SOURCE = "git+https://example.org/x"')
+    assert installed(named) == ["git+https://example.org/x"]
+
+
+def installed(source: str) -> list[str]:
+    """What the cell gives to pip, which is not called."""
+    plain = source.replace("%pip install --quiet {source}", "asked.append(source)")
+    assert plain != source
+    asked: list[str] = []
+    exec(plain, {"asked": asked})
+    return asked
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -69,5 +94,6 @@ def test_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_readme_names_every_notebook() -> None:
+    assert NOTEBOOKS == ["1_search.ipynb", "2_train.ipynb", "3_own_data.ipynb"]
     text = (ROOT / "README.md").read_text()
     assert set(re.findall(r"\(notebooks/(\w+\.ipynb)\)", text)) == set(NOTEBOOKS)
