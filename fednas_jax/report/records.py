@@ -18,6 +18,9 @@ from fednas_jax.search import genotype as genotypes
 from fednas_jax.search.genotype import Genotype
 from fednas_jax.workdir import GENOTYPES_FOLDER, METRICS_FILE, PLOTS_FOLDER
 
+_DRAWING_SHARE = 0.01
+"""Of the time that a run takes, at most; the pictures after the last round aside."""
+
 _NUMBERED = re.compile(r"\d{6,}")
 
 
@@ -44,7 +47,7 @@ class Records:
         self.rows = rows_so_far
         self.best = best
         self._folder, self._draws = folder, report["plots"]
-        self._drawn = time.monotonic()
+        self._drawn, self._drawing_seconds = time.monotonic(), 0.0
         done = rows.rounds_done(self.rows)
         self._metrics = MetricsFile(folder / METRICS_FILE)
         self._metrics.rewrite(self.rows)
@@ -89,11 +92,19 @@ class Records:
             genotypes.save(self._genotype(name), derived)
 
     def draw(self, every_seconds: float = 0.0) -> None:
-        """Draws the pictures, unless they were in the last `every_seconds`, or are not wanted."""
-        if not self._draws or time.monotonic() - self._drawn < every_seconds:
+        """Draws the pictures, unless they are not wanted, or were drawn a short while ago.
+
+        Args:
+          every_seconds: what a short while is, or so long that drawing takes a hundredth of the
+            time, if that is more; 0 draws in any case.
+        """
+        start = time.monotonic()
+        pause = max(every_seconds, self._drawing_seconds / _DRAWING_SHARE) if every_seconds else 0
+        if not self._draws or start - self._drawn < pause:
             return
         pictures.draw_progress(self._folder / PLOTS_FOLDER, self.rows, self._alphas, self.best)
         self._drawn = time.monotonic()
+        self._drawing_seconds = self._drawn - start
 
     def close(self) -> None:
         """Ends what tracks the run."""
