@@ -15,7 +15,7 @@ from fednas_jax.federated.algorithms import fedavg
 from fednas_jax.federated.clients import Clients, Examples, build, divide
 from fednas_jax.federated.cohort import in_chunks
 from fednas_jax.federated.round import Algorithm, RoundEngine
-from fednas_jax.nn.layers import BatchNorm
+from fednas_jax.nn.layers import Norm, Style
 from fednas_jax.schedules import LearningRate, Ramp
 
 CLASSES, BATCH, EPOCHS, RATE = 3, 4, 2, 0.3
@@ -49,7 +49,9 @@ class SmallNetwork(nn.Module):
         key: jax.Array | None = None,
     ) -> Any:
         x = images.reshape(len(images), -1)
-        y = BatchNorm(self.momentum, name="norm")(x, train=train)
+        style = Style(len(x), momentum=self.momentum)
+        # Each pixel is a channel: maps [C, H, W * B].
+        y = Norm(style, name="norm")(x.T[:, None], train=train)[:, 0].T
         logits = nn.Dense(CLASSES, name="classifier")(y)
         if self.auxiliary and (train or self.is_initializing()):
             other = nn.Dense(CLASSES, name="auxiliary_head")(jnp.tanh(x))
