@@ -124,4 +124,6 @@ def _settings(name: str, seed: int, workdir: Path) -> dict[str, str]:
         genotype = _random_file(workdir, seed)
     elif name == SEARCHED:
         genotype = workdir / _folder("search", seed) / "genotypes" / "best.json"
+    elif name.endswith(".json"):
+        genotype = expand(name, "--networks")
     return {**settings, "network.name": "genotype", "genotype": str(genotype)}

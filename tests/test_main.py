@@ -1,6 +1,7 @@
 """The command line: what it passes on, and one line and exit code 2 for what is wrong."""
 
 import errno
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 import fednas_jax
+from fednas_jax import compare
 from fednas_jax.errors import UserError
 from fednas_jax.main import main
 
@@ -88,6 +90,42 @@ def test_bad_input(
     assert message in error
     assert error.count("\n") == 1
     assert not runs
+
+
+def pairs(*changed: tuple[int, Any], more: int = 0) -> Any:
+    """8 pairs that can be built, with some changed by their place, and more than there may be."""
+    cell: list[Any] = [["skip_connect", 0] for _ in range(8 + more)]
+    for place, pair in changed:
+        cell[place] = pair
+    return cell
+
+
+@pytest.mark.parametrize(
+    ("normal", "message"),
+    [
+        (pairs((0, ["sep_conv_9x9", 0])), "normal[0]: unknown operation 'sep_conv_9x9'; did you"),
+        (pairs()[:6], "normal: 6 entries; must be 8 pairs [operation, state], two a node"),
+        (pairs(more=2), "normal: 10 entries; must be 8 pairs"),  # of five nodes
+        (pairs((5, ["skip_connect", 4])), "normal[5]: source state 4; node 2 can read the integ"),
+        (pairs((7, ["skip_connect", 5])), "normal[7]: source state 5; node 3 can read the integ"),
+        (pairs((2, ["skip_connect"])), "normal[2]: must be a pair"),
+        (None, "normal: must be a list"),
+    ],
+)
+def test_a_genotype_that_cannot_be_built(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], normal: Any, message: str
+) -> None:
+    """Refused by the run itself, before it makes a folder; and by a comparison."""
+    cells = {"normal": normal, "normal_concat": [2, 3], "reduce": pairs(), "reduce_concat": [2, 3]}
+    (tmp_path / "bad.json").write_text(json.dumps(cells))
+    config = f"--config={ROOT / 'configs' / 'digits_train.py'}"
+    workdir = f"--workdir={tmp_path / 'out'}"
+    for command, name in ((main, "--config.genotype"), (compare.main, "--networks")):
+        assert command([config, workdir, f"{name}={tmp_path / 'bad.json'}"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"fednas_jax: error: {tmp_path / 'bad.json'}: {message}")
+        assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

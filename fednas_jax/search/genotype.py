@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from fednas_jax.errors import UserError, suggest
 from fednas_jax.files import read_json, write_json
 from fednas_jax.nn.space import EDGES, NODES, PRIMITIVES
-from fednas_jax.paths import THIRD_PARTY
+from fednas_jax.paths import THIRD_PARTY, expand
 
 KINDS = ("normal", "reduce")
 """The two kinds of cell."""
@@ -251,7 +251,8 @@ def load(name_or_path: Path | str) -> Genotype:
     """Loads a published genotype by its name, or a genotype's JSON file.
 
     Args:
-      name_or_path: one of `names()`, which win over a file of the same name, or a path.
+      name_or_path: one of `names()`, which win over a file of the same name, or a path, which may
+        begin with `~`.
 
     Raises:
       UserError: no such name or file, or the file holds no genotype.
@@ -260,10 +261,11 @@ def load(name_or_path: Path | str) -> Genotype:
     given = str(name_or_path)
     if given in published:
         return from_json(published[given], f"{THIRD_PARTY / 'genotypes.json'}: {given}")
-    path = Path(name_or_path)
+    path = expand(name_or_path, "config.genotype")
     if path.suffix != ".json" and not os.path.exists(path):
         raise UserError(
-            f"genotype: {given!r} is neither a known name nor a file{suggest(given, published)}"
+            f"config.genotype: {given!r} is neither a known name nor a file"
+            f"{suggest(given, published)}"
         )
     return from_json(read_json(path), given)
 

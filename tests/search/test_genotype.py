@@ -140,6 +140,12 @@ def test_file_round_trip(tmp_path):
     assert gt.load(path) == genotype
 
 
+def test_a_path_may_begin_with_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    gt.save(tmp_path / "mine.json", gt.load("DARTS_V1"))
+    assert gt.load("~/mine.json") == gt.load("DARTS_V1")
+
+
 def test_the_same_source_twice_and_part_of_the_nodes_can_be_built():
     value = gt.to_json(gt.load("DARTS_V2"))
     value["normal"][1] = ["sep_conv_3x3", 0]
@@ -205,6 +211,8 @@ def test_what_cannot_be_built_is_not_written(tmp_path):
 def test_unknown_names_and_files(tmp_path):
     with pytest.raises(UserError, match="neither a known name nor a file; did you mean 'DARTS_V"):
         gt.load("DARTS_V3")
+    with pytest.raises(UserError, match=r"^config\.genotype: ~nosuchuser/x\.json: no such user"):
+        gt.load("~nosuchuser/x.json")
     with pytest.raises(UserError, match=r"missing.json: cannot be read"):
         gt.load(tmp_path / "missing.json")
     with pytest.raises(UserError, match="cannot be read"):
