@@ -21,10 +21,10 @@ def power_law(
 ) -> Partition:
     """Client i holds the classes i, i + 1, ..., and of each a part that is log-normal.
 
-    Each (client, class) first gets `min_size // labels_per_client` examples. What is then left of a
-    class is cut by log-normal shares among the clients that hold it; shares are rounded down, and
-    what that leaves over goes to one of them at random. The mean of the log-normal would cancel out
-    of the shares, so there is none to choose.
+    Each (client, class) first gets `min_size / labels_per_client` examples, rounded up. What is
+    then left of a class is cut by log-normal shares among the clients that hold it; shares are
+    rounded down, and what that leaves over goes to one of them at random. The mean of the
+    log-normal would cancel out of the shares, so there is none to choose.
 
     Args:
       labels: [N] integers.
@@ -41,7 +41,7 @@ def power_law(
     _check(num_clients, classes, labels_per_client, min_size, sigma)
     held = (np.arange(num_clients)[:, None] + np.arange(labels_per_client)) % classes
     draws = rng.lognormal(0.0, sigma, held.shape)
-    least = min_size // labels_per_client
+    least = -(-min_size // labels_per_client)
     clients: list[list[np.ndarray]] = [[] for _ in range(num_clients)]
     for label in range(classes):
         indices = rng.permutation(np.flatnonzero(labels == label)).astype(np.int32)

@@ -42,6 +42,15 @@ def test_sizes_are_the_shares_of_the_draws_rounded_down():
         assert (np.abs(counts - exact) < 1).all()
 
 
+def test_the_least_is_rounded_up():
+    """5 examples over two classes are 3 of each, so that no client has less than 5."""
+    labels = np.arange(1000) % 10
+    made = power_law(labels, 20, np.random.RandomState(1), min_size=5, sigma=3.0)
+    classes = partition.class_counts(made, labels, 10)
+    assert classes[classes > 0].min() == 3
+    assert partition.counts(made).min() >= 6
+
+
 def test_clients_need_not_be_a_multiple_of_the_classes():
     labels = np.arange(900) % 10
     made = power_law(labels, 9, np.random.RandomState(0))
