@@ -35,10 +35,12 @@ from fednas_jax.checkpoint_folder import (
     write_folder,
 )
 from fednas_jax.errors import UserError
+from fednas_jax.files import check_format
 
 FORMAT = 1
 """Raised whenever older code could not read what is written."""
 
+_FACTS = ("round", "leaves", "keys", "extra")
 _ROUND = re.compile(r"\d{6,}")
 _TEMPORARY = re.compile(r"\.tmp-.*-(\d+)")
 
@@ -251,7 +253,8 @@ def locate(folder: Path, which: int | str = "best") -> Path:
       UserError: there is no such folder or round, or no checkpoint in it.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; a run's workdir or a checkpoint is needed")
+        problem = "a file" if folder.exists() else "no such folder"
+        raise UserError(f"{folder}: {problem}; a run's workdir or a checkpoint is needed")
     if (folder / "checkpoint.json").exists():
         return folder
     inside = folder / "checkpoints"
@@ -264,7 +267,8 @@ def locate(folder: Path, which: int | str = "best") -> Path:
         raise UserError(f"{folder}: none of its checkpoints is whole; whole files are needed")
     if number not in rounds:
         kept = ", ".join(map(str, rounds))
-        raise UserError(f"{folder}: no checkpoint of round {which}; there are: {kept}")
+        its_best = ", its best" if which == "best" else ""
+        raise UserError(f"{folder}: no checkpoint of round {number}{its_best}; there are: {kept}")
     return checkpoints.folder / f"{number:06d}"
 
 
@@ -296,11 +300,9 @@ def _whole_facts(path: Path) -> dict[str, Any]:
     """
     verify(path)
     facts = read_facts(path)
-    if facts["format"] != FORMAT:
-        raise UserError(
-            f"{path}: written in format {facts['format']}; format {FORMAT} is needed, "
-            "so take the version of fednas_jax that wrote it"
-        )
+    check_format(facts.get("format"), FORMAT, path)
+    if lacking := [name for name in _FACTS if name not in facts]:
+        raise Damaged(f"checkpoint.json has no '{lacking[0]}'")
     return facts
 
 

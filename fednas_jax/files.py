@@ -77,6 +77,24 @@ def read_json(path: Path | str, right: str = "a whole JSON file is needed") -> A
         raise UserError(f"{path}: not a JSON file ({error}); {right}") from error
 
 
+def check_format(given: Any, newest: int, source: Path | str) -> None:
+    """Refuses what was written by a later version of this program.
+
+    Args:
+      given: the format's number, as read.
+      newest: the one that this version writes; those from 1 on are read.
+      source: what to call it in an error.
+
+    Raises:
+      UserError: it is later, or no number.
+    """
+    if not (isinstance(given, int) and 1 <= given <= newest):
+        raise UserError(
+            f"{source}: written in format {given}; format {newest} is needed, or one before it, "
+            "so take the version of fednas_jax that wrote it"
+        )
+
+
 def plain(value: Any) -> Any:
     """The value as strict JSON has it: arrays as lists, what is not finite as None."""
     if isinstance(value, Mapping):

@@ -10,7 +10,7 @@ import numpy as np
 from fednas_jax.config import Config
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.errors import UserError
-from fednas_jax.files import plain
+from fednas_jax.files import check_format, plain
 from fednas_jax.search import genotype as genotypes
 from fednas_jax.search.genotype import Genotype
 
@@ -52,8 +52,13 @@ class Preprocessing(NamedTuple):
         Raises:
           UserError: they are of another shape or type.
         """
-        given = np.asarray(images)
         height, width, channels = self.image_shape
+        try:
+            given = np.asarray(images)
+        except ValueError as error:  # lists of unlike lengths
+            raise UserError(
+                f"images: not an array; one of shape [N, {height}, {width}, {channels}] is needed"
+            ) from error
         images = given[..., None] if given.ndim == 3 and channels == 1 else given
         if images.ndim != 4 or images.shape[1:] != self.image_shape:
             raise UserError(
@@ -130,11 +135,7 @@ def from_json(value: Any, source: str) -> Description:
     """
     if not isinstance(value, dict) or "format" not in value:
         raise UserError(f"{source}: not the description of a model; one is needed")
-    if value["format"] != FORMAT:
-        raise UserError(
-            f"{source}: written in format {value['format']}; format {FORMAT} is needed, "
-            "so take the version of fednas_jax that wrote it"
-        )
+    check_format(value["format"], FORMAT, source)
     try:
         height, width, channels = value["image_shape"]
         mean, std = tuple(map(float, value["mean"])), tuple(map(float, value["std"]))

@@ -102,6 +102,21 @@ def run(stages: Stages, workdir: Path) -> None:
 
 
 def last(workdir: Path) -> Path:
-    """The folder of the run whose model counts: the training's, where a search went before."""
-    train = workdir / TRAIN_FOLDER
-    return train if (train / "checkpoints").is_dir() else workdir
+    """The folder of the run whose model counts: the training's, where a search went before.
+
+    Raises:
+      UserError: there is a search of which the training has not come to a checkpoint yet.
+    """
+    search, train = workdir / SEARCH_FOLDER, workdir / TRAIN_FOLDER
+    if _has_checkpoint(train):
+        return train
+    if _has_checkpoint(search) and not _has_checkpoint(workdir):
+        raise UserError(
+            f"{workdir}: its training has no checkpoint yet; for the search's supernet {search} "
+            "is needed"
+        )
+    return workdir
+
+
+def _has_checkpoint(run: Path) -> bool:
+    return any((run / "checkpoints").glob("[0-9]*"))

@@ -6,17 +6,25 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 import fednas_jax
-from fednas_jax import assembly, checkpoint_folder, experiment
+from fednas_jax import assembly, checkpoint_folder, experiment, networks
 from fednas_jax import config as schema
 from fednas_jax.checkpoint import Checkpoints
 from fednas_jax.data import datasets
 from fednas_jax.errors import UserError
 from fednas_jax.search import genotype
-from tests.tiny import fedavg_config, first_checkpoint, search_config
+from tests.tiny import (
+    abstract_state,
+    any_checkpoint,
+    fedavg_config,
+    first_checkpoint,
+    genotype_config,
+    search_config,
+)
 
 DIGITS = datasets.load("digits").test
 KEPT = Path(__file__).with_name("kept")
@@ -110,6 +118,7 @@ def test_images_without_a_channel_axis_and_no_images(fresh: Path) -> None:
         (np.zeros((8, 8, 1), np.uint8), r"images: shape \[8, 8, 1\]; \[N, 8, 8, 1\] is"),
         (np.zeros((2, 8, 8, 1)), "images: float64; uint8, as this model was trained on"),
         ([["a"]], r"images: shape \[1, 1\]; "),
+        ([[[0] * 8] * 8, [[0] * 7] * 8], r"images: not an array; one of shape \[N, 8, 8, 1\] is"),
     ],
 )
 def test_images_that_do_not_fit(fresh: Path, images: Any, message: str) -> None:
@@ -124,11 +133,21 @@ def test_which_checkpoint(tmp_path: Path, fresh: Path) -> None:
         assert fednas_jax.restore(folder, which).path == first.path == fresh
     with pytest.raises(UserError, match="no checkpoint of round 7; there are: 1"):
         fednas_jax.restore(run, 7)
+    with pytest.raises(UserError, match=r"model\.json: a file; a run's workdir or a checkpoint"):
+        fednas_jax.restore(fresh / "model.json")
     with pytest.raises(UserError, match="nowhere: no such folder"):
         fednas_jax.restore(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty: holds no checkpoint"):
         fednas_jax.restore(tmp_path / "empty")
+
+
+def test_the_best_checkpoint_is_gone(fresh: Path) -> None:
+    checkpoints = Checkpoints(fresh.parent)
+    checkpoints.save(2, {"params": np.zeros(3)}, None, is_best=False)
+    shutil.rmtree(fresh)
+    with pytest.raises(UserError, match="no checkpoint of round 1, its best; there are: 2"):
+        fednas_jax.restore(fresh.parents[1])
 
 
 def test_a_run_that_goes_on_elsewhere_is_left_alone(fresh: Path) -> None:
@@ -138,12 +157,32 @@ def test_a_run_that_goes_on_elsewhere_is_left_alone(fresh: Path) -> None:
     assert half_written.exists()
 
 
-def test_truncated(fresh: Path) -> None:
-    victim = max((p for p in fresh.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-    victim.write_bytes(victim.read_bytes()[:-10])
-    with pytest.raises(UserError, match="is cut short or has been edited; a whole") as caught:
+@pytest.mark.parametrize("harm", ["cut", "emptied", "removed"])
+def test_any_file_of_it_damaged(fresh: Path, harm: str) -> None:
+    files = sorted(path for path in fresh.rglob("*") if path.is_file())
+    assert len(files) > 5
+    for victim in files:
+        content = victim.read_bytes()
+        assert content
+        if harm == "removed":
+            victim.unlink()
+        else:
+            victim.write_bytes(content[:-1] if harm == "cut" else b"")
+        for folder in (fresh, fresh.parents[1]):
+            with pytest.raises(UserError, match=rf"^{folder}.* (is|are) needed$") as caught:
+                fednas_jax.restore(folder)
+            assert "\n" not in str(caught.value)
+        victim.write_bytes(content)
+    fednas_jax.restore(fresh)
+
+
+def test_an_emptied_checkpoint(fresh: Path) -> None:
+    shutil.rmtree(fresh)
+    fresh.mkdir()
+    with pytest.raises(UserError, match="run: none of its checkpoints is whole; whole files are"):
+        fednas_jax.restore(fresh.parents[1])
+    with pytest.raises(UserError, match="000001: holds no checkpoint; "):
         fednas_jax.restore(fresh)
-    assert "\n" not in str(caught.value)
 
 
 def test_without_a_model(tmp_path: Path) -> None:
@@ -185,5 +224,51 @@ def test_checkpoints_of_earlier_versions_open(kept: Path, tmp_path: Path) -> Non
         assert model.genotype == genotype.from_json(expected["genotype"], kept.stem)
 
 
+@pytest.mark.parametrize(
+    ("kept", "config", "last"),
+    [("network_1", genotype_config(), 2), ("supernet_1", search_config(), 1)],
+)
+def test_runs_of_earlier_versions_can_be_gone_on_with(
+    kept: str, config: Any, last: int, tmp_path: Path
+) -> None:
+    """The state has the very leaves that a run of today has, and the rows are there."""
+    with zipfile.ZipFile(KEPT / f"{kept}.zip") as archive:
+        archive.extractall(tmp_path)
+    (tmp_path / "checkpoint").rename(tmp_path / f"{last:06d}")
+    abstract = abstract_state(config)
+    restored = Checkpoints(tmp_path).restore_latest(abstract)
+    assert restored is not None
+    assert restored.round == last == restored.extra["rows"][-1]["round"]
+    assert jax.tree.structure(restored.state) == jax.tree.structure(abstract)
+    assert set(restored.extra) == {"rows", "best_genotype", "costs"}
+
+
 def test_some_are_kept() -> None:
-    assert {path.stem for path in KEPT.iterdir()} >= {"supernet_1"}
+    assert {path.stem for path in KEPT.iterdir()} >= {"network_1", "supernet_1"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {
+            "network.name": "genotype",
+            "network.auxiliary": True,
+            "network.normalization": "group",
+        },
+        {"network.name": "resnet20"},
+    ],
+    ids=["genotype", "resnet20"],
+)
+def test_networks_of_other_kinds_come_back_as_they_were(
+    fields: dict[str, Any], tmp_path: Path
+) -> None:
+    config = genotype_config() if fields["network.name"] == "genotype" else fedavg_config()
+    config.update_from_flattened_dict(fields)
+    written = any_checkpoint(config, tmp_path)
+    model = fednas_jax.restore(tmp_path)
+    assert model.network == networks.from_config(schema.resolve(config), (8, 8, 1), 10)
+    assert model.path == written
+    state = Checkpoints(tmp_path / "checkpoints").restore(1, abstract_state(config)).state
+    for name, tree in model.variables.items():
+        jax.tree.map(np.testing.assert_array_equal, tree, getattr(state, name))
+    assert bool(model.variables.get("batch_stats")) == (config.network.normalization == "batch")

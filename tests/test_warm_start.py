@@ -14,19 +14,9 @@ from fednas_jax.errors import UserError
 from fednas_jax.search import genotype
 from fednas_jax.search.inherit import inherit
 from tests.quick import quick_jit
-from tests.tiny import fedavg_config, first_checkpoint, search_config
+from tests.tiny import fedavg_config, first_checkpoint, genotype_config, search_config
 
 FOUND = genotype.load("FedNAS_V1")
-
-
-def train_config(**fields: Any) -> Any:
-    """Trains FedNAS_V1 with the sizes of the smallest search, with fields set by dotted names."""
-    config = fedavg_config()
-    config.network.name = "genotype"
-    config.network.init_channels = 2
-    config.network.layers = 3
-    config.update_from_flattened_dict(fields)
-    return config
 
 
 def begin(config: Any) -> Any:
@@ -45,9 +35,9 @@ def supernet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_from_a_supernet(supernet: Path) -> None:
-    started = begin(train_config(warm_start=str(supernet)))
+    started = begin(genotype_config(warm_start=str(supernet)))
     taken = inherit(fednas_jax.restore(supernet).variables, FOUND)
-    fresh = begin(train_config())
+    fresh = begin(genotype_config())
     changed = 0
     for name in ("params", "batch_stats"):
         expected = dict(jax.tree_util.tree_leaves_with_path(taken[name]))
@@ -88,7 +78,7 @@ def test_what_does_not_fit(
         np.savez(path, images=np.zeros((90, 8, 8, 1), np.uint8), labels=labels)
         fields = {"dataset.name": path}
     with pytest.raises(UserError, match=message) as caught:
-        begin(train_config(**({"warm_start": str(supernet)} | fields)))
+        begin(genotype_config(**({"warm_start": str(supernet)} | fields)))
     assert "\n" not in str(caught.value)
 
 

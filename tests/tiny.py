@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from fednas_jax import assembly, config_file, model_file
 from fednas_jax import config as schema
@@ -58,11 +59,50 @@ def fedavg_config() -> Any:
     return config
 
 
+def genotype_config(**fields: Any) -> Any:
+    """Trains FedNAS_V1 with the sizes of the smallest search, with fields set by dotted names."""
+    config = fedavg_config()
+    config.network.name = "genotype"
+    config.network.init_channels = 2
+    config.network.layers = 3
+    config.update_from_flattened_dict(fields)
+    return config
+
+
 def first_checkpoint(config: Any, workdir: Path) -> Path:
     """A checkpoint of the state that a run begins with, as the run would write it."""
     resolved = schema.resolve(config)
     dataset = assembly.load_dataset(resolved)
     state = quick_jit(assembly.build_algorithm(resolved, dataset).init)(jax.random.key(0))
-    model = model_file.to_json(assembly.describe_model(resolved, dataset))
+    return _save(state, resolved, workdir)
+
+
+def any_checkpoint(config: Any, workdir: Path) -> Path:
+    """A checkpoint of the shapes of a run's, without compiling: of numbers that no run begins with.
+
+    So what takes a running statistic or a scale for its first value is found out.
+    """
+    resolved = schema.resolve(config)
+    shapes = abstract_state(resolved)
+    rng = np.random.RandomState(0)
+
+    def drawn(path: Any, leaf: Any) -> np.ndarray:
+        if leaf.ndim < 2 or "batch_stats" in jax.tree_util.keystr(path):
+            return (rng.rand(*leaf.shape) + 0.5).astype(leaf.dtype)
+        return (rng.randn(*leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]))).astype(leaf.dtype)
+
+    return _save(jax.tree_util.tree_map_with_path(drawn, shapes), resolved, workdir)
+
+
+def abstract_state(config: Any) -> Any:
+    """The shapes and types of what a run's server holds."""
+    resolved = schema.resolve(config)
+    algorithm = assembly.build_algorithm(resolved, assembly.load_dataset(resolved))
+    return jax.eval_shape(lambda: algorithm.init(jax.random.key(0)))
+
+
+def _save(state: Any, config: Any, workdir: Path) -> Path:
+    described = assembly.describe_model(config, assembly.load_dataset(config))
+    model = model_file.to_json(described)
     Checkpoints(workdir / "checkpoints").save(1, state, None, is_best=True, model=model)
     return workdir / "checkpoints" / "000001"
