@@ -2,8 +2,10 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from fednas_jax.errors import UserError, one_line, suggest
+from fednas_jax.paths import expand
 
 HELP_FLAGS = ("-h", "--help", "--helpfull")
 CONFIG_PREFIX = "config."
@@ -80,6 +82,26 @@ def one_folder(argv: Sequence[str], known: Sequence[str]) -> tuple[str, dict[str
     for name in fields:
         raise UserError(f"--{CONFIG_PREFIX}{name}: no such flag{suggest('', known)}")
     return argv[0], values
+
+
+def out_folder(folder: str, given: str, name: str) -> Path:
+    """Where a command about one folder writes.
+
+    Args:
+      folder: as `one_folder` gives it.
+      given: the value of `--out`, or "".
+      name: of the folder in the run's workdir where it is not given.
+
+    Raises:
+      UserError: it is not given, and there is no workdir: `folder` is a checkpoint, in which
+        nothing else may lie, as it goes when it is no longer kept.
+    """
+    if given:
+        return expand(given, "--out")
+    path = expand(folder, "DIR")
+    if (path / "checkpoint.json").exists() or path.name == "checkpoints":
+        raise UserError(f"--out: missing; {folder} is no place for other files, a folder is needed")
+    return path / name
 
 
 def round_of(text: str) -> int | str:

@@ -15,7 +15,7 @@ from jax import export
 from safetensors import numpy as safetensors
 
 from fednas_jax import model_file
-from fednas_jax.command_line import HELP_FLAGS, guarded, one_folder, round_of
+from fednas_jax.command_line import HELP_FLAGS, guarded, one_folder, out_folder, round_of
 from fednas_jax.files import make_folder, write_atomic, write_json
 from fednas_jax.model import Model, restore
 
@@ -33,7 +33,7 @@ HELP = f"""Writes the model of a checkpoint into files that other programs read:
 
   DIR      the workdir of a run, or a checkpoint of it (DIR/checkpoints/000012)
   --round  the checkpoint of this round instead of the best one
-  --out    where the files go; DIR/export if not given
+  --out    where the files go; DIR/export if not given, needed where DIR is a checkpoint
 """
 
 
@@ -47,9 +47,10 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(argv: Sequence[str]) -> None:
     folder, given = one_folder(argv, ("round", "out"))
+    place = out_folder(folder, given["out"], "export")
     model = restore(folder, round_of(given["round"]))
     files = {PROGRAM_FILE: program(model), WEIGHTS_FILE: weights(model)}
-    out = make_folder(given["out"] or f"{folder}/export", "--out")
+    out = make_folder(place, "--out")
     for name, content in files.items():
         write_atomic(out / name, content)
     write_json(out / model_file.FILE, model_file.to_json(model.description))

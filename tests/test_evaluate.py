@@ -1,6 +1,7 @@
 """The command that scores a checkpoint: what it says agrees with what the model predicts."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,47 @@ def test_an_npz_of_ones_own(run: Path, tmp_path: Path) -> None:
     images, labels = digits.images[:20], np.full(20, 4)  # one class alone
     np.savez(tmp_path / "own.npz", images=images[..., 0], labels=labels)
     assert main([str(run), f"--npz={tmp_path / 'own.npz'}", "--round=1"]) == 0
-    told = json.loads((run / "evaluation" / "evaluation.json").read_text())
+    told = json.loads((run / "evaluation-own" / "evaluation.json").read_text())
     assert told["accuracy"] == pytest.approx(right(run, images, labels))
     assert [entry["examples"] for entry in told["classes"]] == [0] * 4 + [20] + [0] * 5
+
+
+def test_scores_of_something_else_are_not_overwritten(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    digits = datasets.load("digits").test
+    np.savez(tmp_path / "own.npz", images=digits.images[:20], labels=digits.labels[:20])
+    out = tmp_path / "out"
+    command = [str(run), f"--npz={tmp_path / 'own.npz'}", f"--out={out}"]
+    assert main(command) == main(command) == 0  # the same again
+    before = (out / "evaluation.json").read_bytes()
+    message = f"evaluation.json has data {tmp_path / 'own.npz'}, not the test set of digits; anot"
+    assert_refused([str(run), f"--out={out}"], message, capsys)
+    other = shutil.copytree(run / "checkpoints" / "000001", tmp_path / "000002")
+    assert_refused([str(other), *command[1:]], "evaluation.json has checkpoint ", capsys)
+    assert (out / "evaluation.json").read_bytes() == before
+
+
+def test_nothing_is_written_into_a_checkpoint(run: Path, capsys: pytest.CaptureFixture) -> None:
+    checkpoints = run / "checkpoints"
+    for folder in (checkpoints, checkpoints / "000001"):
+        assert_refused([str(folder)], f"--out: missing; {folder} is no place for other", capsys)
+    assert [path.name for path in checkpoints.iterdir()] == ["000001"]
+
+
+def test_classes_of_another_name(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of fashion_mnist for a model of mnist: as many, of the same size."""
+    digits = datasets.load("digits")
+    names = ("0", "1", "two", *"3456789")
+    monkeypatch.setattr(datasets, "load", lambda *_, **__: digits._replace(class_names=names))
+    out = f"--out={tmp_path / 'out'}"
+    message = "--dataset: class 2 of mnist is 'two', of this model '2'; data of the same classes"
+    assert_refused([str(run), "--dataset=mnist", out], message, capsys)
+    names = tuple("01234567")
+    message = "class 8 of mnist is None, of this model '8'"
+    assert_refused([str(run), "--dataset=mnist", out], message, capsys)
 
 
 def arrays(**changes: Any) -> dict[str, np.ndarray]:
@@ -98,6 +137,7 @@ def assert_refused(arguments: list[str], message: str, capsys: pytest.CaptureFix
         (["--npz=x.npz"], "DIR: missing"),
         (["nowhere"], "nowhere: no such folder"),
         (["RUN", "--dataset=digits", "--npz=x.npz"], "--npz: beside --dataset"),
+        (["RUN", "--data-dir=x", "--npz=x.npz"], "--data-dir: beside --npz"),
         (["RUN", "--npz=nowhere.npz"], "nowhere.npz: cannot be read"),
         (["RUN", "--datset=digits"], "--datset: no such flag; did you mean 'dataset'?"),
         (["RUN", "--config.rounds=3"], "--config.rounds: no such flag"),
