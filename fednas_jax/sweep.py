@@ -26,7 +26,8 @@ HELP = """Runs every combination of lists of settings, and counts the rounds to 
 
   --config          a file under configs/; several variants of it with commas between, or *
   --workdir         each run gets a folder in there
-  --config.FIELD    sets a field, as for fednas_jax.main; several values with commas between
+  --config.FIELD    sets a field, as for fednas_jax.main; several values with commas between, so
+                    that no value, such as a path, can have a comma in it
   --target          accuracies on the test set, with commas between; 0.99 if not given
 
 Runs that are done already are not made again, an interrupted one goes on where it was. Written into

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fednas_jax import comparison
+from fednas_jax import config as schema
 from fednas_jax.compare import main
 from fednas_jax.search import genotype as genotypes
 from tests.stand_in import FOUND, stand_in
@@ -36,6 +37,18 @@ def get_config():
     config.augment.cutout = config.augment.crop_padding = 0
     return config
 """
+TINY = """
+from tests.tiny import fedavg_config
+
+def get_config():
+    config = fedavg_config()
+    config.rounds = 2
+    config.test_every = 1
+    config.report.plots = config.report.tensorboard = False
+    return config
+"""
+NETWORKS = ("network", "genotype")
+"""Fields that say which network it is."""
 # 64 x 200 + 200, 200 x 200 + 200, 200 x 10 + 10.
 PARAMETERS_OF_2NN, MULTIPLY_ADDS_OF_2NN = 55_210, 54_800
 
@@ -66,12 +79,12 @@ def test_rows_differ_in_nothing_but_the_network_and_the_seed(
         assert list(configs) == [f"{name}-seed=3", f"{name}-seed=5"]
         for config, seed in zip(configs.values(), (3, 5), strict=True):
             assert config.seed == seed
-            plain = {key: config[key] for key in config if key not in ("network", "genotype")}
-            assert plain == {
-                key: value
-                for key, value in plan.rows["2nn"][f"2nn-seed={seed}"].items()
-                if key != "network"
-            }
+            plain, other = (
+                {key: value for key, value in schema.to_json(one).items() if key not in NETWORKS}
+                for one in (config, plan.rows["2nn"][f"2nn-seed={seed}"])
+            )
+            plain["optimizer"].pop("drop_path_rate", None)  # of genotypes' networks alone
+            assert plain == other
     assert plan.rows["2nn"]["2nn-seed=3"].rounds == 7
     assert dict(plan.rows["2nn"]["2nn-seed=3"].network) == {"name": "2nn"}
     chosen = {name: next(iter(configs.values())) for name, configs in plan.rows.items()}
@@ -151,6 +164,42 @@ def test_a_search_comes_first_and_what_it_finds_is_trained(
     found, published = json.loads((out / "comparison.json").read_text())["rows"]
     assert found["network"] == "searched"
     assert found["parameters"] == published["parameters"]
+
+
+def test_a_comparison_of_real_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing stands in: what a run measures and counts is what the table has."""
+    (tmp_path / "real.py").write_text(TINY)
+    out = tmp_path / "out"
+    command = [f"--config={tmp_path / 'real.py'}", "--networks=2nn,cnn", "--seeds=1"]
+    assert main([*command, f"--workdir={out}"]) == 0
+    rows = json.loads((out / "comparison.json").read_text())["rows"]
+    held = []
+    for row, name in zip(rows, ("2nn", "cnn"), strict=True):
+        folder = out / f"{name}-seed=1"
+        summary = json.loads((folder / "summary.json").read_text())
+        (run,) = row["runs"]
+        for key in ("test_accuracy", "held_out_accuracy", "best_round", "seconds"):
+            assert run[key] == summary[key]
+        assert (row["accuracy_mean"], row["accuracy_std"]) == (summary["test_accuracy"], None)
+        # Down the weights; up their sum and what they are weighted by.
+        assert 8 * row["parameters"] < row["bytes_per_client_and_round"] < 8.1 * row["parameters"]
+        held.append((folder / "partition.json").read_bytes())
+    assert held[0] == held[1]
+    assert (rows[0]["parameters"], rows[0]["multiply_adds"]) == (
+        PARAMETERS_OF_2NN,
+        MULTIPLY_ADDS_OF_2NN,
+    )
+    assert (out / "comparison.md").read_text() in capsys.readouterr().out
+
+
+def test_the_file_of_a_genotype_may_begin_with_a_tilde(
+    files: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    genotypes.save(tmp_path / "mine.json", genotypes.load(FOUND))
+    plan = comparison.plan(files[0], {}, "", ["~/mine.json"], [0], tmp_path / "out")
+    ((config,),) = (configs.values() for configs in plan.rows.values())
+    assert config.genotype == str(tmp_path / "mine.json")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Every quick config runs: on data of the right shape, as the real images may not be at hand."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,22 @@ def as_mnist() -> Dataset:
         for split in (data.train, data.test)
     )
     return data._replace(name="mnist", train=train, test=test, mean=(0.5,), std=(0.25,))
+
+
+def test_fedproxs_experiment_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 20 of the 1,000 clients, and 2 of the 10 epochs, which leave stragglers one."""
+    config: Any = config_file.load(str(CONFIGS / "mnist_fedavg.py:fedprox"))
+    config.partition.num_clients = 20
+    config.rounds, config.local_epochs = 1, 2
+    for part in ("progress", "tensorboard", "plots", "page"):
+        config.report[part] = False
+    monkeypatch.setattr(assembly, "load_dataset", lambda config: as_mnist())
+    stages.run(stages.resolve(config, {}), tmp_path)
+    before, after = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert (before["round"], after["round"]) == (0, 1)
+    assert after["clients"] == config.clients_per_round == 10
+    assert 1 <= after["stragglers"] <= 10
+    assert after["test_loss"] < before["test_loss"]
 
 
 @pytest.mark.parametrize("spec", QUICK)

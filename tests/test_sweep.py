@@ -26,6 +26,17 @@ def get_config(variant=""):
     return config
 """
 
+TINY = """
+from tests.tiny import fedavg_config
+
+def get_config():
+    config = fedavg_config()
+    config.rounds = 2
+    config.test_every = 1
+    config.report.plots = config.report.tensorboard = False
+    return config
+"""
+
 
 @pytest.fixture
 def spec(tmp_path: Path) -> str:
@@ -152,6 +163,33 @@ def test_a_folder_with_another_run_is_refused_before_any_run(
     assert main([*command, "--config.batch_size=16"]) == 2
     assert len(made) == 2
     assert "seed=1 holds metrics.jsonl but no run.json" in capsys.readouterr().err
+
+
+def test_a_sweep_of_real_runs(tmp_path: Path) -> None:
+    """Nothing stands in: the test before the first round is a point of the curve, at 0."""
+    (tmp_path / "real.py").write_text(TINY)
+    out = tmp_path / "out"
+    rates = "--config.optimizer.learning_rate=0.1,0.2"
+    command = [f"--config={tmp_path / 'real.py'}", f"--workdir={out}", rates, "--target=0.01,1"]
+    assert main(command) == 0
+    kept = json.loads((out / "sweep.json").read_text())["runs"]
+    assert [run["name"] for run in kept] == [f"optimizer.learning_rate=0.{n}" for n in (1, 2)]
+    for run in kept:
+        lines = (out / run["name"] / "metrics.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        summary = json.loads((out / run["name"] / "summary.json").read_text())
+        assert run["round"] == [row["round"] for row in rows] == [0, 1, 2]
+        for name in ("test_accuracy", "test_loss"):
+            assert run[name] == [row[name] for row in rows]
+        assert (run["error"], run["seconds"]) == ("", summary["seconds"])
+        assert run["test_accuracy"][-1] == summary["last_test_accuracy"]
+        first = next(n for n, accuracy in enumerate(run["test_accuracy"]) if accuracy >= 0.01)
+        early, never = run["rounds_to_target"]
+        assert never is None
+        assert first - 1 < early <= first or early == first == 0
+    # The same seed: only what comes after the first weights differs.
+    assert kept[0]["test_loss"][0] == kept[1]["test_loss"][0]
+    assert kept[0]["test_loss"][1] != kept[1]["test_loss"][1]
 
 
 def test_a_run_without_tests_has_no_curve(tmp_path: Path) -> None:
