@@ -137,7 +137,7 @@ def attendance(rows: Rows) -> Spec | None:
     if not points:
         return None
     labels = [label for label, _ in _ATTENDANCE.values() if label in {p["series"] for p in points}]
-    colors = {label: color for label, color in _ATTENDANCE.values()}
+    colors = dict(_ATTENDANCE.values())
     color = alt.Color(
         "series:N",
         scale=alt.Scale(domain=labels, range=[colors[label] for label in labels]),
