@@ -75,12 +75,13 @@ class Records:
         """Writes down a round: its metrics, and the alphas after it with their genotype."""
         self.rows.append(row)
         self._metrics.append(row)
+        tracked = row
         if arch is not None:
-            self._append_architecture(row["round"], arch)
+            tracked = row | {"genotype": str(self._append_architecture(row["round"], arch))}
         for tracker in self._trackers:
-            tracker.append(row)
+            tracker.append(tracked)
 
-    def _append_architecture(self, number: int, arch: Mapping[str, np.ndarray]) -> None:
+    def _append_architecture(self, number: int, arch: Mapping[str, np.ndarray]) -> Genotype:
         self._alphas.append(_alphas_row(number, arch))
         self._alphas_file.append(self._alphas[-1])
         derived = genotypes.derive(arch)
@@ -90,6 +91,7 @@ class Records:
             names.append("best")
         for name in names:
             genotypes.save(self._genotype(name), derived)
+        return derived
 
     def draw(self, every_seconds: float = 0.0) -> None:
         """Draws the pictures, unless they are not wanted, or were drawn a short while ago.

@@ -28,7 +28,7 @@ class Tracker(Protocol):
     """Takes the metrics of each round."""
 
     def append(self, row: Row) -> None:
-        """Adds a round: `round` is its step."""
+        """Adds a round: `round` is its step; a text `genotype` is there where one is searched."""
 
     def close(self) -> None:
         """Writes what is waiting."""
@@ -72,8 +72,10 @@ def scalars(row: Row, names: str) -> dict[str, float]:
     Args:
       row: of metrics.jsonl.
       names: "ours", or "originals": then what the authors' code logs bears its name there, and
-        `search_train_valid_acc_gap` and `cnn_count` are added. The values stay ours: means, where
-        their loss is a sum over the test set, and their gap takes that sum from an accuracy.
+        `search_train_valid_acc_gap`, `cnn_count` and `searching_cnn_count(10 n + r)`, which is the
+        test accuracy of the cells with n and r convolutions, are added. The values stay ours:
+        means, where their loss is a sum over the test set, and their gap takes that sum from an
+        accuracy.
     """
     found = {
         name: value
@@ -87,7 +89,11 @@ def scalars(row: Row, names: str) -> dict[str, float]:
         gap = found["train_accuracy"] - found["test_accuracy"]
         derived["search_train_valid_acc_gap"] = gap
     if "normal_convolutions" in found:
-        derived["cnn_count"] = found["normal_convolutions"] + found["reduce_convolutions"]
+        normal, reduce = found["normal_convolutions"], found["reduce_convolutions"]
+        derived["cnn_count"] = normal + reduce
+        if "test_accuracy" in found:
+            key = f"searching_cnn_count({10 * normal + reduce})"
+            derived[key] = found["test_accuracy"]
     return {_ORIGINALS.get(name, name): value for name, value in found.items()} | derived
 
 
@@ -164,7 +170,7 @@ class WandbWriter:
 
         record = read_json(folder / RUN_FILE)
         first = f"{record['starts'][0]['time']} {record.get('data_sha256')} {folder.name}"
-        self._names, self._sent = names, max((row["round"] for row in rows), default=0)
+        self._names, self._sent = names, max((row["round"] for row in rows), default=-1)
         try:
             self._run = wandb.init(
                 project=project,
@@ -185,7 +191,8 @@ class WandbWriter:
     def append(self, row: Row) -> None:
         """Adds a round's numbers."""
         if row["round"] > self._sent:
-            self._run.log(scalars(row, self._names), step=int(row["round"]))
+            texts = {"genotype": row["genotype"]} if "genotype" in row else {}
+            self._run.log({**scalars(row, self._names), **texts}, step=int(row["round"]))
 
     def close(self) -> None:
         """Sends, or writes, what is waiting."""

@@ -1,6 +1,7 @@
 """The files that grow round by round hold the rounds of the checkpoint, whatever lay there."""
 
 import json
+import types
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from fednas_jax.report import records as module
+from fednas_jax.report import records as report_records
 from fednas_jax.report.records import Records
 from fednas_jax.report.writers import read_rows
 from fednas_jax.search import genotype as genotypes
@@ -125,3 +127,12 @@ def test_pictures_take_a_hundredth_of_the_time_at_most(
     made.draw()
     assert len(drawn) == 4
     made.close()
+
+
+def test_trackers_are_told_the_genotype_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, Any]] = []
+    tracker = types.SimpleNamespace(append=told.append)
+    monkeypatch.setattr(report_records, "trackers", lambda folder, report, rows: [tracker])
+    records(folder, 0).append(row(1), arch(1))
+    assert told == [row(1) | {"genotype": str(genotypes.derive(arch(1)))}]
+    assert read_rows(folder / "metrics.jsonl") == [row(1)]

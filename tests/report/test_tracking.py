@@ -26,7 +26,7 @@ def test_names_are_ours_or_the_originals() -> None:
     assert tracking.scalars(FULL, "originals") == {
         "Train Accuracy": 0.75, "Train Loss": 0.5, "Validation Accuracy": 0.5,
         "Validation Loss": 1.0, "search_train_valid_acc_gap": 0.25, "cnn_count": 7,
-        "normal_convolutions": 3, "reduce_convolutions": 4,
+        "searching_cnn_count(34)": 0.5, "normal_convolutions": 3, "reduce_convolutions": 4,
     }  # fmt: skip
 
 
@@ -104,16 +104,20 @@ def test_wandb_offline_has_every_round_once_in_one_run(tmp_path: Path) -> None:
     record = {"config": {"rounds": 3}, "starts": [start], "data_sha256": "0"}
     (tmp_path / "run.json").write_text(json.dumps(record))
     first = WandbWriter(tmp_path, "offline", "trial", names="originals")
-    first.append(FULL)
+    first.append(FULL | {"round": 0})
+    first.append(FULL | {"genotype": "Genotype(normal=...)"})
     first.close()
-    second = WandbWriter(tmp_path, "offline", "trial", [FULL], names="originals")
+    second = WandbWriter(
+        tmp_path, "offline", "trial", [FULL | {"round": 0}, FULL], names="originals"
+    )
     second.append(FULL)
     second.append(FULL | {"round": 2, "train_loss": 0.25})
     second.close()
     runs = offline_records(tmp_path)
     logged = [history(records) for records in runs]
     expected = tracking.scalars(FULL, "originals")
-    assert logged == [{1: expected}, {2: expected | {"Train Loss": 0.25}}]
+    found = expected | {"genotype": "Genotype(normal=...)"}
+    assert logged == [{0: expected, 1: found}, {2: expected | {"Train Loss": 0.25}}]
     headers = [next(r.run for r in records if r.HasField("run")) for records in runs]
     assert {(run.project, run.display_name) for run in headers} == {("trial", tmp_path.name)}
     assert len({run.run_id for run in headers}) == 1
