@@ -10,15 +10,17 @@ from fednas_jax import config as schema
 from fednas_jax.comparison import Plan
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.files import plain, write_atomic, write_json
+from fednas_jax.report import run_folder
+from fednas_jax.report.traffic import sent_so_far
 from fednas_jax.report.writers import read_rows
 from fednas_jax.runs import Outcome, Planned, run_all
 from fednas_jax.workdir import METRICS_FILE
 
 RESULTS, TABLE, CONFIGS = "comparison.json", "comparison.md", "configs"
-_MEANS = ("parameters", "multiply_adds", "bytes_per_client_and_round", "seconds")
+_MEANS = ("parameters", "multiply_adds", "bytes_per_client_and_round", "bytes_sent", "seconds")
 _COLUMNS = (
     *("network", "test accuracy", "std", "seeds", "parameters", "multiply-adds"),
-    *("bytes a client and round", "seconds", "config"),
+    *("bytes a client and round, up and down", "bytes sent by all clients", "seconds", "config"),
 )
 
 
@@ -59,7 +61,8 @@ def measured(run: Outcome, dataset: Dataset) -> dict[str, Any]:
         return about
     shape = dataset.train.images.shape[1:]
     network = networks.from_config(config, shape, dataset.num_classes)
-    last = read_rows(run.folder / METRICS_FILE)[-1]
+    rows = read_rows(run.folder / METRICS_FILE)
+    last, partition = rows[-1], run_folder.read_partition(run.folder)
     copied = ("test_accuracy", "held_out_accuracy", "best_round", "seconds", "compile_seconds")
     return {
         **about,
@@ -67,6 +70,7 @@ def measured(run: Outcome, dataset: Dataset) -> dict[str, Any]:
         "parameters": networks.parameter_count(network, shape),
         "multiply_adds": networks.multiply_adds(network, shape),
         "bytes_per_client_and_round": last["bytes_up_per_client"] + last["bytes_down_per_client"],
+        "bytes_sent": sent_so_far(rows, config, len(partition.counts))[-1] if partition else None,
     }
 
 
@@ -84,8 +88,13 @@ def summarized(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "accuracy_mean": statistics.fmean(accuracies) if good else None,
         "accuracy_std": statistics.stdev(accuracies) if len(good) > 1 else None,
-        **{name: statistics.fmean(run[name] for run in good) if good else None for name in _MEANS},
+        **{name: _mean([run[name] for run in good]) for name in _MEANS},
     }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known and len(known) == len(values) else None
 
 
 def _write(plan: Plan, results: Mapping[str, Sequence[Mapping[str, Any]]], workdir: Path) -> None:

@@ -42,8 +42,24 @@ _ANSWER = """<script>
   answer.id = "answer";
   answer.textContent = JSON.stringify({ found, problems });
   document.body.append(answer);
+  if (parent !== window) parent.postMessage(answer.textContent, "*");
 })();
 </script>"""
+
+_LEAST_WIDTH = 500
+"""Of Chromium's window; what is to be narrower is shown in a frame."""
+_FRAME = """<!doctype html>
+<meta charset="utf-8"><meta name="color-scheme" content="light dark">
+<body><iframe src="%s" width="%d" height="800" style="border: 0"></iframe>
+<script>
+addEventListener("message", (event) => {
+  const answer = document.createElement("pre");
+  answer.id = "answer";
+  answer.textContent = event.data;
+  document.body.append(answer);
+});
+</script>
+"""
 
 
 def find() -> str:
@@ -61,7 +77,7 @@ def ask(page: Path, script: str, *, width: int = 1200, dark: bool = False) -> An
     Args:
       page: the HTML file.
       script: the body of an asynchronous JavaScript function.
-      width: of the window, pixels; Chromium's least is 500.
+      width: of the window, pixels; of a frame where it is less than Chromium's windows have.
       dark: whether the reader prefers dark pages.
 
     Raises:
@@ -73,6 +89,10 @@ def ask(page: Path, script: str, *, width: int = 1200, dark: bool = False) -> An
     copy = page.with_name(f"asked-{page.name}")
     start, _, end = text.rpartition("</body>")  # the library has one, too, in a string
     copy.write_text(f"{start}{_ANSWER % script}</body>{end}", encoding="utf-8")
+    if width < _LEAST_WIDTH:
+        frame = page.with_name(f"framed-{page.name}")
+        frame.write_text(_FRAME % (copy.as_uri(), width), encoding="utf-8")
+        copy = frame
     scheme = ["--blink-settings=preferredColorScheme=0"] if dark else []
     done = subprocess.run(
         [browser, *_FLAGS, *scheme, f"--window-size={width},900", "--dump-dom", copy.as_uri()],

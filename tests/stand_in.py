@@ -37,6 +37,11 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         if config["algorithm"] == "fednas":
             (folder / workdir.GENOTYPES_FOLDER).mkdir()
             genotypes.save(folder / workdir.GENOTYPES_FOLDER / "best.json", genotypes.load(FOUND))
+        one_each = {
+            "class_names": ["a"],
+            "class_counts": [[1]] * config["partition"]["num_clients"],
+        }
+        write_json(folder / "partition.json", one_each)
         metrics = MetricsFile(folder / workdir.METRICS_FILE)
         accuracy = 0.0
         for number in range(1, config["rounds"] + 1):

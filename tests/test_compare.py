@@ -122,12 +122,14 @@ def test_the_table_has_means_over_seeds(
     assert first["parameters"] == PARAMETERS_OF_2NN
     assert first["multiply_adds"] == MULTIPLY_ADDS_OF_2NN
     assert first["bytes_per_client_and_round"] == 210
+    assert first["bytes_sent"] == 5 * 4 * 100
     assert second["runs"][0]["parameters"] != second["runs"][1]["parameters"]
     for row in (first, second):
         assert json.loads((out / row["config_file"]).read_text()) == row["config"]
     table = (out / "comparison.md").read_text()
     assert table.splitlines()[2] == (
-        "| 2nn | 0.5200 | 0.0141 | 2 | 55,210 | 54,800 | 210 | 2 | [2nn.json](configs/2nn.json) |"
+        "| 2nn | 0.5200 | 0.0141 | 2 | 55,210 | 54,800 | 210 | 2,000 | 2 | "
+        "[2nn.json](configs/2nn.json) |"
     )
     assert table in capsys.readouterr().out
     assert main(command) == 0

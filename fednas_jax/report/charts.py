@@ -12,10 +12,13 @@ import altair as alt
 import numpy as np
 
 from fednas_jax.report.colors import SERIES
+from fednas_jax.report.page_text import NOTHING
 from fednas_jax.report.run_folder import ClassCounts
 
 Spec = dict[str, Any]
 Rows = Sequence[Mapping[str, Any]]
+Series = Mapping[str, tuple[str, str]]
+"""Metric -> what its curve is called, and its colour."""
 
 _MOST_BARS = 60
 """More clients than that are counted in bins rather than shown one by one."""
@@ -25,7 +28,6 @@ _ATTENDANCE = {
     "unreachable": ("not reached", "var(--test)"),
     "stragglers": ("slow", "var(--valid)"),
 }
-"""Metric -> what it says of clients, and the colour of its curve."""
 
 
 def finish(chart: Any, description: str) -> Spec:
@@ -48,75 +50,19 @@ def curves(rows: Rows, quantity: str) -> Spec | None:
     Returns:
       None where it was never measured.
     """
-    names = {f"{start}_{quantity}": (start, label) for start, (label, _) in SERIES.items()}
-    points = [
-        {"round": row["round"], "series": label, "value": row[name]}
-        for row in rows
-        for name, (_, label) in names.items()
-        if row.get(name) is not None
-    ]
-    if not points:
+    every = {f"{k}_{quantity}": (label, f"var(--{k})") for k, (label, _) in SERIES.items()}
+    series = _measured(rows, every)
+    if not series:
         return None
-    shown = {point["series"] for point in points}
-    starts = [start for start, label in names.values() if label in shown]
-    labels = [label for _, label in names.values() if label in shown]
-    form = ".1%" if quantity == "accuracy" else ".4f"
-    color = alt.Color(
-        "series:N",
-        scale=alt.Scale(domain=labels, range=[f"var(--{start})" for start in starts]),
-        legend=alt.Legend(title=None),
+    shown, told = (".1%", ".1%") if quantity == "accuracy" else (".4f", ".3f")
+    ends = (
+        f"{label} from {values[0]:{told}} to {values[-1]:{told}}"
+        for label, values in _values(rows, series).items()
     )
-    chart = _hoverable(points, quantity, color, labels, form)
-    ends = ", ".join(_first_and_last(points, label, quantity) for label in labels)
-    return finish(chart, f"Line chart of {quantity} over {len(rows)} rounds: {ends}.")
-
-
-def _hoverable(
-    points: list[dict[str, Any]], title: str, color: Any, labels: list[str], form: str
-) -> Any:
-    base = alt.Chart(alt.Data(values=points)).encode(x=_round_axis())
-    y = alt.Y(
-        "value:Q",
-        title=title,
-        scale=alt.Scale(zero=False),
-        axis=alt.Axis(format="~%" if "%" in form else "~g"),
+    return finish(
+        _hoverable(rows, series, quantity, shown),
+        f"Line chart of {quantity} over {rows[-1]['round']} rounds: {', '.join(ends)}.",
     )
-    nearest = alt.selection_point(
-        nearest=True, on="pointerover", fields=["round"], empty=False, clear="pointerout"
-    )
-    lines = base.mark_line(interpolate="monotone").encode(y=y, color=color)
-    dots = base.mark_point(filled=True, size=45).encode(
-        y=y,
-        color=color,
-        opacity=alt.condition(nearest, alt.value(1), alt.value(0 if len(points) > 200 else 0.55)),
-    )
-    rule = (
-        base.transform_pivot("series", value="value", groupby=["round"])
-        .mark_rule(color="currentColor")
-        .encode(
-            opacity=alt.condition(nearest, alt.value(0.35), alt.value(0)),
-            tooltip=[
-                alt.Tooltip("round:Q"),
-                *(alt.Tooltip(f"{label}:Q", format=form) for label in labels),
-            ],
-        )
-        .add_params(nearest)
-    )
-    return alt.layer(lines, dots, rule).properties(height=_CURVE_HEIGHT)
-
-
-def _round_axis() -> alt.X:
-    return alt.X(
-        "round:Q",
-        axis=alt.Axis(tickMinStep=1, format="d", grid=False),
-        scale=alt.Scale(nice=False, padding=8),
-    )
-
-
-def _first_and_last(points: list[dict[str, Any]], label: str, quantity: str) -> str:
-    values = [point["value"] for point in points if point["series"] == label]
-    form = ".1%" if quantity == "accuracy" else ".3f"
-    return f"{label} from {values[0]:{form}} to {values[-1]:{form}}"
 
 
 def attendance(rows: Rows) -> Spec | None:
@@ -128,27 +74,95 @@ def attendance(rows: Rows) -> Spec | None:
     Returns:
       None where every round has all the clients that it draws.
     """
+    series = _measured(rows, _ATTENDANCE)
+    if not series:
+        return None
+    means = (f"{label} {np.mean(found):.3g}" for label, found in _values(rows, series).items())
+    return finish(
+        _hoverable(rows, series, "clients", "d"),
+        f"Line chart of clients a round; on average {', '.join(means)}.",
+    )
+
+
+def _measured(rows: Rows, series: Series) -> Series:
+    """Those of which there is a value at all."""
+    return {
+        name: look
+        for name, look in series.items()
+        if any(row.get(name) is not None for row in rows)
+    }
+
+
+def _values(rows: Rows, series: Series) -> dict[str, list[float]]:
+    """Label -> the values that were measured, by round."""
+    return {
+        label: [row[name] for row in rows if row.get(name) is not None]
+        for name, (label, _) in series.items()
+    }
+
+
+def _hoverable(rows: Rows, series: Series, title: str, form: str) -> Any:
+    """Lines, and a rule that tells all values of the nearest round in the form given."""
     points = [
         {"round": row["round"], "series": label, "value": row[name]}
         for row in rows
-        for name, (label, _) in _ATTENDANCE.items()
-        if name in row
+        for name, (label, _) in series.items()
+        if row.get(name) is not None
     ]
-    if not points:
-        return None
-    labels = [label for label, _ in _ATTENDANCE.values() if label in {p["series"] for p in points}]
-    colors = dict(_ATTENDANCE.values())
+    base = alt.Chart(alt.InlineData(values=points)).encode(x=_round_axis())
+    y = alt.Y(
+        "value:Q",
+        title=title,
+        scale=alt.Scale(zero=False),
+        axis=alt.Axis(format="~%" if "%" in form else "~g"),
+    )
+    labels, colors = zip(*series.values(), strict=True)
     color = alt.Color(
         "series:N",
-        scale=alt.Scale(domain=labels, range=[colors[label] for label in labels]),
+        scale=alt.Scale(domain=list(labels), range=list(colors)),
         legend=alt.Legend(title=None),
     )
-    chart = _hoverable(points, "clients", color, labels, "d")
-    means = (
-        f"{label} {np.mean([p['value'] for p in points if p['series'] == label]):.3g}"
-        for label in labels
+    nearest = alt.selection_point(
+        nearest=True, on="pointerover", fields=["round"], empty=False, clear="pointerout"
     )
-    return finish(chart, f"Line chart of clients a round; on average {', '.join(means)}.")
+    lines = base.mark_line(interpolate="monotone").encode(y=y, color=color)
+    dots = base.mark_point(filled=True, size=45).encode(
+        y=y,
+        color=color,
+        opacity=alt.condition(nearest, alt.value(1), alt.value(0 if len(points) > 200 else 0.55)),
+    )
+    # All of the row, as `encode(tooltip=...)` does not find texts where the nearest is chosen.
+    rule = (
+        alt.Chart(alt.InlineData(values=_told(rows, series, form)))
+        .mark_rule(color="currentColor", tooltip=alt.TooltipContent("data"))
+        .encode(
+            x=_round_axis(),
+            opacity=alt.condition(nearest, alt.value(0.35), alt.value(0)),
+        )
+        .add_params(nearest)
+    )
+    return alt.layer(lines, dots, rule).properties(height=_CURVE_HEIGHT)
+
+
+def _told(rows: Rows, series: Series, form: str) -> list[dict[str, Any]]:
+    """The values of each round as text: the browser would write a missing number as NaN."""
+    return [
+        {"round": row["round"]}
+        | {
+            label: NOTHING if row.get(name) is None else format(row[name], form)
+            for name, (label, _) in series.items()
+        }
+        for row in rows
+        if any(row.get(name) is not None for name in series)
+    ]
+
+
+def _round_axis() -> alt.X:
+    return alt.X(
+        "round:Q",
+        axis=alt.Axis(tickMinStep=1, format="d", grid=False),
+        scale=alt.Scale(nice=False, padding=8),
+    )
 
 
 def client_scores(scores: Sequence[float | None], number: int) -> Spec:

@@ -8,19 +8,10 @@ import altair as alt
 
 from fednas_jax.report.charts import Spec, finish
 from fednas_jax.report.page_parts import Chart, Choice, Page, Part, Section, Table
+from fednas_jax.report.page_text import NOTHING, duration, in_bytes, percent
 from fednas_jax.report.run_folder import RunFolder
-from fednas_jax.report.run_sections import (
-    NOTHING,
-    cells,
-    duration,
-    flat,
-    in_bytes,
-    last_scores,
-    percent,
-    subtitle,
-    total,
-    with_parts,
-)
+from fednas_jax.report.run_sections import cells, flat, last_scores, subtitle, total, with_parts
+from fednas_jax.report.traffic import sent_so_far
 
 _METRICS = (
     "test_accuracy",
@@ -30,9 +21,10 @@ _METRICS = (
     "train_loss",
     "train_accuracy",
 )
-_AXES = {"round": "rounds", "seconds": "seconds, without compiling", "megabytes": "MB a client"}
+_AXES = {"round": "rounds", "seconds": "seconds, without compiling", "megabytes": "MB sent"}
 _COLORS = ["#3b8bd0", "#e07b1a", "#2fa36f", "#d1495b", "#8a6fd1", "#b08900", "#17a2a8", "#8c8c8c"]
 """Of the runs; each seen on a light and on a dark page."""
+_DASHES = [[1, 0], [6, 3], [2, 2]]
 
 
 def page(runs: Sequence[RunFolder]) -> Page:
@@ -87,27 +79,35 @@ def _results(runs: Sequence[RunFolder], names: Sequence[str]) -> Table:
                 percent(summary["held_out_accuracy"]),
                 percent(min(scores) if scores else None),
                 f"{summary['best_round']}",
-                in_bytes(total(run.rows, "bytes_up_per_client")),
+                in_bytes(_sent(run)[-1]),
                 duration(seconds),
             ]
         )
     columns = ["run", "what", "test accuracy", "held out", "worst client", "best round"]
-    return Table([*columns, "sent by a client", "time"], rows)
+    return Table([*columns, "sent by all clients", "time"], rows)
+
+
+def _sent(run: RunFolder) -> Sequence[int | None]:
+    """Bytes sent after each round; unknown where it is not known how many clients there are."""
+    if run.partition is None:
+        return [None] * len(run.rows)
+    return sent_so_far(run.rows, run.config, len(run.partition.counts))
 
 
 def _curves(runs: Sequence[RunFolder], names: Sequence[str]) -> list[Part]:
     points: list[dict[str, Any]] = []
     for name, run in zip(names, runs, strict=True):
-        seconds = sent = 0.0
-        for row in run.rows:
+        seconds = 0.0
+        for row, sent in zip(run.rows, _sent(run), strict=True):
             seconds += row.get("seconds") or 0
-            sent += (row.get("bytes_up_per_client") or 0) / 1e6
             values = {metric: row.get(metric) for metric in _METRICS}
             points.append(
                 {"run": name, "round": row["round"], "seconds": round(seconds, 2)}
-                | {"megabytes": round(sent, 3), **values}
+                | {"megabytes": None if sent is None else round(sent / 1e6, 3), **values}
             )
     metrics = [m for m in _METRICS if any(point[m] is not None for point in points)]
+    if not metrics:
+        return []
     id = "chart-runs"
     return [
         Choice(
@@ -122,7 +122,7 @@ def _overlaid(points: list[dict[str, Any]], names: Sequence[str], metric: str) -
     chart = (
         alt.Chart(alt.Data(values=points))
         .transform_calculate(value="datum[metric]", place="datum[over]")
-        .transform_filter("isValid(datum.value)")
+        .transform_filter("isValid(datum.value) && isValid(datum.place)")
         .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=30))
         .encode(
             x=alt.X(
@@ -135,6 +135,7 @@ def _overlaid(points: list[dict[str, Any]], names: Sequence[str], metric: str) -
             order="round:Q",
             color=run_color(names),
             tooltip=["run:N", "round:Q", "seconds:Q", alt.Tooltip("value:Q", format=".4f")],
+            **_run_dash(names),
         )
         .add_params(alt.param(name="metric", value=metric), alt.param(name="over", value="round"))
         .properties(height=340)
@@ -151,6 +152,15 @@ def run_color(names: Sequence[str]) -> alt.Color:
     colors = [_COLORS[index % len(_COLORS)] for index in range(len(names))]
     scale = alt.Scale(domain=list(names), range=colors)
     return alt.Color("run:N", scale=scale, legend=alt.Legend(title=None))
+
+
+def _run_dash(names: Sequence[str]) -> dict[str, alt.StrokeDash]:
+    """Dashes that tell runs of one colour apart; none where each has a colour of its own."""
+    if len(names) <= len(_COLORS):
+        return {}
+    dashes = [_DASHES[index // len(_COLORS) % len(_DASHES)] for index in range(len(names))]
+    scale = alt.Scale(domain=list(names), range=dashes)
+    return {"strokeDash": alt.StrokeDash("run:N", scale=scale, legend=alt.Legend(title=None))}
 
 
 def _clients(runs: Sequence[RunFolder], names: Sequence[str]) -> list[Part]:

@@ -1,5 +1,6 @@
 """The files of a run's folder, read back for its page: also while it runs, or from another year."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from fednas_jax.report.rows import Row
 from fednas_jax.report.writers import read_rows
 from fednas_jax.search import genotype as genotypes
 from fednas_jax.search.genotype import Genotype
-from fednas_jax.workdir import METRICS_FILE, RUN_FILE, SUMMARY_FILE
+from fednas_jax.workdir import METRICS_FILE, RUN_FILE, SUMMARY_FILE, read_summary
 
 PARTITION_FILE = "partition.json"
 _RIGHT = "the workdir of a run is needed"
@@ -37,6 +38,9 @@ class RunFolder(NamedTuple):
     alphas: list[dict[str, Any]]
     """"round", "normal" and "reduce" [14, 8] of each round; empty where none are searched."""
     best: Genotype | None
+    """That of the best round; None where none is searched."""
+    trained: Genotype | None
+    """Whose network is trained; None where none is, or its file is gone."""
     summary: dict[str, Any]
     """As in summary.json; what is known so far where the run has not ended."""
     finished: bool
@@ -62,16 +66,16 @@ def read(folder: Path) -> RunFolder:
     Raises:
       UserError: it is no run's, or a file in it is damaged, or no round is done yet.
     """
-    run = read_json(folder / RUN_FILE, _RIGHT)
-    if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
-        raise UserError(f"{folder / RUN_FILE}: not the record of a run; {_RIGHT}")
-    measured = read_rows(folder / METRICS_FILE)
+    run = _read_run(folder / RUN_FILE)
+    measured = _read_metrics(folder / METRICS_FILE)
     if not measured:
         raise UserError(f"{folder}: no round is done yet; wait for the first")
     alphas = pictures.read_alphas(folder / "alphas.jsonl", measured[-1]["round"])
     best = _best_genotype(measured, alphas)
     finished = (folder / SUMMARY_FILE).exists()
-    summary = read_json(folder / SUMMARY_FILE) if finished else rows.summary(measured, best)
+    summary = read_summary(folder) if finished else rows.summary(measured, best)
+    if not any(row["round"] == summary["best_round"] for row in measured):
+        raise UserError(f"{folder / SUMMARY_FILE}: best_round is none of {METRICS_FILE}; {_RIGHT}")
     return RunFolder(
         folder=folder,
         config=run["config"],
@@ -79,10 +83,41 @@ def read(folder: Path) -> RunFolder:
         rows=measured,
         alphas=alphas,
         best=best,
+        trained=_trained(run, folder / RUN_FILE),
         summary=summary,
         finished=finished,
-        partition=_read_partition(folder / PARTITION_FILE),
+        partition=read_partition(folder),
     )
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    run = read_json(path, _RIGHT)
+    config = run.get("config") if isinstance(run, dict) else None
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: not the record of a run; {_RIGHT}")
+    dataset = config.get("dataset")
+    if not (
+        isinstance(config.get("rounds"), int)
+        and isinstance(config.get("algorithm"), str)
+        and isinstance(dataset, dict)
+        and isinstance(dataset.get("name"), str)
+    ):
+        raise UserError(f"{path}: config lacks rounds, algorithm or dataset.name; {_RIGHT}")
+    starts = run.get("starts", [])
+    if not (isinstance(starts, list) and all(isinstance(start, dict) for start in starts)):
+        raise UserError(f"{path}: starts is not a list of objects; {_RIGHT}")
+    return run
+
+
+def _read_metrics(path: Path) -> list[Row]:
+    measured = read_rows(path)
+    for index, row in enumerate(measured, start=1):
+        if not isinstance(row.get("round"), int):
+            raise UserError(f"{path}: line {index} has no round; {_RIGHT}")
+        for name in ("held_out_accuracy", "test_accuracy"):
+            if name not in row or not isinstance(row[name], int | float | None):
+                raise UserError(f"{path}: line {index} has no {name}; {_RIGHT}")
+    return measured
 
 
 def write_partition(
@@ -108,13 +143,43 @@ def _compact(record: dict[str, Any]) -> bytes:
     return f'{{"class_names": {names},\n"class_counts": [\n{lines}\n]}}\n'.encode()
 
 
-def _read_partition(path: Path) -> ClassCounts | None:
+def read_partition(folder: Path) -> ClassCounts | None:
+    """Who holds what in a run; None of a run of a version that did not write it.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path = folder / PARTITION_FILE
     if not path.exists():
         return None
-    value = read_json(path)
-    return ClassCounts(value["class_names"], value["class_counts"])
+    value = read_json(path, _RIGHT)
+    names, counts = (
+        value.get(name) if isinstance(value, dict) else None
+        for name in ("class_names", "class_counts")
+    )
+    if not (
+        isinstance(names, list)
+        and isinstance(counts, list)
+        and counts
+        and all(isinstance(row, list) and len(row) == len(names) for row in counts)
+        and all(isinstance(count, int) for row in counts for count in row)
+    ):
+        raise UserError(f"{path}: not a line of class_counts for each client; {_RIGHT}")
+    return ClassCounts(names, counts)
 
 
 def _best_genotype(measured: list[Row], alphas: list[dict[str, Any]]) -> Genotype | None:
     best = rows.best_round(measured)
     return next((genotypes.derive(row) for row in alphas if row.get("round") == best), None)
+
+
+def _trained(run: dict[str, Any], path: Path) -> Genotype | None:
+    """The genotype whose network is trained, as recorded, or as its name or file has it now."""
+    if run.get("genotype") is not None:
+        return genotypes.from_json(run["genotype"], f"{path}: genotype")
+    network = run["config"].get("network")
+    if not isinstance(network, dict) or network.get("name") != "genotype":
+        return None
+    with contextlib.suppress(UserError):  # a file that is gone, which the page need not have
+        return genotypes.load(str(run["config"].get("genotype")))
+    return None

@@ -1,7 +1,5 @@
 """The sections of the page of one run."""
 
-import json
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -22,13 +20,11 @@ from fednas_jax.report.page_parts import (
     Tile,
     Tiles,
 )
+from fednas_jax.report.page_text import NOTHING, duration, in_bytes, number, percent, setting
 from fednas_jax.report.run_folder import RunFolder
 
 KIND_TITLES = {"normal": "Normal cell", "reduce": "Reduction cell"}
 _MOST_ROWS = 200
-
-NOTHING = "\N{EN DASH}"
-"""In the place of what was not measured."""
 
 
 def page(run: RunFolder) -> Page:
@@ -39,7 +35,7 @@ def page(run: RunFolder) -> Page:
         Section(
             "cells",
             "Cells",
-            "What the search found: each node adds two operations of earlier states.",
+            "Each node adds two operations of earlier states.",
             cells(run),
         ),
         Section(
@@ -83,26 +79,6 @@ def subtitle(run: RunFolder) -> str:
     return f"{algorithm} · {run.config['dataset']['name']}{clients} · {rounds}"
 
 
-def percent(value: float | None) -> str:
-    """An accuracy as text."""
-    return NOTHING if value is None else f"{value:.2%}"
-
-
-def in_bytes(count: float) -> str:
-    """A number of bytes as text."""
-    power = min(int(math.log(max(count, 1), 1000)), 4)
-    return f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
-
-
-def duration(seconds: float) -> str:
-    """A time as text."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
 def total(rows: Sequence[dict[str, Any]], name: str) -> float:
     """The sum of a metric over the rounds that have it."""
     return sum(row.get(name) or 0 for row in rows)
@@ -128,6 +104,9 @@ def _summary(run: RunFolder) -> list[Part]:
         Tile("Held-out accuracy", percent(summary["held_out_accuracy"]), "all clients together"),
         Tile("Best round", f"{summary['best_round']}", f"of {rows[-1]['round']}"),
     ]
+    if any("clients" in row for row in rows):
+        skipped = sum(row.get("clients") == 0 for row in rows)
+        tiles.append(Tile("Rounds without clients", f"{skipped}", "nobody came in time"))
     tiles += _cost_tiles(run)
     return [Tiles(tiles), _rounds_table(run)]
 
@@ -154,19 +133,11 @@ def _rounds_table(run: RunFolder) -> Table:
         if any(isinstance(row.get(name), int | float) for row in run.rows)
     ]
     chosen = np.unique(np.linspace(0, len(run.rows) - 1, _MOST_ROWS).round().astype(int))
-    rows = [[_number(run.rows[index].get(name)) for name in names] for index in chosen]
+    rows = [[number(run.rows[index].get(name)) for name in names] for index in chosen]
     title = "All numbers of all rounds"
     if len(chosen) < len(run.rows):
-        title = f"The numbers of {len(chosen)} of the {len(run.rows)} rounds"
+        title = f"The numbers of {len(chosen)} of the {run.rows[-1]['round']} rounds"
     return Table([name.replace("_", " ") for name in names], rows, title)
-
-
-def _number(value: Any) -> str:
-    if value is None:
-        return NOTHING
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _curves(run: RunFolder) -> list[Part]:
@@ -182,10 +153,12 @@ def _curves(run: RunFolder) -> list[Part]:
 
 
 def cells(run: RunFolder) -> list[Drawing]:
-    """The cells of the best genotype; none where none is searched."""
-    if run.best is None:
-        return []
-    return [Drawing(f"Best round: {run.summary['best_round']}", page_cells.drawing(run.best))]
+    """The cells of the best genotype, or of the one that is trained; none where there is none."""
+    if run.best is not None:
+        return [Drawing(f"Best round: {run.summary['best_round']}", page_cells.drawing(run.best))]
+    if run.trained is not None:
+        return [Drawing(f"Trained: {run.config['genotype']}", page_cells.drawing(run.trained))]
+    return []
 
 
 def _alphas(run: RunFolder) -> list[Part]:
@@ -270,9 +243,9 @@ def _again(run: RunFolder) -> list[Part]:
 
 def _config(run: RunFolder) -> list[Part]:
     changed = [
-        [name, _text(value), _text(default)] for name, value, default in _changed(run.config)
+        [name, setting(value), setting(default)] for name, value, default in _changed(run.config)
     ]
-    rows = [[name, _text(value)] for name, value in flat(run.config)]
+    rows = [[name, setting(value)] for name, value in flat(run.config)]
     return [
         Table(["field", "value", "default"], changed, "Set otherwise than the default", open=True),
         Table(["field", "value"], rows, f"All {len(rows)} fields"),
@@ -296,10 +269,6 @@ def _changed(config: dict[str, Any]) -> Sequence[tuple[str, Any, Any]]:
         for name, value in flat(config)
         if value != defaults.get(name)
     ]
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) and value else json.dumps(value)
 
 
 def _footer(run: RunFolder) -> str:

@@ -34,15 +34,22 @@ def search_run(folder: Path, rounds: int = 5, clients: int = 4) -> Path:
     return folder
 
 
-def average_run(folder: Path, rounds: int = 3, clients: int = 130) -> Path:
-    """A FedAvg run that is still going on, of many clients, of whom nobody came to round 1."""
+def average_run(folder: Path, rounds: int = 3, clients: int = 130, trains: str = "") -> Path:
+    """A FedAvg run that is still going on, of many clients, of whom nobody came to round 1.
+
+    Args:
+      folder: to be made.
+      rounds: of the config; all but the last are done.
+      clients: how many.
+      trains: the genotype whose network it trains, by name or file, if it does.
+    """
     first = rows.before_training(Score(2.3, 0.1)) | {"seconds": 0.5}
     made = [_row(number, rounds, clients) for number in range(1, rounds)]
     for row in made:
         row |= {"clients": 10 * (row["round"] - 1), "unreachable": 3, "stragglers": 2}
     if made:
         made[0] |= {"train_loss": None, "train_accuracy": None}
-    _write(folder, "fedavg", [first, *made] if made else [], clients)
+    _write(folder, "fedavg", [first, *made] if made else [], clients, trains)
     return folder
 
 
@@ -66,10 +73,14 @@ def _row(number: int, rounds: int, clients: int) -> dict[str, Any]:
     }
 
 
-def _write(folder: Path, algorithm: str, made: list[dict[str, Any]], clients: int) -> None:
+def _write(
+    folder: Path, algorithm: str, made: list[dict[str, Any]], clients: int, trains: str = ""
+) -> None:
     folder.mkdir(parents=True)
     config = schema.default()
     config.algorithm, config.rounds = algorithm, max(len(made), 3)
+    if trains:
+        config.network.name, config.genotype = "genotype", trains
     start = {"time": "2026-01-02T03:04:05+00:00", "versions": {"jax": "0.0"}, "device": "cpu: cpu"}
     start["command"] = "python -m fednas_jax.main --config=x.py"
     record = {"config": schema.to_json(config), "clients_per_chunk": 1, "starts": [start]}

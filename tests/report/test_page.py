@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from fednas_jax.errors import UserError
-from fednas_jax.report import alpha_charts, page, run_folder, run_sections
+from fednas_jax.report import alpha_charts, page, page_cells, page_text, run_folder
+from fednas_jax.report.page_text import NOTHING
+from fednas_jax.search import genotype as genotypes
 from tests import browser
 from tests.report import runs
 
@@ -17,6 +18,8 @@ SEARCH_CHARTS = {
     "chart-operations", "chart-clients", "chart-spread", "chart-sizes", "chart-classes",
 }  # fmt: skip
 LOOK = Path(__file__).with_name("look.js").read_text()
+PHONE = 360
+"""Pixels."""
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +32,6 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def average(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a FedAvg run of many clients that goes on."""
     return page.write(runs.average_run(tmp_path_factory.mktemp("page") / "average"))
-
-
-@pytest.fixture(scope="module")
-def both(search: Path, average: Path) -> Path:
-    """The page that compares them."""
-    path = average.parent.parent / "both.html"
-    assert page.main([str(search.parent), str(average.parent), f"--output={path}"]) == 0
-    return path
 
 
 def specs(path: Path) -> dict[str, Any]:
@@ -100,7 +95,7 @@ def test_in_a_browser_every_figure_is_there_and_the_slider_works(search: Path) -
 
 
 def test_in_a_browser_many_clients_are_shown_in_bins(average: Path) -> None:
-    found = browser.ask(average, LOOK + "return charts;", width=500)
+    found = browser.ask(average, LOOK + "return charts;", width=PHONE)
     few = {"chart-accuracy", "chart-loss", "chart-clients", "chart-spread", "chart-sizes"}
     assert set(found) == few | {"chart-attendance"}
     assert "129 clients" in found["chart-clients"]["words"]
@@ -111,11 +106,29 @@ def test_in_a_browser_round_0_and_who_took_part_are_shown(average: Path) -> None
     found = browser.ask(average, LOOK + "return charts;")
     words = {name: chart["words"] for name, chart in found.items()}
     # Round 0 is tested, round 1 brought nothing to learn from and is not the first of that curve.
-    assert "over 3 rounds" in words["chart-accuracy"]
+    assert "over 2 rounds" in words["chart-accuracy"]
     assert "test set from 10.0% to 40.0%" in words["chart-accuracy"]
     assert "train part from 60.0% to 60.0%" in words["chart-accuracy"]
     assert "took part 5, not reached 3, slow 2" in words["chart-attendance"]
     assert found["chart-attendance"]["marks"] >= 3
+    # Once, and round 0 is none of those that nobody came to.
+    assert "<dt>Rounds without clients</dt><dd>1</dd>" in average.read_text()
+
+
+def test_in_a_browser_pointing_at_a_round_tells_its_values(average: Path) -> None:
+    script = """
+    return [
+      told("chart-accuracy", 0), told("chart-accuracy", 2),
+      told("chart-loss", 1), told("chart-attendance", 2),
+    ];
+    """
+    first, second, loss, present = browser.ask(average, LOOK + script)
+    names = ["round", "train part", "held out of every client", "test set"]
+    assert [name for name, _ in first] == names
+    assert [value for _, value in first] == ["0", NOTHING, NOTHING, "10.0%"]
+    assert [value for _, value in second] == ["2", "60.0%", "65.0%", NOTHING]
+    assert [value for _, value in loss] == ["1", NOTHING, "2.1000", "2.2000"]
+    assert present == [["round", "2"], ["took part", "10"], ["not reached", "3"], ["slow", "2"]]
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -125,12 +138,14 @@ def test_in_a_browser_nothing_is_cut_off_on_a_phone_by_day_and_by_night(
     script = """
     const label = document.querySelector("#chart-accuracy .role-axis-label text");
     return {
+      width: innerWidth,
       wide: document.documentElement.scrollWidth - innerWidth,
       page: getComputedStyle(document.body).backgroundColor,
       ink: getComputedStyle(label).fill,
     };
     """
-    found = browser.ask(search, LOOK + script, width=500, dark=dark)
+    found = browser.ask(search, LOOK + script, width=PHONE, dark=dark)
+    assert found["width"] == PHONE
     assert found["wide"] <= 0
 
     def brightness(color: str) -> float:
@@ -140,36 +155,31 @@ def test_in_a_browser_nothing_is_cut_off_on_a_phone_by_day_and_by_night(
     assert abs(brightness(found["ink"]) - brightness(found["page"])) > 120
 
 
-def test_in_a_browser_runs_are_compared(both: Path) -> None:
-    script = """
-    const before = lines("chart-runs");
-    await set("choice-metric", JSON.stringify("train_loss"));
-    return { charts, before, after: lines("chart-runs") };
-    """
-    found = browser.ask(both, LOOK + script)
-    assert set(found["charts"]) == {"chart-runs", "chart-clients"}
-    assert len(found["before"]) == len(found["after"]) == 2
-    assert found["before"] != found["after"]
-    row = '<th scope="row">algorithm</th><td>&#34;fednas&#34;</td><td>&#34;fedavg&#34;</td>'
-    assert row in both.read_text()
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_training_shows_the_cells_that_it_trains(tmp_path: Path, recorded: bool) -> None:
+    trains = "gone.json" if recorded else "DARTS_V2"
+    folder = runs.average_run(tmp_path / "run", trains=trains)
+    genotype = genotypes.load("DARTS_V2")
+    if recorded:
+        record = json.loads((folder / "run.json").read_text())
+        record["genotype"] = genotypes.to_json(genotype)
+        (folder / "run.json").write_text(json.dumps(record))
+    text = page.write(folder).read_text()
+    assert f"<figcaption>Trained: {trains}</figcaption>" in text
+    assert page_cells.describe(genotype, "normal") in text
+    assert run_folder.read(folder).summary["genotype"] is None
 
 
-def test_damaged_folders_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert page.main([str(tmp_path)]) == 2
-    assert capsys.readouterr().err == (
-        f"fednas_jax: error: {tmp_path / 'run.json'}: cannot be read (No such file or directory); "
-        "the workdir of a run is needed\n"
-    )
-    folder = runs.average_run(tmp_path / "run", rounds=1)
-    with pytest.raises(UserError, match="no round is done yet"):
-        page.write(folder)
+def test_a_training_whose_genotype_is_gone_has_no_cells(tmp_path: Path) -> None:
+    folder = runs.average_run(tmp_path / "run", trains="gone.json")
+    assert 'id="cells"' not in page.write(folder).read_text()
 
 
 def test_numbers_as_people_read_them() -> None:
-    assert [run_sections.in_bytes(n) for n in (0, 999, 1.5e3, 2.34e9)] == [
-        "0 B", "999 B", "1.5 kB", "2.34 GB",
+    assert [page_text.in_bytes(n) for n in (0, 999, 1.5e3, 2.34e9, None)] == [
+        "0 B", "999 B", "1.5 kB", "2.34 GB", "\N{EN DASH}",
     ]  # fmt: skip
-    assert [run_sections.duration(s) for s in (59.6, 600, 9000)] == ["60 s", "10 min", "2.5 h"]
+    assert [page_text.duration(s) for s in (59.6, 600, 9000)] == ["60 s", "10 min", "2.5 h"]
 
 
 def test_long_searches_are_thinned_out() -> None:

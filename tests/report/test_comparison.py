@@ -1,0 +1,100 @@
+"""The page that compares runs: what it counts, and in a browser that its charts move."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fednas_jax.report import comparison, page, run_folder, traffic
+from fednas_jax.report.page_parts import Chart, Section
+from fednas_jax.report.page_text import NOTHING
+from fednas_jax.report.run_folder import RunFolder
+from tests import browser
+from tests.report import runs
+
+LOOK = Path(__file__).with_name("look.js").read_text()
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A search, and a FedAvg run that goes on."""
+    folder = tmp_path_factory.mktemp("comparison")
+    return [runs.search_run(folder / "search"), runs.average_run(folder / "average")]
+
+
+@pytest.fixture(scope="module")
+def both(folders: list[Path]) -> Path:
+    """The page that compares them."""
+    path = folders[0].parent / "both.html"
+    assert page.main([*map(str, folders), f"--output={path}"]) == 0
+    return path
+
+
+@pytest.fixture
+def average(folders: list[Path]) -> RunFolder:
+    return run_folder.read(folders[1])
+
+
+def section(compared: list[RunFolder], id: str) -> Section | None:
+    return next((s for s in comparison.page(compared).sections if s.id == id), None)
+
+
+def test_in_a_browser_runs_are_compared(both: Path) -> None:
+    script = """
+    const before = lines("chart-runs");
+    await set("choice-metric", JSON.stringify("train_loss"));
+    const figures = [...document.querySelectorAll("figure")];
+    const drawings = figures.map((figure) => figure.querySelector("[data-chart], svg[role=img]"));
+    const words = drawings.map((drawing) => drawing.ariaLabel);
+    return { charts, before, after: lines("chart-runs"), words };
+    """
+    found = browser.ask(both, LOOK + script)
+    assert set(found["charts"]) == {"chart-runs", "chart-clients"}
+    assert len(found["before"]) == len(found["after"]) == 2
+    assert found["before"] != found["after"]
+    # Two charts, and the cells of the search.
+    assert len(found["words"]) == 3
+    assert all(len(words) > 40 for words in found["words"])
+    row = '<th scope="row">algorithm</th><td>&#34;fednas&#34;</td><td>&#34;fedavg&#34;</td>'
+    assert row in both.read_text()
+
+
+def test_only_who_took_part_has_sent(both: Path) -> None:
+    rows = [{"round": 0}, *({"round": n, "bytes_up_per_client": 10} for n in (1, 2))]
+    assert traffic.sent_so_far(rows, {}, 30) == [0, 300, 600]
+    assert traffic.sent_so_far(rows, {"clients_fraction": 0.1}, 30) == [0, 30, 60]
+    assert traffic.sent_so_far(rows, {"clients_per_round": 2}, 30) == [0, 20, 40]
+    rows[1]["clients"] = 0
+    assert traffic.sent_so_far(rows, {"clients_fraction": 0.1}, 30) == [0, 0, 30]
+    # All 4 in each of 5 rounds; nobody, then 10 of 130.
+    assert re.findall(r"<td>(\d+ kB)</td>", both.read_text()) == ["20 kB", "10 kB"]
+
+
+def test_without_a_partition_it_is_not_known_what_was_sent(average: RunFolder) -> None:
+    old = average._replace(partition=None)
+    found = section([old], "results")
+    assert found is not None
+    assert found.parts[0].rows[0][6] == NOTHING  # type: ignore[union-attr]
+
+
+def test_runs_that_have_measured_nothing_have_no_curves(average: RunFolder) -> None:
+    rows = [{"round": 1, "held_out_accuracy": None, "test_accuracy": None}]
+    bare = average._replace(rows=rows, summary=average.summary | {"best_round": 1})
+    assert section([bare, bare], "curves") is None
+
+
+@pytest.mark.parametrize("count", [8, 9])
+def test_each_run_looks_otherwise(average: RunFolder, count: int) -> None:
+    many = [average._replace(folder=average.folder / f"run-{n}") for n in range(count)]
+    found = section(many, "curves")
+    assert found is not None
+    chart = found.parts[-1]
+    assert isinstance(chart, Chart)
+    encoding = chart.spec["encoding"]
+    assert encoding["color"]["scale"]["domain"] == [f"run-{n}" for n in range(count)]
+    colors = encoding["color"]["scale"]["range"]
+    assert ("strokeDash" in encoding) == (count > 8)
+    if count == 9:
+        dashes = encoding["strokeDash"]["scale"]["range"]
+        assert (colors[8], dashes[8]) == (colors[0], [6, 3])
+        assert dashes[:8] == [[1, 0]] * 8
