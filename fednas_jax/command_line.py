@@ -78,10 +78,34 @@ def one_folder(argv: Sequence[str], known: Sequence[str]) -> tuple[str, dict[str
     """
     if not argv or argv[0].startswith("-"):
         raise UserError("DIR: missing; a run's workdir or a checkpoint is needed, see --help")
-    values, fields = options(argv[1:], dict.fromkeys(known, ""))
+    return argv[0], _flags_of(argv[1:], known)
+
+
+def folders(argv: Sequence[str], known: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The arguments of a command about several runs: `RUN [RUN ...] [--name=value ...]`.
+
+    Args:
+      argv: the arguments, without the program's name.
+      known: the flags that there are.
+
+    Returns:
+      The folders, at least one, and flag -> value, "" of one that is not given.
+
+    Raises:
+      UserError: no folder stands first; or as `options`.
+    """
+    count = next((n for n, argument in enumerate(argv) if argument.startswith("-")), len(argv))
+    if not count:
+        raise UserError("RUN: missing; the workdir of a run is needed first, see --help")
+    return list(argv[:count]), _flags_of(argv[count:], known)
+
+
+def _flags_of(argv: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+    """Flag -> value, of a command that sets no fields of a config."""
+    values, fields = options(argv, dict.fromkeys(known, ""))
     for name in fields:
         raise UserError(f"--{CONFIG_PREFIX}{name}: no such flag{suggest('', known)}")
-    return argv[0], values
+    return values
 
 
 def out_folder(folder: str, given: str, name: str) -> Path:

@@ -1,12 +1,10 @@
 """The page of a run, and a page that compares runs: one file each that needs nothing else.
 
-    python -m fednas_jax.report.page RUN                      writes RUN/report.html
-    python -m fednas_jax.report.page RUN RUN ... [--output=FILE]   compares; comparison.html
+    python -m fednas_jax.report.page RUN [RUN ...] [--output=FILE]
 
 The charts are drawn in the browser by Vega-Lite, which the page carries (0.9 MB), in SVG.
 """
 
-import argparse
 import functools
 import json
 import sys
@@ -16,23 +14,42 @@ from typing import Any
 
 import jinja2
 
-from fednas_jax.command_line import guarded
+from fednas_jax.command_line import HELP_FLAGS, folders, guarded
 from fednas_jax.files import write_atomic
 from fednas_jax.paths import expand
 from fednas_jax.report import colors, comparison, run_folder, run_sections
 from fednas_jax.report.page_parts import Chart, Page
+from fednas_jax.stages import SEARCH_FOLDER, TRAIN_FOLDER
+from fednas_jax.workdir import METRICS_FILE, RUN_FILE
 
 REPORT_FILE = "report.html"
 _ASSETS = Path(__file__).resolve().parent / "assets"
 
+HELP = """Writes the page of a run, or one that compares runs: a file that needs nothing else.
 
-def write(folder: Path) -> Path:
-    """Writes the page of a run into its folder.
+  python -m fednas_jax.report.page RUN [RUN ...] [--output=FILE]
+
+  RUN        the workdir of a run, also while it goes on; of a search with the training of what it
+             found, both are compared, or among several runs the training counts
+  --output   the file; if not given, RUN/report.html of one and comparison.html of several
+
+Exit codes: 0 done, 2 bad input, 130 interrupted. Example:
+
+  python -m fednas_jax.report.page runs/quickstart runs/other --output=both.html
+"""
+
+
+def write(folder: Path, path: Path | None = None) -> Path:
+    """Writes the page of a run.
+
+    Args:
+      folder: of the run.
+      path: the file; report.html in the folder, if not given.
 
     Raises:
-      UserError: the folder is no run's or cannot be written, or no round is done yet.
+      UserError: the folder is no run's or the file cannot be written, or no round is done yet.
     """
-    path = folder / REPORT_FILE
+    path = path or folder / REPORT_FILE
     write_atomic(path, render(run_sections.page(run_folder.read(folder))).encode())
     return path
 
@@ -100,21 +117,35 @@ def _library() -> str:
 
 def main(argv: Sequence[str]) -> int:
     """The command; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fednas_jax.report.page",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="the workdir of a run")
-    parser.add_argument("--output", default="comparison.html", help="of several runs; the file")
-    options = parser.parse_args(argv)
-    return guarded(lambda: _run(options.runs, options.output), "no page is written")
+    if any(argument in HELP_FLAGS for argument in argv):
+        print(HELP, end="")
+        return 0
+    return guarded(lambda: _run(argv), "no page is written")
 
 
-def _run(runs: Sequence[str], output: str) -> None:
-    folders = [expand(run, "RUN") for run in runs]
-    several = len(folders) > 1
-    print(write_comparison(folders, expand(output, "--output")) if several else write(folders[0]))
+def _run(argv: Sequence[str]) -> None:
+    runs, given = folders(argv, ("output",))
+    workdirs = [expand(run, "RUN") for run in runs]
+    if len(workdirs) == 1:
+        shown, path = _stages(workdirs[0]), workdirs[0] / REPORT_FILE
+    else:
+        shown, path = [_stages(workdir)[-1] for workdir in workdirs], Path("comparison.html")
+    if given["output"]:
+        path = expand(given["output"], "--output")
+    print(write(shown[0], path) if len(shown) == 1 else write_comparison(shown, path))
+
+
+def _stages(workdir: Path) -> list[Path]:
+    """The runs in a workdir: itself, or the search and the training as far as they have begun."""
+    if (workdir / RUN_FILE).exists():
+        return [workdir]
+    begun = [workdir / name for name in (SEARCH_FOLDER, TRAIN_FOLDER) if _begun(workdir / name)]
+    return begun or [workdir]
+
+
+def _begun(folder: Path) -> bool:
+    metrics = folder / METRICS_FILE
+    return metrics.is_file() and metrics.stat().st_size > 0
 
 
 if __name__ == "__main__":
