@@ -76,9 +76,14 @@ def _already_finished(config: Mapping[str, Any], folder: Path) -> dict[str, Any]
 
 
 def _tell(summary: dict[str, Any], config: Mapping[str, Any], folder: Path) -> None:
-    drawn = (folder / folders.PLOTS_FOLDER / "accuracy_and_loss.png").exists()
-    dataset = config["dataset"]["name"]
-    print(rows.summary_text(summary, folder, dataset=dataset, with_pictures=drawn))
+    text = rows.summary_text(
+        summary,
+        folder,
+        dataset=config["dataset"]["name"],
+        with_pictures=(folder / folders.PLOTS_FOLDER / "accuracy_and_loss.png").exists(),
+        with_page=(folder / "report.html").exists(),
+    )
+    print(text)
 
 
 class Experiment:

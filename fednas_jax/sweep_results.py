@@ -7,7 +7,7 @@ from typing import Any
 from fednas_jax import config as schema
 from fednas_jax.files import plain, write_atomic, write_json
 from fednas_jax.report import curves
-from fednas_jax.report.targets import curve_of, rounds_to
+from fednas_jax.report.targets import Curve, curve_of, rounds_to
 from fednas_jax.report.writers import read_rows
 from fednas_jax.runs import Outcome
 from fednas_jax.workdir import METRICS_FILE
@@ -34,9 +34,18 @@ def write(outcomes: Iterable[Outcome], targets: Sequence[float], workdir: Path) 
     drawn = {
         one["name"]: list(zip(one["round"], one["test_accuracy"], strict=True)) for one in results
     }
-    # Of runs that are to come near to 1, the last tenth is what is to be seen.
-    lowest = 0.9 if min(targets) > 0.95 else 0.0
-    curves.accuracy(drawn, targets, workdir / PICTURE, lowest=lowest)
+    curves.accuracy(drawn, targets, workdir / PICTURE, lowest=_lowest(drawn, targets))
+
+
+def _lowest(drawn: Mapping[str, Curve], targets: Sequence[float]) -> float:
+    """Where the picture begins: of runs that are to come near to 1 the last tenth is to be seen.
+
+    Every run comes into it with its best, also one that stays far below.
+    """
+    if min(targets) <= 0.95:
+        return 0.0
+    best = [max(accuracy for _, accuracy in curve) for curve in drawn.values() if curve]
+    return max(0.0, min([0.9, *(accuracy - 0.05 for accuracy in best)]))
 
 
 def result(outcome: Outcome, targets: Sequence[float]) -> dict[str, Any]:

@@ -204,6 +204,14 @@ def test_a_run_without_tests_has_no_curve(tmp_path: Path) -> None:
     assert "| x | - | - | - | - | 1 |" in sweep_results.table([kept], [0.9])
 
 
+def test_every_run_is_in_the_picture() -> None:
+    near, far = [(0, 0.1), (5, 0.97)], [(0, 0.1), (5, 0.3), (6, 0.25)]
+    assert sweep_results._lowest({"near": near, "none": []}, [0.99]) == 0.9
+    assert sweep_results._lowest({"near": near, "far": far}, [0.99]) == pytest.approx(0.25)
+    assert sweep_results._lowest({"near": near}, [0.5, 0.99]) == 0.0
+    assert sweep_results._lowest({}, [0.99]) == 0.9
+
+
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     assert "--target" in capsys.readouterr().out

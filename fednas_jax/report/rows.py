@@ -124,7 +124,12 @@ def summary(rows: Sequence[Row], best: Genotype | None) -> Row:
 
 
 def summary_text(
-    result: Mapping[str, Any], folder: Path, *, dataset: str, with_pictures: bool
+    result: Mapping[str, Any],
+    folder: Path,
+    *,
+    dataset: str,
+    with_pictures: bool,
+    with_page: bool,
 ) -> str:
     """The summary for people: what was found, how good it is, where it lies, what comes next.
 
@@ -133,6 +138,7 @@ def summary_text(
       folder: of the run.
       dataset: the name of the data that was searched on.
       with_pictures: whether they are there to look at.
+      with_page: whether report.html is.
     """
 
     def percent(value: float | None) -> str:
@@ -149,8 +155,9 @@ def summary_text(
         f"Time {result['seconds']:.0f} s, of which compiling {result['compile_seconds']:.0f} s; "
         f"memory at most {result['peak_memory_bytes'] / 1e9:.2f} GB",
         f"Files in {folder}: {'genotypes/best.json, ' if searched else ''}"
-        f"{'plots/, ' if with_pictures else ''}metrics.jsonl, summary.json, checkpoints/",
-        *_next_steps(folder, dataset, with_pictures, searched),
+        f"{'report.html, ' if with_page else ''}{'plots/, ' if with_pictures else ''}"
+        "metrics.jsonl, summary.json, checkpoints/",
+        *_next_steps(dataset, _to_look_at(folder, with_pictures, with_page, searched), searched),
     ]
     return "\n".join(lines)
 
@@ -170,9 +177,16 @@ def _found(result: Mapping[str, Any]) -> list[str]:
     return [f"Best genotype {which}:", *kinds]
 
 
-def _next_steps(folder: Path, dataset: str, with_pictures: bool, searched: bool) -> list[str]:
+def _to_look_at(folder: Path, with_pictures: bool, with_page: bool, searched: bool) -> Path | None:
+    """The file that shows most; None where none does."""
+    if with_page:
+        return folder / "report.html"
     picture = "cells.png" if searched else "accuracy_and_loss.png"
-    steps = [f"look at {folder / 'plots' / picture}"] if with_pictures else []
+    return folder / "plots" / picture if with_pictures else None
+
+
+def _next_steps(dataset: str, picture: Path | None, searched: bool) -> list[str]:
+    steps = [f"look at {picture}"] if picture else []
     if dataset == "digits" and searched:
         steps.append(
             "search on CIFAR-10:\n  python -m fednas_jax.main "

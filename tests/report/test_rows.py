@@ -85,10 +85,18 @@ def test_summary_tells_the_best_round_tested_or_else_the_last() -> None:
     assert (found["test_accuracy"], found["test_accuracy_round"]) == (0.7, 2)
 
 
-def text(dataset: str, *, with_pictures: bool, **changes: Any) -> str:
+def text(
+    dataset: str, *, with_pictures: bool = False, with_page: bool = False, **changes: Any
+) -> str:
     result = rows.summary([row(1, 0.25, 0.5)], BEST) | changes
     result |= {"seconds": 12.4, "compile_seconds": 3.6, "peak_memory_bytes": 1_500_000_000}
-    return rows.summary_text(result, Path("runs/x"), dataset=dataset, with_pictures=with_pictures)
+    return rows.summary_text(
+        result,
+        Path("runs/x"),
+        dataset=dataset,
+        with_pictures=with_pictures,
+        with_page=with_page,
+    )
 
 
 def test_summary_for_people() -> None:
@@ -109,3 +117,11 @@ def test_next_step_is_one_that_is_left(dataset: str, with_pictures: bool) -> Non
     assert ("plots/, " in found) == with_pictures
     assert ("search on CIFAR-10" in found) == (dataset == "digits")
     assert ("Next: " in found) == (with_pictures or dataset == "digits")
+
+
+def test_the_page_is_what_to_look_at() -> None:
+    found = text("cifar10", with_pictures=True, with_page=True)
+    files = "report.html, plots/, metrics.jsonl, summary.json, checkpoints/"
+    assert f"Files in runs/x: genotypes/best.json, {files}\n" in found
+    assert found.endswith("\nNext: look at runs/x/report.html")
+    assert "report.html" not in text("cifar10", with_pictures=True)
