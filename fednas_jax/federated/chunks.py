@@ -51,6 +51,7 @@ def measured(
     ids: np.ndarray,
     local_steps: np.ndarray,
     say: Callable[[str], None],
+    epochs: np.ndarray | None = None,
 ) -> Choice:
     """The fastest of about 1, 2, 4, ... clients side by side, as far as the memory goes.
 
@@ -64,14 +65,19 @@ def measured(
       ids: of a round's clients.
       local_steps: [K] local steps an epoch of every client of the population.
       say: is told of each candidate.
+      epochs: local epochs of each in `ids`; None where all make the same in every round.
     """
+
+    def cohort(count: int) -> Cohort:
+        return in_chunks(ids, local_steps, count, epochs=epochs)
+
     best = build(1)
-    seconds = {"1": _round_seconds(best, state, in_chunks(ids, local_steps, 1))}
+    seconds = {"1": _round_seconds(best, state, cohort(1))}
     say(f"1 client at a time: {seconds['1']:.3g} s a round")
-    most = min(len(ids), _that_fit(best, state, in_chunks(ids, local_steps, 1)))
+    most = min(len(ids), _that_fit(best, state, cohort(1)))
     for count in even_sizes(len(ids), most)[1:]:
         candidate = build(count)
-        now = _round_seconds(candidate, state, in_chunks(ids, local_steps, count))
+        now = _round_seconds(candidate, state, cohort(count))
         seconds[str(count)] = now
         say(f"{count} clients at a time: {now:.3g} s a round")
         fastest = seconds[str(best.clients_per_chunk)]
