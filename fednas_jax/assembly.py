@@ -23,6 +23,7 @@ from fednas_jax.federated.round import Algorithm
 from fednas_jax.model_file import Description
 from fednas_jax.nn.supernet import Supernet
 from fednas_jax.schedules import LearningRate, Ramp
+from fednas_jax.search.genotype import Genotype
 from fednas_jax.search.milenas import SearchOptions
 
 
@@ -72,14 +73,27 @@ def make_partition(config: Config, dataset: Dataset) -> partitions.Partition:
     return partition
 
 
+def prepare(config: Config, *, begun: bool = False) -> tuple[Population, Algorithm]:
+    """All that a run computes with. What cannot be is refused here, before there is a folder.
+
+    Args:
+      config: resolved.
+      begun: as of `build_algorithm`.
+
+    Raises:
+      UserError: as `load_dataset`, `make_partition`, `build_algorithm` and `populate`.
+    """
+    dataset = load_dataset(config)
+    algorithm = build_algorithm(config, dataset, begun=begun)
+    return populate(config, dataset, make_partition(config, dataset)), algorithm
+
+
 def populate(config: Config, dataset: Dataset, partition: partitions.Partition) -> Population:
     """Divides every client's examples, and puts all images on the device, once.
 
     Raises:
-      UserError: more clients a round than there are, or none with examples; or an augmentation
-        or a network that is not for images of this size.
+      UserError: more clients a round than there are, or none with examples.
     """
-    build_algorithm(config, dataset)  # here too: a run that cannot be makes no folder
     num_clients = len(partition.clients)
     if config["clients_per_round"] > num_clients:
         raise UserError(
@@ -118,17 +132,27 @@ def searches(config: Config) -> bool:
     return _KINDS[config["algorithm"]].searches
 
 
+def genotype_of(config: Config) -> Genotype | None:
+    """The genotype that is trained; None of a search, and of a network made by hand.
+
+    Raises:
+      UserError: there is no such genotype.
+    """
+    return None if searches(config) else networks.genotype_of(config)
+
+
 def describe_model(config: Config, dataset: Dataset) -> Description:
     """What the run's checkpoints say of the model in them.
 
     Raises:
       UserError: there is no such genotype.
     """
-    if searches(config):
-        network = {"name": model_file.SUPERNET, **dict(config["supernet"])}
-        return model_file.describe(network, None, config, dataset)
-    genotype = networks.genotype_of(config)
-    return model_file.describe(dict(config["network"]), genotype, config, dataset)
+    network = (
+        dict(config["network"])
+        if not searches(config)
+        else {"name": model_file.SUPERNET, **dict(config["supernet"])}
+    )
+    return model_file.describe(network, genotype_of(config), config, dataset)
 
 
 def build_augmentation(config: Config, dataset: Dataset) -> Augmentation:
@@ -149,8 +173,14 @@ def build_augmentation(config: Config, dataset: Dataset) -> Augmentation:
     return Augmentation(**options, mean=dataset.mean, std=dataset.std)
 
 
-def build_algorithm(config: Config, dataset: Dataset) -> Algorithm:
+def build_algorithm(config: Config, dataset: Dataset, *, begun: bool = False) -> Algorithm:
     """The algorithm that the config names, ready for the round engine.
+
+    Args:
+      config: resolved.
+      dataset: what it learns from.
+      begun: whether the run has a state of its own to go on from, so that what `config.warm_start`
+        names is not needed, and need not be there any more.
 
     Raises:
       UserError: as `build_augmentation`, `networks.from_config` and `warm_start.begin_with`.
@@ -159,6 +189,9 @@ def build_algorithm(config: Config, dataset: Dataset) -> Algorithm:
     algorithm = kind.build(config, dataset)
     if kind.searches:
         return algorithm
+    if config["warm_start"] and not begun:
+        model = warm_start.source(config["warm_start"])
+        algorithm = warm_start.begin_with(algorithm, model, describe_model(config, dataset))
     return algorithm._replace(large=networks.is_large(config["network"]["name"]))
 
 
@@ -212,11 +245,7 @@ def _build_fedavg(config: Config, dataset: Dataset) -> Algorithm:
     )
     image_shape = dataset.train.images.shape[1:]
     network = networks.from_config(config, image_shape, dataset.num_classes)
-    algorithm = fedavg.build(network, image_shape, build_augmentation(config, dataset), options)
-    if not config["warm_start"]:
-        return algorithm
-    genotype = networks.genotype_of(config)
-    return warm_start.begin_with(algorithm, config["warm_start"], config["network"], genotype)
+    return fedavg.build(network, image_shape, build_augmentation(config, dataset), options)
 
 
 def _build_server_optimizer(server: Config) -> optax.GradientTransformation | None:

@@ -23,7 +23,7 @@ from fednas_jax.errors import UserError
 from fednas_jax.federated import chunks, finite
 from fednas_jax.federated import cohort as cohorts
 from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
-from fednas_jax.federated.round import RoundEngine, ServerState
+from fednas_jax.federated.round import Algorithm, RoundEngine, ServerState
 from fednas_jax.files import plain, write_json
 from fednas_jax.paths import expand
 from fednas_jax.report import pictures, rows, run_folder, tracking
@@ -36,6 +36,7 @@ EVALUATION_BATCH = 128
 
 SECONDS_BETWEEN_PICTURES = 60
 
+_CHECKPOINTS = "checkpoints"
 _ABSENT = ("unreachable", "stragglers")
 
 
@@ -58,14 +59,16 @@ def run(config: schema.Config, workdir: Path | str) -> dict[str, Any]:
     folder = expand(workdir, "--workdir")
     # Before the lock makes the folder: a refused run should leave nothing behind.
     recorded = folders.recorded_run(folder, resolved)
+    if recorded:
+        genotype = assembly.genotype_of(resolved)
+        folders.check_same_genotype(folder, recorded, resolved, genotype)
     if (folder / folders.SUMMARY_FILE).exists() and recorded:
         return _already_finished(resolved, folder)
     with cache.kept(resolved["compilation_cache"]):
-        dataset = assembly.load_dataset(resolved)
-        partition = assembly.make_partition(resolved, dataset)
-        population = assembly.populate(resolved, dataset, partition)
+        begun = recorded is not None and Checkpoints(folder / _CHECKPOINTS, reading=True).rounds()
+        population, algorithm = assembly.prepare(resolved, begun=bool(begun))
         with folders.opened(folder, with_genotypes=assembly.searches(resolved)):
-            return Experiment(resolved, folder, population, recorded, costs).run()
+            return Experiment(resolved, folder, population, algorithm, recorded, costs).run()
 
 
 def _already_finished(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -94,6 +97,7 @@ class Experiment:
         config: Mapping[str, Any],
         folder: Path,
         population: assembly.Population,
+        algorithm: Algorithm,
         recorded: dict[str, Any] | None,
         costs: Costs,
     ) -> None:
@@ -105,7 +109,7 @@ class Experiment:
         if recorded:
             folders.check_same_data(folder, recorded, fingerprint)
         self._held_out_sizes = [len(held_out) for held_out in population.held_out]
-        self._algorithm = assembly.build_algorithm(config, population.dataset)
+        self._algorithm = algorithm
         self._state: ServerState = compilation.jit_once(self._algorithm.init)(
             jax.random.fold_in(self._key, 0)
         )
@@ -119,7 +123,7 @@ class Experiment:
         )
         self._model = model_file.to_json(assembly.describe_model(config, population.dataset))
         self._checkpoints = Checkpoints(
-            folder / "checkpoints", config["checkpoints_to_keep"], self._say
+            folder / _CHECKPOINTS, config["checkpoints_to_keep"], self._say
         )
         facts = {
             "config": schema.to_json(config),
@@ -127,6 +131,7 @@ class Experiment:
             **({"clients_per_chunk_seconds": timings} if timings else {}),
             "padding_share": self._cohort(1).padding_share(population.clients.local_steps),
             "data_sha256": fingerprint,
+            "genotype": self._model["genotype"],
         }
         restored = self._checkpoints.restore_latest(self._state)
         # Only now, when nothing speaks against this start any more, is the folder changed.
@@ -175,11 +180,15 @@ class Experiment:
             # Another number would change bits: sums would be added in another order.
             return chunks.Choice(engine(recorded["clients_per_chunk"]), {})
         say = self._say if self._config["report"]["progress"] else lambda line: None
+        drawn, steps = self._drawn(1), clients.local_steps
+        # As rounds are, where clients may make unequal numbers of epochs: it is another program.
+        unequal = self._attendance(1).epochs is not None
+        epochs = np.full(len(drawn), self._config["local_epochs"]) if unequal else None
         with compilation.told(say):
             if asked == "auto":
-                return chunks.fitting(engine, self._state, self._cohort(1, 1))
-            drawn, steps = self._drawn(1), clients.local_steps
-            return chunks.measured(engine, self._state, drawn, steps, say)
+                cohort = cohorts.in_chunks(drawn, steps, 1, epochs=epochs)
+                return chunks.fitting(engine, self._state, cohort)
+            return chunks.measured(engine, self._state, drawn, steps, say, epochs)
 
     def _cohort_size(self) -> int:
         asked = self._config["clients_per_round"], self._config["clients_fraction"]

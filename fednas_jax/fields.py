@@ -240,7 +240,9 @@ FIELDS: tuple[Field, ...] = (
           "trains alpha. A local epoch is one pass over the train part, and the validation part is "
           "walked along with it: passed fully near 0.5, only in part below, repeatedly above"),
     Field("genotype", "FedNAS_V1", _TEXT, _filled,
-          "what a search has found and is trained now: its JSON file, or a published one's name"),
+          "what a search has found and is trained now: its JSON file, or a published one's name",
+          # Not the name: what it stands for is recorded, and must stay as it was.
+          False),
     Field("warm_start", "", _TEXT, _anything,
           "a run or a checkpoint whose weights to begin with: of the same network, or of a "
           "supernet, of which a genotype's network takes its operations'; empty: new ones; in a "

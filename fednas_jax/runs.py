@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from fednas_jax import experiment
+from fednas_jax import assembly, experiment
 from fednas_jax import workdir as folders
 from fednas_jax.errors import UserError
 
@@ -52,9 +52,12 @@ def run_all(planned: Sequence[Planned], workdir: Path) -> Iterator[Outcome]:
         print(f"fednas_jax: run {number} of {len(planned)}: {run.name}: {state}", flush=True)
         summary, error = None, ""
         try:
-            summary = (
-                folders.read_summary(folder) if finished else experiment.run(run.config, folder)
-            )
+            if recorded is not None and finished:
+                genotype = assembly.genotype_of(run.config)
+                folders.check_same_genotype(folder, recorded, run.config, genotype)
+                summary = folders.read_summary(folder)
+            else:
+                summary = experiment.run(run.config, folder)
         except UserError as failure:
             error = str(failure)
             print(f"fednas_jax: error: {run.name}: {error}", file=sys.stderr)

@@ -5,36 +5,53 @@ from typing import Any
 
 import jax
 
+from fednas_jax.config import default
+from fednas_jax.data.datasets import choice_of_test_set
 from fednas_jax.errors import UserError
 from fednas_jax.federated.round import Algorithm
 from fednas_jax.model import Model, restore
-from fednas_jax.search.genotype import Genotype
+from fednas_jax.model_file import Description
 from fednas_jax.search.inherit import inherit, merged
 
 _SIZES = ("init_channels", "layers")
 _COLLECTIONS = ("params", "batch_stats")
+_MAY_DIFFER = ("auxiliary",)
+"""Fields of a network that leave what it shares with another as it is."""
 
 
-def begin_with(
-    algorithm: Algorithm, folder: str, network: Mapping[str, Any], genotype: Genotype | None
-) -> Algorithm:
+def source(folder: str) -> Model:
+    """The model to begin with.
+
+    Args:
+      folder: of a run or a checkpoint.
+
+    Raises:
+      UserError: there is no such checkpoint.
+    """
+    try:
+        return restore(folder)
+    except UserError as error:
+        raise UserError(f"config.warm_start: {error}") from error
+
+
+def begin_with(algorithm: Algorithm, model: Model, run: Description) -> Algorithm:
     """The algorithm, with a first state out of a checkpoint.
 
     Args:
       algorithm: whose state has `params` and `batch_stats`.
-      folder: of a run or a checkpoint: of the same network, or of the supernet that the genotype
-        is from, or any supernet of as many channels and cells.
-      network: `config.network`.
-      genotype: of the network; None of one made by hand.
+      model: of the same network; or of the supernet that the genotype is from, or any supernet of
+        as many channels and cells.
+      run: what the run trains, and on what.
 
     Raises:
-      UserError: there is no such checkpoint, or it is of something else.
+      UserError: the model is of something else, or has learnt from what the run tests on.
     """
-    try:
-        model = restore(folder)
-    except UserError as error:
-        raise UserError(f"config.warm_start: {error}") from error
-    taken = _from_supernet(model, network, genotype) if model.is_supernet else model.variables
+    _check_unseen(model, run)
+    if model.is_supernet:
+        taken = _from_supernet(model, run)
+    else:
+        _check_same(model, run)
+        taken = model.variables
 
     def init(key: jax.Array) -> Any:
         state = algorithm.init(key)
@@ -53,19 +70,56 @@ def begin_with(
     return algorithm._replace(init=init)
 
 
-def _from_supernet(
-    model: Model, network: Mapping[str, Any], genotype: Genotype | None
-) -> Mapping[str, Any]:
-    if genotype is None:
+def _check_unseen(model: Model, run: Description) -> None:
+    """Refuses a model of the same data of which another part was cut off to test on."""
+    there, here = _test_choice(model.description.data), _test_choice(run.data)
+    if "seed" not in here or there["dataset.name"] != here["dataset.name"]:
+        return
+    for field in {**here, **there}:
+        was, now = there.get(field), here.get(field)
+        if was != now:
+            raise UserError(
+                f"config.warm_start: {model.path} has learnt from this run's test images, as "
+                f"another part was cut off as its own: {field} {was!r} there, {now!r} here; the "
+                "same is needed"
+            )
+
+
+def _test_choice(data: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("name", "test_path", "test_fraction", "seed")
+    return choice_of_test_set(**{name: data[name] for name in names})
+
+
+def _check_same(model: Model, run: Description) -> None:
+    """Refuses another network, even one of which all arrays fit."""
+    there, here, absent = model.description.network, run.network, default().network
+    for name in {**here, **there}:
+        # A field that is younger than the checkpoint.
+        was, now = there.get(name, absent[name]), here.get(name, absent[name])
+        if was != now and name not in _MAY_DIFFER:
+            raise _other(model, name, was, now)
+    if model.genotype != run.genotype:
+        raise UserError(
+            f"config.warm_start: {model.path} is of another genotype than config.genotype; one of "
+            "the same, or a supernet, is needed"
+        )
+
+
+def _from_supernet(model: Model, run: Description) -> Mapping[str, Any]:
+    if run.genotype is None:
         raise UserError(
             f"config.warm_start: {model.path} is of a supernet; config.network.name 'genotype' is "
             "needed, or a checkpoint of the same network"
         )
     for name in _SIZES:
-        there, here = model.description.network[name], network[name]
+        there, here = model.description.network[name], run.network[name]
         if there != here:
-            raise UserError(
-                f"config.warm_start: {model.path} has {name} {there}; config.network.{name} is "
-                f"{here}, and the same is needed"
-            )
-    return inherit(model.variables, genotype)
+            raise _other(model, name, there, here)
+    return inherit(model.variables, run.genotype)
+
+
+def _other(model: Model, name: str, there: Any, here: Any) -> UserError:
+    return UserError(
+        f"config.warm_start: {model.path} has {name} {there}; config.network.{name} is {here}, "
+        "and the same is needed"
+    )

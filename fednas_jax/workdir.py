@@ -22,6 +22,7 @@ from fednas_jax.data.datasets import Dataset
 from fednas_jax.errors import UserError
 from fednas_jax.files import read_json, write_json
 from fednas_jax.search import genotype as genotypes
+from fednas_jax.search.genotype import Genotype
 
 RUN_FILE, SUMMARY_FILE, METRICS_FILE = "run.json", "summary.json", "metrics.jsonl"
 GENOTYPES_FOLDER, PLOTS_FOLDER = "genotypes", "plots"
@@ -162,6 +163,31 @@ def check_same_data(folder: Path, run: dict[str, Any], fingerprint: str) -> None
         )
 
 
+def check_same_genotype(
+    folder: Path, run: dict[str, Any], config: schema.Config, genotype: Genotype | None
+) -> None:
+    """Refuses another genotype than the run trains; the same may have moved to another file.
+
+    Args:
+      folder: of the run.
+      run: what run.json says.
+      config: asked for now.
+      genotype: what its `genotype` stands for; None where no genotype is trained.
+
+    Raises:
+      UserError: it is another one.
+    """
+    if "genotype" in run:
+        same = run["genotype"] == (None if genotype is None else genotypes.to_json(genotype))
+    else:  # recorded by an earlier version, which knew names alone
+        same = run["config"].get("genotype") == config.get("genotype")
+    if not same:
+        raise UserError(
+            f"config.genotype: {config.get('genotype')} is not the one that the run in {folder} "
+            "began with; the genotype as it was is needed, or another workdir"
+        )
+
+
 def fingerprint(dataset: Dataset, clients: tuple[np.ndarray, ...]) -> str:
     """SHA-256 over all images and labels, and over who holds which."""
     digest = hashlib.sha256()
@@ -180,7 +206,8 @@ def write_run(folder: Path, run: dict[str, Any] | None, facts: dict[str, Any]) -
     Args:
       folder: of the run.
       run: what is recorded so far; None for a new run.
-      facts: of this start: `config`, as JSON has it, `clients_per_chunk`, and others.
+      facts: of this start: `config`, as JSON has it, `clients_per_chunk`, `genotype`, as JSON has
+        it or None, and others.
     """
     record = facts if run is None else run
     starts = [*record.get("starts", []), _start(facts, record["config"])]

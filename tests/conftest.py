@@ -25,6 +25,20 @@ def x64() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def finished_search(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of an undisturbed search, with all reports on; to be left as it is."""
+    from fednas_jax import experiment
+    from tests.tiny import search_config
+
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    config = search_config()
+    config.report.plots = config.report.tensorboard = config.report.progress = True
+    config.report.page = True
+    experiment.run(config, folder)
+    return folder
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _drop_programs() -> Iterator[None]:
     """Drops compiled programs after each file.

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from fednas_jax import assembly, experiment, workdir
 from fednas_jax import config as schema
-from fednas_jax import experiment, workdir
 from fednas_jax.errors import UserError
 from fednas_jax.files import write_json
 from fednas_jax.report.writers import MetricsFile
@@ -32,7 +32,12 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         if config["seed"] == FAILING_SEED:
             raise UserError("round 1: not finite")
         folder.mkdir(parents=True)
-        facts = {"config": schema.to_json(config), "clients_per_chunk": 1}
+        trained = assembly.genotype_of(config)
+        facts = {
+            "config": schema.to_json(config),
+            "clients_per_chunk": 1,
+            "genotype": None if trained is None else genotypes.to_json(trained),
+        }
         workdir.write_run(folder, None, facts)
         if config["algorithm"] == "fednas":
             (folder / workdir.GENOTYPES_FOLDER).mkdir()

@@ -115,15 +115,18 @@ def test_a_number_of_clients_that_is_not_used(
 
 @pytest.mark.parametrize("name", ["crop_padding", "cutout"])
 @pytest.mark.parametrize("shape", [(8, 8), (8, 12), (12, 8)])
-def test_an_augmentation_that_may_hide_all_of_an_image(name: str, shape: tuple[int, int]) -> None:
+def test_an_augmentation_that_may_hide_all_of_an_image(
+    monkeypatch: pytest.MonkeyPatch, name: str, shape: tuple[int, int]
+) -> None:
     data = dataset(*shape)
     config = small(**{f"augment.{name}": 8})
     message = rf"^config\.augment\.{name}: 8 may hide all of .* {shape[0]} x {shape[1]}; at most 7"
     with pytest.raises(UserError, match=message):
         assembly.build_algorithm(config, data)
     # Before a run has made its folder.
+    monkeypatch.setattr(assembly, "load_dataset", lambda config: data)
     with pytest.raises(UserError, match=message):
-        assembly.populate(config, data, assembly.make_partition(config, data))
+        assembly.prepare(config)
 
 
 def test_augmentation_has_the_moments_of_the_data() -> None:

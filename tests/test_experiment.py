@@ -55,14 +55,9 @@ def abstract_state(config: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(finished_search: Path) -> Path:
     """The workdir of an undisturbed run, with all reports on."""
-    folder = tmp_path_factory.mktemp("finished") / "run"
-    config = tiny_config()
-    config.report.plots = config.report.tensorboard = config.report.progress = True
-    config.report.page = True
-    experiment.run(config, folder)
-    return folder
+    return finished_search
 
 
 def start_process(folder: Path, *overrides: str) -> subprocess.Popen:

@@ -12,6 +12,8 @@ from fednas_jax import config as schema
 from fednas_jax import experiment
 from fednas_jax.checkpoint import Checkpoints
 from fednas_jax.errors import UserError
+from fednas_jax.federated import chunks
+from fednas_jax.federated.cohort import Cohort
 from fednas_jax.federated.round import RoundEngine
 from fednas_jax.report.writers import read_rows
 from tests.tiny import fedavg_config as tiny_config
@@ -88,6 +90,29 @@ def test_who_is_not_there_is_recorded_and_a_round_of_nobody_changes_nothing(
     assert {0, 1} <= set(present)
 
 
+@pytest.mark.parametrize(("stragglers", "epochs"), [("keep", [[2]] * 4), ("drop", None)])
+def test_clients_side_by_side_are_chosen_for_the_program_that_rounds_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stragglers: str, epochs: list[list[int]] | None
+) -> None:
+    class Seen(Exception):
+        pass
+
+    def fitting(build: Any, state: Any, cohort: Cohort) -> None:
+        assert cohort.ids.shape == (4, 1)
+        assert cohort.ids.min() >= 0
+        assert (cohort.epochs is None) == (epochs is None)
+        assert epochs is None or cohort.epochs.tolist() == epochs
+        raise Seen
+
+    monkeypatch.setattr(chunks, "fitting", fitting)
+    config = tiny_config()
+    config.local_epochs = 2
+    config.unreachable_share = 1.0  # the first round has nobody
+    config.stragglers_share, config.stragglers = 0.5, stragglers
+    with pytest.raises(Seen):
+        experiment.run(config, tmp_path / "run")
+
+
 def test_a_fraction_of_the_clients_and_stragglers_that_are_kept(tmp_path: Path) -> None:
     config = tiny_config()
     config.clients_per_round, config.clients_fraction = 0, 0.5
@@ -134,6 +159,7 @@ def test_nothing_of_a_search_is_written(finished: Path) -> None:
     assert json.loads((finished / "summary.json").read_text())["genotype"] is None
     recorded = json.loads((finished / "run.json").read_text())["config"]
     assert not {"supernet", "search", "arch_optimizer"} & set(recorded)
+    assert json.loads((finished / "run.json").read_text())["genotype"] is None
     assert recorded["optimizer"] == {
         "learning_rate": 0.1,
         "schedule": "constant",

@@ -60,6 +60,60 @@ def test_from_the_same_network(tmp_path: Path) -> None:
     assert any((x != y).any() for x, y in zip(new, jax.tree.leaves(there), strict=True))
 
 
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of a training of FedNAS_V1 that has just begun."""
+    folder = tmp_path_factory.mktemp("train")
+    first_checkpoint(genotype_config(), folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        # All arrays of the first three would have found a place.
+        ({"genotype": "POOLS"}, "is of another genotype than config.genotype; one of the same"),
+        ({"network.normalization": "group"}, "has normalization batch; .* is group, and the same"),
+        ({"network.layers": 5}, "has layers 3; config.network.layers is 5, and the same"),
+        ({"network.name": "2nn"}, "has name genotype; config.network.name is 2nn, and the same"),
+        ({"seed": 1}, "learnt from this run's test images.*: seed 0 there, 1 here; the same"),
+        ({"dataset.test_fraction": 0.3}, "images.*: dataset.test_fraction 0.2 there, 0.3 here"),
+    ],
+)
+def test_another_network_or_another_cut(
+    network: Path, tmp_path: Path, fields: dict[str, Any], message: str
+) -> None:
+    if fields.get("genotype") == "POOLS":  # nothing that is learnt has another shape
+        pools = [("avg_pool_3x3" if op == "max_pool_3x3" else op, s) for op, s in FOUND.reduce]
+        assert tuple(pools) != FOUND.reduce
+        fields = {"genotype": str(tmp_path / "pools.json")}
+        genotype.save(fields["genotype"], FOUND._replace(reduce=tuple(pools)))
+    config = genotype_config(**({"warm_start": str(network)} | fields))
+    if config.network.name == "2nn":
+        config = fedavg_config()
+        config.warm_start = str(network)
+    resolved = schema.resolve(config)
+    with pytest.raises(UserError, match=message) as caught:
+        assembly.build_algorithm(resolved, assembly.load_dataset(resolved))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_first_state_is_not_looked_for_where_there_is_a_later_one(network: Path) -> None:
+    resolved = schema.resolve(genotype_config(warm_start="nowhere"))
+    dataset = assembly.load_dataset(resolved)
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        assembly.build_algorithm(resolved, dataset)
+    assembly.build_algorithm(resolved, dataset, begun=True)
+
+
+def test_a_second_classifier_may_be_new(network: Path) -> None:
+    fields = {"warm_start": str(network), "network.auxiliary": True}
+    resolved = schema.resolve(genotype_config(**fields))
+    algorithm = assembly.build_algorithm(resolved, assembly.load_dataset(resolved))
+    state = jax.eval_shape(algorithm.init, jax.random.key(0))
+    assert "auxiliary_head" in state.params
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -156,6 +156,23 @@ def test_other_data_are_refused(tmp_path: Path) -> None:
         workdir.check_same_data(tmp_path, FACTS, "cd")
 
 
+def test_another_genotype_is_refused_and_the_same_in_another_file_is_not(tmp_path: Path) -> None:
+    found, other = genotype.load("FedNAS_V1"), genotype.load("DARTS_V1")
+    run = FACTS | {"genotype": genotype.to_json(found)}
+    for name in ("FedNAS_V1", "moved.json"):
+        workdir.check_same_genotype(tmp_path, run, {"genotype": name}, found)
+    with pytest.raises(
+        UserError, match=r"^config\.genotype: best\.json is not the one that the run"
+    ):
+        workdir.check_same_genotype(tmp_path, run, {"genotype": "best.json"}, other)
+    workdir.check_same_genotype(tmp_path, FACTS | {"genotype": None}, CONFIG, None)
+    # Recorded before genotypes were: the name has to do.
+    run = FACTS | {"config": {"genotype": "best.json"}}
+    workdir.check_same_genotype(tmp_path, run, {"genotype": "best.json"}, other)
+    with pytest.raises(UserError, match=r"^config\.genotype: moved\.json is not"):
+        workdir.check_same_genotype(tmp_path, run, {"genotype": "moved.json"}, other)
+
+
 def test_a_summary_comes_back(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(json.dumps(SUMMARY))
     assert workdir.read_summary(tmp_path) == SUMMARY

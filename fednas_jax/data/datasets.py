@@ -4,8 +4,9 @@ Sources of means and standard deviations: cifar10 and cifar100 as in the code of
 mnist and fashion_mnist as commonly published; all others are computed.
 """
 
+import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -100,6 +101,33 @@ def load(
         train=_reduced(data.train, max_train_examples, np.random.RandomState([seed, 1])),
         test=_reduced(data.test, max_test_examples, np.random.RandomState([seed, 2])),
     )
+
+
+def choice_of_test_set(
+    name: str, test_path: str = "", test_fraction: float = 0.2, seed: int = 0
+) -> dict[str, Any]:
+    """What decides which examples are the test set: fields of a config, with their values.
+
+    Two configs of the same choices have the same test set. Where there is a `seed` among them the
+    test set is cut off, and by other choices what is tested here would be learnt from there.
+
+    Args:
+      name: as of `load`, like the others.
+      test_path: likewise.
+      test_fraction: likewise.
+      seed: likewise.
+    """
+    cut = {"dataset.test_fraction": test_fraction, "seed": seed}
+    if not name.endswith(".npz"):
+        return {"dataset.name": name, **(cut if name == "digits" else {})}
+    choice = {"dataset.name": _real(name)}
+    if test_path:
+        return {**choice, "dataset.test_path": _real(test_path)}
+    return choice if own.brings_test_set(_real(name)) else {**choice, **cut}
+
+
+def _real(path: str) -> str:
+    return os.path.realpath(os.path.expanduser(path))
 
 
 def _check_limits(**limits: int) -> None:

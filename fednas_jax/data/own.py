@@ -1,5 +1,6 @@
 """A user's own data, from an .npz."""
 
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,6 +65,15 @@ def read(path: str | Path, test_path: str | Path | None = None) -> Own:
         test = _examples(arrays, "test_", path)
         _check_test(test, train, classes, path, "test_")
     return Own(train, test, _class_names(arrays, classes, path))
+
+
+def brings_test_set(path: str | Path) -> bool:
+    """Whether an .npz has a test set beside its examples; False where there is no such file."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return "test_images.npy" in file.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def read_examples(path: str | Path, field: str) -> Examples:

@@ -136,6 +136,21 @@ def test_own_npz_with_a_test_file_or_test_arrays(tmp_path):
         assert data.class_names == ("0", "1", "2", "3")
 
 
+def test_what_decides_which_examples_are_tested(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train, test = own(), own(number=6, classes=2)
+    save("cut.npz", **train)
+    save("both.npz", **train, test_images=test["images"], test_labels=test["labels"])
+    cut, both, other = (str(tmp_path / name) for name in ("cut.npz", "both.npz", "test.npz"))
+    of = datasets.choice_of_test_set
+    assert of("cifar10", "", 0.3, 4) == {"dataset.name": "cifar10"}
+    drawn = {"dataset.test_fraction": 0.3, "seed": 4}
+    assert of("digits", "", 0.3, 4) == {"dataset.name": "digits"} | drawn
+    assert of("cut.npz", "", 0.3, 4) == of(cut, "", 0.3, 4) == {"dataset.name": cut} | drawn
+    assert of("cut.npz", "test.npz", 0.3, 4) == {"dataset.name": cut, "dataset.test_path": other}
+    assert of("both.npz", "", 0.3, 4) == {"dataset.name": both}
+
+
 def test_own_grey_float_images(tmp_path):
     images = np.random.RandomState(0).rand(40, 8, 8)
     data = datasets.load(save(tmp_path / "own.npz", **own(images=images)))
