@@ -4,7 +4,8 @@
 
 As configs/cifar_hetero.py and then configs/cifar_hetero_train.py, in runs/both/search and
 runs/both/train; the same command goes on with whichever was interrupted. A field of the second
-stage is set as --config.then_train.rounds=100.
+stage is set as --config.then_train.rounds=100; what is set of seed, dataset and partition is set
+for both.
 
 `:quick`: the `:quick` of both.
 """

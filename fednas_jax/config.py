@@ -22,6 +22,9 @@ from fednas_jax.fields import ALGORITHMS, FIELDS, Field
 
 Config: TypeAlias = Mapping[str, Any] | ml_collections.ConfigDict
 
+THEN_TRAIN = "then_train"
+"""Of a config that searches: the config of the training that follows; `stages.py` reads it."""
+
 _BY_NAME = {field.name: field for field in FIELDS}
 _SECTIONS = {name.split(".")[0] for name in _BY_NAME if "." in name}
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
@@ -241,6 +244,11 @@ def _wrong_type(field: Field, value: Any) -> UserError:
 
 
 def _unknown(name: str) -> Any:
+    if name.split(".")[0] == THEN_TRAIN:
+        raise UserError(
+            f"config.{THEN_TRAIN}: a search and a training in one config, which only "
+            "`python -m fednas_jax.main` runs; the config of one of them is needed here"
+        )
     if name in _SECTIONS:
         inside = [other for other in _BY_NAME if other.startswith(f"{name}.")]
         raise UserError(f"config.{name}: is a group of fields; set one of {', '.join(inside)}")

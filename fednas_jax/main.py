@@ -22,7 +22,8 @@ HELP = """Searches or trains a network with federated clients, as a config file 
   --config          a file under configs/, with a variant of it after a colon
   --workdir         where results go; runs/<name of the file>[-<variant>] if not given
   --config.FIELD    sets a field of the config, such as --config.optimizer.learning_rate=0.05;
-                    --config.then_train.FIELD one of the training that follows a search
+                    --config.then_train.FIELD one of the training that follows a search; seed,
+                    dataset and partition are set for both unless set there
 
 The same command again goes on with an interrupted run. Exit codes: 0 done, 2 bad input,
 130 interrupted. Example:

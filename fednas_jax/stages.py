@@ -6,21 +6,30 @@ A config file asks for it by a second config inside of the first:
 
 The search runs in `<workdir>/search`; then `<workdir>/train` trains the network of its best
 genotype. Each is a run like any other: it is gone on with where it was interrupted.
+
+Both learn from the same data: a field of `_SHARED` that is set for the search is set for the
+training as well, and another test set is refused, of which the search would have seen a part.
 """
 
-from collections.abc import Mapping
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_collections
 
 from fednas_jax import config as schema
+from fednas_jax.config import THEN_TRAIN
+from fednas_jax.data.datasets import choice_of_test_set
 from fednas_jax.errors import UserError
 
-THEN_TRAIN = "then_train"
 SEARCH_FOLDER, TRAIN_FOLDER = "search", "train"
 FROM_SEARCH = "search"
 """Of `then_train.warm_start`: start from the weights of the search before."""
+
+_SHARED = ("seed", "dataset", "partition")
+_SIZES = ("init_channels", "layers")
 
 
 class Stages(NamedTuple):
@@ -41,14 +50,19 @@ def resolve(config: ml_collections.ConfigDict, overrides: Mapping[str, str]) -> 
 
     Raises:
       UserError: as `config.resolve`; or the first is no search, or the second trains something
-        else than what it finds.
+        else than what it finds, or tests on other images.
     """
     fields = dict(config.items())
     then = fields.pop(THEN_TRAIN, None)
-    if then is None:
-        return Stages(schema.resolve(config, overrides), None)
     prefix = f"{THEN_TRAIN}."
     later = {n.removeprefix(prefix): v for n, v in overrides.items() if n.startswith(prefix)}
+    if then is None:
+        for name in later:
+            raise UserError(
+                f"config.{prefix}{name}: no such field, as the config has one stage; one with a "
+                f"config.{THEN_TRAIN} is needed, such as configs/digits_search_train.py"
+            )
+        return Stages(schema.resolve(config, overrides), None)
     now = {n: v for n, v in overrides.items() if not n.startswith(prefix)}
     first = schema.resolve(ml_collections.ConfigDict(fields, type_safe=False), now)
     if first["algorithm"] != "fednas":
@@ -56,14 +70,25 @@ def resolve(config: ml_collections.ConfigDict, overrides: Mapping[str, str]) -> 
             f"config.algorithm: {first['algorithm']!r} searches nothing that could be trained "
             "then; 'fednas' is needed, or no config.then_train"
         )
-    return Stages(first, _resolve_train(then, later))
+    shared = {name: value for name, value in now.items() if name.split(".")[0] in _SHARED}
+    train = _resolve_train(then, {**shared, **later})
+    _check_together(first, train)
+    return Stages(first, train)
+
+
+@contextlib.contextmanager
+def _of_the_training() -> Iterator[None]:
+    """Names fields in errors as those of the second stage are set."""
+    try:
+        yield
+    except UserError as error:
+        name = f"config.{THEN_TRAIN}."
+        raise UserError(re.sub(r"(?<![\w./])config\.", name, str(error))) from error
 
 
 def _resolve_train(config: Any, overrides: Mapping[str, str]) -> ml_collections.FrozenConfigDict:
-    try:
+    with _of_the_training():
         train = schema.resolve(config, overrides)
-    except UserError as error:
-        raise UserError(f"config.{THEN_TRAIN}: {error}") from error
     if train["algorithm"] != "fedavg" or train["network"]["name"] != "genotype":
         raise UserError(
             f"config.{THEN_TRAIN}: does not train the genotype that is found; algorithm 'fedavg' "
@@ -77,6 +102,31 @@ def _resolve_train(config: Any, overrides: Mapping[str, str]) -> ml_collections.
     return train
 
 
+def _check_together(search: schema.Config, train: schema.Config) -> None:
+    """Refuses two configs that can only each on its own be run."""
+    there, here = _test_choice(search), _test_choice(train)
+    for field in {**here, **there}:
+        was, now = there.get(field), here.get(field)
+        if was != now:
+            raise UserError(
+                f"config.{THEN_TRAIN}.{field}: {now!r} is not the search's, {was!r}; the same is "
+                "needed, as the search would have seen images that the training tests on"
+            )
+    if train["warm_start"] == FROM_SEARCH:
+        for name in _SIZES:
+            size, needed = train["network"][name], search["supernet"][name]
+            if size != needed:
+                raise UserError(
+                    f"config.{THEN_TRAIN}.network.{name}: {size} is not that of the supernet, "
+                    f"whose weights config.{THEN_TRAIN}.warm_start asks for; {needed} is needed"
+                )
+
+
+def _test_choice(config: schema.Config) -> dict[str, Any]:
+    data = {name: config["dataset"][name] for name in ("name", "test_path", "test_fraction")}
+    return choice_of_test_set(**data, seed=config["seed"])
+
+
 def run(stages: Stages, workdir: Path) -> None:
     """Runs what the stages say, or what is left of it.
 
@@ -87,18 +137,40 @@ def run(stages: Stages, workdir: Path) -> None:
     Raises:
       UserError: as `experiment.run`.
     """
-    from fednas_jax import experiment  # not above: it imports jax
+    # Not above: they import jax.
+    from fednas_jax import experiment
+    from fednas_jax.workdir import SUMMARY_FILE
 
     if stages.train is None:
         experiment.run(stages.first, workdir)
         return
     search = workdir / SEARCH_FOLDER
+    if not (search / SUMMARY_FILE).exists():
+        with _of_the_training():
+            _check_training(stages.train)
     experiment.run(stages.first, search)
-    train = stages.train.as_configdict()
-    train.genotype = str(search / "genotypes" / "best.json")
-    if train.warm_start == FROM_SEARCH:
-        train.warm_start = str(search)
-    experiment.run(train, workdir / TRAIN_FOLDER)
+    # In full: a config that is written down should not depend on where one stands.
+    found = {"genotype": str(search.resolve() / "genotypes" / "best.json")}
+    if stages.train["warm_start"] == FROM_SEARCH:
+        found["warm_start"] = str(search.resolve())
+    with _of_the_training():
+        experiment.run(schema.resolve(stages.train, found), workdir / TRAIN_FOLDER)
+
+
+def _check_training(config: ml_collections.FrozenConfigDict) -> None:
+    """Refuses what the training would refuse, before a search that may take days.
+
+    Raises:
+      UserError: as `experiment.run`.
+    """
+    from fednas_jax import assembly, warm_start
+    from fednas_jax.report import tracking
+
+    tracking.check(config["report"])
+    if config["warm_start"] not in ("", FROM_SEARCH):
+        warm_start.source(config["warm_start"])
+    # What fits a first state depends on what is found.
+    assembly.prepare(schema.resolve(config, {"warm_start": ""}))
 
 
 def last(workdir: Path) -> Path:

@@ -17,10 +17,14 @@ CONFIG = """
 from fednas_jax.config import default
 from fednas_jax.config_file import check_variant
 VARIANTS = ("small_a", "small_b", "large")
+TWO = "two"  # stages
 
 def get_config(variant=""):
-    check_variant(variant, *VARIANTS)
+    check_variant(variant, *VARIANTS, TWO)
     config = default()
+    if variant == TWO:
+        config.then_train = default()
+        return config
     config.rounds = {"": 1, "small_a": 2, "small_b": 3, "large": 4}[variant]
     config.report.progress = config.report.plots = config.report.tensorboard = False
     return config
@@ -134,6 +138,7 @@ def test_a_run_that_fails_keeps_no_other_from_being_made(
         (["--config={spec}", "--workdir=out", "--config.seed=1,1"], "seed=1: is asked for twice"),
         (["--config={spec}", "--workdir=out", "--config.seed=1,x"], "config.seed: 'x'"),
         (["--config={spec}", "--workdir=out", "--config.rounds=1,0"], "config.rounds: 0"),
+        (["--config={spec}:two", "--workdir=out"], "config.then_train: a search and a training"),
     ],
 )
 def test_bad_input_is_refused_before_any_run(
