@@ -29,7 +29,8 @@ HELP = f"""Trains several networks on the same clients, with the same budget and
   --workdir         each run gets a folder in there
   --seeds           each network is trained once with each; 0,1,2 if not given
   --search          a config file that searches: its genotype, of each seed, is compared too
-  --config.FIELD    sets a field of --config, as for fednas_jax.main
+  --config.FIELD    sets a field of --config, as for fednas_jax.main; where it says which clients
+                    there are (dataset, partition, held_out_fraction), of --search too
 
 Runs that are done already are not made again, an interrupted one goes on where it was. Written into
 the workdir, anew after each run: comparison.json, comparison.md, and configs/, the config of every

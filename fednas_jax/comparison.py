@@ -22,6 +22,7 @@ from fednas_jax.search import genotype as genotypes
 RANDOM, SEARCHED = "random", "searched"
 BY_HAND = tuple(name for name in NETWORKS if name != "genotype")
 """Networks that are no genotype's."""
+_DATA = ("dataset", "partition")
 
 Config: TypeAlias = ml_collections.FrozenConfigDict
 
@@ -49,25 +50,29 @@ def plan(
 
     Args:
       spec: config file that trains by fedavg.
-      fields: fields of it to set, as text.
+      fields: fields of it to set, as text; of the search too, where they say who its clients are.
       search: config file that searches, or "".
       names: networks, as `--networks` takes them.
       seeds: of the runs.
       workdir: where the runs' folders go.
 
     Raises:
-      UserError: there is no such network, or a config is not usable.
+      UserError: there is no such network, two would share a folder, a config is not usable, or
+        the search has other clients.
     """
     for name in names:
         _check_network(name)
+    workdir = workdir.resolve()  # genotypes of runs lie in there
     searches: dict[str, Config] = {}
     if search:
         searching = config_file.load(search)
+        shared = {name: text for name, text in fields.items() if _is_of_clients(name)}
         searches = {
-            _folder("search", seed): schema.resolve(searching, {"seed": str(seed)})
+            _folder("search", seed): schema.resolve(searching, {**shared, "seed": str(seed)})
             for seed in seeds
         }
         names = [SEARCHED, *names]
+    _check_folders(names)
     base = config_file.load(spec)
     rows: dict[str, dict[str, Config]] = {}
     for name in names:
@@ -76,6 +81,8 @@ def plan(
             _folder(file_name(name), seed): schema.resolve_one_of(base, settings, "network.name")
             for seed, settings in chosen.items()
         }
+    if searches:
+        _check_clients(next(iter(searches.values())), next(iter(rows[SEARCHED].values())))
     drawn = {_random_file(workdir, seed): seed for seed in seeds} if RANDOM in names else {}
     return Plan(searches, rows, drawn)
 
@@ -112,6 +119,35 @@ def _check_network(name: str) -> None:
     known = [*BY_HAND, RANDOM, *genotypes.names()]
     if name not in known:
         raise UserError(f"--networks: {name!r} is no network{suggest(name, known)}")
+
+
+def _check_folders(names: Sequence[str]) -> None:
+    """Refuses two networks whose runs would have the same folders."""
+    owners = {"search": "the search"} if SEARCHED in names else {}
+    for name in names:
+        other = owners.setdefault(file_name(name), name)
+        if other is not name:
+            raise UserError(
+                f"--networks: {name!r} and {other!r} would share a folder; another name of the "
+                "file is needed"
+            )
+
+
+def _is_of_clients(field: str) -> bool:
+    """Whether a field says which examples there are, and which client has them."""
+    return field.split(".")[0] in _DATA or field == "client.held_out_fraction"
+
+
+def _check_clients(search: Config, training: Config) -> None:
+    """Refuses a search whose genotype would not be of the clients that are trained on."""
+    for section in _DATA:
+        for name, here in training[section].items():
+            there = search[section][name]
+            if there != here and name != "data_dir":
+                raise UserError(
+                    f"--search: config.{section}.{name} is {there!r}, and {here!r} in --config; "
+                    "the same clients are needed"
+                )
 
 
 def _settings(name: str, seed: int, workdir: Path) -> dict[str, str]:

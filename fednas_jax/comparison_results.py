@@ -7,7 +7,7 @@ from typing import Any
 
 from fednas_jax import assembly, comparison, networks
 from fednas_jax import config as schema
-from fednas_jax.comparison import Plan
+from fednas_jax.comparison import SEARCHED, Plan
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.files import plain, write_atomic, write_json
 from fednas_jax.report import run_folder
@@ -17,10 +17,14 @@ from fednas_jax.runs import Outcome, Planned, run_all
 from fednas_jax.workdir import METRICS_FILE
 
 RESULTS, TABLE, CONFIGS = "comparison.json", "comparison.md", "configs"
-_MEANS = ("parameters", "multiply_adds", "bytes_per_client_and_round", "bytes_sent", "seconds")
+_MEANS = (
+    *("parameters", "multiply_adds", "bytes_per_client_and_round", "bytes_sent"),
+    *("seconds", "search_seconds"),
+)
 _COLUMNS = (
     *("network", "test accuracy", "std", "seeds", "parameters", "multiply-adds"),
-    *("bytes a client and round, up and down", "bytes sent by all clients", "seconds", "config"),
+    *("bytes a client and round, up and down", "bytes sent by all clients"),
+    *("seconds", "search seconds", "config"),
 )
 
 
@@ -41,14 +45,19 @@ def make(plan: Plan, workdir: Path) -> list[str]:
     owners = {folder: name for name, configs in plan.rows.items() for folder in configs}
     configs = {**plan.searches, **{f: c for row in plan.rows.values() for f, c in row.items()}}
     dataset = assembly.load_dataset(configs[next(iter(owners))])
+    seconds: dict[int, float] = {}  # of the search with a seed
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in plan.rows}
     failed: list[str] = []
     for outcome in run_all([Planned(*item) for item in configs.items()], workdir):
         folder = outcome.planned.name
         failed += [folder] if outcome.error else []
         if folder in owners:
-            results[owners[folder]].append(measured(outcome, dataset))
+            run, name = measured(outcome, dataset), owners[folder]
+            run["search_seconds"] = seconds.get(run["seed"]) if name == SEARCHED else None
+            results[name].append(run)
             _write(plan, results, workdir)
+        elif outcome.summary is not None:
+            seconds[outcome.planned.config["seed"]] = outcome.summary["seconds"]
     print(f"\n{(workdir / TABLE).read_text()}\nFiles in {workdir}: {RESULTS}, {TABLE}, {CONFIGS}/")
     return failed
 
@@ -88,7 +97,7 @@ def summarized(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "accuracy_mean": statistics.fmean(accuracies) if good else None,
         "accuracy_std": statistics.stdev(accuracies) if len(good) > 1 else None,
-        **{name: _mean([run[name] for run in good]) for name in _MEANS},
+        **{name: _mean([run.get(name) for run in good]) for name in _MEANS},
     }
 
 

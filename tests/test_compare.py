@@ -8,6 +8,7 @@ import pytest
 from fednas_jax import comparison
 from fednas_jax import config as schema
 from fednas_jax.compare import main
+from fednas_jax.errors import UserError
 from fednas_jax.search import genotype as genotypes
 from tests.stand_in import FOUND, stand_in
 
@@ -33,6 +34,8 @@ from fednas_jax.config import default
 def get_config():
     config = default()
     config.dataset.name = "digits"
+    config.partition.name = "homo"
+    config.partition.num_clients = 4
     config.rounds = 2
     config.augment.cutout = config.augment.crop_padding = 0
     return config
@@ -93,7 +96,30 @@ def test_rows_differ_in_nothing_but_the_network_and_the_seed(
     assert chosen["random"].genotype == str(tmp_path / "genotypes" / "random-3.json")
     best = tmp_path / "search-seed=3" / "genotypes" / "best.json"
     assert chosen["searched"].genotype == str(best)
+    assert plan.searches["search-seed=3"].rounds == 2
     assert plan.random == {tmp_path / "genotypes" / f"random-{seed}.json": seed for seed in (3, 5)}
+
+
+def test_a_search_gets_the_clients_that_are_trained_on(
+    files: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, search = files
+    fields = {
+        "partition.num_clients": "6",
+        "dataset.max_train_examples": "900",
+        "client.held_out_fraction": "0.2",
+        "batch_size": "8",
+    }
+    monkeypatch.chdir(tmp_path)
+    plan = comparison.plan(train, fields, search, ["2nn"], [1], Path("out"))
+    (searching,), (training,) = plan.searches.values(), plan.rows["searched"].values()
+    for config in (searching, training):
+        assert config.partition.num_clients == 6
+        assert config.dataset.max_train_examples == 900
+        assert config.client.held_out_fraction == 0.2
+    assert (searching.batch_size, training.batch_size) == (64, 8)
+    # Wherever one stands, the same.
+    assert training.genotype == str(tmp_path / "out/search-seed=1/genotypes/best.json")
 
 
 def test_random_genotypes_are_those_of_their_seeds(tmp_path: Path) -> None:
@@ -128,7 +154,7 @@ def test_the_table_has_means_over_seeds(
         assert json.loads((out / row["config_file"]).read_text()) == row["config"]
     table = (out / "comparison.md").read_text()
     assert table.splitlines()[2] == (
-        "| 2nn | 0.5200 | 0.0141 | 2 | 55,210 | 54,800 | 210 | 2,000 | 2 | "
+        "| 2nn | 0.5200 | 0.0141 | 2 | 55,210 | 54,800 | 210 | 2,000 | 2 | - | "
         "[2nn.json](configs/2nn.json) |"
     )
     assert table in capsys.readouterr().out
@@ -166,6 +192,64 @@ def test_a_search_comes_first_and_what_it_finds_is_trained(
     found, published = json.loads((out / "comparison.json").read_text())["rows"]
     assert found["network"] == "searched"
     assert found["parameters"] == published["parameters"]
+    assert found["runs"][0]["search_seconds"] == found["search_seconds"] == 2.0
+    assert published["search_seconds"] is None
+    lines = (out / "comparison.md").read_text().splitlines()[2:]
+    assert [line.split(" | ")[9] for line in lines] == ["2", "-"]
+
+
+def test_a_finished_run_of_a_genotype_that_has_changed_counts_no_more(
+    files: tuple[str, str],
+    tmp_path: Path,
+    made: list[Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file, out = tmp_path / "mine.json", tmp_path / "out"
+    genotypes.save(file, genotypes.load("DARTS_V1"))
+    command = [f"--config={files[0]}", f"--networks={file}", f"--workdir={out}", "--seeds=1"]
+    assert main(command) == 0
+    genotypes.save(file, genotypes.load("DARTS_V2"))
+    assert main(command) == 2
+    assert len(made) == 1
+    assert "mine.json is not the one that the run in" in capsys.readouterr().err
+
+
+def test_two_configs_of_other_clients_are_refused(
+    tmp_path: Path, made: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "train.py").write_text(CONFIG)
+    (tmp_path / "search.py").write_text(SEARCH.replace("num_clients = 4", "num_clients = 5"))
+    command = [f"--config={tmp_path / 'train.py'}", f"--search={tmp_path / 'search.py'}"]
+    assert main([*command, "--networks=2nn", f"--workdir={tmp_path / 'out'}"]) == 2
+    message = "--search: config.partition.num_clients is 5, and 4 in --config; the same clients"
+    assert message in capsys.readouterr().err
+    assert not made
+
+
+@pytest.mark.parametrize(
+    ("names", "with_search"),
+    [
+        (["a.json", "./a.json"], False),
+        (["random", "random.json"], False),
+        (["searched.json"], True),
+        (["search.json"], True),
+    ],
+)
+def test_two_networks_of_one_folder_are_refused(
+    files: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    names: list[str],
+    with_search: bool,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        if name.endswith(".json"):
+            genotypes.save(name, genotypes.load(FOUND))
+    with pytest.raises(UserError, match=r"--networks: .* would share a folder"):
+        comparison.plan(files[0], {}, files[1] if with_search else "", names, [0], tmp_path)
+    if with_search:
+        comparison.plan(files[0], {}, "", names, [0], tmp_path)
 
 
 def test_a_comparison_of_real_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -217,6 +301,8 @@ def test_the_file_of_a_genotype_may_begin_with_a_tilde(
         (["--config={train}", "--networks=none.json"], "none.json: cannot be read"),
         (["--config={search}", "--networks=2nn"], "config.network.name: '2nn' is not used"),
         (["--config={train}", "--networks=2nn", "--config.layers=3"], "did you mean"),
+        (["--config={two}", "--networks=2nn"], "config.then_train: a search and a training"),
+        (["--config={train}", "--search={two}", "--networks=2nn"], "config.then_train: a search"),
     ],
 )
 def test_bad_input_is_refused_before_any_run(
@@ -228,7 +314,9 @@ def test_bad_input_is_refused_before_any_run(
     message: str,
 ) -> None:
     train, search = files
-    given = [argument.format(train=train, search=search) for argument in arguments]
+    two = tmp_path / "two.py"
+    two.write_text(SEARCH.replace("return", "config.then_train = default()\n    return"))
+    given = [argument.format(train=train, search=search, two=two) for argument in arguments]
     assert main([*given, f"--workdir={tmp_path / 'out'}"]) == 2
     error = capsys.readouterr().err
     assert message in error
