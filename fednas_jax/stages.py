@@ -110,7 +110,7 @@ def _check_together(search: schema.Config, train: schema.Config) -> None:
         if was != now:
             raise UserError(
                 f"config.{THEN_TRAIN}.{field}: {now!r} is not the search's, {was!r}; the same is "
-                "needed, as the search would have seen images that the training tests on"
+                "needed, or the search would have seen images that the training tests on"
             )
     if train["warm_start"] == FROM_SEARCH:
         for name in _SIZES:

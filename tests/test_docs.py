@@ -49,6 +49,7 @@ def test_commands_are_understood(
     stand_in.run = lambda config, workdir: configs.append(config)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "fednas_jax.experiment", stand_in)
     monkeypatch.setattr(fednas_jax, "experiment", stand_in, raising=False)
+    monkeypatch.setattr("fednas_jax.assembly.prepare", lambda config: None)  # reads no data
     monkeypatch.chdir(ROOT)
     assert main(shlex.split(arguments)) == 0
     assert 1 <= len(configs) <= 2  # a search, and perhaps the training of what it finds

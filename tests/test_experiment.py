@@ -289,8 +289,10 @@ def test_round_of_clients_without_examples_changes_nothing(
 def test_chunks_as_measured_are_recorded_and_kept(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def measured(build: Any, state: Any, ids: Any, steps: Any, say: Any) -> chunks.Choice:
-        assert (len(ids), len(steps)) == (3, 3)
+    def measured(
+        build: Any, state: Any, ids: Any, steps: Any, say: Any, epochs: Any
+    ) -> chunks.Choice:
+        assert (len(ids), len(steps), epochs) == (3, 3, None)
         return chunks.Choice(build(2), {"1": 3.5, "2": 2.25})
 
     monkeypatch.setattr(chunks, "measured", measured)

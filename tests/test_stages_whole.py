@@ -20,14 +20,14 @@ from fednas_jax.federated.round import RoundEngine
 from fednas_jax.report.writers import read_rows
 from fednas_jax.search import genotype
 from tests.quick import quick_jit
-from tests.tiny import search_config, train_config
+from tests.tiny import genotype_config, search_config
 
 
 @pytest.fixture(scope="module")
 def stopped(finished_search: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The workdir of a search, and of the training of what it found, stopped in round 2."""
     config = search_config()
-    config.then_train = train_config(
+    config.then_train = genotype_config(
         warm_start="search", rounds=2, test_every=1, checkpoint_every=1
     )
     config.then_train.report.plots = config.then_train.report.tensorboard = False
