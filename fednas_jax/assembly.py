@@ -213,7 +213,7 @@ def _build_fednas(config: Config, dataset: Dataset) -> Algorithm:
             arch_weight_decay=arch["weight_decay"],
         ),
         batch_stats=config["server"]["batch_stats"],
-        recalibration_fraction=config["server"]["recalibration_fraction"],
+        recalibration_fraction=config["server"].get("recalibration_fraction", 1.0),
     )
     augmentation = build_augmentation(config, dataset)
     supernet = build_supernet(config, dataset.num_classes)
@@ -238,8 +238,8 @@ def _build_fedavg(config: Config, dataset: Dataset) -> Algorithm:
         clip_norm=optimizer["clip_norm"],
         auxiliary_weight=optimizer.get("auxiliary_weight", 0.0),
         drop_path=Ramp(drop_path, rounds) if drop_path else None,
-        batch_stats=server["batch_stats"],
-        recalibration_fraction=server["recalibration_fraction"],
+        batch_stats=server.get("batch_stats", "recalibrated"),
+        recalibration_fraction=server.get("recalibration_fraction", 1.0),
         fedprox_mu=config["fedprox_mu"],
         server=_build_server_optimizer(server),
     )

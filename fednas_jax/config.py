@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 import ml_collections
 
+from fednas_jax import config_rules
 from fednas_jax.errors import UserError, suggest
 from fednas_jax.fields import ALGORITHMS, FIELDS, Field
 
@@ -81,7 +82,7 @@ def resolve_one_of(
     """
     flat = _overridden(config, overrides)
     for field in FIELDS:
-        if field.needs and field.needs[0] == choice and _unread_for(field, flat):
+        if _unread_for(field, flat) is _BY_NAME[choice]:
             flat.pop(field.name, None)
     return ml_collections.FrozenConfigDict(_nested(_checked(flat)))
 
@@ -167,7 +168,7 @@ def _checked(config: Any) -> dict[str, Any]:
                 f"config.{field.name}: {flat[field.name]!r} is not used where config.{other.name} "
                 f"is {_value(other, flat)!r}; {field.default!r}, its default, is needed"
             )
-    _check_together(values)
+    config_rules.check(values)
     return values
 
 
@@ -237,9 +238,10 @@ def _parse(field: Field, text: str) -> Any:
 def _wrong_type(field: Field, value: Any) -> UserError:
     right = " or ".join(_TYPE_NAMES[kind] for kind in field.types)
     shown = " ".join(repr(value).split())
+    besides = f", or {field.besides}" if field.besides else ""
     return UserError(
         f"config.{field.name}: {shown} ({type(value).__name__}) is not usable; "
-        f"{right} is needed, such as {field.default!r}"
+        f"{right} is needed, such as {field.default!r}{besides}"
     )
 
 
@@ -260,54 +262,6 @@ def _unknown(name: str) -> Any:
     elif "did you mean" not in hint:
         hint = "; `python -m fednas_jax.config` lists the fields"
     raise UserError(f"config.{name}: no such field{hint}")
-
-
-def _check_together(values: Mapping[str, Any]) -> None:
-    rate, floor = values["optimizer.learning_rate"], values.get("optimizer.learning_rate_min")
-    if floor is not None and floor > rate:
-        raise UserError(
-            f"config.optimizer.learning_rate_min: {floor} is above config.optimizer.learning_rate; "
-            f"at most {rate} is needed"
-        )
-    if values["algorithm"] == "fednas" and not values["batch_size"]:
-        raise UserError(
-            "config.batch_size: 0 is not usable where config.algorithm is 'fednas'; at least 1 is "
-            "needed"
-        )
-    _check_cohort(values)
-    name = values["partition.name"]
-    path = values["partition.path"].strip()
-    if name == "file" and not path:
-        raise UserError(
-            "config.partition.path: empty; the path of a saved partition is needed where "
-            "config.partition.name is 'file'"
-        )
-    if path and name != "file":
-        raise UserError(
-            f"config.partition.path: {path!r} is not used where config.partition.name is "
-            f"{name!r}; config.partition.name=file, or an empty path, is needed"
-        )
-
-
-def _check_cohort(values: Mapping[str, Any]) -> None:
-    name, clients = values["partition.name"], values["partition.num_clients"]
-    drawn, fraction = values["clients_per_round"], values["clients_fraction"]
-    if drawn and fraction != 1:
-        raise UserError(
-            f"config.clients_fraction: {fraction} beside config.clients_per_round, {drawn}; one of "
-            "them is needed, and the other's default"
-        )
-    if name in ("homo", "hetero", "shards", "power_law") and drawn > clients:
-        raise UserError(
-            f"config.clients_per_round: {drawn} is more than config.partition.num_clients; "
-            f"at most {clients} is needed"
-        )
-    slow, kept = values.get("stragglers_share", 0.0), values.get("stragglers") == "keep"
-    if slow and kept and values["local_epochs"] < 2:
-        raise UserError(
-            f"config.stragglers_share: {slow} needs local epochs that stragglers do not make; "
-            "config.local_epochs of at least 2 is needed"
-        )
 
 
 if __name__ == "__main__":

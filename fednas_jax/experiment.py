@@ -272,7 +272,7 @@ class Experiment:
             self._progress.finish_round(row)
 
     def _round(self, number: int) -> dict[str, Any]:
-        """One round: search, evaluate; returns its row of metrics."""
+        """One round: the algorithm's phases, then scores; returns its row of metrics."""
         progress, start = self._progress, time.monotonic()
         cohort = self._cohort(number)
         state, metrics = self._engine.run(
@@ -283,7 +283,7 @@ class Experiment:
         )
         clients = rows.client_metrics(metrics[0], cohort.ids)
         self._refuse(number, finite.clients_fault(clients))
-        searched = time.monotonic()
+        updated = time.monotonic()
         held_out, test = self._evaluate(state, number)
         sizes = self._held_out_sizes if held_out else []
         scored = test if len(self._population.test) else None
@@ -298,7 +298,7 @@ class Experiment:
                 **rows.scores(held_out and [mean_score(held_out, sizes), *held_out], test),
                 **(rows.architecture(arch) if arch else {}),
                 "seconds": time.monotonic() - start,
-                "client_steps_per_second": clients["local_steps"].sum() / (searched - start),
+                "client_steps_per_second": clients["local_steps"].sum() / (updated - start),
                 **self._engine.traffic(state),
             }
         )

@@ -39,7 +39,8 @@ NETWORKS = ("cnn", "2nn", "pfl_cnn", *RESNETS, *DENSENETS, "genotype")
 """What `network.name` may be; `networks.py` builds them."""
 
 _FALLING = ("within_round", "across_rounds", "both")
-_ADAPTIVE = ("adam", "yogi")
+ADAPTIVE = ("adam", "yogi")
+"""Optimisers of the server whose steps are about as large as its learning rate."""
 _READ_ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "genotype": ("network.name", ("genotype",)),
     "network.padding": ("network.name", ("cnn",)),
@@ -51,9 +52,12 @@ _READ_ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "optimizer.drop_path_rate": ("network.name", ("genotype",)),
     "optimizer.learning_rate_min": ("optimizer.schedule", _FALLING),
     "server.momentum": ("server.optimizer", ("momentum",)),
-    "server.beta1": ("server.optimizer", _ADAPTIVE),
-    "server.beta2": ("server.optimizer", _ADAPTIVE),
-    "server.epsilon": ("server.optimizer", _ADAPTIVE),
+    "server.beta1": ("server.optimizer", ADAPTIVE),
+    "server.beta2": ("server.optimizer", ADAPTIVE),
+    "server.epsilon": ("server.optimizer", ADAPTIVE),
+    # Networks without batch normalisation have no statistics.
+    "server.batch_stats": ("network.normalization", ("batch",)),
+    "server.recalibration_fraction": ("server.batch_stats", ("recalibrated",)),
 }
 """Fields that are read only where another field, which the algorithm reads, has certain values."""
 
@@ -70,6 +74,7 @@ class Field(NamedTuple):
     check: Check
     help: str
     affects_result: bool = True  # by more than the rounding of a sum
+    besides: str = ""  # a value that is not like the others, for who has written another type
 
     @property
     def algorithms(self) -> tuple[str, ...]:
@@ -169,7 +174,8 @@ FIELDS: tuple[Field, ...] = (
     Field("local_epochs", 5, _INT, at_least(1, _MANY),
           "passes over a client's train part; in FedAvg that is all it does not hold out"),
     Field("batch_size", 64, _INT, at_least(0, 2**20),
-          "examples in a local step; 0 (fedavg): all of a client's, McMahan's B of infinity"),
+          "examples in a local step; 0 (fedavg, no batch normalisation): all of a client's, "
+          "McMahan's B of infinity", besides="0 for all of a client's examples at once"),
     Field("clients_per_chunk", "auto", (int, str), _chunk,
           "clients computed side by side; auto: what a GPU's memory holds, one on a CPU; measured: "
           "the fastest of 1, 2, 4, ..., each compiled and timed when a run begins", False),
@@ -185,14 +191,14 @@ FIELDS: tuple[Field, ...] = (
           "probability that a client that is reached is too slow for all local epochs: it makes 1 "
           "to E - 1 of them, as in FedProx's experiments"),
     Field("stragglers", "keep", _TEXT, one_of("keep", "drop"),
-          "what is done with what such clients come to"),
+          "what is done with what such clients, if there are any, come to"),
     Field("fedprox_mu", 0.0, _FLOAT, at_least(0),
           "of FedProx's term, mu / 2 times the squared distance from the server's weights; or 0"),
     Field("test_every", 1, _INT, at_least(0),
           "rounds between tests on the test set; 0: only after the last round"),
     Field("held_out_every", 1, _INT, at_least(0),
-          "rounds between scores on the examples that clients hold out, of which the best round is "
-          "the one with the highest; 0: only after the last round"),
+          "rounds between scores on the examples that clients hold out, if they do, of which the "
+          "best round is the one with the highest; 0: only after the last round"),
     Field("checkpoint_every", 1, _INT, at_least(1),
           "rounds between checkpoints; one more after the last and, where examples are held out, "
           "after each best so far", False),
@@ -278,7 +284,7 @@ FIELDS: tuple[Field, ...] = (
     Field("search.lambda_valid", 1.0, _FLOAT, at_least(0),
           "weight of the valid loss in alpha's gradient (Eq. 4)"),
     Field("optimizer.learning_rate", 0.025, _FLOAT, above(0),
-          "of the weights, in the first local epoch of a round"),
+          "of the weights, in the first local epoch of the first round"),
     Field("optimizer.schedule", "within_round", _TEXT,
           one_of("constant", *_FALLING),
           "of the learning rate: a cosine over the local epochs, anew each round, as in search; a "
@@ -297,10 +303,12 @@ FIELDS: tuple[Field, ...] = (
     Field("arch_optimizer.beta1", 0.5, _FLOAT, between(0, 1), "of Adam"),
     Field("arch_optimizer.beta2", 0.999, _FLOAT, between(0, 1), "of Adam"),
     Field("arch_optimizer.weight_decay", 1e-3, _FLOAT, at_least(0), "added to the gradient"),
-    Field("server.optimizer", "sgd", _TEXT, one_of("sgd", "momentum", *_ADAPTIVE),
+    Field("server.optimizer", "sgd", _TEXT, one_of("sgd", "momentum", *ADAPTIVE),
           "how the server steps to the clients' mean; sgd of learning rate 1 takes it as it is "
           "(FedAvg); momentum: FedAvgM; adam: FedAdam; yogi: FedYogi"),
-    Field("server.learning_rate", 1.0, _FLOAT, above(0), "of that step"),
+    Field("server.learning_rate", 1.0, _FLOAT, above(0),
+          "of that step; less than 1 with adam and yogi, which move every weight by about as much: "
+          "0.01 is usual"),
     Field("server.momentum", 0.9, _FLOAT, between(0, 1), "share of earlier steps that stays"),
     Field("server.beta1", 0.9, _FLOAT, between(0, 1), "share of the steps' mean that stays"),
     Field("server.beta2", 0.99, _FLOAT, between(0, 1), "share of their squares' mean that stays"),
@@ -309,7 +317,7 @@ FIELDS: tuple[Field, ...] = (
           "BatchNorm statistics: the clients' mean, or taken anew with the averaged weights"),
     Field("server.recalibration_fraction", 1.0, _FLOAT, between(0.001, 1, "[]"),
           "part of each client's train batches that recalibrated statistics are taken from; all of "
-          "them cost 3 % of a round of 5 local epochs"),
+          "them cost 3 % of a search's round of 5 local epochs"),
     Field("augment.crop_padding", 4, _INT, at_least(0, _MANY),
           "pixels padded before a random crop; less than the images' shorter side"),
     Field("augment.flip", True, _FLAG, _anything, "flip left and right at random"),

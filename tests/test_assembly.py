@@ -78,6 +78,20 @@ def test_every_example_is_dealt_and_lies_where_its_index_says() -> None:
     assert np.asarray(population.examples.labels).dtype == np.int32
 
 
+def test_fedavg_trains_on_all_that_a_client_does_not_hold_out() -> None:
+    config = small(**{"algorithm": "fedavg", "client.held_out_fraction": 0.2, "batch_size": 3})
+    data = dataset()
+    population = assembly.populate(config, data, assembly.make_partition(config, data))
+    clients = population.clients
+    # Of 10 examples each, 2 are held out; the others make batches of 3, 3 and 2.
+    np.testing.assert_array_equal(clients.num_train, [8] * CLIENTS)
+    np.testing.assert_array_equal(clients.num_examples, [8] * CLIENTS)
+    np.testing.assert_array_equal(clients.local_steps, [3] * CLIENTS)
+    assert [len(held_out) for held_out in population.held_out] == [2] * CLIENTS
+    used = np.concatenate([clients.train.ravel(), *population.held_out])
+    np.testing.assert_array_equal(np.sort(used), np.arange(TRAIN))
+
+
 def test_more_clients_a_round_than_the_partition_brings() -> None:
     config = small(**{"partition.name": "natural", "clients_per_round": 11})
     data = dataset()
@@ -147,10 +161,26 @@ def test_every_algorithm_that_the_schema_knows_is_built() -> None:
     for name in assembly._KINDS:
         assert field.check(name) == ""
     assert field.check("") == f"one of {', '.join(assembly._KINDS)} is needed"
-    for order, statistics, phases in (("joint", "recalibrated", 2), ("alpha_first", "averaged", 1)):
-        config = small(**{"search.order": order, "server.batch_stats": statistics})
-        algorithm = assembly.build_algorithm(config, dataset())
-        assert len(algorithm.phases) == phases
+    assert {fields["algorithm"] for fields, _ in BUILT} == set(assembly._KINDS)
+
+
+BUILT: list[tuple[dict[str, str], int]] = [
+    ({"algorithm": "fednas", "search.order": "joint"}, 2),
+    ({"algorithm": "fednas", "search.order": "alpha_first", "server.batch_stats": "averaged"}, 1),
+    ({"algorithm": "fedavg", "network.name": "2nn"}, 1),
+    ({"algorithm": "fedavg", "network.name": "resnet20"}, 2),
+    ({"algorithm": "fedavg", "network.name": "resnet20", "server.batch_stats": "averaged"}, 1),
+    ({"algorithm": "fedavg", "network.name": "resnet20", "network.normalization": "group"}, 1),
+]
+"""Fields, and how many phases a round has: one more where statistics are taken anew."""
+
+
+@pytest.mark.parametrize(("fields", "phases"), BUILT)
+def test_an_algorithm_has_as_many_phases_as_its_statistics_need(
+    fields: dict[str, str], phases: int
+) -> None:
+    algorithm = assembly.build_algorithm(small(**fields), dataset())
+    assert len(algorithm.phases) == phases
 
 
 def test_the_train_stage_gets_what_the_config_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,6 +202,7 @@ def test_the_train_stage_gets_what_the_config_says(monkeypatch: pytest.MonkeyPat
             "optimizer.schedule": "both",
             "fedprox_mu": 0.3,
             "server.optimizer": "adam",
+            "server.learning_rate": 0.01,
         }
     )
     assembly.build_algorithm(config, dataset())

@@ -362,6 +362,6 @@ def test_fields_of_a_server_optimiser_that_is_not_the_one() -> None:
     config = changed("server.beta1", 0.5)
     config.algorithm = "fedavg"
     assert "is not used where config.server.optimizer is 'sgd'; 0.9, its" in refusal(config)
-    config.server.optimizer = "yogi"
+    config.server.optimizer, config.server.learning_rate = "yogi", 0.01
     assert schema.resolve(config)["server"]["beta1"] == 0.5
     assert "momentum" not in schema.resolve(config)["server"]

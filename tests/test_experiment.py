@@ -24,6 +24,7 @@ from fednas_jax.federated import cohort as cohorts
 from fednas_jax.federated.round import RoundEngine
 from fednas_jax.report.writers import read_rows
 from fednas_jax.search import genotype
+from tests.tiny import final_state
 from tests.tiny import search_config as tiny_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,16 +38,6 @@ def untimed(folder: Path) -> list[dict[str, Any]]:
         {k: v for k, v in row.items() if k not in TIMES}
         for row in read_rows(folder / "metrics.jsonl")
     ]
-
-
-def final_state(folder: Path) -> dict[str, bytes]:
-    """The arrays of the last checkpoint, as bytes."""
-    config = schema.resolve(json.loads((folder / "run.json").read_text())["config"])
-    state = Checkpoints(folder / "checkpoints").restore_latest(abstract_state(config)).state
-    return {
-        jax.tree_util.keystr(path): np.asarray(leaf).tobytes()
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-    }
 
 
 def abstract_state(config: Any) -> Any:

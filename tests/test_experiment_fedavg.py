@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fednas_jax.federated.cohort import Cohort
 from fednas_jax.federated.round import RoundEngine
 from fednas_jax.report.writers import read_rows
 from tests.tiny import fedavg_config as tiny_config
+from tests.tiny import final_state
 
 TIMES = ("seconds", "client_steps_per_second")
 
@@ -24,6 +26,18 @@ TIMES = ("seconds", "client_steps_per_second")
 def untimed(folder: Path) -> list[dict[str, Any]]:
     rows = read_rows(folder / "metrics.jsonl")
     return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
+
+
+def config_with_a_past() -> Any:
+    """Rounds that depend on their number, and on what earlier ones have left: moments."""
+    config = tiny_config()
+    config.local_epochs = 2
+    config.stragglers_share = 0.5
+    config.optimizer.schedule = "both"
+    config.optimizer.momentum = 0.9
+    config.server.optimizer = "adam"
+    config.server.learning_rate = 0.01
+    return config
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +152,7 @@ def test_loss_that_is_not_finite_stops_the_run_and_names_round_and_client(tmp_pa
 
 def test_sampled_clients_and_nothing_held_out(tmp_path: Path) -> None:
     config = tiny_config()
-    config.client.held_out_fraction = 0.0
+    config.client.held_out_fraction, config.held_out_every = 0.0, 1
     config.clients_per_round = 2
     config.rounds, config.test_every, config.checkpoint_every = 2, 0, 2
     summary = experiment.run(config, tmp_path / "run")
@@ -172,9 +186,26 @@ def test_nothing_of_a_search_is_written(finished: Path) -> None:
         assert not [key for key in row if "normal" in key or "valid" in key]
 
 
-def test_an_interrupted_run_ends_in_the_same_rows(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(scope="module")
+def finished_with_a_past(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("past") / "run"
+    experiment.run(config_with_a_past(), folder)
+    assert any(row["stragglers"] for row in untimed(folder)[1:])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "make_config"),
+    [("finished", tiny_config), ("finished_with_a_past", config_with_a_past)],
+)
+def test_an_interrupted_run_ends_in_the_same_rows_and_bits(
+    kind: str,
+    make_config: Callable[[], Any],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    finished = request.getfixturevalue(kind)
     run, rounds = RoundEngine.run, []
 
     def interrupted(*arguments: Any, **named: Any) -> Any:
@@ -186,10 +217,11 @@ def test_an_interrupted_run_ends_in_the_same_rows(
     with monkeypatch.context() as patch:
         patch.setattr(RoundEngine, "run", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            experiment.run(tiny_config(), tmp_path / "run")
+            experiment.run(make_config(), tmp_path / "run")
     assert len(read_rows(tmp_path / "run" / "metrics.jsonl")) == 5
-    experiment.run(tiny_config(), tmp_path / "run")
+    experiment.run(make_config(), tmp_path / "run")
     assert untimed(tmp_path / "run") == untimed(finished)
+    assert final_state(tmp_path / "run") == final_state(finished)
 
 
 def test_a_finished_run_says_so(finished: Path, capsys: pytest.CaptureFixture) -> None:

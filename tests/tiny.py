@@ -9,6 +9,7 @@ import numpy as np
 from fednas_jax import assembly, config_file, model_file
 from fednas_jax import config as schema
 from fednas_jax.checkpoint import Checkpoints
+from fednas_jax.files import read_json
 from tests.quick import quick_jit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,6 +68,18 @@ def genotype_config(**fields: Any) -> Any:
     config.network.layers = 3
     config.update_from_flattened_dict(fields)
     return config
+
+
+def final_state(workdir: Path) -> dict[str, bytes]:
+    """The arrays of a run's last checkpoint, as bytes."""
+    config = schema.resolve(read_json(workdir / "run.json")["config"])
+    algorithm = assembly.build_algorithm(config, assembly.load_dataset(config))
+    shapes = jax.eval_shape(algorithm.init, jax.random.key(0))
+    state = Checkpoints(workdir / "checkpoints").restore_latest(shapes).state
+    return {
+        jax.tree_util.keystr(path): np.asarray(leaf).tobytes()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
 
 
 def first_checkpoint(config: Any, workdir: Path) -> Path:

@@ -95,7 +95,9 @@ def attend(
     """Draws who is not reached, and who is slow, each client for itself.
 
     The stragglers are those of Li et al. (Federated Optimization in Heterogeneous Networks, MLSys
-    2020, arXiv:1812.06127): they make any number of local epochs but all.
+    2020, arXiv:1812.06127): they make any number of local epochs but all. There, exactly a share of
+    those drawn are slow, and draw from 1 to E epochs; here each is slow by chance, as in Flower's
+    baseline, and draws from 1 to E - 1.
 
     Args:
       key: of the round, as for `sample`.

@@ -49,12 +49,13 @@ class _Recalibration(NamedTuple):
         """Sums of the moments of batches of the train part, as images are when evaluated.
 
         Only the train part, in as many whole batches as it has (one, where it has none), or a part
-        of them. Which ones carries no meaning: partitions are shuffled.
+        of them. Which ones carries no meaning: partitions are shuffled. The batch of a client of
+        fewer examples than it has places wraps around them, so that in its moments the first ones
+        weigh more than the others; it counts as many as they are.
         """
         del key
         size = self.batch_size or client.train.shape[0]
         count = self._part(jnp.clip(client.num_train // size, 1, client.local_steps))
-        # A batch that wraps around fewer examples than it has places counts as those examples.
         distinct = jnp.minimum(client.num_train, size).astype(jnp.float32)
 
         def step(number: jax.Array, sums: Tree) -> Tree:

@@ -5,7 +5,8 @@ Federated Optimization, ICLR 2021, arXiv:2003.00295, Algorithm 2). With SGD of l
 step ends on the mean, which is FedAvg; with momentum it is FedAvgM (Hsu, Qi, Brown: Measuring the
 Effects of Non-Identical Data Distribution for Federated Visual Classification, 2019,
 arXiv:1909.06335); with Adam FedAdam, with Yogi FedYogi. Moments start from zero and are corrected
-for that, as in the papers of Adam and Yogi; Reddi et al. leave the correction out.
+for that, as optax has them; Reddi et al. start the squares' mean at tau squared or more and leave
+the correction out.
 """
 
 from typing import Any
