@@ -7,7 +7,7 @@ runs/both/train; the same command goes on with whichever was interrupted. A fiel
 stage is set as --config.then_train.rounds=100; what is set of seed, dataset and partition is set
 for both.
 
-`:quick`: the `:quick` of both.
+`:quick`: the `:quick` of both. `:paper`: the `:paper` of both.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ from fednas_jax import config_file
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-    config_file.check_variant(variant, "quick")
+    config_file.check_variant(variant, "quick", "paper")
 
     def beside(name: str) -> ml_collections.ConfigDict:
         spec = str(Path(__file__).with_name(name))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fednas_jax import assembly, config_file, stages
+from fednas_jax import config as schema
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.files import read_json
 
@@ -58,6 +59,19 @@ def test_fedproxs_experiment_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert after["clients"] == config.clients_per_round == 10
     assert 1 <= after["stragglers"] <= 10
     assert after["test_loss"] < before["test_loss"]
+
+
+def test_the_papers_train_stage() -> None:
+    spec = str(CONFIGS / "cifar_hetero_train.py")
+    ours, papers = (schema.resolve(config_file.load(spec + variant)) for variant in ("", ":paper"))
+    assert (ours.rounds, ours.local_epochs, ours.batch_size) == (500, 15, 64)
+    assert (ours.network.auxiliary, ours.optimizer.auxiliary_weight) == (True, 0.4)
+    assert (papers.network.auxiliary, papers.client.held_out_fraction) == (False, 0.0)
+    assert papers.server.batch_stats == "averaged"
+    both = config_file.load(str(CONFIGS / "cifar_hetero_search_train.py:paper"))
+    stages.resolve(both, {})
+    assert both.search.order == "weights_first"
+    assert both.server.batch_stats == both.then_train.server.batch_stats == "averaged"
 
 
 @pytest.mark.parametrize("spec", QUICK)

@@ -64,3 +64,7 @@ def test_fedprox_can_be_set_otherwise_in_one_field() -> None:
     config = _config("fedprox")
     assert (config.partition.name, config.partition.num_clients) == ("power_law", 1000)
     assert (config.fedprox_mu, config.stragglers_share, config.stragglers) == (1.0, 0.9, "keep")
+    base = config_file.load(f"{SPEC}:fedprox")
+    for mu, stragglers in (("0", "drop"), ("0", "keep"), ("2", "keep")):
+        other = schema.resolve(base, {"fedprox_mu": mu, "stragglers": stragglers})
+        assert (other.fedprox_mu, other.stragglers) == (float(mu), stragglers)
