@@ -3,8 +3,11 @@
     python -m benchmarks.train_step [--quick] [--only CASE] [--json FILE] [--repeats N]
 
 A step: forward and backward pass on 64 images of 32 x 32, clipping, weight decay, SGD with
-momentum; ours several in one call, as in a round, the two in turns. Besides, cold compile times,
-also of what is slow to compile: eight separable 5 x 5 convolutions in each cell, and DARTS's size.
+momentum. Ours is the very client_update of FedAvg, several steps of it in one call, compiled as for
+a round, and augments the images besides; the two take turns. The train stage's step is the derived
+network's with drop path and auxiliary head, which PyTorch's network has not. Besides, cold compile
+times, tracing included, also of what is slow to compile: eight separable 5 x 5 convolutions in each
+cell, and DARTS's size.
 """
 
 import json
@@ -22,20 +25,24 @@ if __name__ == "__main__":
 
 import jax
 import jax.numpy as jnp
-import optax
-from flax import linen as nn
-from jax import lax
+import numpy as np
 
 from benchmarks import harness
 from benchmarks.harness import Bar, Peer, Row, at_least, at_most
 from fednas_jax import compilation, networks
+from fednas_jax.data.augment import Augmentation
 from fednas_jax.errors import UserError, suggest
+from fednas_jax.federated.algorithms import fedavg
+from fednas_jax.federated.clients import Clients, Examples, build, divide
+from fednas_jax.federated.round import ChunkFacts
+from fednas_jax.schedules import LearningRate, Ramp
 from fednas_jax.search import genotype as genotypes
 from fednas_jax.search.genotype import Genotype
 
 NUM_CLASSES, SHAPE, BATCH_SIZE = 10, (32, 32, 3), 64
 STEPS = 5
 """Of ours in one call."""
+ROUNDS = 500
 _PAIRS = tuple(("sep_conv_5x5", state) for state in (0, 1, 0, 2, 1, 3, 2, 4))
 SLOWEST = Genotype(_PAIRS, (2, 3, 4, 5), _PAIRS, (2, 3, 4, 5))
 """The most taps, and five different sources."""
@@ -50,11 +57,20 @@ class Case(NamedTuple):
     """Whether steps are timed, or the compiler alone."""
     ratio: Bar | None = None
     compile_seconds: Bar | None = None
+    """Of tracing and compiling together: what one waits for."""
+    drop_path: bool = False
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether PyTorch has the same network: without drop path and auxiliary head."""
+        return not (self.drop_path or self.fields.get("auxiliary"))
 
 
-def _derived(genotype: Genotype, channels: int, layers: int, **rest: Any) -> Case:
+def _derived(
+    genotype: Genotype, channels: int, layers: int, auxiliary: bool = False, **rest: Any
+) -> Case:
     fields = {"name": "genotype", "init_channels": channels, "layers": layers}
-    return Case(fields, genotype, **rest)
+    return Case(fields | ({"auxiliary": True} if auxiliary else {}), genotype, **rest)
 
 
 def cases() -> dict[str, Case]:
@@ -62,6 +78,9 @@ def cases() -> dict[str, Case]:
     found, soon, later = genotypes.load("FedNAS_V1"), at_most(60), at_most(300)
     return {
         "derived": _derived(found, 16, 8, ratio=at_least(2), compile_seconds=soon),
+        "derived, drop path and auxiliary head": _derived(
+            found, 16, 8, auxiliary=True, drop_path=True, compile_seconds=soon
+        ),
         "derived, slowest": _derived(SLOWEST, 16, 8, runs=False, compile_seconds=soon),
         "derived, DARTS's size": _derived(found, 36, 20, runs=False, compile_seconds=later),
         "resnet56": Case({"name": "resnet56"}, ratio=at_least(1)),
@@ -70,71 +89,81 @@ def cases() -> dict[str, Case]:
 
 
 class Training:
-    """Our training steps of a network, several in one call, and how long they took to compile."""
+    """A client's local steps as a round runs them, and how long their program took to compile."""
 
-    def __init__(self, network: nn.Module):
-        images = jax.random.normal(jax.random.key(1), (BATCH_SIZE, *SHAPE))
-        labels = jnp.arange(BATCH_SIZE) % NUM_CLASSES
-        optimizer = optax.chain(
-            optax.clip_by_global_norm(5.0),
-            optax.add_decayed_weights(3e-4),
-            optax.sgd(0.025, momentum=0.9),
-        )
-
-        def start(key: jax.Array) -> Any:
-            variables = network.init(key, images[:1], train=False)
-            params = variables.pop("params")
-            return params, variables, optimizer.init(params)
-
-        def loss(params: Any, others: Any) -> Any:
-            variables = {"params": params, **others}
-            logits, changed = network.apply(variables, images, train=True, mutable=[*others])
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            return losses.mean(), changed
-
-        def step(_: int, state: Any) -> Any:
-            params, others, moments = state
-            gradient, others = jax.grad(loss, has_aux=True)(params, others)
-            updates, moments = optimizer.update(gradient, moments, params)
-            return optax.apply_updates(params, updates), others, moments
-
-        def steps(state: Any) -> Any:
-            return lax.fori_loop(0, STEPS, step, state)
-
-        self._state = compilation.jit_once(start)(jax.random.key(0))
-        self.parameters = sum(x.size for x in jax.tree.leaves(self._state[0]))
-        jitted = compilation.jit(steps, quick=True, donate_argnums=0)
+    def __init__(self, case: Case):
+        network = networks.build(case.fields, SHAPE, NUM_CLASSES, case.genotype)
+        algorithm = fedavg.build(network, SHAPE, _augmentation(), _options(case))
+        state = compilation.jit_once(algorithm.init)(jax.random.key(0))
+        self.parameters = sum(x.size for x in jax.tree.leaves(state.params))
+        # The last round, in which the drop path has grown.
+        facts = ChunkFacts(jnp.int32(STEPS), jnp.int32(ROUNDS))
+        client, examples = _one_client()
+        self._arguments = jax.device_put((state, client, facts, examples, jax.random.key(1)))
+        # As the round engine compiles it.
+        quick = networks.is_large(case.fields["name"])
+        jitted = compilation.jit(algorithm.phases[0].client_update, quick=quick)
         begin = time.perf_counter()
-        lowered = jitted.lower(self._state)
+        lowered = jitted.lower(*self._arguments)
         self.trace_seconds = time.perf_counter() - begin
         begin = time.perf_counter()
         self._compiled = lowered.compile()
         self.compile_seconds = time.perf_counter() - begin
 
     def temporary_bytes(self) -> int:
-        """Memory beside weights and momenta."""
+        """Memory beside the server's state, the examples, and what the client sends."""
         analysis: Any = self._compiled.memory_analysis()
         return int(analysis.temp_size_in_bytes)
 
     def run(self) -> float:
         """Seconds a step."""
         begin = time.perf_counter()
-        self._state = jax.block_until_ready(self._compiled(self._state))
+        jax.block_until_ready(self._compiled(*self._arguments))
         return (time.perf_counter() - begin) / STEPS
+
+
+def _augmentation() -> Augmentation:
+    return Augmentation(4, True, SHAPE[0] // 2, (0.5,) * 3, (0.25,) * 3)
+
+
+def _options(case: Case) -> fedavg.FedAvgOptions:
+    """Those of configs/cifar_hetero_train.py, for one epoch."""
+    return fedavg.FedAvgOptions(
+        local_epochs=1,
+        batch_size=BATCH_SIZE,
+        learning_rate=LearningRate(0.025),
+        momentum=0.9,
+        weight_decay=3e-4,
+        clip_norm=5.0,
+        auxiliary_weight=0.4,
+        drop_path=Ramp(0.2, ROUNDS) if case.drop_path else None,
+    )
+
+
+def _one_client() -> tuple[Clients, Examples]:
+    """A client whose random images make `STEPS` steps."""
+    rng, count = np.random.RandomState(0), STEPS * BATCH_SIZE
+    images = rng.randint(0, 256, (count, *SHAPE), np.uint8)
+    labels = (np.arange(count) % NUM_CLASSES).astype(np.int32)
+    clients = build([divide(np.arange(count), 0.0, 1.0)], BATCH_SIZE, last_batch=True)
+    return jax.tree.map(lambda x: x[0], clients), Examples(images, labels)
 
 
 def measure(
     name: str, case: Case, python: Path | None, repeats: int, versions: dict[str, str]
 ) -> list[Row]:
     """Compiles a case and, where it runs, runs it beside PyTorch; tells `versions` whose."""
-    training = Training(networks.build(case.fields, SHAPE, NUM_CLASSES, case.genotype))
+    training = Training(case)
+    waiting = training.trace_seconds + training.compile_seconds
     rows = [
         Row(f"{name}: trace", training.trace_seconds, "s"),
-        Row(f"{name}: cold compile", training.compile_seconds, "s", case.compile_seconds),
+        Row(f"{name}: cold compile", training.compile_seconds, "s"),
+        Row(f"{name}: trace and cold compile", waiting, "s", case.compile_seconds),
         Row(f"{name}: temporary memory", training.temporary_bytes() / 1e6, "MB"),
     ]
     if not case.runs:
         return rows
+    python = python if case.is_bare else None
     candidates: dict[str, Callable[[], object]] = {"step": training.run}
     with ExitStack() as stack:
         if python is not None:

@@ -1,18 +1,22 @@
 """The training step's benchmark: both sides train the same networks."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from benchmarks import train_step
 from benchmarks.harness import Peer
-from fednas_jax import networks
+from fednas_jax import compilation, config_file, networks
+from fednas_jax.search import genotype as genotypes
+from tests.quick import quick_jit
 
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 PYTHON = os.environ.get("FEDNAS_TORCH_PYTHON", "")
 
 
 @pytest.mark.skipif(not PYTHON, reason="FEDNAS_TORCH_PYTHON names no interpreter")
-@pytest.mark.parametrize("name", train_step.cases())
+@pytest.mark.parametrize("name", [n for n, c in train_step.cases().items() if c.is_bare])
 def test_pytorchs_networks_have_as_many_weights(name):
     case = train_step.cases()[name]
     network = networks.build(case.fields, train_step.SHAPE, train_step.NUM_CLASSES, case.genotype)
@@ -31,6 +35,37 @@ def test_our_steps_take_time(monkeypatch):
     monkeypatch.setattr(train_step, "BATCH_SIZE", 2)
     monkeypatch.setattr(train_step, "SHAPE", (8, 8, 3))
     monkeypatch.setattr(train_step, "STEPS", 2)
-    training = train_step.Training(networks.build({"name": "resnet20"}, (8, 8, 3), 10))
+    asked = []
+
+    def jit(function, *, quick):
+        asked.append((function.__name__, quick))
+        return quick_jit(function)
+
+    monkeypatch.setattr(compilation, "jit", jit)
+    training = train_step.Training(train_step.Case({"name": "resnet20"}))
+    # What a round runs, compiled as a round has it compiled.
+    assert asked == [("client_update", False)]
     assert training.parameters == 269_722
     assert min(training.run(), training.compile_seconds, training.temporary_bytes()) > 0
+    update = training._compiled(*training._arguments)
+    assert update.metrics["local_steps"] == 2
+    assert update.metrics["weight"] == 4
+
+
+def test_the_train_stages_step_is_one_of_the_cases():
+    config = config_file.load(str(CONFIGS / "cifar_hetero_train.py"))
+    case = train_step.cases()["derived, drop path and auxiliary head"]
+    assert case.genotype == genotypes.load(config.genotype)
+    assert case.fields == {name: config.network[name] for name in case.fields}
+    options = train_step._options(case)
+    assert options.drop_path == (config.optimizer.drop_path_rate, config.rounds)
+    for name in ("momentum", "weight_decay", "clip_norm", "auxiliary_weight"):
+        assert getattr(options, name) == config.optimizer[name]
+    augmentation = train_step._augmentation()
+    for name in ("crop_padding", "flip", "cutout"):
+        assert getattr(augmentation, name) == config.augment[name]
+
+
+def test_pytorch_is_beside_where_its_network_is_the_same():
+    beside = [name for name, case in train_step.cases().items() if case.runs and case.is_bare]
+    assert beside == ["derived", "resnet56", "densenet201"]
