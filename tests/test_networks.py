@@ -26,11 +26,12 @@ def make(shape: tuple[int, int, int] = CIFAR, **fields: Any) -> Any:
         (MNIST, {"network.name": "cnn"}, 1_663_370, 12_273_152),
         (MNIST, {"network.name": "cnn", "network.padding": "flower"}, 1_663_370, 9_524_352),
         (MNIST, {"network.name": "2nn"}, 199_210, 198_800),
-        (CIFAR, {"network.name": "pfl_cnn"}, 1_626_442, 16_834_304),
+        (CIFAR, {"network.name": "pfl_cnn"}, 1_626_442, 16_835_200),
         (CIFAR, {"network.name": "resnet20"}, 269_722, 40_551_040),
         (CIFAR, {"network.name": "resnet32"}, 464_154, 68_862_592),
         (CIFAR, {"network.name": "resnet56"}, 853_018, 125_485_696),
-        (CIFAR, {"network.name": "resnet56_fedml"}, 591_322, None),
+        # 442,368 of the stem, 27,000,832 + 2 * 29,884,416 of the stages, 2,560 of the classes.
+        (CIFAR, {"network.name": "resnet56_fedml"}, 591_322, 87_214_592),
         (CIFAR, {"network.name": "densenet201"}, 18_112_138, None),
         (
             CIFAR,
@@ -49,7 +50,7 @@ def make(shape: tuple[int, int, int] = CIFAR, **fields: Any) -> Any:
                 "network.layers": 20,
             },
             3_349_342,
-            528_000_000,
+            pytest.approx(528e6, rel=1e-3),  # as DARTS reports them
         ),
     ],
 )
@@ -57,7 +58,7 @@ def test_counts(shape, fields, parameters, multiply_adds):
     network = make(shape, **fields)
     assert networks.parameter_count(network, shape) == parameters
     if multiply_adds is not None:
-        assert networks.multiply_adds(network, shape) == pytest.approx(multiply_adds, rel=1e-3)
+        assert networks.multiply_adds(network, shape) == multiply_adds
 
 
 def test_densenet201_with_the_classes_of_imagenet():

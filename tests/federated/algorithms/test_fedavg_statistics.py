@@ -1,5 +1,7 @@
 """FedAvg of a network as those of genotypes are: BatchNorm, an auxiliary head, drop path."""
 
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -10,13 +12,14 @@ import pytest
 from flax import linen as nn
 
 from fednas_jax.data.augment import Augmentation
-from fednas_jax.federated import batches
+from fednas_jax.federated import batches, round
 from fednas_jax.federated.algorithms import fedavg
 from fednas_jax.federated.clients import Clients, Examples, build, divide
 from fednas_jax.federated.cohort import in_chunks
 from fednas_jax.federated.round import Algorithm, RoundEngine
 from fednas_jax.nn.layers import Norm, Style
 from fednas_jax.schedules import LearningRate, Ramp
+from tests.quick import quick_jit
 
 CLASSES, BATCH, EPOCHS, RATE = 3, 4, 2, 0.3
 MEAN, STD = (0.5,), (0.25,)
@@ -28,6 +31,13 @@ LABELS = RNG.randint(0, CLASSES, sum(SIZES)).astype(np.int32)
 IMAGES = RNG.random_sample((sum(SIZES), 2, 2, 1)).astype(np.float32)
 EXAMPLES = jax.device_put(Examples(IMAGES, LABELS))
 PIXELS = (IMAGES.reshape(-1, 4) - MEAN) / STD
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_fast() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(round, "jit", quick_jit)
+        yield
 
 
 class SmallNetwork(nn.Module):
@@ -75,30 +85,59 @@ def algorithm(network: nn.Module, **options: Any) -> Algorithm:
     return fedavg.build(network, (2, 2, 1), Augmentation(0, False, 0, MEAN, STD), everything)
 
 
-def after_a_round(task: Algorithm, state: Any, clients_per_chunk: int, ids: Any = (0, 1, 2)) -> Any:
-    engine = RoundEngine(task, CLIENTS, EXAMPLES, clients_per_chunk)
-    order = in_chunks(np.array(ids), np.asarray(CLIENTS.local_steps), clients_per_chunk, ROUND)
-    return engine.run(state, order, KEY)[0]
+@functools.cache  # one compilation each takes most of this file's time
+def engine(
+    network: nn.Module, clients_per_chunk: int, batch_stats: str, **options: Any
+) -> RoundEngine:
+    task = algorithm(network, batch_stats=batch_stats, **options)
+    return RoundEngine(task, CLIENTS, EXAMPLES, clients_per_chunk)
 
 
+def after_a_round(
+    network: nn.Module,
+    clients_per_chunk: int = 3,
+    *,
+    state: fedavg.ServerState | None = None,
+    ids: Any = (0, 1, 2),
+    epochs: Any = None,
+    batch_stats: str = "recalibrated",
+    **options: Any,
+) -> fedavg.ServerState:
+    order = in_chunks(
+        np.array(ids, int),
+        np.asarray(CLIENTS.local_steps),
+        clients_per_chunk,
+        ROUND,
+        epochs=None if epochs is None else np.array(epochs, np.int32),
+        places=3,
+    )
+    state = first_state(network) if state is None else state
+    running = engine(network, clients_per_chunk, batch_stats, **options)
+    return running.run(state, order, KEY)[0]
+
+
+@functools.cache
 def first_state(network: nn.Module) -> fedavg.ServerState:
-    return jax.jit(algorithm(network).init)(jax.random.key(0))
+    return quick_jit(algorithm(network).init)(jax.random.key(0))
 
 
-def plain_loss(
-    params: Any, running: Any, network: nn.Module, at: Any, real: int, path: Any, weight: float
+@functools.partial(quick_jit, static_argnames="network")
+@functools.partial(jax.grad, has_aux=True)
+def plain_gradient(
+    params: Any, running: Any, network: nn.Module, at: Any, counts: Any, path: Any, weight: float
 ) -> Any:
-    """Mean loss of the first `real` examples of a batch, all of which BatchNorm sees."""
+    """Of the mean loss of those of a batch that count, all of which BatchNorm sees; statistics."""
     output, changed = network.apply(
         {"params": params, "batch_stats": running},
-        PIXELS[at].reshape(-1, 2, 2, 1),
+        jnp.asarray(PIXELS, jnp.float32)[at].reshape(-1, 2, 2, 1),
         train=True,
         mutable=["batch_stats"],
         **path,
     )
     heads = output if isinstance(output, tuple) else (output,)
+    labels = jnp.asarray(LABELS)[at]
     losses = [
-        optax.softmax_cross_entropy_with_integer_labels(logits[:real], LABELS[at][:real]).mean()
+        counts @ optax.softmax_cross_entropy_with_integer_labels(logits, labels) / counts.sum()
         for logits in heads
     ]
     total = losses[0] + (weight * losses[1] if len(losses) > 1 else 0.0)
@@ -106,25 +145,30 @@ def plain_loss(
 
 
 def walk(
-    network: nn.Module, state: fedavg.ServerState, client: int, drop_path: float, weight: float
+    network: nn.Module,
+    client: int,
+    drop_path: float = 0.0,
+    weight: float = 0.0,
+    epochs: int = EPOCHS,
 ) -> fedavg.ServerState:
     """A client's epochs by a plain loop, batch by batch; the loss is of what is not filled up."""
+    state = first_state(network)
     key = jax.random.fold_in(jax.random.fold_in(KEY, 0), client)
     count = int(CLIENTS.num_train[client])
     params, running = state.params, state.batch_stats
     velocity = jax.tree.map(jnp.zeros_like, params)
-    for epoch in range(EPOCHS):
+    for epoch in range(epochs):
         order_key, step_key = jax.random.split(jax.random.fold_in(key, epoch))
         order = np.asarray(batches.shuffled(order_key, jnp.asarray(CLIENTS.train[client]), count))
         order = order[:count]
         for number in range(int(CLIENTS.local_steps[client])):
             at = np.resize(order, number * BATCH + BATCH)[number * BATCH :]
-            real = min(BATCH, count - number * BATCH)
+            counts = np.arange(BATCH) < count - number * BATCH
             _, network_key = jax.random.split(jax.random.fold_in(step_key, number))
             path = {"drop_path_rate": drop_path, "key": jax.random.fold_in(network_key, 1)}
 
-            gradient, running = jax.grad(plain_loss, has_aux=True)(
-                params, running, network, at, real, path if drop_path else {}, weight
+            gradient, running = plain_gradient(
+                params, running, network, at, counts * 1.0, path if drop_path else {}, weight
             )
             velocity = jax.tree.map(lambda v, g: 0.5 * v + g, velocity, gradient)
             params = jax.tree.map(lambda w, v: w - RATE * v, params, velocity)
@@ -152,12 +196,11 @@ def mean_of(states: list[Any]) -> Any:
 def test_weights_and_averaged_statistics_are_those_of_plain_loops(
     network: nn.Module, options: Any, drop_path: float, weight: float, clients_per_chunk: int
 ) -> None:
-    state = first_state(network)
-    task = algorithm(network, batch_stats="averaged", **options)
-    found = after_a_round(task, state, clients_per_chunk)
-    expected = mean_of([walk(network, state, k, drop_path, weight) for k in range(3)])
+    found = after_a_round(network, clients_per_chunk, batch_stats="averaged", **options)
+    expected = mean_of([walk(network, k, drop_path, weight) for k in range(3)])
     assert_close(found, expected)
-    assert np.abs(found.params["classifier"]["kernel"] - state.params["classifier"]["kernel"]).max()
+    before = first_state(network).params["classifier"]["kernel"]
+    assert np.abs(found.params["classifier"]["kernel"] - before).max()
 
 
 def test_the_heads_weight_and_the_ramp_make_a_difference() -> None:
@@ -166,9 +209,8 @@ def test_the_heads_weight_and_the_ramp_make_a_difference() -> None:
         (SmallNetwork(auxiliary=True), {"auxiliary_weight": 0.4}),
         (SmallNetwork(), {"drop_path": Ramp(0.6, ROUNDS)}),
     ):
-        state = first_state(network)
         plain, other = (
-            after_a_round(algorithm(network, **more), state, 3).params for more in ({}, options)
+            after_a_round(network, batch_stats="averaged", **more).params for more in ({}, options)
         )
         changes = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), plain, other)
         assert max(jax.tree.leaves(changes)) > 1e-3
@@ -176,10 +218,8 @@ def test_the_heads_weight_and_the_ramp_make_a_difference() -> None:
 
 def test_recalibrated_statistics_are_those_of_whole_batches() -> None:
     # Clients of 10, 3 and 8: two whole batches, one that wraps around, two whole ones.
-    network = SmallNetwork()
-    state = first_state(network)
-    found = after_a_round(algorithm(network), state, 3)
-    averaged = after_a_round(algorithm(network, batch_stats="averaged"), state, 3)
+    found = after_a_round(SmallNetwork())
+    averaged = after_a_round(SmallNetwork(), batch_stats="averaged")
     assert_close(found.params, averaged.params)
     rows = [range(4), range(4, 8), [10, 11, 12, 10], range(13, 17), range(17, 21)]
     seen = np.stack([PIXELS[list(row)].astype(np.float64) for row in rows])
@@ -188,6 +228,28 @@ def test_recalibrated_statistics_are_those_of_whole_batches() -> None:
     within = np.average(seen.var(axis=1, ddof=1), axis=0, weights=weights)
     between = np.average((seen.mean(axis=1) - mean) ** 2, axis=0, weights=weights)
     assert_close(found.batch_stats, {"norm": {"mean": mean, "var": within + between}})
+
+
+@pytest.mark.parametrize("clients_per_chunk", [1, 3])
+def test_the_epochs_that_a_straggler_does_not_make_move_nothing(clients_per_chunk: int) -> None:
+    network, epochs = SmallNetwork(), (1, 2, 1)
+    found = after_a_round(network, clients_per_chunk, epochs=epochs, batch_stats="averaged")
+    assert_close(found, mean_of([walk(network, k, epochs=epochs[k]) for k in range(3)]))
+    if clients_per_chunk == 3:
+        # Statistics taken anew are of all the examples, whoever was slow: this network's are of
+        # its input, and do not depend on the weights.
+        recalibrated = after_a_round(network, epochs=epochs)
+        assert_close(recalibrated.params, found.params)
+        assert_close(recalibrated.batch_stats, after_a_round(network).batch_stats)
+
+
+@pytest.mark.parametrize("kind", ["averaged", "recalibrated"])
+def test_a_round_of_nobody_keeps_weights_and_statistics(kind: str) -> None:
+    network = SmallNetwork()
+    moments = {"mean": jnp.linspace(-0.7, 3.1, 4), "var": jnp.linspace(0.3, 9.0, 4)}
+    state = first_state(network)._replace(batch_stats={"norm": moments})
+    found = after_a_round(network, state=state, ids=(), batch_stats=kind)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, state)
 
 
 @pytest.mark.parametrize("momentum", [0.9, 0.5, 0.0])
@@ -204,10 +266,9 @@ def test_observed_statistics_do_not_depend_on_the_layers_momentum(momentum: floa
 
 def test_clients_send_statistics_only_where_they_are_averaged() -> None:
     network = SmallNetwork()
-    state = first_state(network)
     weights = 4 * (4 + 4 + 4 * CLASSES + CLASSES)  # scale, bias; kernel, bias
     sent = [
-        RoundEngine(algorithm(network, batch_stats=kind), CLIENTS, EXAMPLES, 1).traffic(state)
+        engine(network, 1, kind).traffic(first_state(network))
         for kind in ("averaged", "recalibrated")
     ]
     # With the weights goes their n_k; means and variances of four pixels take 32 bytes, and with
