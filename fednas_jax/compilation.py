@@ -172,16 +172,27 @@ def told(say: Callable[[str], None]) -> Iterator[None]:
 
 
 def seconds() -> float:
-    """Wall-clock seconds this process has spent in tracing, lowering and compiling so far."""
-    return _spent["seconds"]
+    """Wall-clock seconds in which this process traced, lowered or compiled something so far."""
+    with _lock:
+        return sum(end - start for start, end in _spans)
 
 
-_spent = {"seconds": 0.0}
+_spans: list[tuple[float, float]] = []
+"""When, without overlaps: two programs that compile beside each other take their time once."""
+_lock = threading.Lock()
 
 
 def _add(event: str, duration_secs: float, **_: str | int) -> None:
-    if event.startswith("/jax/core/compile/"):
-        _spent["seconds"] += duration_secs
+    """Called when something ends; what it overlaps with is therefore at the end of the list."""
+    if not event.startswith("/jax/core/compile/"):
+        return
+    end = time.monotonic()
+    start = end - duration_secs
+    with _lock:
+        while _spans and _spans[-1][1] >= start:
+            earlier = _spans.pop()
+            start, end = min(start, earlier[0]), max(end, earlier[1])
+        _spans.append((start, end))
 
 
 jax.monitoring.register_event_duration_secs_listener(_add)

@@ -109,3 +109,17 @@ def test_what_fails_in_the_thread_is_raised_by_the_call():
     program.prepare_meanwhile(lambda: (jnp.float32(1),))
     with pytest.raises(ValueError, match="at tracing"):
         program(jnp.float32(1))
+
+
+def test_programs_that_compile_beside_each_other_take_their_time_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(compilation, "_spans", [])
+    monkeypatch.setattr(compilation.time, "monotonic", lambda: now[0])
+    # (end, seconds): 1 to 3; 2 to 5 beside it; 7 to 8, inside of 6 to 9; what is no compiling.
+    for end, duration in ((3.0, 2.0), (5.0, 3.0), (8.0, 1.0), (9.0, 3.0)):
+        now[0] = end
+        compilation._add("/jax/core/compile/backend_compile_duration", duration)
+    compilation._add("/jax/checkpoint/write", 9.0)
+    assert compilation.seconds() == (5.0 - 1.0) + (9.0 - 6.0)
