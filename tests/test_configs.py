@@ -13,7 +13,13 @@ from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.files import read_json
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-QUICK = [f"{path.stem}.py:quick" for path in sorted(CONFIGS.glob("*.py"))]
+STAGES = {  # searches, then trains: as these two
+    "cifar_hetero_search_train.py": ("cifar_hetero.py", "cifar_hetero_train.py"),
+    "digits_search_train.py": ("digits_quick.py", "digits_train.py"),
+}
+QUICK = [
+    f"{path.stem}.py:quick" for path in sorted(CONFIGS.glob("*.py")) if path.name not in STAGES
+]
 CLASSES = 10
 
 
@@ -79,10 +85,8 @@ def test_every_quick_config_runs(
     spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config: Any = config_file.load(str(CONFIGS / spec))
-    both = [config, config.then_train] if "then_train" in config else [config]
-    for one in both:
-        one.rounds = one.local_epochs = 1
-        one.report.progress = False
+    config.rounds = config.local_epochs = 1
+    config.report.progress = False
     if config.dataset.name in ("cifar10", "mnist"):
         dataset = as_cifar10() if config.dataset.name == "cifar10" else as_mnist()
         monkeypatch.setattr(assembly, "load_dataset", lambda config: dataset)
@@ -96,10 +100,20 @@ def test_every_quick_config_runs(
             client=np.arange(len(train.labels)) % 3,
         )
     stages.run(stages.resolve(config, {}), tmp_path / "run")
-    folders = [tmp_path / "run" / name for name in ("search", "train")]
-    for folder in folders if len(both) == 2 else [tmp_path / "run"]:
-        summary = read_json(folder / "summary.json")
-        assert summary["rounds"] == 1
-        assert 0 <= summary["test_accuracy"] <= 1
-        picture = "cells.png" if summary["genotype"] else "accuracy_and_loss.png"
-        assert (folder / "plots" / picture).exists()
+    summary = read_json(tmp_path / "run" / "summary.json")
+    assert summary["rounds"] == 1
+    assert 0 <= summary["test_accuracy"] <= 1
+    picture = "cells.png" if summary["genotype"] else "accuracy_and_loss.png"
+    assert (tmp_path / "run" / "plots" / picture).exists()
+
+
+@pytest.mark.parametrize("variant", ["", ":quick"])
+@pytest.mark.parametrize("name", STAGES)
+def test_two_stages_are_the_configs_of_each(name: str, variant: str) -> None:
+    """Which run: see above; what runs one after the other is tested in test_stages_whole.py."""
+    both = stages.resolve(config_file.load(f"{CONFIGS / name}{variant}"), {})
+    search, train = (
+        schema.resolve(config_file.load(f"{CONFIGS / part}{variant}")) for part in STAGES[name]
+    )
+    assert both.first == search
+    assert both.train == train
