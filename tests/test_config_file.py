@@ -8,14 +8,18 @@ import ml_collections
 import pytest
 
 from fednas_jax import config as schema
-from fednas_jax import config_file, paths
+from fednas_jax import config_file, paths, stages
 from fednas_jax.errors import UserError
 
 CONFIGS = Path(schema.__file__).resolve().parents[1] / "configs"
 VARIANTS = {
     "cifar_hetero": ("", "quick", "paper"),
+    "cifar_hetero_search_train": ("", "quick", "paper"),
+    "cifar_hetero_train": ("", "quick", "paper"),
     "cifar_homo": ("", "quick", "paper"),
     "digits_quick": ("", "quick"),
+    "digits_search_train": ("", "quick"),
+    "digits_train": ("", "quick"),
     "mnist_fedavg": ("", "2nn", "quick"),
     "own_npz": ("", "quick"),
     "pfl_cifar10": ("", "quick"),
@@ -26,11 +30,11 @@ VARIANTS = {
     ("name", "variant"), [(name, variant) for name in VARIANTS for variant in VARIANTS[name]]
 )
 def test_shipped_configs_are_usable(name: str, variant: str) -> None:
-    config = schema.resolve(config_file.load(f"{CONFIGS / name}.py:{variant}"))
-    main = schema.resolve(config_file.load(f"{CONFIGS / name}.py"))
+    config = stages.resolve(config_file.load(f"{CONFIGS / name}.py:{variant}"), {})
+    main = stages.resolve(config_file.load(f"{CONFIGS / name}.py"), {})
     assert (config == main) == (variant == "")
     if variant == "quick":
-        assert config.rounds < main.rounds
+        assert config.first.rounds < main.first.rounds
 
 
 def test_a_shipped_config_promises_a_command_and_its_variants() -> None:
