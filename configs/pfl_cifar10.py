@@ -10,7 +10,7 @@ It differs from theirs in what does not change the task: a round's users are dra
 replacement (theirs with), a user's images are in a new order each time (theirs always in the same),
 and images are seen as they are (theirs are laid out by a script that mixes up the color planes).
 
-The local steps of a round take 2.8 s on two busy cores of a server CPU. Not run to its end yet.
+The local steps of a round take 2.5 s on two busy cores of a server CPU. Not run to its end yet.
 
 `:quick`: 20 rounds, 2,000 test images.
 
