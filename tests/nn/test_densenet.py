@@ -9,6 +9,7 @@ from jax import lax
 
 from fednas_jax.nn.densenet import DenseNet
 from fednas_jax.nn.layers import group_size
+from tests.plain.agreement import assert_trains_as
 from tests.quick import quick_jit
 
 
@@ -65,23 +66,7 @@ def test_values_and_gradients_are_those_of_plain_operations(
     draw = lambda leaf: jnp.asarray(0.1 + 0.3 * rng.normal(size=leaf.shape))  # noqa: E731
     params = jax.tree.map(draw, shapes["params"])
     others = {k: jax.tree.map(jnp.ones_like, v) for k, v in shapes.items() if k != "params"}
-    labels = jnp.array([0, 2, 1])
-
-    def loss(logits):
-        return -jax.nn.log_softmax(logits)[jnp.arange(3), labels].mean()
-
-    def ours(params):
-        variables = {"params": params} | others
-        return network.apply(variables, images, train=True, mutable=["batch_stats"])[0]
-
-    def both(params):
-        theirs = jax.value_and_grad(lambda p: loss(plain(p, images, network)))(params)
-        return jax.value_and_grad(lambda p: loss(ours(p)))(params), theirs
-
-    def close(found, wanted):
-        np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-11)
-
-    jax.tree.map(close, *quick_jit(both)(params))
+    assert_trains_as(network, plain, params, others, images, jnp.array([0, 2, 1]))
 
 
 def test_evaluation_by_what_training_has_seen_is_training():

@@ -9,6 +9,7 @@ from jax import lax
 from fednas_jax import networks
 from fednas_jax.nn import layers
 from fednas_jax.nn.resnet import ResNet
+from tests.plain.agreement import assert_trains_as
 from tests.quick import quick_jit
 
 CIFAR = (32, 32, 3)
@@ -101,23 +102,7 @@ def test_values_and_gradients_are_those_of_plain_operations(bottleneck, normaliz
     params = jax.tree.map(draw, shapes["params"])
     others = {k: jax.tree.map(jnp.zeros_like, v) for k, v in shapes.items() if k != "params"}
     assert ("batch_stats" in others) == (normalization == "batch")
-    labels = jnp.array([0, 2, 1])
-
-    def ours(params):
-        variables = {"params": params} | others
-        return network.apply(variables, images, train=True, mutable=["batch_stats"])[0]
-
-    def loss(logits):
-        return -jax.nn.log_softmax(logits)[jnp.arange(3), labels].mean()
-
-    def both(params):
-        theirs = jax.value_and_grad(lambda p: loss(plain(p, images, network)))(params)
-        return jax.value_and_grad(lambda p: loss(ours(p)))(params), theirs
-
-    def close(found, wanted):
-        np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-11)
-
-    jax.tree.map(close, *quick_jit(both)(params))
+    assert_trains_as(network, plain, params, others, images, jnp.array([0, 2, 1]))
 
 
 def test_kernels_start_as_the_papers_say():

@@ -324,22 +324,7 @@ class Network(nn.Module):
         drop_path_rate: jax.Array | float = 0.0,
         key: jax.Array | None = None,
     ) -> jax.Array | tuple[jax.Array, jax.Array]:
-        """Classifies images.
-
-        Args:
-          images: [B, H, W, C], float, normalised; H and W at least 8, any C.
-          train: batch statistics instead of running ones; drop path and auxiliary head at work.
-          drop_path_rate: probability, in [0, 1), that an example loses an operation's output; may
-            be traced. Identities are never dropped.
-          key: random key for the drop path; without one there is none.
-
-        Returns:
-          Logits [B, num_classes]; in training with `auxiliary` a pair of such arrays, the second
-          from the auxiliary head.
-
-        Raises:
-          ValueError: in training a rate other than 0.0 came without a key.
-        """
+        """As `fednas_jax.nn.network.Network` promises."""
         static_rate = drop_path_rate if isinstance(drop_path_rate, int | float) else math.nan
         if train and key is None and static_rate != 0.0:
             raise ValueError("drop_path_rate: needs a random key")
