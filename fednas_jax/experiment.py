@@ -23,6 +23,7 @@ from fednas_jax.errors import UserError
 from fednas_jax.federated import chunks, finite
 from fednas_jax.federated import cohort as cohorts
 from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
+from fednas_jax.federated.faults import Answers
 from fednas_jax.federated.round import Algorithm, RoundEngine, ServerState
 from fednas_jax.files import plain, write_json
 from fednas_jax.paths import expand
@@ -30,6 +31,7 @@ from fednas_jax.report import pictures, rows, run_folder, tracking
 from fednas_jax.report.progress import Progress
 from fednas_jax.report.records import Records
 from fednas_jax.search import genotype as genotypes
+from fednas_jax.turnout import Turnout
 
 EVALUATION_BATCH = 128
 """Images evaluated at once: enough to keep a device busy, few enough for little memory."""
@@ -37,7 +39,6 @@ EVALUATION_BATCH = 128
 SECONDS_BETWEEN_PICTURES = 60
 
 _CHECKPOINTS = "checkpoints"
-_ABSENT = ("unreachable", "stragglers")
 
 
 def run(config: schema.Config, workdir: Path | str) -> dict[str, Any]:
@@ -114,6 +115,8 @@ class Experiment:
             jax.random.fold_in(self._key, 0)
         )
         self._progress: Progress | None = None
+        rounds_key = jax.random.fold_in(self._key, 1)
+        self._turnout = Turnout(config, population.clients.local_steps, rounds_key)
         self._engine, timings = self._choose_engine(recorded)
         self._evaluator = Evaluator(
             self._algorithm,
@@ -170,64 +173,32 @@ class Experiment:
     def _choose_engine(self, recorded: dict[str, Any] | None) -> chunks.Choice:
         clients, algorithm = self._population.clients, self._algorithm
 
+        turnout = self._turnout
+
         def engine(count: int) -> RoundEngine:
-            return RoundEngine(algorithm, clients, self._population.examples, count)
+            examples, leave_out = self._population.examples, turnout.leaves_out
+            return RoundEngine(algorithm, clients, examples, count, leave_out_not_finite=leave_out)
 
         asked = self._config["clients_per_chunk"]
         if isinstance(asked, int):
-            return chunks.Choice(engine(min(asked, self._cohort_size())), {})
+            return chunks.Choice(engine(min(asked, turnout.size)), {})
         if recorded and "clients_per_chunk" in recorded:
             # Another number would change bits: sums would be added in another order.
             return chunks.Choice(engine(recorded["clients_per_chunk"]), {})
         say = self._say if self._config["report"]["progress"] else lambda line: None
-        drawn, steps = self._drawn(1), clients.local_steps
-        # As rounds are, where clients may make unequal numbers of epochs: it is another program.
-        unequal = self._attendance(1).epochs is not None
-        epochs = np.full(len(drawn), self._config["local_epochs"]) if unequal else None
+        everyone = turnout.everyone()
         with compilation.told(say):
             if asked == "auto":
-                cohort = cohorts.in_chunks(drawn, steps, 1, epochs=epochs)
-                return chunks.fitting(engine, self._state, cohort)
-            return chunks.measured(engine, self._state, drawn, steps, say, epochs)
+                return chunks.fitting(engine, self._state, turnout.cohort(everyone, 1, 1))
+            steps = clients.local_steps
+            return chunks.measured(
+                engine, self._state, everyone.ids, steps, say, everyone.epochs, everyone.steps
+            )
 
-    def _cohort_size(self) -> int:
-        asked = self._config["clients_per_round"], self._config["clients_fraction"]
-        return cohorts.size(len(self._population.partition.clients), *asked)
-
-    def _drawn(self, number: int) -> np.ndarray:
-        """The ids of who is asked to take part in a round."""
-        clients = len(self._population.clients.id)
-        return cohorts.sample(self._cohort_key(number), clients, self._cohort_size())
-
-    def _attendance(self, number: int) -> cohorts.Attendance:
-        """Who of these does."""
-        config = self._config
-        return cohorts.attend(
-            self._cohort_key(number),
-            self._drawn(number),
-            config["local_epochs"],
-            unreachable_share=config["unreachable_share"],
-            stragglers_share=config.get("stragglers_share", 0.0),
-            stragglers=config.get("stragglers", "keep"),
-        )
-
-    def _cohort(self, number: int, clients_per_chunk: int | None = None) -> cohorts.Cohort:
-        """The clients of a round, in as many places as there may be clients."""
-        present = self._attendance(number)
-        return cohorts.in_chunks(
-            present.ids,
-            self._population.clients.local_steps,
-            clients_per_chunk or self._engine.clients_per_chunk,
-            number,
-            epochs=present.epochs,
-            places=self._cohort_size(),
-        )
-
-    def _cohort_key(self, number: int) -> jax.Array:
-        return jax.random.fold_in(self._round_key(number), 0)
-
-    def _round_key(self, number: int) -> jax.Array:
-        return jax.random.fold_in(jax.random.fold_in(self._key, 1), number)
+    def _cohort(self, number: int) -> cohorts.Cohort:
+        """The clients of a round that is not repeated."""
+        turnout = self._turnout
+        return turnout.cohort(turnout.answers(number), number, self._engine.clients_per_chunk)
 
     def _go_on_from(self, restored: Restored | None) -> Records:
         """Takes over a checkpoint, if there is one, and brings the records to its round."""
@@ -273,16 +244,8 @@ class Experiment:
 
     def _round(self, number: int) -> dict[str, Any]:
         """One round: the algorithm's phases, then scores; returns its row of metrics."""
-        progress, start = self._progress, time.monotonic()
-        cohort = self._cohort(number)
-        state, metrics = self._engine.run(
-            self._state,
-            cohort,
-            jax.random.fold_in(self._round_key(number), 1),
-            progress.within if progress else lambda done, of: None,
-        )
-        clients = rows.client_metrics(metrics[0], cohort.ids)
-        self._refuse(number, finite.clients_fault(clients))
+        start = time.monotonic()
+        state, clients, attended = self._answers(number)
         updated = time.monotonic()
         held_out, test = self._evaluate(state, number)
         sizes = self._held_out_sizes if held_out else []
@@ -294,7 +257,7 @@ class Experiment:
             {
                 "round": number,
                 **rows.means(clients),
-                **self._attended(number, len(clients["id"])),
+                **attended,
                 **rows.scores(held_out and [mean_score(held_out, sizes), *held_out], test),
                 **(rows.architecture(arch) if arch else {}),
                 "seconds": time.monotonic() - start,
@@ -303,13 +266,45 @@ class Experiment:
             }
         )
 
-    def _attended(self, number: int, clients: int) -> rows.Row:
-        """How many took part, and how many did not, where that is not always the same."""
-        absent = [name for name in _ABSENT if self._config.get(f"{name}_share")]
-        if not absent:
-            return {}
-        present = self._attendance(number)
-        return {"clients": clients, **{name: getattr(present, name) for name in absent}}
+    def _answers(self, number: int) -> tuple[ServerState, dict[str, np.ndarray], rows.Row]:
+        """A round of clients: begun again where too few answer, at last without anybody.
+
+        Returns:
+          The server's next state, the metrics of the clients that count, and who took part.
+        """
+        turnout = self._turnout
+        for attempt in range(turnout.tries):
+            present = turnout.answers(number, attempt)
+            if len(present.ids) < turnout.least:
+                continue
+            state, clients = self._compute(number, present, attempt)
+            good = clients["finite"]
+            left_out = clients["id"][~good].tolist() if turnout.leaves_out else []
+            if left_out:
+                self._say(f"round {number}: {finite.clients_fault(clients)}; left out")
+            else:
+                self._refuse(number, finite.clients_fault(clients))
+            if len(present.ids) - len(left_out) >= turnout.least:
+                counted = {name: values[good] for name, values in clients.items()}
+                return state, counted, turnout.row(present, attempt + 1, left_out)
+        state, clients = self._compute(number, nobody := turnout.nobody(present), 0)
+        return state, clients, turnout.row(nobody, 0, [])
+
+    def _compute(
+        self, number: int, present: Answers, attempt: int
+    ) -> tuple[ServerState, dict[str, np.ndarray]]:
+        """What these clients make of the server's state, and their metrics, by ascending id."""
+        turnout, progress = self._turnout, self._progress
+        cohort = turnout.cohort(present, number, self._engine.clients_per_chunk)
+        state, metrics = self._engine.run(
+            self._state,
+            cohort,
+            jax.random.fold_in(turnout.key(number, attempt), 1),
+            progress.within if progress else lambda done, of: None,
+        )
+        named = [rows.client_metrics(m, cohort.ids) for m in metrics]
+        good = [part["finite"] for part in named if "finite" in part]
+        return state, named[0] | {"finite": np.logical_and.reduce(good)}
 
     def _refuse(self, number: int, fault: str) -> None:
         """Stops a run at numbers that are not finite, before they reach a checkpoint."""
