@@ -30,12 +30,13 @@ from fednas_jax.checkpoint_folder import (
     read_model,
     read_part,
     read_state,
+    room_bytes,
     sync,
     verify,
     write_folder,
 )
 from fednas_jax.errors import UserError
-from fednas_jax.files import check_format
+from fednas_jax.files import check_format, reason
 
 FORMAT = 1
 """Raised whenever older code could not read what is written."""
@@ -136,7 +137,7 @@ class Checkpoints:
             write_folder(temporary, state, facts, model)
             self._put_in_place(temporary, round)
         except OSError as error:
-            raise self._unwritable(round, error.strerror or str(error)) from error
+            raise self._unwritable(round, reason(error, temporary, room_bytes(state))) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         self._prune(round)
@@ -233,11 +234,11 @@ class Checkpoints:
         path.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 
-    def _unwritable(self, number: int, reason: str) -> UserError:
+    def _unwritable(self, number: int, why: str) -> UserError:
         kept = self.rounds()
         whole = f"round {kept[-1]} is still there" if kept else "none was written before"
         return UserError(
-            f"{self.folder}: the checkpoint of round {number} cannot be written ({reason}; "
+            f"{self.folder}: the checkpoint of round {number} cannot be written ({why}; "
             f"{whole}); a folder that can be written, with room, is needed"
         )
 

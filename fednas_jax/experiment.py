@@ -13,18 +13,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from fednas_jax import assembly, cache, compilation, model_file
+from fednas_jax import assembly, cache, compilation, engine_choice, model_file, signals
 from fednas_jax import config as schema
 from fednas_jax import workdir as folders
 from fednas_jax.checkpoint import Checkpoints, Restored
 from fednas_jax.costs import Costs
 from fednas_jax.data import partition as partitions
 from fednas_jax.errors import UserError
-from fednas_jax.federated import chunks, finite
 from fednas_jax.federated import cohort as cohorts
+from fednas_jax.federated import finite
 from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
 from fednas_jax.federated.faults import Answers
-from fednas_jax.federated.round import Algorithm, RoundEngine, ServerState
+from fednas_jax.federated.round import Algorithm, ServerState
 from fednas_jax.files import plain, write_json
 from fednas_jax.paths import expand
 from fednas_jax.report import pictures, rows, run_folder, tracking
@@ -117,7 +117,15 @@ class Experiment:
         self._progress: Progress | None = None
         rounds_key = jax.random.fold_in(self._key, 1)
         self._turnout = Turnout(config, population.clients.local_steps, rounds_key)
-        self._engine, timings = self._choose_engine(recorded)
+        self._engine, timings = engine_choice.choose(
+            config,
+            algorithm,
+            population,
+            self._turnout,
+            self._state,
+            recorded,
+            self._say if config["report"]["progress"] else lambda line: None,
+        )
         self._evaluator = Evaluator(
             self._algorithm,
             population.examples,
@@ -142,7 +150,10 @@ class Experiment:
         self._records = self._go_on_from(restored)
 
     def run(self) -> dict[str, Any]:
-        """All rounds that are left, then the summary."""
+        """All rounds that are left, then the summary.
+
+        Where it is interrupted, what the last whole round came to is kept.
+        """
         done, rounds = rows.rounds_done(self._records.rows), self._config["rounds"]
         shown = self._config["report"]["progress"]
         say = self._say if shown else lambda line: None
@@ -155,45 +166,39 @@ class Experiment:
                     self._compile(done + 1)
                 if not self._records.rows and not assembly.searches(self._config):
                     self._start()
-                for number in range(done + 1, rounds + 1):
-                    row = self._round(number)
-                    self._record(row)
-                    self._progress.finish_round(row)
-                    if number == done + 1:  # not before: what draws takes a second to import
-                        self._draw_partition()
-                    self._records.draw(SECONDS_BETWEEN_PICTURES)
+                try:
+                    self._rounds(done + 1)
+                except KeyboardInterrupt:
+                    self._keep()
+                    raise
         return self._finish()
+
+    def _rounds(self, first: int) -> None:
+        """The rounds from `first` on; each is recorded wholly, or not at all."""
+        for number in range(first, self._config["rounds"] + 1):
+            state, row = self._round(number)
+            with signals.held():
+                self._state = state
+                self._record(row)
+            if self._progress:
+                self._progress.finish_round(row)
+            if number == first:  # not before: what draws takes a second to import
+                self._draw_partition()
+            self._records.draw(SECONDS_BETWEEN_PICTURES)
+
+    def _keep(self) -> None:
+        """Writes the checkpoint of the last whole round, if that has none."""
+        done = rows.rounds_done(self._records.rows)
+        with signals.held():
+            if done and done not in self._checkpoints.rounds():
+                self._save(done)
+                self._say(f"the checkpoint of round {done} is written")
 
     def _compile(self, number: int) -> None:
         """Compiles for a round such as this one; what is needed later is compiled beside it."""
         self._engine.prepare(
             self._state, self._cohort(number), lambda: self._evaluator.prepare(self._state)
         )
-
-    def _choose_engine(self, recorded: dict[str, Any] | None) -> chunks.Choice:
-        clients, algorithm = self._population.clients, self._algorithm
-
-        turnout = self._turnout
-
-        def engine(count: int) -> RoundEngine:
-            examples, leave_out = self._population.examples, turnout.leaves_out
-            return RoundEngine(algorithm, clients, examples, count, leave_out_not_finite=leave_out)
-
-        asked = self._config["clients_per_chunk"]
-        if isinstance(asked, int):
-            return chunks.Choice(engine(min(asked, turnout.size)), {})
-        if recorded and "clients_per_chunk" in recorded:
-            # Another number would change bits: sums would be added in another order.
-            return chunks.Choice(engine(recorded["clients_per_chunk"]), {})
-        say = self._say if self._config["report"]["progress"] else lambda line: None
-        everyone = turnout.everyone()
-        with compilation.told(say):
-            if asked == "auto":
-                return chunks.fitting(engine, self._state, turnout.cohort(everyone, 1, 1))
-            steps = clients.local_steps
-            return chunks.measured(
-                engine, self._state, everyone.ids, steps, say, everyone.epochs, everyone.steps
-            )
 
     def _cohort(self, number: int) -> cohorts.Cohort:
         """The clients of a round that is not repeated."""
@@ -212,7 +217,7 @@ class Experiment:
             if genotype is not None:
                 source = f"{self._checkpoints.folder}: best_genotype"
                 best = genotypes.from_json(genotype, source)
-        return Records(self._folder, self._config["report"], so_far, best, self._arch())
+        return Records(self._folder, self._config["report"], so_far, best, self._arch(self._state))
 
     def _save_partition(self) -> None:
         partition, dataset = self._population.partition, self._population.dataset
@@ -242,8 +247,8 @@ class Experiment:
         if self._progress:
             self._progress.finish_round(row)
 
-    def _round(self, number: int) -> dict[str, Any]:
-        """One round: the algorithm's phases, then scores; returns its row of metrics."""
+    def _round(self, number: int) -> tuple[ServerState, rows.Row]:
+        """One round: the algorithm's phases, then scores; the next state and a row of metrics."""
         start = time.monotonic()
         state, clients, attended = self._answers(number)
         updated = time.monotonic()
@@ -251,9 +256,8 @@ class Experiment:
         sizes = self._held_out_sizes if held_out else []
         scored = test if len(self._population.test) else None
         self._refuse(number, finite.server_fault(state, held_out, sizes, scored))
-        self._state = state
-        arch = self._arch()
-        return plain(
+        arch = self._arch(state)
+        row = plain(
             {
                 "round": number,
                 **rows.means(clients),
@@ -265,6 +269,7 @@ class Experiment:
                 **self._engine.traffic(state),
             }
         )
+        return state, row
 
     def _answers(self, number: int) -> tuple[ServerState, dict[str, np.ndarray], rows.Row]:
         """A round of clients: begun again where too few answer, at last without anybody.
@@ -333,27 +338,33 @@ class Experiment:
         every = self._config[field]
         return number == self._config["rounds"] or (every > 0 and number % every == 0)
 
-    def _arch(self) -> dict[str, np.ndarray] | None:
-        """The alphas, of an algorithm that has some."""
+    def _arch(self, state: ServerState) -> dict[str, np.ndarray] | None:
+        """The alphas of an algorithm that has some."""
         if not assembly.searches(self._config):
             return None
-        return {kind: np.asarray(alphas) for kind, alphas in self._state.arch.items()}
+        return {kind: np.asarray(alphas) for kind, alphas in state.arch.items()}
 
     def _record(self, row: rows.Row) -> None:
         """Writes down a round, and a checkpoint if one is due."""
         records, number = self._records, row["round"]
-        records.append(row, self._arch())
+        records.append(row, self._arch(self._state))
         is_best = rows.best_round(records.rows) == number
         # Where nothing is held out every round is the best so far, and none chosen.
         if self._due("checkpoint_every", number) or (
             is_best and row["held_out_accuracy"] is not None
         ):
-            extra = {
-                "rows": records.rows,
-                "best_genotype": genotypes.to_json(records.best) if records.best else None,
-                "costs": self._costs.so_far(),
-            }
-            self._checkpoints.save(number, self._state, extra, is_best=is_best, model=self._model)
+            self._save(number)
+
+    def _save(self, number: int) -> None:
+        """Writes the checkpoint of the round that was recorded last."""
+        records = self._records
+        extra = {
+            "rows": records.rows,
+            "best_genotype": genotypes.to_json(records.best) if records.best else None,
+            "costs": self._costs.so_far(),
+        }
+        is_best = rows.best_round(records.rows) == number
+        self._checkpoints.save(number, self._state, extra, is_best=is_best, model=self._model)
 
     def _finish(self) -> dict[str, Any]:
         records = self._records

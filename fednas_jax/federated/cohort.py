@@ -145,7 +145,8 @@ def in_chunks(
       step_limits: local steps of each in `ids`, over all its epochs; None where these are whole.
       places: for how many there is room at least: rounds of one shape need one program.
     """
-    work = local_steps[ids] if epochs is None else local_steps[ids] * epochs
+    whole = local_steps[ids] if epochs is None else local_steps[ids] * epochs
+    work = whole if step_limits is None else step_limits
     order = np.lexsort((ids, -work))
     chunks = -(-max(places, len(ids)) // clients_per_chunk)
 
