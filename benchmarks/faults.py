@@ -84,13 +84,11 @@ def killed(ground: Ground) -> Iterator[Tally]:
         workdir, here = ground.new("killed"), 0
         while True:
             process = Process(workdir)
-            if _disturb(process, ground.rng, signal.SIGKILL):
-                kills += 1
-                here += 1
-                process.end()
-                continue
+            struck = kills < count and _disturb(process, ground.rng, signal.SIGKILL)
             process.end()
-            break
+            if not struck:
+                break
+            kills, here = kills + 1, here + 1
         good = ground.whole(workdir)
         for _ in range(here):
             tally.add(good, process.said)
@@ -119,9 +117,9 @@ def interrupted(ground: Ground) -> Iterator[Tally]:
 
 def _disturb(process: Process, rng: np.random.RandomState, number: int) -> bool:
     """Sends a signal at a random moment; false where the run ends before it."""
-    if rng.random_sample() < 0.25:  # while it starts
-        time.sleep(rng.random_sample() * 4)
-    elif not process.wait_for("20 clients"):
+    if rng.random_sample() < 0.3:  # while it starts
+        time.sleep(rng.random_sample() * 6)
+    elif not process.wait_for("round"):
         return False
     else:
         time.sleep(rng.random_sample() * 1.2)

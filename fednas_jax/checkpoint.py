@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from fednas_jax.checkpoint_folder import (
     Damaged,
+    check_facts,
     describe,
     first_difference,
     read_facts,
@@ -41,7 +42,6 @@ from fednas_jax.files import check_format, reason
 FORMAT = 1
 """Raised whenever older code could not read what is written."""
 
-_FACTS = ("round", "leaves", "keys", "extra")
 _ROUND = re.compile(r"\d{6,}")
 _TEMPORARY = re.compile(r"\.tmp-.*-(\d+)")
 
@@ -302,8 +302,7 @@ def _whole_facts(path: Path) -> dict[str, Any]:
     verify(path)
     facts = read_facts(path)
     check_format(facts.get("format"), FORMAT, path)
-    if lacking := [name for name in _FACTS if name not in facts]:
-        raise Damaged(f"checkpoint.json has no '{lacking[0]}'")
+    check_facts(facts)
     return facts
 
 

@@ -243,8 +243,38 @@ def read_facts(path: Path) -> dict[str, Any]:
     try:
         facts = read_json(path / "checkpoint.json")
         return {**facts, "best_round": int(facts["best_round"])}
-    except (UserError, KeyError, TypeError, ValueError) as error:
+    except (UserError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise Damaged("checkpoint.json is missing or damaged") from error
+
+
+def check_facts(facts: dict[str, Any]) -> None:
+    """Looks at what a whole `checkpoint.json` says of the arrays.
+
+    Raises:
+      Damaged: it was written by something else.
+    """
+    if lacking := [name for name in ("round", "leaves", "keys", "extra") if name not in facts]:
+        raise Damaged(f"checkpoint.json has no '{lacking[0]}'")
+    keys = facts["keys"]
+    for name, right in (
+        ("round", isinstance(facts["round"], int)),
+        ("leaves", isinstance(facts["leaves"], list) and all(map(_is_leaf, facts["leaves"]))),
+        ("keys", isinstance(keys, dict) and all(isinstance(x, str) for x in keys.values())),
+    ):
+        if not right:
+            raise Damaged(f"'{name}' in checkpoint.json is not what was written")
+
+
+def _is_leaf(leaf: Any) -> bool:
+    """Whether it is like an entry of `describe`."""
+    return (
+        isinstance(leaf, dict)
+        and set(leaf) == {"path", "shape", "dtype"}
+        and isinstance(leaf["path"], str)
+        and isinstance(leaf["dtype"], str)
+        and isinstance(leaf["shape"], list)
+        and all(isinstance(size, int) and size >= 0 for size in leaf["shape"])
+    )
 
 
 def _files(folder: Path) -> list[str]:
