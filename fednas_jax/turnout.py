@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from fednas_jax.errors import UserError
 from fednas_jax.federated import cohort as cohorts
 from fednas_jax.federated.cohort import Cohort
 from fednas_jax.federated.faults import Answers, Faults, answers
@@ -34,9 +33,6 @@ class Turnout:
           config: resolved.
           local_steps: [K] local steps an epoch of every client of the population.
           key: of the run's rounds.
-
-        Raises:
-          UserError: more answers are needed than are asked for.
         """
         self._config, self._local_steps, self._key = config, local_steps, key
         options = config["faults"]
@@ -48,11 +44,6 @@ class Turnout:
         """Clients without whose answers a round does not count."""
         self.tries = TRIES if options["too_few"] == "repeat" else 1
         self.leaves_out = options["not_finite"] == "leave_out"
-        if self.least > self.size:
-            raise UserError(
-                f"config.faults.min_clients: {self.least} is more than the clients of a round; "
-                f"at most {self.size} is needed"
-            )
         self._shares = [name for name, field in _COUNTS.items() if _field(config, field)]
 
     def key(self, number: int, attempt: int = 0) -> jax.Array:
