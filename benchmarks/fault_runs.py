@@ -23,6 +23,7 @@ FIELDS = {
     "partition.num_clients": "20",
     "rounds": str(ROUNDS),
     "local_epochs": "60",
+    "checkpoint_every": "1",
     "server.optimizer": "momentum",
     "unreachable_share": "0.2",
     "client.held_out_fraction": "0.1",
@@ -58,14 +59,18 @@ class Process:
     def __init__(self, workdir: Path, fields: Mapping[str, str] | None = None) -> None:
         """Starts it; what it says is kept."""
         self.process = subprocess.Popen(
-            command(workdir, fields), cwd=ROOT, stderr=subprocess.PIPE, text=True
+            command(workdir, fields),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         self.said = ""
 
     def wait_for(self, start: str) -> bool:
         """Reads on to a line that starts so; false where the process ends before."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
             self.said += line
             if line.startswith(start):
                 return True
@@ -73,9 +78,9 @@ class Process:
 
     def end(self) -> int:
         """Waits for its end; returns the exit code."""
-        assert self.process.stderr is not None
+        assert self.process.stdout is not None
         with self.process:
-            self.said += self.process.stderr.read()
+            self.said += self.process.stdout.read()
         return self.process.returncode
 
 

@@ -249,19 +249,19 @@ def clock(ground: Ground) -> Iterator[Tally]:
         offsets = ground.rng.randint(-(10**9), 10**9, 7).tolist()
         arguments = fault_runs.command(workdir)[3:]
         with_jumps = [sys.executable, "-c", CLOCK.format(offsets=offsets), *arguments]
-        process = subprocess.Popen(
-            with_jumps, cwd=fault_runs.ROOT, stderr=subprocess.PIPE, text=True
-        )
-        assert process.stderr is not None
-        with process:
-            for line in process.stderr:
-                if line.startswith(f"round {ground.rng.randint(2, 6):>2}/"):
+        start = f"round {ground.rng.randint(2, 6):>2}/"
+        options: dict[str, Any] = {"cwd": fault_runs.ROOT, "text": True, "stdout": subprocess.PIPE}
+        options["stderr"] = subprocess.STDOUT
+        with subprocess.Popen(with_jumps, **options) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith(start):
                     process.kill()
         for path in (workdir, *workdir.rglob("*")):
             moment = time.time() + offsets[ground.rng.randint(7)]
             os.utime(path, (moment, moment))
-        last = subprocess.run(with_jumps, cwd=fault_runs.ROOT, stderr=subprocess.PIPE, text=True)
-        tally.add(last.returncode == 0 and ground.whole(workdir), last.stderr)
+        last = subprocess.run(with_jumps, check=False, **options)
+        tally.add(last.returncode == 0 and ground.whole(workdir), last.stdout)
     yield tally
 
 

@@ -92,13 +92,15 @@ def fuzz(name: str, target: Target, count: int, seed: int, watch: Watch) -> Row:
         survives(target, given, folder, watch)
 
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+        folder, survived = Path(place), 0
         try:
             check()
+            survived = tried
         except Exception:  # of any kind: that is what is looked for
             traceback.print_exc()
-            return Row(f"{name}: survived", tried - 1, f"of {tried}", harness.at_least(tried))
-    return Row(f"{name}: survived", tried, f"of {tried}", harness.at_least(count))
+            survived = tried - 1
+    share = 100 * survived / max(tried, 1)
+    return Row(f"{name}, {tried} inputs: survived", share, "%", harness.at_least(100))
 
 
 def main() -> None:

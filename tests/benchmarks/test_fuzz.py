@@ -32,7 +32,8 @@ def all_targets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Target]:
 def test_refused_in_a_line_or_read(
     name: str, all_targets: dict[str, Target], watch: fuzz.Watch
 ) -> None:
-    row = fuzz.fuzz(name, all_targets[name], 100, 1, watch)
+    count = 20 if name == "checkpoints' JSON" else 100  # whose arrays take a while
+    row = fuzz.fuzz(name, all_targets[name], count, 1, watch)
     assert row.met, row
 
 
