@@ -253,7 +253,7 @@ class Experiment:
         state, clients, attended = self._answers(number)
         updated = time.monotonic()
         held_out, test = self._evaluate(state, number)
-        sizes = self._held_out_sizes if held_out else []
+        sizes = self._turnout.counted(held_out, self._held_out_sizes)
         scored = test if len(self._population.test) else None
         self._refuse(number, finite.server_fault(state, held_out, sizes, scored))
         arch = self._arch(state)

@@ -1,6 +1,6 @@
 """Who takes part in which round of a run, with how much of the work, and who does not."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,6 +8,7 @@ import numpy as np
 
 from fednas_jax.federated import cohort as cohorts
 from fednas_jax.federated.cohort import Cohort
+from fednas_jax.federated.evaluation import Score
 from fednas_jax.federated.faults import Answers, Faults, answers
 
 TRIES = 10
@@ -96,6 +97,23 @@ class Turnout:
             step_limits=present.steps,
             places=self.size,
         )
+
+    def counted(self, held_out: Sequence[Score], sizes: Sequence[int]) -> list[int]:
+        """How many examples held out by each client count in the round's scores.
+
+        Where clients that are not finite are left out, none of a client whose score is not, unless
+        that is so of all: then it is the network.
+
+        Args:
+          held_out: scores of each client; empty when it was not their turn.
+          sizes: how many examples each holds out.
+        """
+        if not held_out:
+            return []
+        finite = [bool(np.isfinite(score).all()) for score in held_out]
+        if not self.leaves_out or not any(finite):
+            return list(sizes)
+        return [size if good else 0 for size, good in zip(sizes, finite, strict=True)]
 
     def row(self, present: Answers, tries: int, not_finite: list[int]) -> dict[str, Any]:
         """How many took part, and how many did not, where that is not always the same.

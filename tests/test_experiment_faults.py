@@ -117,9 +117,9 @@ def test_a_client_that_is_not_finite_is_left_out_and_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = faulty(fedavg_config(), not_finite="leave_out", min_clients=5)
-    config.clients_per_round, config.rounds, config.client.held_out_fraction = 0, 2, 0.0
-    config.held_out_every = 1
+    config.clients_per_round, config.rounds, config.held_out_every = 0, 2, 1
     rows = rows_of(config, tmp_path / "run")
+    assert all(np.isfinite(row["held_out_loss"]) for row in rows)  # of what the others hold out
     for row in rows:
         assert (row["clients"], row["not_finite"], row["skipped"]) == (5, [2], False)
         assert np.isfinite(row["train_loss"])
