@@ -24,23 +24,24 @@ from typing import Any, NamedTuple
 
 from fednas_jax.checkpoint_folder import (
     Damaged,
+    check_facts,
     describe,
     first_difference,
     read_facts,
     read_model,
     read_part,
     read_state,
+    room_bytes,
     sync,
     verify,
     write_folder,
 )
 from fednas_jax.errors import UserError
-from fednas_jax.files import check_format
+from fednas_jax.files import check_format, reason
 
 FORMAT = 1
 """Raised whenever older code could not read what is written."""
 
-_FACTS = ("round", "leaves", "keys", "extra")
 _ROUND = re.compile(r"\d{6,}")
 _TEMPORARY = re.compile(r"\.tmp-.*-(\d+)")
 
@@ -136,7 +137,7 @@ class Checkpoints:
             write_folder(temporary, state, facts, model)
             self._put_in_place(temporary, round)
         except OSError as error:
-            raise self._unwritable(round, error.strerror or str(error)) from error
+            raise self._unwritable(round, reason(error, temporary, room_bytes(state))) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         self._prune(round)
@@ -233,11 +234,11 @@ class Checkpoints:
         path.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 
-    def _unwritable(self, number: int, reason: str) -> UserError:
+    def _unwritable(self, number: int, why: str) -> UserError:
         kept = self.rounds()
         whole = f"round {kept[-1]} is still there" if kept else "none was written before"
         return UserError(
-            f"{self.folder}: the checkpoint of round {number} cannot be written ({reason}; "
+            f"{self.folder}: the checkpoint of round {number} cannot be written ({why}; "
             f"{whole}); a folder that can be written, with room, is needed"
         )
 
@@ -301,8 +302,7 @@ def _whole_facts(path: Path) -> dict[str, Any]:
     verify(path)
     facts = read_facts(path)
     check_format(facts.get("format"), FORMAT, path)
-    if lacking := [name for name in _FACTS if name not in facts]:
-        raise Damaged(f"checkpoint.json has no '{lacking[0]}'")
+    check_facts(facts)
     return facts
 
 

@@ -13,23 +13,25 @@ from typing import Any
 import jax
 import numpy as np
 
-from fednas_jax import assembly, cache, compilation, model_file
+from fednas_jax import assembly, cache, compilation, engine_choice, model_file, signals
 from fednas_jax import config as schema
 from fednas_jax import workdir as folders
 from fednas_jax.checkpoint import Checkpoints, Restored
 from fednas_jax.costs import Costs
 from fednas_jax.data import partition as partitions
 from fednas_jax.errors import UserError
-from fednas_jax.federated import chunks, finite
 from fednas_jax.federated import cohort as cohorts
+from fednas_jax.federated import finite
 from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
-from fednas_jax.federated.round import Algorithm, RoundEngine, ServerState
+from fednas_jax.federated.faults import Answers
+from fednas_jax.federated.round import Algorithm, ServerState
 from fednas_jax.files import plain, write_json
 from fednas_jax.paths import expand
 from fednas_jax.report import pictures, rows, run_folder, tracking
 from fednas_jax.report.progress import Progress
 from fednas_jax.report.records import Records
 from fednas_jax.search import genotype as genotypes
+from fednas_jax.turnout import Turnout
 
 EVALUATION_BATCH = 128
 """Images evaluated at once: enough to keep a device busy, few enough for little memory."""
@@ -37,7 +39,6 @@ EVALUATION_BATCH = 128
 SECONDS_BETWEEN_PICTURES = 60
 
 _CHECKPOINTS = "checkpoints"
-_ABSENT = ("unreachable", "stragglers")
 
 
 def run(config: schema.Config, workdir: Path | str) -> dict[str, Any]:
@@ -114,7 +115,17 @@ class Experiment:
             jax.random.fold_in(self._key, 0)
         )
         self._progress: Progress | None = None
-        self._engine, timings = self._choose_engine(recorded)
+        rounds_key = jax.random.fold_in(self._key, 1)
+        self._turnout = Turnout(config, population.clients.local_steps, rounds_key)
+        self._engine, timings = engine_choice.choose(
+            config,
+            algorithm,
+            population,
+            self._turnout,
+            self._state,
+            recorded,
+            self._say if config["report"]["progress"] else lambda line: None,
+        )
         self._evaluator = Evaluator(
             self._algorithm,
             population.examples,
@@ -139,7 +150,10 @@ class Experiment:
         self._records = self._go_on_from(restored)
 
     def run(self) -> dict[str, Any]:
-        """All rounds that are left, then the summary."""
+        """All rounds that are left, then the summary.
+
+        Where it is interrupted, what the last whole round came to is kept.
+        """
         done, rounds = rows.rounds_done(self._records.rows), self._config["rounds"]
         shown = self._config["report"]["progress"]
         say = self._say if shown else lambda line: None
@@ -152,14 +166,33 @@ class Experiment:
                     self._compile(done + 1)
                 if not self._records.rows and not assembly.searches(self._config):
                     self._start()
-                for number in range(done + 1, rounds + 1):
-                    row = self._round(number)
-                    self._record(row)
-                    self._progress.finish_round(row)
-                    if number == done + 1:  # not before: what draws takes a second to import
-                        self._draw_partition()
-                    self._records.draw(SECONDS_BETWEEN_PICTURES)
+                try:
+                    self._rounds(done + 1)
+                except KeyboardInterrupt:
+                    self._keep()
+                    raise
         return self._finish()
+
+    def _rounds(self, first: int) -> None:
+        """The rounds from `first` on; each is recorded wholly, or not at all."""
+        for number in range(first, self._config["rounds"] + 1):
+            state, row = self._round(number)
+            with signals.held():
+                self._state = state
+                self._record(row)
+            if self._progress:
+                self._progress.finish_round(row)
+            if number == first:  # not before: what draws takes a second to import
+                self._draw_partition()
+            self._records.draw(SECONDS_BETWEEN_PICTURES)
+
+    def _keep(self) -> None:
+        """Writes the checkpoint of the last whole round, if that has none."""
+        done = rows.rounds_done(self._records.rows)
+        with signals.held():
+            if done and done not in self._checkpoints.rounds():
+                self._save(done)
+                self._say(f"the checkpoint of round {done} is written")
 
     def _compile(self, number: int) -> None:
         """Compiles for a round such as this one; what is needed later is compiled beside it."""
@@ -167,67 +200,10 @@ class Experiment:
             self._state, self._cohort(number), lambda: self._evaluator.prepare(self._state)
         )
 
-    def _choose_engine(self, recorded: dict[str, Any] | None) -> chunks.Choice:
-        clients, algorithm = self._population.clients, self._algorithm
-
-        def engine(count: int) -> RoundEngine:
-            return RoundEngine(algorithm, clients, self._population.examples, count)
-
-        asked = self._config["clients_per_chunk"]
-        if isinstance(asked, int):
-            return chunks.Choice(engine(min(asked, self._cohort_size())), {})
-        if recorded and "clients_per_chunk" in recorded:
-            # Another number would change bits: sums would be added in another order.
-            return chunks.Choice(engine(recorded["clients_per_chunk"]), {})
-        say = self._say if self._config["report"]["progress"] else lambda line: None
-        drawn, steps = self._drawn(1), clients.local_steps
-        # As rounds are, where clients may make unequal numbers of epochs: it is another program.
-        unequal = self._attendance(1).epochs is not None
-        epochs = np.full(len(drawn), self._config["local_epochs"]) if unequal else None
-        with compilation.told(say):
-            if asked == "auto":
-                cohort = cohorts.in_chunks(drawn, steps, 1, epochs=epochs)
-                return chunks.fitting(engine, self._state, cohort)
-            return chunks.measured(engine, self._state, drawn, steps, say, epochs)
-
-    def _cohort_size(self) -> int:
-        asked = self._config["clients_per_round"], self._config["clients_fraction"]
-        return cohorts.size(len(self._population.partition.clients), *asked)
-
-    def _drawn(self, number: int) -> np.ndarray:
-        """The ids of who is asked to take part in a round."""
-        clients = len(self._population.clients.id)
-        return cohorts.sample(self._cohort_key(number), clients, self._cohort_size())
-
-    def _attendance(self, number: int) -> cohorts.Attendance:
-        """Who of these does."""
-        config = self._config
-        return cohorts.attend(
-            self._cohort_key(number),
-            self._drawn(number),
-            config["local_epochs"],
-            unreachable_share=config["unreachable_share"],
-            stragglers_share=config.get("stragglers_share", 0.0),
-            stragglers=config.get("stragglers", "keep"),
-        )
-
-    def _cohort(self, number: int, clients_per_chunk: int | None = None) -> cohorts.Cohort:
-        """The clients of a round, in as many places as there may be clients."""
-        present = self._attendance(number)
-        return cohorts.in_chunks(
-            present.ids,
-            self._population.clients.local_steps,
-            clients_per_chunk or self._engine.clients_per_chunk,
-            number,
-            epochs=present.epochs,
-            places=self._cohort_size(),
-        )
-
-    def _cohort_key(self, number: int) -> jax.Array:
-        return jax.random.fold_in(self._round_key(number), 0)
-
-    def _round_key(self, number: int) -> jax.Array:
-        return jax.random.fold_in(jax.random.fold_in(self._key, 1), number)
+    def _cohort(self, number: int) -> cohorts.Cohort:
+        """The clients of a round that is not repeated."""
+        turnout = self._turnout
+        return turnout.cohort(turnout.answers(number), number, self._engine.clients_per_chunk)
 
     def _go_on_from(self, restored: Restored | None) -> Records:
         """Takes over a checkpoint, if there is one, and brings the records to its round."""
@@ -241,7 +217,7 @@ class Experiment:
             if genotype is not None:
                 source = f"{self._checkpoints.folder}: best_genotype"
                 best = genotypes.from_json(genotype, source)
-        return Records(self._folder, self._config["report"], so_far, best, self._arch())
+        return Records(self._folder, self._config["report"], so_far, best, self._arch(self._state))
 
     def _save_partition(self) -> None:
         partition, dataset = self._population.partition, self._population.dataset
@@ -271,30 +247,21 @@ class Experiment:
         if self._progress:
             self._progress.finish_round(row)
 
-    def _round(self, number: int) -> dict[str, Any]:
-        """One round: the algorithm's phases, then scores; returns its row of metrics."""
-        progress, start = self._progress, time.monotonic()
-        cohort = self._cohort(number)
-        state, metrics = self._engine.run(
-            self._state,
-            cohort,
-            jax.random.fold_in(self._round_key(number), 1),
-            progress.within if progress else lambda done, of: None,
-        )
-        clients = rows.client_metrics(metrics[0], cohort.ids)
-        self._refuse(number, finite.clients_fault(clients))
+    def _round(self, number: int) -> tuple[ServerState, rows.Row]:
+        """One round: the algorithm's phases, then scores; the next state and a row of metrics."""
+        start = time.monotonic()
+        state, clients, attended = self._answers(number)
         updated = time.monotonic()
         held_out, test = self._evaluate(state, number)
-        sizes = self._held_out_sizes if held_out else []
+        sizes = self._turnout.counted(held_out, self._held_out_sizes)
         scored = test if len(self._population.test) else None
         self._refuse(number, finite.server_fault(state, held_out, sizes, scored))
-        self._state = state
-        arch = self._arch()
-        return plain(
+        arch = self._arch(state)
+        row = plain(
             {
                 "round": number,
                 **rows.means(clients),
-                **self._attended(number, len(clients["id"])),
+                **attended,
                 **rows.scores(held_out and [mean_score(held_out, sizes), *held_out], test),
                 **(rows.architecture(arch) if arch else {}),
                 "seconds": time.monotonic() - start,
@@ -302,14 +269,47 @@ class Experiment:
                 **self._engine.traffic(state),
             }
         )
+        return state, row
 
-    def _attended(self, number: int, clients: int) -> rows.Row:
-        """How many took part, and how many did not, where that is not always the same."""
-        absent = [name for name in _ABSENT if self._config.get(f"{name}_share")]
-        if not absent:
-            return {}
-        present = self._attendance(number)
-        return {"clients": clients, **{name: getattr(present, name) for name in absent}}
+    def _answers(self, number: int) -> tuple[ServerState, dict[str, np.ndarray], rows.Row]:
+        """A round of clients: begun again where too few answer, at last without anybody.
+
+        Returns:
+          The server's next state, the metrics of the clients that count, and who took part.
+        """
+        turnout = self._turnout
+        for attempt in range(turnout.tries):
+            present = turnout.answers(number, attempt)
+            if len(present.ids) < turnout.least:
+                continue
+            state, clients = self._compute(number, present, attempt)
+            good = clients["finite"]
+            left_out = clients["id"][~good].tolist() if turnout.leaves_out else []
+            if left_out:
+                self._say(f"round {number}: {finite.clients_fault(clients)}; left out")
+            else:
+                self._refuse(number, finite.clients_fault(clients))
+            if len(present.ids) - len(left_out) >= turnout.least:
+                counted = {name: values[good] for name, values in clients.items()}
+                return state, counted, turnout.row(present, attempt + 1, left_out)
+        state, clients = self._compute(number, nobody := turnout.nobody(present), 0)
+        return state, clients, turnout.row(nobody, 0, [])
+
+    def _compute(
+        self, number: int, present: Answers, attempt: int
+    ) -> tuple[ServerState, dict[str, np.ndarray]]:
+        """What these clients make of the server's state, and their metrics, by ascending id."""
+        turnout, progress = self._turnout, self._progress
+        cohort = turnout.cohort(present, number, self._engine.clients_per_chunk)
+        state, metrics = self._engine.run(
+            self._state,
+            cohort,
+            jax.random.fold_in(turnout.key(number, attempt), 1),
+            progress.within if progress else lambda done, of: None,
+        )
+        named = [rows.client_metrics(m, cohort.ids) for m in metrics]
+        good = [part["finite"] for part in named if "finite" in part]
+        return state, named[0] | {"finite": np.logical_and.reduce(good)}
 
     def _refuse(self, number: int, fault: str) -> None:
         """Stops a run at numbers that are not finite, before they reach a checkpoint."""
@@ -338,27 +338,33 @@ class Experiment:
         every = self._config[field]
         return number == self._config["rounds"] or (every > 0 and number % every == 0)
 
-    def _arch(self) -> dict[str, np.ndarray] | None:
-        """The alphas, of an algorithm that has some."""
+    def _arch(self, state: ServerState) -> dict[str, np.ndarray] | None:
+        """The alphas of an algorithm that has some."""
         if not assembly.searches(self._config):
             return None
-        return {kind: np.asarray(alphas) for kind, alphas in self._state.arch.items()}
+        return {kind: np.asarray(alphas) for kind, alphas in state.arch.items()}
 
     def _record(self, row: rows.Row) -> None:
         """Writes down a round, and a checkpoint if one is due."""
         records, number = self._records, row["round"]
-        records.append(row, self._arch())
+        records.append(row, self._arch(self._state))
         is_best = rows.best_round(records.rows) == number
         # Where nothing is held out every round is the best so far, and none chosen.
         if self._due("checkpoint_every", number) or (
             is_best and row["held_out_accuracy"] is not None
         ):
-            extra = {
-                "rows": records.rows,
-                "best_genotype": genotypes.to_json(records.best) if records.best else None,
-                "costs": self._costs.so_far(),
-            }
-            self._checkpoints.save(number, self._state, extra, is_best=is_best, model=self._model)
+            self._save(number)
+
+    def _save(self, number: int) -> None:
+        """Writes the checkpoint of the round that was recorded last."""
+        records = self._records
+        extra = {
+            "rows": records.rows,
+            "best_genotype": genotypes.to_json(records.best) if records.best else None,
+            "costs": self._costs.so_far(),
+        }
+        is_best = rows.best_round(records.rows) == number
+        self._checkpoints.save(number, self._state, extra, is_best=is_best, model=self._model)
 
     def _finish(self) -> dict[str, Any]:
         records = self._records

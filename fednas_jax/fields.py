@@ -192,6 +192,30 @@ FIELDS: tuple[Field, ...] = (
           "to E - 1 of them, as in FedProx's experiments"),
     Field("stragglers", "keep", _TEXT, one_of("keep", "drop"),
           "what is done with what such clients, if there are any, come to"),
+    Field("faults.dropout_share", 0.0, _FLOAT, between(0, 1, "[]"),
+          "probability that a client breaks off during the round, after any part of its local "
+          "steps"),
+    Field("faults.dropouts", "lose", _TEXT, one_of("lose", "keep"),
+          "what is done with what such clients, if there are any, have come to"),
+    Field("faults.deadline_steps", 0, _INT, at_least(0),
+          "local steps that a client of speed 1 makes before the server takes no more answers; 0: "
+          "it waits"),
+    Field("faults.late", "drop", _TEXT, one_of("drop", "keep"),
+          "what is done with what clients have come to at the deadline, if there is one"),
+    Field("faults.speed_sigma", 0.0, _FLOAT, between(0, 10, "[]"),
+          "of the log-normal around 1 that a client's speed is drawn from, anew each round; it "
+          "decides who is late, and who comes first"),
+    Field("faults.extra_share", 0.0, _FLOAT, between(0, 100, "[]"),
+          "over-selection: so many more clients are drawn for a round, as a part of those wanted, "
+          "and the first to come back count"),
+    Field("faults.min_clients", 0, _INT, at_least(0),
+          "a round with answers of fewer clients does not count"),
+    Field("faults.too_few", "skip", _TEXT, one_of("skip", "repeat"),
+          "such a round changes nothing, or is begun again with other clients, up to 10 times in "
+          "all"),
+    Field("faults.not_finite", "stop", _TEXT, one_of("stop", "leave_out"),
+          "a client whose loss or weights are not finite stops the run, or is left out of its "
+          "round and named"),
     Field("fedprox_mu", 0.0, _FLOAT, at_least(0),
           "of FedProx's term, mu / 2 times the squared distance from the server's weights; or 0"),
     Field("test_every", 1, _INT, at_least(0),

@@ -26,7 +26,7 @@ HELP = """Searches or trains a network with federated clients, as a config file 
                     dataset and partition are set for both unless set there
 
 The same command again goes on with an interrupted run. Exit codes: 0 done, 2 bad input,
-130 interrupted. Example:
+130 interrupted by Ctrl-C, 143 by SIGTERM. Example:
 
   python -m fednas_jax.main --config=configs/digits_quick.py --config.rounds=3
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
       argv: the arguments, without the program's name.
 
     Returns:
-      The exit code: 0 done (or help shown), 2 bad input, 130 interrupted.
+      The exit code: 0 done (or help shown), 2 bad input, 130 or 143 interrupted.
     """
     if any(argument in HELP_FLAGS for argument in argv):
         print(HELP + "\n".join(f"  {f.name}={f.default}\n      {f.help}" for f in schema.FIELDS))

@@ -1,5 +1,7 @@
 """Checkpoints: bit-equal, whole or not at all, and one line for what cannot be read."""
 
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -189,6 +191,33 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, harm: str) -> None:
     assert restored is not None
     assert restored.round == 3
     assert len(lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("round", "2"),
+        ("leaves", None),
+        ("leaves", [{"path": "w"}]),
+        ("leaves", [{"path": "w", "shape": [-1], "dtype": "float32"}]),
+        ("keys", []),
+        ("keys", {"key": 3}),
+    ],
+)
+def test_foreign_facts_with_the_right_checksum_are_passed_over(
+    tmp_path: Path, name: str, value: Any
+) -> None:
+    checkpoints, said = saved(tmp_path, 2)
+    path = tmp_path / "000002"
+    facts = json.loads((path / "checkpoint.json").read_text())
+    (path / "checkpoint.json").write_text(json.dumps(facts | {name: value}))
+    checksums = json.loads((path / "checksums.json").read_text())
+    right = hashlib.sha256((path / "checkpoint.json").read_bytes()).hexdigest()
+    (path / "checksums.json").write_text(json.dumps(checksums | {"checkpoint.json": right}))
+    restored = checkpoints.restore_latest(make_state())
+    assert restored is not None
+    assert restored.round == 1
+    assert said == [f"{path}: '{name}' in checkpoint.json is not what was written; passing over it"]
 
 
 def test_a_later_round_does_not_outlive_the_fall_back(tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ class Cohort(NamedTuple):
     """Of the run, from 1."""
     epochs: np.ndarray | None = None
     """[chunks, clients a chunk] int32: local epochs of each; None where all make the same."""
+    step_limits: np.ndarray | None = None
+    """[chunks, clients a chunk] int32: local steps of each, over all its epochs, of which the last
+    may be cut short; None where all epochs are whole."""
 
     def padding_share(self, local_steps: np.ndarray) -> float:
         """Share of the steps computed that belong to no client.
@@ -31,7 +34,8 @@ class Cohort(NamedTuple):
         present = self.ids >= 0
         epochs = present.astype(int) if self.epochs is None else np.where(present, self.epochs, 0)
         computed = int((self.steps * epochs.max(axis=1, initial=0)).sum()) * self.ids.shape[1]
-        wanted = int((np.where(present, local_steps[self.ids], 0) * epochs).sum())
+        whole = np.where(present, local_steps[self.ids], 0) * epochs
+        wanted = int((whole if self.step_limits is None else self.step_limits).sum())
         return 1 - wanted / computed if computed else 0.0
 
 
@@ -72,7 +76,7 @@ def sample(key: jax.Array, num_clients: int, clients_per_round: int) -> np.ndarr
     """
     if clients_per_round in (0, num_clients):
         return np.arange(num_clients, dtype=np.int32)
-    rng = _rng(key)
+    rng = host_rng(key)
     if clients_per_round > num_clients // 2:
         return np.sort(rng.permutation(num_clients)[:clients_per_round]).astype(np.int32)
     # The first distinct ones of a stream of draws: a permutation of 10,000 takes 6 ms on a CPU, as
@@ -109,7 +113,7 @@ def attend(
     """
     if not unreachable_share and not stragglers_share:
         return Attendance(ids, None, 0, 0)
-    rng = _rng(jax.random.fold_in(key, 1))
+    rng = host_rng(jax.random.fold_in(key, 1))
     reached = rng.random_sample(len(ids)) >= unreachable_share
     slow = (rng.random_sample(len(ids)) < stragglers_share) & reached
     fewer = rng.randint(1, max(2, local_epochs), len(ids))
@@ -127,6 +131,7 @@ def in_chunks(
     round: int = 1,
     *,
     epochs: np.ndarray | None = None,
+    step_limits: np.ndarray | None = None,
     places: int = 0,
 ) -> Cohort:
     """Groups clients of like size, the longest first, since a chunk takes as long as its longest.
@@ -137,9 +142,11 @@ def in_chunks(
       clients_per_chunk: places in a chunk.
       round: of the run, from 1.
       epochs: local epochs of each in `ids`; None where all make the same.
+      step_limits: local steps of each in `ids`, over all its epochs; None where these are whole.
       places: for how many there is room at least: rounds of one shape need one program.
     """
-    work = local_steps[ids] if epochs is None else local_steps[ids] * epochs
+    whole = local_steps[ids] if epochs is None else local_steps[ids] * epochs
+    work = whole if step_limits is None else step_limits
     order = np.lexsort((ids, -work))
     chunks = -(-max(places, len(ids)) // clients_per_chunk)
 
@@ -153,8 +160,10 @@ def in_chunks(
         table(local_steps[ids], 0).max(axis=1, initial=0),
         np.int32(round),
         None if epochs is None else table(epochs, 0),
+        None if step_limits is None else table(step_limits, 0),
     )
 
 
-def _rng(key: jax.Array) -> np.random.RandomState:
+def host_rng(key: jax.Array) -> np.random.RandomState:
+    """A generator for draws on the host that follow from a key."""
     return np.random.RandomState(np.asarray(jax.random.bits(key, (4,), "uint32")))

@@ -22,7 +22,8 @@ from jax import lax
 
 from fednas_jax.compilation import Program, jit
 from fednas_jax.federated.clients import Clients, Examples
-from fednas_jax.federated.cohort import Cohort
+from fednas_jax.federated.cohort import NOBODY, Cohort
+from fednas_jax.federated.only_finite import finite_or_nothing
 
 Tree = Any
 ServerState = Any
@@ -51,7 +52,8 @@ class ChunkFacts(NamedTuple):
     """Of the run, from 1."""
     local_epochs: jax.Array | None = None
     """Most local epochs of a client, where these differ in a round; each client then has its own
-    number as the fact `local_epochs`."""
+    number as the fact `local_epochs`, and where its last epoch may be cut short as the fact
+    `step_limit` its local steps over all of them."""
 
 
 class Phase(NamedTuple):
@@ -112,7 +114,13 @@ class RoundEngine:
     """Runs rounds of one algorithm over one population; compiles each phase once."""
 
     def __init__(
-        self, algorithm: Algorithm, clients: Clients, examples: Examples, clients_per_chunk: int
+        self,
+        algorithm: Algorithm,
+        clients: Clients,
+        examples: Examples,
+        clients_per_chunk: int,
+        *,
+        leave_out_not_finite: bool = False,
     ) -> None:
         """Prepares; compiles nothing yet.
 
@@ -121,13 +129,18 @@ class RoundEngine:
           clients: the population, arrays [K, ...].
           examples: the images that clients index.
           clients_per_chunk: clients vmapped together.
+          leave_out_not_finite: whether a client that brings a value which is not finite counts as
+            absent, in that phase and those after it; its metric `finite` says so.
         """
         self.algorithm = algorithm
         self.clients_per_chunk = clients_per_chunk
         self._clients = jax.device_put(clients)
         self._examples = examples
         # Under a jit of its own, a client's update is traced once, for its shapes and for the loop.
-        self._updates = [jax.jit(phase.client_update) for phase in algorithm.phases]
+        self._leave_out = leave_out_not_finite
+        updates = [phase.client_update for phase in algorithm.phases]
+        updates = [finite_or_nothing(u) for u in updates] if leave_out_not_finite else updates
+        self._updates = [jax.jit(update) for update in updates]
         self._shapes: dict[int, ClientUpdate] = {}
         self._accumulate = [
             Program(_name(phase), self._jit(_accumulator(update, clients_per_chunk), 1))
@@ -194,6 +207,10 @@ class RoundEngine:
                 totals = self._all_chunks(number, state, cohort, phase_key, report)
                 state = self._finish_of(number, state)(state, totals.sums, totals.weights)
             metrics.append(totals.metrics)
+            if self._leave_out and number + 1 < phases:
+                finite, ids = jax.device_get((totals.metrics["finite"], cohort.ids))
+                ids = np.where(finite, ids, np.int32(NOBODY))
+                cohort = jax.device_put(cohort._replace(ids=ids))
         return state, metrics
 
     def temporary_bytes(self, state: ServerState, cohort: Cohort) -> int:
@@ -343,6 +360,9 @@ def _accumulator(
                 epochs = cohort.epochs[number]
                 members = members._replace(facts=members.facts | {"local_epochs": epochs})
                 facts = facts._replace(local_epochs=epochs.max())
+            if cohort.step_limits is not None:
+                limits = cohort.step_limits[number]
+                members = members._replace(facts=members.facts | {"step_limit": limits})
             if clients_per_chunk == 1:
                 update = one_client(jax.tree.map(lambda x: x[0], members), facts)
                 added = update._replace(metrics={n: m[None] for n, m in update.metrics.items()})

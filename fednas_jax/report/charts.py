@@ -27,6 +27,9 @@ _ATTENDANCE = {
     "clients": ("took part", "var(--held_out)"),
     "unreachable": ("not reached", "var(--test)"),
     "stragglers": ("slow", "var(--valid)"),
+    "dropouts": ("broke off", "var(--skip_connect)"),
+    "late": ("late", "var(--sep_conv_5x5)"),
+    "surplus": ("not waited for", "var(--sep_conv_3x3)"),
 }
 
 

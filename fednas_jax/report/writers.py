@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fednas_jax.errors import UserError
-from fednas_jax.files import plain, write_atomic
+from fednas_jax.files import plain, reason, write_atomic
 
 Row = Mapping[str, Any]
 """The metrics of one round: name -> number, or None where it was not measured."""
@@ -32,7 +32,9 @@ class MetricsFile:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from error
+            raise UserError(
+                f"{self.path}: cannot be written ({reason(error, self.path)})"
+            ) from error
 
     def rewrite(self, rows: Iterable[Row]) -> None:
         """Replaces the file by `rows`, whole or not at all.

@@ -1,0 +1,50 @@
+"""The round engine of a run, with as many clients side by side as its config asks for."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fednas_jax import compilation
+from fednas_jax.assembly import Population
+from fednas_jax.federated import chunks
+from fednas_jax.federated.round import Algorithm, RoundEngine, ServerState
+from fednas_jax.turnout import Turnout
+
+
+def choose(
+    config: Mapping[str, Any],
+    algorithm: Algorithm,
+    population: Population,
+    turnout: Turnout,
+    state: ServerState,
+    recorded: Mapping[str, Any] | None,
+    say: Callable[[str], None],
+) -> chunks.Choice:
+    """Builds it; what has to be measured for that is measured.
+
+    Args:
+      config: resolved.
+      algorithm: what to run.
+      population: all clients and examples.
+      turnout: who takes part in its rounds.
+      state: the server's.
+      recorded: what run.json says of earlier starts, if there were any.
+      say: takes lines for people.
+    """
+    clients, leave_out = population.clients, turnout.leaves_out
+
+    def engine(count: int) -> RoundEngine:
+        examples = population.examples
+        return RoundEngine(algorithm, clients, examples, count, leave_out_not_finite=leave_out)
+
+    asked = config["clients_per_chunk"]
+    if isinstance(asked, int):
+        return chunks.Choice(engine(min(asked, turnout.size)), {})
+    if recorded and "clients_per_chunk" in recorded:
+        # Another number would change bits: sums would be added in another order.
+        return chunks.Choice(engine(recorded["clients_per_chunk"]), {})
+    everyone = turnout.everyone()
+    with compilation.told(say):
+        if asked == "auto":
+            return chunks.fitting(engine, state, turnout.cohort(everyone, 1, 1))
+        ids, steps = everyone.ids, clients.local_steps
+        return chunks.measured(engine, state, ids, steps, say, everyone.epochs, everyone.steps)
