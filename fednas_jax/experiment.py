@@ -1,19 +1,22 @@
 """The spine: rounds, evaluation, records, checkpoints; stopped and gone on with, the same bits.
 
+Where there are several ranks, all of them run this. Rank 0 alone reads and writes the workdir, and
+what it finds or decides there is told to the others.
+
 Everything that touches files and clocks for a run is called from here; everything that computes is
 a pure function of the server state, the data and a key.
 """
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from fednas_jax import assembly, cache, compilation, model_file
+from fednas_jax import __version__, assembly, cache, compilation, model_file, ranks
 from fednas_jax import config as schema
 from fednas_jax import workdir as folders
 from fednas_jax.checkpoint import Checkpoints, Restored
@@ -21,7 +24,8 @@ from fednas_jax.costs import Costs
 from fednas_jax.data import partition as partitions
 from fednas_jax.errors import UserError
 from fednas_jax.federated import chunks, finite
-from fednas_jax.federated import cohort as cohorts
+from fednas_jax.federated.cohort import Cohort, in_chunks
+from fednas_jax.federated.communicator import LOCAL, Communicator
 from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
 from fednas_jax.federated.round import Algorithm, RoundEngine, ServerState
 from fednas_jax.files import plain, write_json
@@ -30,6 +34,7 @@ from fednas_jax.report import pictures, rows, run_folder, tracking
 from fednas_jax.report.progress import Progress
 from fednas_jax.report.records import Records
 from fednas_jax.search import genotype as genotypes
+from fednas_jax.turnout import Turnout
 
 EVALUATION_BATCH = 128
 """Images evaluated at once: enough to keep a device busy, few enough for little memory."""
@@ -37,15 +42,17 @@ EVALUATION_BATCH = 128
 SECONDS_BETWEEN_PICTURES = 60
 
 _CHECKPOINTS = "checkpoints"
-_ABSENT = ("unreachable", "stragglers")
 
 
-def run(config: schema.Config, workdir: Path | str) -> dict[str, Any]:
+def run(
+    config: schema.Config, workdir: Path | str, communicator: Communicator = LOCAL
+) -> dict[str, Any]:
     """Runs an experiment, or what is left of it, in a folder of its own.
 
     Args:
       config: as `fednas_jax.config.default`, or a file under `configs/`, gives it.
       workdir: the folder; if it holds an interrupted run of this config, that run goes on.
+      communicator: of the ranks that share the work, each of which calls this.
 
     Returns:
       The summary, as in summary.json.
@@ -57,18 +64,35 @@ def run(config: schema.Config, workdir: Path | str) -> dict[str, Any]:
     resolved = schema.resolve(config)
     tracking.check(resolved["report"])
     folder = expand(workdir, "--workdir")
-    # Before the lock makes the folder: a refused run should leave nothing behind.
-    recorded = folders.recorded_run(folder, resolved)
-    if recorded:
-        genotype = assembly.genotype_of(resolved)
-        folders.check_same_genotype(folder, recorded, resolved, genotype)
-    if (folder / folders.SUMMARY_FILE).exists() and recorded:
-        return _already_finished(resolved, folder)
+    ranks.check_same(communicator, "the versions of fednas_jax", __version__)
+    ranks.check_same(communicator, "the configs", schema.to_json(resolved))
+    found = communicator.decide(lambda: _look(resolved, folder))
+    if found["finished"]:
+        return communicator.decide(lambda: _already_finished(resolved, folder))
     with cache.kept(resolved["compilation_cache"]):
-        begun = recorded is not None and Checkpoints(folder / _CHECKPOINTS, reading=True).rounds()
-        population, algorithm = assembly.prepare(resolved, begun=bool(begun))
-        with folders.opened(folder, with_genotypes=assembly.searches(resolved)):
-            return Experiment(resolved, folder, population, algorithm, recorded, costs).run()
+        population, algorithm = assembly.prepare(resolved, begun=found["begun"])
+        with contextlib.ExitStack() as stack:
+            if communicator.rank == 0:
+                with_genotypes = assembly.searches(resolved)
+                stack.enter_context(folders.opened(folder, with_genotypes=with_genotypes))
+            parts = population, algorithm, found["recorded"], costs, communicator
+            return Experiment(resolved, folder, *parts).run()
+
+
+def _look(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What the workdir holds of this run.
+
+    Before the lock makes the folder: a refused run should leave nothing behind.
+    """
+    recorded = folders.recorded_run(folder, config)
+    if recorded:
+        folders.check_same_genotype(folder, recorded, config, assembly.genotype_of(config))
+    begun = recorded is not None and Checkpoints(folder / _CHECKPOINTS, reading=True).rounds()
+    return {
+        "recorded": recorded,
+        "begun": bool(begun),
+        "finished": bool(recorded) and (folder / folders.SUMMARY_FILE).exists(),
+    }
 
 
 def _already_finished(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -100,30 +124,34 @@ class Experiment:
         algorithm: Algorithm,
         recorded: dict[str, Any] | None,
         costs: Costs,
+        communicator: Communicator = LOCAL,
     ) -> None:
         """Builds all parts; `recorded` is what run.json says of earlier starts."""
-        self._costs = costs
+        self._costs, self._communicator = costs, communicator
         self._config, self._folder, self._population = config, folder, population
         self._key = jax.random.key(config["seed"])
         fingerprint = folders.fingerprint(population.dataset, population.partition.clients)
         if recorded:
             folders.check_same_data(folder, recorded, fingerprint)
+        ranks.check_same(communicator, "the images or their partition", fingerprint)
         self._held_out_sizes = [len(held_out) for held_out in population.held_out]
         self._algorithm = algorithm
         self._state: ServerState = compilation.jit_once(self._algorithm.init)(
             jax.random.fold_in(self._key, 0)
         )
         self._progress: Progress | None = None
+        self._turnout = Turnout(config, population.clients, self._key, communicator.size)
         self._engine, timings = self._choose_engine(recorded)
         self._evaluator = Evaluator(
             self._algorithm,
             population.examples,
             [*population.held_out, population.test],
             EVALUATION_BATCH,
+            communicator,
         )
         self._model = model_file.to_json(assembly.describe_model(config, population.dataset))
-        self._checkpoints = Checkpoints(
-            folder / _CHECKPOINTS, config["checkpoints_to_keep"], self._say
+        self._checkpoints = ranks.SharedCheckpoints(
+            communicator, folder / _CHECKPOINTS, config["checkpoints_to_keep"], self._say
         )
         facts = {
             "config": schema.to_json(config),
@@ -132,18 +160,21 @@ class Experiment:
             "padding_share": self._cohort(1).padding_share(population.clients.local_steps),
             "data_sha256": fingerprint,
             "genotype": self._model["genotype"],
+            "ranks": communicator.size,
         }
         restored = self._checkpoints.restore_latest(self._state)
         # Only now, when nothing speaks against this start any more, is the folder changed.
-        folders.write_run(folder, recorded, facts)
+        if communicator.rank == 0:
+            folders.write_run(folder, recorded, facts)
         self._records = self._go_on_from(restored)
 
     def run(self) -> dict[str, Any]:
         """All rounds that are left, then the summary."""
         done, rounds = rows.rounds_done(self._records.rows), self._config["rounds"]
-        shown = self._config["report"]["progress"]
+        shown = self._shown()
         say = self._say if shown else lambda line: None
-        self._save_partition()
+        if self._communicator.rank == 0:
+            self._save_partition()
         with contextlib.closing(self._records), compilation.told(say):
             self._progress = Progress(rounds, done, shown=shown)
             with contextlib.closing(self._progress):
@@ -171,65 +202,35 @@ class Experiment:
         clients, algorithm = self._population.clients, self._algorithm
 
         def engine(count: int) -> RoundEngine:
-            return RoundEngine(algorithm, clients, self._population.examples, count)
+            examples = self._population.examples
+            return RoundEngine(algorithm, clients, examples, count, self._communicator)
 
         asked = self._config["clients_per_chunk"]
         if isinstance(asked, int):
-            return chunks.Choice(engine(min(asked, self._cohort_size())), {})
+            return chunks.Choice(engine(min(asked, self._turnout.size)), {})
         if recorded and "clients_per_chunk" in recorded:
             # Another number would change bits: sums would be added in another order.
             return chunks.Choice(engine(recorded["clients_per_chunk"]), {})
-        say = self._say if self._config["report"]["progress"] else lambda line: None
-        drawn, steps = self._drawn(1), clients.local_steps
-        # As rounds are, where clients may make unequal numbers of epochs: it is another program.
-        unequal = self._attendance(1).epochs is not None
-        epochs = np.full(len(drawn), self._config["local_epochs"]) if unequal else None
+        if self._communicator.rank:
+            return chunks.Choice(engine(self._communicator.decide(lambda: None)), {})
+        choice = self._measured(engine)
+        self._communicator.decide(lambda: choice.engine.clients_per_chunk)
+        return choice
+
+    def _measured(self, engine: Callable[[int], RoundEngine]) -> chunks.Choice:
+        say = self._say if self._shown() else lambda line: None
+        drawn, epochs = self._turnout.to_measure()
+        steps = self._population.clients.local_steps
         with compilation.told(say):
-            if asked == "auto":
-                cohort = cohorts.in_chunks(drawn, steps, 1, epochs=epochs)
+            if self._config["clients_per_chunk"] == "auto":
+                cohort = in_chunks(drawn, steps, 1, epochs=epochs)
                 return chunks.fitting(engine, self._state, cohort)
             return chunks.measured(engine, self._state, drawn, steps, say, epochs)
 
-    def _cohort_size(self) -> int:
-        asked = self._config["clients_per_round"], self._config["clients_fraction"]
-        return cohorts.size(len(self._population.partition.clients), *asked)
+    def _cohort(self, number: int) -> Cohort:
+        return self._turnout.cohort(number, self._engine.clients_per_chunk)
 
-    def _drawn(self, number: int) -> np.ndarray:
-        """The ids of who is asked to take part in a round."""
-        clients = len(self._population.clients.id)
-        return cohorts.sample(self._cohort_key(number), clients, self._cohort_size())
-
-    def _attendance(self, number: int) -> cohorts.Attendance:
-        """Who of these does."""
-        config = self._config
-        return cohorts.attend(
-            self._cohort_key(number),
-            self._drawn(number),
-            config["local_epochs"],
-            unreachable_share=config["unreachable_share"],
-            stragglers_share=config.get("stragglers_share", 0.0),
-            stragglers=config.get("stragglers", "keep"),
-        )
-
-    def _cohort(self, number: int, clients_per_chunk: int | None = None) -> cohorts.Cohort:
-        """The clients of a round, in as many places as there may be clients."""
-        present = self._attendance(number)
-        return cohorts.in_chunks(
-            present.ids,
-            self._population.clients.local_steps,
-            clients_per_chunk or self._engine.clients_per_chunk,
-            number,
-            epochs=present.epochs,
-            places=self._cohort_size(),
-        )
-
-    def _cohort_key(self, number: int) -> jax.Array:
-        return jax.random.fold_in(self._round_key(number), 0)
-
-    def _round_key(self, number: int) -> jax.Array:
-        return jax.random.fold_in(jax.random.fold_in(self._key, 1), number)
-
-    def _go_on_from(self, restored: Restored | None) -> Records:
+    def _go_on_from(self, restored: Restored | None) -> Records | ranks.Unwritten:
         """Takes over a checkpoint, if there is one, and brings the records to its round."""
         so_far: list[rows.Row] = []
         best = None
@@ -239,9 +240,10 @@ class Experiment:
             so_far = restored.extra["rows"]
             genotype = restored.extra["best_genotype"]
             if genotype is not None:
-                source = f"{self._checkpoints.folder}: best_genotype"
-                best = genotypes.from_json(genotype, source)
-        return Records(self._folder, self._config["report"], so_far, best, self._arch())
+                best = genotypes.from_json(genotype, f"{_CHECKPOINTS}: best_genotype")
+        self._state = self._communicator.broadcast(self._state)
+        about = self._folder, self._config["report"], so_far, best, self._arch()
+        return ranks.records(self._communicator, *about)
 
     def _save_partition(self) -> None:
         partition, dataset = self._population.partition, self._population.dataset
@@ -252,7 +254,7 @@ class Experiment:
 
     def _draw_partition(self) -> None:
         population = self._population
-        if self._config["report"]["plots"]:
+        if self._communicator.rank == 0 and self._config["report"]["plots"]:
             pictures.draw_partition(
                 self._folder / folders.PLOTS_FOLDER,
                 population.partition,
@@ -278,7 +280,7 @@ class Experiment:
         state, metrics = self._engine.run(
             self._state,
             cohort,
-            jax.random.fold_in(self._round_key(number), 1),
+            self._turnout.key(number),
             progress.within if progress else lambda done, of: None,
         )
         clients = rows.client_metrics(metrics[0], cohort.ids)
@@ -288,13 +290,15 @@ class Experiment:
         sizes = self._held_out_sizes if held_out else []
         scored = test if len(self._population.test) else None
         self._refuse(number, finite.server_fault(state, held_out, sizes, scored))
+        ranks.check_same_state(self._communicator, number, state)
         self._state = state
         arch = self._arch()
         return plain(
             {
                 "round": number,
                 **rows.means(clients),
-                **self._attended(number, len(clients["id"])),
+                **self._turnout.attended(number, len(clients["id"])),
+                **self._turnout.division(cohort),
                 **rows.scores(held_out and [mean_score(held_out, sizes), *held_out], test),
                 **(rows.architecture(arch) if arch else {}),
                 "seconds": time.monotonic() - start,
@@ -303,16 +307,9 @@ class Experiment:
             }
         )
 
-    def _attended(self, number: int, clients: int) -> rows.Row:
-        """How many took part, and how many did not, where that is not always the same."""
-        absent = [name for name in _ABSENT if self._config.get(f"{name}_share")]
-        if not absent:
-            return {}
-        present = self._attendance(number)
-        return {"clients": clients, **{name: getattr(present, name) for name in absent}}
-
     def _refuse(self, number: int, fault: str) -> None:
         """Stops a run at numbers that are not finite, before they reach a checkpoint."""
+        fault = self._communicator.decide(lambda: fault)
         if not fault:
             return
         last = self._checkpoints.rounds()
@@ -361,6 +358,9 @@ class Experiment:
             self._checkpoints.save(number, self._state, extra, is_best=is_best, model=self._model)
 
     def _finish(self) -> dict[str, Any]:
+        return self._communicator.decide(self._summarize)
+
+    def _summarize(self) -> dict[str, Any]:
         records = self._records
         records.draw()
         result = rows.summary(records.rows, records.best) | self._costs.so_far()
@@ -385,6 +385,9 @@ class Experiment:
             f"{self._engine.clients_per_chunk} at a time, {padding:.0%} of steps are padding; "
             f"{start}"
         )
+
+    def _shown(self) -> bool:
+        return self._config["report"]["progress"] and self._communicator.rank == 0
 
     def _say(self, line: str) -> None:
         if self._progress:

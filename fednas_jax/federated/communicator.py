@@ -7,13 +7,17 @@ between devices. Everything else is small, and goes from host to host between ro
 Every method of the protocol but `abort` is to be called by all ranks, in the same order.
 """
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from fednas_jax.errors import UserError, one_line
 
 Tree = Any
 
@@ -144,6 +148,29 @@ def start(environment: Mapping[str, str] = os.environ) -> Communicator:
     from fednas_jax.federated import mpi  # needs MPI
 
     return mpi.start(environment)
+
+
+@contextlib.contextmanager
+def one_for_all(communicator: Communicator) -> Iterator[None]:
+    """What goes wrong on one rank ends all, with one line; at the end, all end together.
+
+    Args:
+      communicator: closed at the end.
+    """
+    try:
+        yield
+    except (UserError, OSError) as error:
+        communicator.abort(one_line(error), 2)
+        raise
+    except KeyboardInterrupt:
+        communicator.abort("interrupted; the same command goes on with the run", 130)
+        raise
+    except BaseException as error:
+        if communicator.size > 1:
+            traceback.print_exc()
+        communicator.abort(f"{type(error).__name__}: {one_line(error)}", 1)
+        raise
+    communicator.close()
 
 
 def is_key(leaf: Any) -> bool:

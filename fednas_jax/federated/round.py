@@ -6,6 +6,9 @@ clients of a chunk, walks over the chunks in one compiled loop, and adds up as i
 outputs of all clients together may not fit in memory: memory grows with the chunk, not with the
 number of clients.
 
+Where there are several ranks, each runs its chunks, and the server update begins with the sum over
+all ranks; then each of them holds the server's next state.
+
 A chunk of one client runs without vmap, which turns conditions into computing both sides.
 """
 
@@ -23,6 +26,7 @@ from jax import lax
 from fednas_jax.compilation import Program, jit
 from fednas_jax.federated.clients import Clients, Examples
 from fednas_jax.federated.cohort import Cohort
+from fednas_jax.federated.communicator import LOCAL, Communicator
 
 Tree = Any
 ServerState = Any
@@ -112,7 +116,12 @@ class RoundEngine:
     """Runs rounds of one algorithm over one population; compiles each phase once."""
 
     def __init__(
-        self, algorithm: Algorithm, clients: Clients, examples: Examples, clients_per_chunk: int
+        self,
+        algorithm: Algorithm,
+        clients: Clients,
+        examples: Examples,
+        clients_per_chunk: int,
+        communicator: Communicator = LOCAL,
     ) -> None:
         """Prepares; compiles nothing yet.
 
@@ -121,9 +130,11 @@ class RoundEngine:
           clients: the population, arrays [K, ...].
           examples: the images that clients index.
           clients_per_chunk: clients vmapped together.
+          communicator: of the ranks; cohorts are to be made for as many.
         """
         self.algorithm = algorithm
         self.clients_per_chunk = clients_per_chunk
+        self._communicator = communicator
         self._clients = jax.device_put(clients)
         self._examples = examples
         # Under a jit of its own, a client's update is traced once, for its shapes and for the loop.
@@ -145,7 +156,7 @@ class RoundEngine:
           cohort: as large as those to come.
           meanwhile: called when the thread has all its work, to give it more.
         """
-        state, cohort = jax.device_put((state, cohort))
+        state, cohort = jax.device_put((state, self._mine(cohort)))
         arguments = functools.partial(self._arguments, state=state, cohort=cohort)
 
         def finished(number: int) -> tuple[Any, ...]:
@@ -176,25 +187,41 @@ class RoundEngine:
 
         Args:
           state: the server's; it is still there afterwards.
-          cohort: who takes part, in chunks.
+          cohort: who takes part, in chunks, on all ranks.
           key: of the round.
-          progress: told (chunks done, chunks in all) of all phases together.
+          progress: told (chunks done, chunks in all) of all phases together, of this rank's.
 
         Returns:
           The server's next state, and for each phase the clients' metrics,
-          [chunks, clients a chunk] in the order of `cohort.ids`.
+          [chunks, clients a chunk] in the order of `cohort.ids`; of all ranks, on each of them.
         """
-        count, phases = len(cohort.ids), len(self.algorithm.phases)
-        state, cohort = jax.device_put((state, cohort))
+        mine, phases = self._mine(cohort), len(self.algorithm.phases)
+        count = mine.chunks_with_clients()
+        state, mine = jax.device_put((state, mine))
         metrics = []
         for number in range(phases):
             phase_key = jax.random.fold_in(key, number)
             report = functools.partial(_report, progress, number * count, count * phases)
             with jax.transfer_guard("disallow"):
-                totals = self._all_chunks(number, state, cohort, phase_key, report)
-                state = self._finish_of(number, state)(state, totals.sums, totals.weights)
-            metrics.append(totals.metrics)
+                totals = self._all_chunks(number, state, mine, phase_key, count, report)
+            state = self._server_update(number, state, totals)
+            metrics.append(self._communicator.gather(totals.metrics))
         return state, metrics
+
+    def _mine(self, cohort: Cohort) -> Cohort:
+        """This rank's part."""
+        return cohort.of_rank(self._communicator.rank, self._communicator.size)
+
+    def _server_update(self, number: int, state: ServerState, totals: Totals) -> ServerState:
+        """The server's part of a phase, of the sums over all ranks.
+
+        They meet before it: who waits there can be interrupted, and leaves the cores to the others.
+        """
+        self._communicator.barrier()
+        alone = self._communicator.size == 1
+        # JAX makes the token that keeps collectives in order on the host.
+        with jax.transfer_guard("disallow" if alone else "allow"):
+            return self._finish_of(number, state)(state, totals.sums, totals.weights)
 
     def temporary_bytes(self, state: ServerState, cohort: Cohort) -> int:
         """Memory beside inputs and outputs that the greediest phase takes; compiles all phases."""
@@ -267,7 +294,12 @@ class RoundEngine:
         if number not in self._finish:
             phase, sums = self.algorithm.phases[number], self._update_shapes(number, state).sums
             given = (1,) if not Counter(_shapes(sums)) - Counter(_shapes(state)) else ()
-            jitted = self._jit(phase.server_update, given)
+
+            @functools.wraps(phase.server_update)
+            def of_all_ranks(state: ServerState, sums: Tree, weights: Tree) -> ServerState:
+                return phase.server_update(state, *self._communicator.total((sums, weights)))
+
+            jitted = self._jit(of_all_ranks, given)
             self._finish[number] = Program(f"the server's part of {_name(phase)}", jitted)
         return self._finish[number]
 
@@ -280,6 +312,7 @@ class RoundEngine:
         state: ServerState,
         cohort: Cohort,
         key: jax.Array,
+        chunks: int,
         progress: Callable[[int], None],
     ) -> Totals:
         """Walks over the chunks, in calls of about a second, between which Python can react.
@@ -288,7 +321,7 @@ class RoundEngine:
         program.
         """
         _, totals, *arguments, _, _ = self._arguments(number, state, cohort, key)
-        chunks, first, length = len(cohort.ids), 0, 1
+        first, length = 0, 1
         while first < chunks:
             stop = min(first + length, chunks)
             start = time.monotonic()

@@ -147,8 +147,10 @@ class Watchdog:
                         peer.heard = now
                 ticked = now
                 # In the order of their registration, own signals would come before a peer's end.
-                woken = [self._hear(key.data, selector) for key, _ in events if key.data]
-                if len(woken) < len(events):
+                heard = [key.data for key, _ in events if key.data]
+                for peer in heard:
+                    self._hear(peer, selector)
+                if len(heard) < len(events):
                     self._wake_up(now)
                     due = now
                 if now >= due:
