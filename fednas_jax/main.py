@@ -58,7 +58,7 @@ def _run(argv: Sequence[str]) -> None:
         planned, workdir = _parse(argv)
         if communicator.rank == 0:
             print(f"fednas_jax: workdir {workdir}", flush=True)
-        stages.run(planned, workdir, communicator)
+        stages.run(planned, workdir, communicator if communicator.size > 1 else None)
 
 
 def _parse(argv: Sequence[str]) -> tuple[stages.Stages, Path]:

@@ -143,24 +143,23 @@ def run(stages: Stages, workdir: Path, communicator: "Communicator | None" = Non
     """
     # Not above: they import jax.
     from fednas_jax import experiment
-    from fednas_jax.federated.communicator import LOCAL
     from fednas_jax.workdir import SUMMARY_FILE
 
-    ranks = communicator or LOCAL
+    ranks = {} if communicator is None else {"communicator": communicator}
     if stages.train is None:
-        experiment.run(stages.first, workdir, ranks)
+        experiment.run(stages.first, workdir, **ranks)
         return
     search = workdir / SEARCH_FOLDER
     if not (search / SUMMARY_FILE).exists():
         with _of_the_training():
             _check_training(stages.train)
-    experiment.run(stages.first, search, ranks)
+    experiment.run(stages.first, search, **ranks)
     # In full: a config that is written down should not depend on where one stands.
     found = {"genotype": str(search.resolve() / "genotypes" / "best.json")}
     if stages.train["warm_start"] == FROM_SEARCH:
         found["warm_start"] = str(search.resolve())
     with _of_the_training():
-        experiment.run(schema.resolve(stages.train, found), workdir / TRAIN_FOLDER, ranks)
+        experiment.run(schema.resolve(stages.train, found), workdir / TRAIN_FOLDER, **ranks)
 
 
 def _check_training(config: ml_collections.FrozenConfigDict) -> None:

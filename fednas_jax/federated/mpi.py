@@ -71,9 +71,7 @@ def _limit(environment: Mapping[str, str]) -> float:
     except ValueError:
         limit = 0.0
     if not 1 <= limit < float("inf"):
-        raise UserError(
-            f"{LIMIT_VARIABLE}: {text!r} is not usable; seconds, at least 1, are needed"
-        )
+        raise UserError(f"{LIMIT_VARIABLE}: {text!r} is not usable; 1 or more seconds are needed")
     return limit
 
 
