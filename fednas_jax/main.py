@@ -1,5 +1,6 @@
 """The command line: `python -m fednas_jax.main --config=FILE[:variant] [--workdir=DIR]`."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,14 +52,19 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(argv: Sequence[str]) -> None:
-    from fednas_jax.federated import communicator as communicators  # imports jax
+    if not environment.of_several_ranks(os.environ):
+        planned, workdir = _parse(argv)  # before jax is imported
+        print(f"fednas_jax: workdir {workdir}", flush=True)
+        stages.run(planned, workdir)
+        return
+    from fednas_jax.federated import communicator as communicators
 
     communicator = communicators.start()
     with communicators.one_for_all(communicator):
         planned, workdir = _parse(argv)
         if communicator.rank == 0:
             print(f"fednas_jax: workdir {workdir}", flush=True)
-        stages.run(planned, workdir, communicator if communicator.size > 1 else None)
+        stages.run(planned, workdir, communicator)
 
 
 def _parse(argv: Sequence[str]) -> tuple[stages.Stages, Path]:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fednas_jax.environment import of_several_ranks
 from fednas_jax.errors import UserError, one_line
 
 Tree = Any
@@ -25,9 +26,6 @@ LIMIT_VARIABLE = "FEDNAS_JAX_MPI_SECONDS"
 """Environment: seconds of silence after which a rank is given up."""
 
 LIMIT_SECONDS = 30.0
-
-_LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-"""Set by mpirun of Open MPI, of MPICH and its kin, and by SLURM's srun for these."""
 
 
 class Communicator(Protocol):
@@ -142,8 +140,7 @@ def start(environment: Mapping[str, str] = os.environ) -> Communicator:
     Raises:
       UserError: mpi4py or mpi4jax are not installed, or do not run; or ranks cannot reach rank 0.
     """
-    sizes = [environment.get(name, "") for name in _LAUNCHED]
-    if not any(size.isdecimal() and int(size) > 1 for size in sizes):
+    if not of_several_ranks(environment):
         return LOCAL
     from fednas_jax.federated import mpi  # needs MPI
 
