@@ -6,8 +6,7 @@ clients of a chunk, walks over the chunks in one compiled loop, and adds up as i
 outputs of all clients together may not fit in memory: memory grows with the chunk, not with the
 number of clients.
 
-Where there are several ranks, each runs its chunks, and the server update begins with the sum over
-all ranks; then each of them holds the server's next state.
+Each of several ranks runs chunks of its own; the server update begins with the sum over all ranks.
 
 A chunk of one client runs without vmap, which turns conditions into computing both sides.
 """
@@ -24,7 +23,7 @@ import numpy as np
 from jax import lax
 
 from fednas_jax.compilation import Program, jit
-from fednas_jax.federated.clients import Clients, Examples
+from fednas_jax.federated.clients import Clients, Examples, members_of
 from fednas_jax.federated.cohort import Cohort
 from fednas_jax.federated.communicator import LOCAL, Communicator
 
@@ -218,9 +217,8 @@ class RoundEngine:
         They meet before it: who waits there can be interrupted, and leaves the cores to the others.
         """
         self._communicator.barrier()
-        alone = self._communicator.size == 1
-        # JAX makes the token that keeps collectives in order on the host.
-        with jax.transfer_guard("disallow" if alone else "allow"):
+        # Between ranks, JAX makes a token on the host that keeps collectives in order.
+        with jax.transfer_guard("disallow" if self._communicator.size == 1 else "allow"):
             return self._finish_of(number, state)(state, totals.sums, totals.weights)
 
     def temporary_bytes(self, state: ServerState, cohort: Cohort) -> int:
@@ -370,7 +368,7 @@ def _accumulator(
             return client_update(state, client, facts, examples, client_key)
 
         def one_chunk(number: jax.Array, totals: Totals) -> Totals:
-            members = _members(clients, cohort.ids[number])
+            members = members_of(clients, cohort.ids[number])
             facts = ChunkFacts(cohort.steps[number], cohort.round)
             if cohort.epochs is not None:
                 epochs = cohort.epochs[number]
@@ -393,20 +391,3 @@ def _accumulator(
         return lax.fori_loop(first, stop, one_chunk, totals)
 
     return accumulate
-
-
-def _members(clients: Clients, ids: jax.Array) -> Clients:
-    """The clients of a chunk, [clients a chunk, ...]; an empty place has no examples, no steps."""
-    present = ids >= 0
-    members = jax.tree.map(lambda x: x[jnp.maximum(ids, 0)], clients)
-
-    def only_present(count: jax.Array) -> jax.Array:
-        return jnp.where(present, count, 0)
-
-    return members._replace(
-        id=ids,
-        num_train=only_present(members.num_train),
-        num_valid=only_present(members.num_valid),
-        num_examples=only_present(members.num_examples),
-        local_steps=only_present(members.local_steps),
-    )
