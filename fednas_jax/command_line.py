@@ -35,7 +35,7 @@ def guarded(action: Callable[[], None], interrupted: str) -> int:
         return 2
     except KeyboardInterrupt as error:
         print(f"\nfednas_jax: interrupted; {interrupted}", file=sys.stderr)
-        return 143 if isinstance(error, signals.Terminated) else 130
+        return signals.exit_code(error)
     return 0
 
 

@@ -6,6 +6,8 @@ from typing import Any
 from fednas_jax import compilation
 from fednas_jax.assembly import Population
 from fednas_jax.federated import chunks
+from fednas_jax.federated.cohort import in_chunks
+from fednas_jax.federated.communicator import LOCAL, Communicator
 from fednas_jax.federated.round import Algorithm, RoundEngine, ServerState
 from fednas_jax.turnout import Turnout
 
@@ -18,8 +20,9 @@ def choose(
     state: ServerState,
     recorded: Mapping[str, Any] | None,
     say: Callable[[str], None],
+    communicator: Communicator = LOCAL,
 ) -> chunks.Choice:
-    """Builds it; what has to be measured for that is measured.
+    """Builds it; what has to be measured for that is measured, of several ranks on the first.
 
     Args:
       config: resolved.
@@ -29,12 +32,13 @@ def choose(
       state: the server's.
       recorded: what run.json says of earlier starts, if there were any.
       say: takes lines for people.
+      communicator: of the ranks.
     """
     clients, leave_out = population.clients, turnout.leaves_out
 
     def engine(count: int) -> RoundEngine:
-        examples = population.examples
-        return RoundEngine(algorithm, clients, examples, count, leave_out_not_finite=leave_out)
+        about = algorithm, clients, population.examples, count, communicator
+        return RoundEngine(*about, leave_out_not_finite=leave_out)
 
     asked = config["clients_per_chunk"]
     if isinstance(asked, int):
@@ -42,9 +46,16 @@ def choose(
     if recorded and "clients_per_chunk" in recorded:
         # Another number would change bits: sums would be added in another order.
         return chunks.Choice(engine(recorded["clients_per_chunk"]), {})
-    everyone = turnout.everyone()
+    if communicator.rank:
+        return chunks.Choice(engine(communicator.decide(lambda: None)), {})
+    everyone, steps = turnout.everyone(), clients.local_steps
+    alone = everyone.ids, steps, 1
     with compilation.told(say):
         if asked == "auto":
-            return chunks.fitting(engine, state, turnout.cohort(everyone, 1, 1))
-        ids, steps = everyone.ids, clients.local_steps
-        return chunks.measured(engine, state, ids, steps, say, everyone.epochs, everyone.steps)
+            limits = {"epochs": everyone.epochs, "step_limits": everyone.steps}
+            choice = chunks.fitting(engine, state, in_chunks(*alone, **limits))
+        else:
+            about = everyone.epochs, everyone.steps
+            choice = chunks.measured(engine, state, everyone.ids, steps, say, *about)
+    communicator.decide(lambda: choice.engine.clients_per_chunk)
+    return choice

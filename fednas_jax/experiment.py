@@ -1,29 +1,42 @@
 """The spine: rounds, evaluation, records, checkpoints; stopped and gone on with, the same bits.
 
+Where there are several ranks, all of them run this. Rank 0 alone reads and writes the workdir, and
+what it finds or decides there is told to the others.
+
 Everything that touches files and clocks for a run is called from here; everything that computes is
 a pure function of the server state, the data and a key.
 """
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from fednas_jax import assembly, cache, compilation, engine_choice, model_file, signals
+from fednas_jax import (
+    __version__,
+    answering,
+    assembly,
+    cache,
+    compilation,
+    engine_choice,
+    model_file,
+    ranks,
+    signals,
+)
 from fednas_jax import config as schema
 from fednas_jax import workdir as folders
 from fednas_jax.checkpoint import Checkpoints, Restored
 from fednas_jax.costs import Costs
 from fednas_jax.data import partition as partitions
 from fednas_jax.errors import UserError
-from fednas_jax.federated import cohort as cohorts
 from fednas_jax.federated import finite
+from fednas_jax.federated.cohort import Cohort
+from fednas_jax.federated.communicator import LOCAL, Communicator
 from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
-from fednas_jax.federated.faults import Answers
 from fednas_jax.federated.round import Algorithm, ServerState
 from fednas_jax.files import plain, write_json
 from fednas_jax.paths import expand
@@ -41,12 +54,15 @@ SECONDS_BETWEEN_PICTURES = 60
 _CHECKPOINTS = "checkpoints"
 
 
-def run(config: schema.Config, workdir: Path | str) -> dict[str, Any]:
+def run(
+    config: schema.Config, workdir: Path | str, communicator: Communicator = LOCAL
+) -> dict[str, Any]:
     """Runs an experiment, or what is left of it, in a folder of its own.
 
     Args:
       config: as `fednas_jax.config.default`, or a file under `configs/`, gives it.
       workdir: the folder; if it holds an interrupted run of this config, that run goes on.
+      communicator: of the ranks that share the work, each of which calls this.
 
     Returns:
       The summary, as in summary.json.
@@ -58,18 +74,35 @@ def run(config: schema.Config, workdir: Path | str) -> dict[str, Any]:
     resolved = schema.resolve(config)
     tracking.check(resolved["report"])
     folder = expand(workdir, "--workdir")
-    # Before the lock makes the folder: a refused run should leave nothing behind.
-    recorded = folders.recorded_run(folder, resolved)
-    if recorded:
-        genotype = assembly.genotype_of(resolved)
-        folders.check_same_genotype(folder, recorded, resolved, genotype)
-    if (folder / folders.SUMMARY_FILE).exists() and recorded:
-        return _already_finished(resolved, folder)
+    ranks.check_same(communicator, "the versions of fednas_jax", __version__)
+    ranks.check_same(communicator, "the configs", schema.to_json(resolved))
+    found = communicator.decide(lambda: _look(resolved, folder))
+    if found["finished"]:
+        return communicator.decide(lambda: _already_finished(resolved, folder))
     with cache.kept(resolved["compilation_cache"]):
-        begun = recorded is not None and Checkpoints(folder / _CHECKPOINTS, reading=True).rounds()
-        population, algorithm = assembly.prepare(resolved, begun=bool(begun))
-        with folders.opened(folder, with_genotypes=assembly.searches(resolved)):
-            return Experiment(resolved, folder, population, algorithm, recorded, costs).run()
+        population, algorithm = assembly.prepare(resolved, begun=found["begun"])
+        with contextlib.ExitStack() as stack:
+            if communicator.rank == 0:
+                with_genotypes = assembly.searches(resolved)
+                stack.enter_context(folders.opened(folder, with_genotypes=with_genotypes))
+            parts = population, algorithm, found["recorded"], costs, communicator
+            return Experiment(resolved, folder, *parts).run()
+
+
+def _look(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What the workdir holds of this run.
+
+    Before the lock makes the folder: a refused run should leave nothing behind.
+    """
+    recorded = folders.recorded_run(folder, config)
+    if recorded:
+        folders.check_same_genotype(folder, recorded, config, assembly.genotype_of(config))
+    begun = recorded is not None and Checkpoints(folder / _CHECKPOINTS, reading=True).rounds()
+    return {
+        "recorded": recorded,
+        "begun": bool(begun),
+        "finished": bool(recorded) and (folder / folders.SUMMARY_FILE).exists(),
+    }
 
 
 def _already_finished(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -101,14 +134,16 @@ class Experiment:
         algorithm: Algorithm,
         recorded: dict[str, Any] | None,
         costs: Costs,
+        communicator: Communicator = LOCAL,
     ) -> None:
         """Builds all parts; `recorded` is what run.json says of earlier starts."""
-        self._costs = costs
+        self._costs, self._communicator = costs, communicator
         self._config, self._folder, self._population = config, folder, population
         self._key = jax.random.key(config["seed"])
         fingerprint = folders.fingerprint(population.dataset, population.partition.clients)
         if recorded:
             folders.check_same_data(folder, recorded, fingerprint)
+        ranks.check_same(communicator, "the images or their partition", fingerprint)
         self._held_out_sizes = [len(held_out) for held_out in population.held_out]
         self._algorithm = algorithm
         self._state: ServerState = compilation.jit_once(self._algorithm.init)(
@@ -116,7 +151,8 @@ class Experiment:
         )
         self._progress: Progress | None = None
         rounds_key = jax.random.fold_in(self._key, 1)
-        self._turnout = Turnout(config, population.clients.local_steps, rounds_key)
+        steps = population.clients.local_steps
+        self._turnout = Turnout(config, steps, rounds_key, communicator.size)
         self._engine, timings = engine_choice.choose(
             config,
             algorithm,
@@ -124,17 +160,19 @@ class Experiment:
             self._turnout,
             self._state,
             recorded,
-            self._say if config["report"]["progress"] else lambda line: None,
+            self._say if self._shown() else lambda line: None,
+            communicator,
         )
         self._evaluator = Evaluator(
             self._algorithm,
             population.examples,
             [*population.held_out, population.test],
             EVALUATION_BATCH,
+            communicator,
         )
         self._model = model_file.to_json(assembly.describe_model(config, population.dataset))
-        self._checkpoints = Checkpoints(
-            folder / _CHECKPOINTS, config["checkpoints_to_keep"], self._say
+        self._checkpoints = ranks.SharedCheckpoints(
+            communicator, folder / _CHECKPOINTS, config["checkpoints_to_keep"], self._say
         )
         facts = {
             "config": schema.to_json(config),
@@ -143,10 +181,12 @@ class Experiment:
             "padding_share": self._cohort(1).padding_share(population.clients.local_steps),
             "data_sha256": fingerprint,
             "genotype": self._model["genotype"],
+            "ranks": communicator.size,
         }
         restored = self._checkpoints.restore_latest(self._state)
         # Only now, when nothing speaks against this start any more, is the folder changed.
-        folders.write_run(folder, recorded, facts)
+        if communicator.rank == 0:
+            folders.write_run(folder, recorded, facts)
         self._records = self._go_on_from(restored)
 
     def run(self) -> dict[str, Any]:
@@ -155,9 +195,10 @@ class Experiment:
         Where it is interrupted, what the last whole round came to is kept.
         """
         done, rounds = rows.rounds_done(self._records.rows), self._config["rounds"]
-        shown = self._config["report"]["progress"]
+        shown = self._shown()
         say = self._say if shown else lambda line: None
-        self._save_partition()
+        if self._communicator.rank == 0:
+            self._save_partition()
         with contextlib.closing(self._records), compilation.told(say):
             self._progress = Progress(rounds, done, shown=shown)
             with contextlib.closing(self._progress):
@@ -189,6 +230,8 @@ class Experiment:
     def _keep(self) -> None:
         """Writes the checkpoint of the last whole round, if that has none."""
         done = rows.rounds_done(self._records.rows)
+        if self._communicator.rank:
+            return
         with signals.held():
             if done and done not in self._checkpoints.rounds():
                 self._save(done)
@@ -200,12 +243,12 @@ class Experiment:
             self._state, self._cohort(number), lambda: self._evaluator.prepare(self._state)
         )
 
-    def _cohort(self, number: int) -> cohorts.Cohort:
+    def _cohort(self, number: int) -> Cohort:
         """The clients of a round that is not repeated."""
         turnout = self._turnout
         return turnout.cohort(turnout.answers(number), number, self._engine.clients_per_chunk)
 
-    def _go_on_from(self, restored: Restored | None) -> Records:
+    def _go_on_from(self, restored: Restored | None) -> Records | ranks.Unwritten:
         """Takes over a checkpoint, if there is one, and brings the records to its round."""
         so_far: list[rows.Row] = []
         best = None
@@ -215,9 +258,11 @@ class Experiment:
             so_far = restored.extra["rows"]
             genotype = restored.extra["best_genotype"]
             if genotype is not None:
-                source = f"{self._checkpoints.folder}: best_genotype"
+                source = f"{self._folder / _CHECKPOINTS}: best_genotype"
                 best = genotypes.from_json(genotype, source)
-        return Records(self._folder, self._config["report"], so_far, best, self._arch(self._state))
+        self._state = self._communicator.broadcast(self._state)
+        about = self._folder, self._config["report"], so_far, best, self._arch(self._state)
+        return ranks.records(self._communicator, *about)
 
     def _save_partition(self) -> None:
         partition, dataset = self._population.partition, self._population.dataset
@@ -228,7 +273,7 @@ class Experiment:
 
     def _draw_partition(self) -> None:
         population = self._population
-        if self._config["report"]["plots"]:
+        if self._communicator.rank == 0 and self._config["report"]["plots"]:
             pictures.draw_partition(
                 self._folder / folders.PLOTS_FOLDER,
                 population.partition,
@@ -249,13 +294,22 @@ class Experiment:
 
     def _round(self, number: int) -> tuple[ServerState, rows.Row]:
         """One round: the algorithm's phases, then scores; the next state and a row of metrics."""
-        start = time.monotonic()
-        state, clients, attended = self._answers(number)
+        progress, start = self._progress, time.monotonic()
+        state, clients, attended = answering.ask(
+            self._engine,
+            self._turnout,
+            self._state,
+            number,
+            say=self._say if self._communicator.rank == 0 else lambda line: None,
+            refuse=lambda fault: self._refuse(number, fault),
+            progress=progress.within if progress else lambda done, of: None,
+        )
         updated = time.monotonic()
         held_out, test = self._evaluate(state, number)
         sizes = self._turnout.counted(held_out, self._held_out_sizes)
         scored = test if len(self._population.test) else None
         self._refuse(number, finite.server_fault(state, held_out, sizes, scored))
+        ranks.check_same_state(self._communicator, number, state)
         arch = self._arch(state)
         row = plain(
             {
@@ -271,48 +325,9 @@ class Experiment:
         )
         return state, row
 
-    def _answers(self, number: int) -> tuple[ServerState, dict[str, np.ndarray], rows.Row]:
-        """A round of clients: begun again where too few answer, at last without anybody.
-
-        Returns:
-          The server's next state, the metrics of the clients that count, and who took part.
-        """
-        turnout = self._turnout
-        for attempt in range(turnout.tries):
-            present = turnout.answers(number, attempt)
-            if len(present.ids) < turnout.least:
-                continue
-            state, clients = self._compute(number, present, attempt)
-            good = clients["finite"]
-            left_out = clients["id"][~good].tolist() if turnout.leaves_out else []
-            if left_out:
-                self._say(f"round {number}: {finite.clients_fault(clients)}; left out")
-            else:
-                self._refuse(number, finite.clients_fault(clients))
-            if len(present.ids) - len(left_out) >= turnout.least:
-                counted = {name: values[good] for name, values in clients.items()}
-                return state, counted, turnout.row(present, attempt + 1, left_out)
-        state, clients = self._compute(number, nobody := turnout.nobody(present), 0)
-        return state, clients, turnout.row(nobody, 0, [])
-
-    def _compute(
-        self, number: int, present: Answers, attempt: int
-    ) -> tuple[ServerState, dict[str, np.ndarray]]:
-        """What these clients make of the server's state, and their metrics, by ascending id."""
-        turnout, progress = self._turnout, self._progress
-        cohort = turnout.cohort(present, number, self._engine.clients_per_chunk)
-        state, metrics = self._engine.run(
-            self._state,
-            cohort,
-            jax.random.fold_in(turnout.key(number, attempt), 1),
-            progress.within if progress else lambda done, of: None,
-        )
-        named = [rows.client_metrics(m, cohort.ids) for m in metrics]
-        good = [part["finite"] for part in named if "finite" in part]
-        return state, named[0] | {"finite": np.logical_and.reduce(good)}
-
     def _refuse(self, number: int, fault: str) -> None:
         """Stops a run at numbers that are not finite, before they reach a checkpoint."""
+        fault = self._communicator.decide(lambda: fault)
         if not fault:
             return
         last = self._checkpoints.rounds()
@@ -367,6 +382,9 @@ class Experiment:
         self._checkpoints.save(number, self._state, extra, is_best=is_best, model=self._model)
 
     def _finish(self) -> dict[str, Any]:
+        return self._communicator.decide(self._summarize)
+
+    def _summarize(self) -> dict[str, Any]:
         records = self._records
         records.draw()
         result = rows.summary(records.rows, records.best) | self._costs.so_far()
@@ -391,6 +409,9 @@ class Experiment:
             f"{self._engine.clients_per_chunk} at a time, {padding:.0%} of steps are padding; "
             f"{start}"
         )
+
+    def _shown(self) -> bool:
+        return self._config["report"]["progress"] and self._communicator.rank == 0
 
     def _say(self, line: str) -> None:
         if self._progress:

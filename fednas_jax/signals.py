@@ -18,6 +18,11 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM came. What reacts to Ctrl-C reacts to it in the same way."""
 
 
+def exit_code(error: KeyboardInterrupt) -> int:
+    """What a shell reports of a process that one of the signals has ended."""
+    return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
+
+
 def _raise(number: int, frame: FrameType | None) -> None:
     raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 

@@ -27,15 +27,23 @@ _COUNTS = {
 class Turnout:
     """Draws it for each round from the run's key, which decides alone."""
 
-    def __init__(self, config: Mapping[str, Any], local_steps: np.ndarray, key: jax.Array) -> None:
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        local_steps: np.ndarray,
+        key: jax.Array,
+        ranks: int = 1,
+    ) -> None:
         """Draws nothing yet.
 
         Args:
           config: resolved.
           local_steps: [K] local steps an epoch of every client of the population.
           key: of the run's rounds.
+          ranks: to how many the clients are dealt.
         """
         self._config, self._local_steps, self._key = config, local_steps, key
+        self._ranks = ranks
         options = config["faults"]
         self._faults = Faults(**{name: options[name] for name in Faults._fields})
         asked = config["clients_per_round"], config["clients_fraction"]
@@ -75,9 +83,13 @@ class Turnout:
         return absent._replace(ids=absent.ids[:0], epochs=none[1], steps=none[2])
 
     def everyone(self) -> Answers:
-        """A round in which nothing goes wrong, run by the program of those in which it may."""
+        """A round in which nothing goes wrong, run by the program of those in which it may.
+
+        Of several ranks, the clients that rank 0 has in it.
+        """
         key, clients = jax.random.fold_in(self.key(1), 0), len(self._local_steps)
         ids, drawn = cohorts.sample(key, clients, self.size), self.answers(1)
+        ids = ids[np.sort(cohorts.deal(ids, self._local_steps[ids], self._ranks)[0])]
         epochs = np.full(len(ids), self._config["local_epochs"])
         return Answers(
             ids,
@@ -87,7 +99,7 @@ class Turnout:
         )
 
     def cohort(self, present: Answers, number: int, clients_per_chunk: int) -> Cohort:
-        """The clients of a round, in as many places as there may be clients."""
+        """The clients of a round, in as many places on each rank as there may be clients."""
         return cohorts.in_chunks(
             present.ids,
             self._local_steps,
@@ -96,6 +108,7 @@ class Turnout:
             epochs=present.epochs,
             step_limits=present.steps,
             places=self.size,
+            ranks=self._ranks,
         )
 
     def counted(self, held_out: Sequence[Score], sizes: Sequence[int]) -> list[int]:
@@ -131,7 +144,15 @@ class Turnout:
             row["not_finite"] = not_finite
         if self.least:
             row |= {"tries": tries or self.tries, "skipped": not tries}
-        return row
+        return row | self._division(present)
+
+    def _division(self, present: Answers) -> dict[str, Any]:
+        """The local steps of each rank, where there are several."""
+        if self._ranks == 1:
+            return {}
+        cohort, epochs = self.cohort(present, 0, 1), self._config["local_epochs"]
+        parts = [cohort.of_rank(rank, self._ranks) for rank in range(self._ranks)]
+        return {"local_steps_of_ranks": [p.local_steps(self._local_steps, epochs) for p in parts]}
 
 
 def _field(config: Mapping[str, Any], name: str) -> Any:

@@ -207,9 +207,9 @@ def write_run(folder: Path, run: dict[str, Any] | None, facts: dict[str, Any]) -
       folder: of the run.
       run: what is recorded so far; None for a new run.
       facts: of this start: `config`, as JSON has it, `clients_per_chunk`, `genotype`, as JSON has
-        it or None, and others.
+        it or None, `ranks`, which is of this start alone, and others.
     """
-    record = facts if run is None else run
+    record = {k: v for k, v in facts.items() if k != "ranks"} if run is None else run
     starts = [*record.get("starts", []), _start(facts, record["config"])]
     write_json(folder / RUN_FILE, {**record, "starts": starts})
 
@@ -224,6 +224,7 @@ def _start(facts: dict[str, Any], first: schema.Config) -> dict[str, Any]:
         "device": f"{device.platform}: {device.device_kind}",
         "command": _command(),
         "devices": jax.device_count(),
+        "ranks": facts.get("ranks", 1),
         "clients_per_chunk": facts["clients_per_chunk"],
         # Fields that leave the result as it is may be set otherwise than at the first start.
         "changed": {name: now[name] for name in now if now[name] != before[name]},

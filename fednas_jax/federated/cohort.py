@@ -1,5 +1,6 @@
 """Who takes part in a round, and who shares a chunk."""
 
+import heapq
 from typing import NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ NOBODY = -1
 
 
 class Cohort(NamedTuple):
-    """The clients of a round in chunks of equal length."""
+    """The clients of a round in chunks of equal length; each rank's chunks behind another's."""
 
     ids: np.ndarray
     """[chunks, clients a chunk] int32; `NOBODY` where a place is empty."""
@@ -24,6 +25,36 @@ class Cohort(NamedTuple):
     step_limits: np.ndarray | None = None
     """[chunks, clients a chunk] int32: local steps of each, over all its epochs, of which the last
     may be cut short; None where all epochs are whole."""
+
+    def of_rank(self, rank: int, ranks: int) -> "Cohort":
+        """One rank's chunks, of as many on each.
+
+        Args:
+          rank: from 0.
+          ranks: how many the cohort was made for.
+        """
+        chunks = len(self.ids) // ranks
+        mine = slice(rank * chunks, (rank + 1) * chunks)
+        epochs = None if self.epochs is None else self.epochs[mine]
+        limits = None if self.step_limits is None else self.step_limits[mine]
+        return Cohort(self.ids[mine], self.steps[mine], self.round, epochs, limits)
+
+    def chunks_with_clients(self) -> int:
+        """How many chunks there are up to the last in which there is anybody."""
+        present = np.flatnonzero((self.ids != NOBODY).any(axis=1))
+        return int(present[-1]) + 1 if len(present) else 0
+
+    def local_steps(self, local_steps: np.ndarray, local_epochs: int) -> int:
+        """Local steps that its clients make in all.
+
+        Args:
+          local_steps: [K] an epoch, of every client of the population.
+          local_epochs: of each client, where they make the same.
+        """
+        if self.step_limits is not None:
+            return int(self.step_limits.sum())
+        epochs = local_epochs if self.epochs is None else self.epochs
+        return int((np.where(self.ids >= 0, local_steps[self.ids], 0) * epochs).sum())
 
     def padding_share(self, local_steps: np.ndarray) -> float:
         """Share of the steps computed that belong to no client.
@@ -124,6 +155,30 @@ def attend(
     return Attendance(ids[reached], epochs[reached], *counts)
 
 
+def deal(ids: np.ndarray, work: np.ndarray, ranks: int) -> list[np.ndarray]:
+    """Deals clients to ranks, the longest first, each to the rank with the least work so far.
+
+    The busiest rank has at most 4/3 - 1/(3 ranks) of the work that it would have at best (Graham,
+    Bounds on Multiprocessing Timing Anomalies, SIAM J. Appl. Math. 17(2), 1969, Theorem 3).
+
+    Args:
+      ids: who takes part.
+      work: local steps of each in `ids`.
+      ranks: how many.
+
+    Returns:
+      For each rank the places in `ids` that it gets; nothing random: of equal clients the lower id
+      comes first, of equal ranks the lower rank.
+    """
+    shares: list[list[int]] = [[] for _ in range(ranks)]
+    loads = [(0, rank) for rank in range(ranks)]
+    for place in np.lexsort((ids, -work)).tolist():
+        load, rank = loads[0]
+        shares[rank].append(place)
+        heapq.heapreplace(loads, (load + int(work[place]), rank))
+    return [np.array(share, np.int64) for share in shares]
+
+
 def in_chunks(
     ids: np.ndarray,
     local_steps: np.ndarray,
@@ -133,6 +188,7 @@ def in_chunks(
     epochs: np.ndarray | None = None,
     step_limits: np.ndarray | None = None,
     places: int = 0,
+    ranks: int = 1,
 ) -> Cohort:
     """Groups clients of like size, the longest first, since a chunk takes as long as its longest.
 
@@ -144,16 +200,19 @@ def in_chunks(
       epochs: local epochs of each in `ids`; None where all make the same.
       step_limits: local steps of each in `ids`, over all its epochs; None where these are whole.
       places: for how many there is room at least: rounds of one shape need one program.
+      ranks: how many they are dealt to. Each has room for all, since of unlike clients one rank may
+        get the longest and another all others; chunks of nobody are not computed.
     """
     whole = local_steps[ids] if epochs is None else local_steps[ids] * epochs
     work = whole if step_limits is None else step_limits
-    order = np.lexsort((ids, -work))
+    shares = [np.lexsort((ids, -work))] if ranks == 1 else deal(ids, work, ranks)
     chunks = -(-max(places, len(ids)) // clients_per_chunk)
 
     def table(values: np.ndarray, empty: int) -> np.ndarray:
-        filled = np.full(chunks * clients_per_chunk, empty, np.int32)
-        filled[: len(order)] = values[order]
-        return filled.reshape(chunks, clients_per_chunk)
+        filled = np.full((ranks, chunks * clients_per_chunk), empty, np.int32)
+        for row, share in zip(filled, shares, strict=True):
+            row[: len(share)] = values[share]
+        return filled.reshape(ranks * chunks, clients_per_chunk)
 
     return Cohort(
         table(ids, NOBODY),
