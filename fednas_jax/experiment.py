@@ -9,7 +9,7 @@ a pure function of the server state, the data and a key.
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from fednas_jax import (
     assembly,
     cache,
     compilation,
+    ending,
     engine_choice,
     model_file,
     ranks,
@@ -38,7 +39,7 @@ from fednas_jax.federated.cohort import Cohort
 from fednas_jax.federated.communicator import LOCAL, Communicator
 from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
 from fednas_jax.federated.round import Algorithm, ServerState
-from fednas_jax.files import plain, write_json
+from fednas_jax.files import plain
 from fednas_jax.paths import expand
 from fednas_jax.report import pictures, rows, run_folder, tracking
 from fednas_jax.report.progress import Progress
@@ -78,7 +79,7 @@ def run(
     ranks.check_same(communicator, "the configs", schema.to_json(resolved))
     found = communicator.decide(lambda: _look(resolved, folder))
     if found["finished"]:
-        return communicator.decide(lambda: _already_finished(resolved, folder))
+        return communicator.decide(lambda: ending.already_finished(resolved, folder))
     with cache.kept(resolved["compilation_cache"]):
         population, algorithm = assembly.prepare(resolved, begun=found["begun"])
         with contextlib.ExitStack() as stack:
@@ -103,24 +104,6 @@ def _look(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "begun": bool(begun),
         "finished": bool(recorded) and (folder / folders.SUMMARY_FILE).exists(),
     }
-
-
-def _already_finished(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    summary = folders.read_summary(folder)
-    print(f"{folder}: this run is finished; another --workdir starts a new one")
-    _tell(summary, config, folder)
-    return summary
-
-
-def _tell(summary: dict[str, Any], config: Mapping[str, Any], folder: Path) -> None:
-    text = rows.summary_text(
-        summary,
-        folder,
-        dataset=config["dataset"]["name"],
-        with_pictures=(folder / folders.PLOTS_FOLDER / "accuracy_and_loss.png").exists(),
-        with_page=(folder / "report.html").exists(),
-    )
-    print(text)
 
 
 class Experiment:
@@ -382,21 +365,8 @@ class Experiment:
         self._checkpoints.save(number, self._state, extra, is_best=is_best, model=self._model)
 
     def _finish(self) -> dict[str, Any]:
-        return self._communicator.decide(self._summarize)
-
-    def _summarize(self) -> dict[str, Any]:
-        records = self._records
-        records.draw()
-        result = rows.summary(records.rows, records.best) | self._costs.so_far()
-        summary = plain(result)
-        write_json(self._folder / folders.SUMMARY_FILE, summary)
-        if self._config["report"]["page"]:
-            from fednas_jax.report import page  # slow to import, and not every run writes it
-
-            page.write(self._folder)
-        if self._config["report"]["progress"]:
-            _tell(summary, self._config, self._folder)
-        return summary
+        about = self._folder, self._config, self._records
+        return self._communicator.decide(lambda: ending.summarize(*about, self._costs.so_far()))
 
     def _opening(self, done: int) -> str:
         population = self._population
