@@ -1,12 +1,13 @@
 """Whole runs on several ranks: the results of one process, and no rank left behind at a fault."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,18 +127,36 @@ def test_an_error_of_one_names_the_rank(tmp_path: Path) -> None:
     assert line.endswith("the configs here and on rank 0 differ; the same are needed on every host")
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-@pytest.mark.parametrize("rank", [2, 0])
-def test_a_rank_that_is_lost_in_a_round_ends_all(tmp_path: Path, number: int, rank: int) -> None:
-    """And the next start ends in the bits of a run that nothing happened to."""
-    fields = {"rounds": 300, "checkpoint_every": 1, "test_every": 0, "held_out_every": 0}
-    folder = tmp_path / "run"
+ROUNDS = {"rounds": 60, "checkpoint_every": 1, "test_every": 0, "held_out_every": 0}
+
+
+@contextlib.contextmanager
+def three_in_a_round(folder: Path, **fields: Any) -> Iterator[tuple[subprocess.Popen[str], Any]]:
+    """Three ranks that have some rounds behind them and many to go; and their process ids."""
     with subprocess.Popen(
-        launched(3, "fedavg", folder, **fields), env=ranks.environment(FEDNAS_JAX_MPI_SECONDS="4"),
+        launched(3, "fedavg", folder, **ROUNDS | fields),
+        env=ranks.environment(FEDNAS_JAX_MPI_SECONDS="4"),
         cwd=ranks.ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         wait_for(lambda: (folder / "metrics.jsonl").exists() and len(rows(folder)) > 3)
-        pids = [int((folder.parent / f"rank{n}").read_text()) for n in range(3)]
+        yield process, [int((folder.parent / f"rank{n}").read_text()) for n in range(3)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("by_three") / "run"
+    assert run(3, "fedavg", folder, **ROUNDS).returncode == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("rank", "number"), [(2, signal.SIGKILL), (2, signal.SIGSTOP), (0, signal.SIGKILL)]
+)
+def test_a_rank_that_is_lost_in_a_round_ends_all(
+    undisturbed: Path, tmp_path: Path, rank: int, number: int
+) -> None:
+    """And the next start ends in the bits of a run that nothing happened to."""
+    with three_in_a_round(tmp_path / "run") as (process, pids):
         os.kill(pids[rank], number)
         _, error = process.communicate(timeout=60)
     assert process.returncode in (3, 128 + signal.SIGKILL)
@@ -146,6 +165,27 @@ def test_a_rank_that_is_lost_in_a_round_ends_all(tmp_path: Path, number: int, ra
     assert line.startswith(f"fednas_jax: error: rank {rank} on ")
     assert f" {how}; the same command goes on after the last checkpoint" in line
     wait_for(lambda: not any(map(alive, pids)))
+    assert 3 < rows(tmp_path / "run")[-1]["round"] < ROUNDS["rounds"]
+    assert run(3, "fedavg", tmp_path / "run", **ROUNDS).returncode == 0
+    assert tiny.final_state(tmp_path / "run") == tiny.final_state(undisturbed)
+    assert rows(tmp_path / "run") == rows(undisturbed)
+
+
+@pytest.mark.parametrize("signalled", ["launcher", "rank 2"])
+def test_sigterm_keeps_the_last_whole_round(
+    undisturbed: Path, tmp_path: Path, signalled: str
+) -> None:
+    with three_in_a_round(tmp_path / "run", checkpoint_every=1000) as (process, pids):
+        os.kill(process.pid if signalled == "launcher" else pids[2], signal.SIGTERM)
+        output, error = process.communicate(timeout=60)
+    assert process.returncode
+    done = rows(tmp_path / "run")[-1]["round"]
+    assert f"the checkpoint of round {done} is written" in output
+    (line,) = [line for line in error.splitlines() if "fednas_jax" in line]
+    assert line == "fednas_jax: error: interrupted; the same command goes on with the run"
+    wait_for(lambda: not any(map(alive, pids)))
+    assert run(3, "fedavg", tmp_path / "run", **ROUNDS | {"checkpoint_every": 1000}).returncode == 0
+    assert tiny.final_state(tmp_path / "run") == tiny.final_state(undisturbed)
 
 
 def alive(pid: int) -> bool:
