@@ -9,9 +9,9 @@ process itself: `os._exit`, since the main thread may be where nothing reaches i
 Messages are lines of JSON: {"beat": n} (alive; n barriers reached), {"error": line, "code": c}
 (give up; to rank 0), {"end": c} (end with this code; from rank 0) and {"bye": true} (all is done).
 
-SIGTERM to any rank, or Ctrl-C, interrupts rank 0's main thread, which has a checkpoint to write, and
-then gives up for all. Where it stands in a collective it does not react, and the thread ends all after the
-time limit.
+SIGTERM to any rank, or Ctrl-C, interrupts rank 0's main thread, which has a checkpoint to write and
+then gives up for all. Where it stands in a collective it does not react, and the thread ends all
+after the time limit.
 """
 
 import _thread

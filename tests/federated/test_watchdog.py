@@ -124,16 +124,19 @@ def test_who_is_late_for_a_barrier_is_known(pack: Pack) -> None:
 def test_sigterm_interrupts_rank_0_and_ends_all_if_that_does_nothing(
     pack: Pack, capfd: pytest.CaptureFixture[str], signalled: int
 ) -> None:
+    def wait() -> None:
+        if signalled:  # which tells rank 0
+            pack.dogs[signalled]._tell({"error": "interrupted", "code": TERMINATED})
+        else:
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(PATIENCE_SECONDS)
+
     try:
         with signals.raised():
             pack.dogs[0].start()
             start(pack.dogs[1:])
             with pytest.raises(signals.Terminated):
-                if signalled:  # which tells rank 0
-                    pack.dogs[signalled]._tell({"error": "interrupted", "code": TERMINATED})
-                else:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                time.sleep(PATIENCE_SECONDS)
+                wait()
             assert pack.ended.empty()
             assert pack.ends(3) == [(rank, TERMINATED) for rank in range(3)]
     finally:
