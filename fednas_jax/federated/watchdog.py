@@ -14,7 +14,6 @@ then gives up for all. Where it stands in a collective it does not react, and th
 after the time limit.
 """
 
-import _thread
 import contextlib
 import json
 import math
@@ -225,7 +224,8 @@ class Watchdog:
     def _interrupt(self, now: float) -> None:
         """Has the main thread end, and sees to it that it does."""
         self._interrupted, self._terminate_at = True, now + self._limit
-        _thread.interrupt_main(signal.SIGTERM)
+        # A real one, since it wakes a thread that sleeps.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
     def _look_around(self, now: float) -> None:
         if now >= self._terminate_at:
