@@ -89,7 +89,7 @@ class Watchdog:
         self._ended = self._closing = False
         self._interrupt_at = self._terminate_at = math.inf
         self._stood_still = -math.inf
-        self._interrupted = False
+        self._interrupted = self._handles = False
         self._parent = os.getppid()
         self._woken, self._waker = socket.socketpair()
         self._waker.setblocking(False)
@@ -102,6 +102,7 @@ class Watchdog:
         """
         if threading.current_thread() is threading.main_thread():
             before = signal.getsignal(signal.SIGTERM)
+            self._handles = callable(before)
 
             def handle(number: int, frame: Any) -> None:
                 if self._interrupted and callable(before):
@@ -222,8 +223,11 @@ class Watchdog:
         return self._terminate_at if self._interrupted else self._interrupt_at
 
     def _interrupt(self, now: float) -> None:
-        """Has the main thread end, and sees to it that it does."""
-        self._interrupted, self._terminate_at = True, now + self._limit
+        """Has the main thread end, if it would, and sees to it that it does."""
+        self._interrupted = True
+        self._terminate_at = now + (self._limit if self._handles else 0)
+        if not self._handles:
+            return
         # A real one, since it wakes a thread that sleeps.
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 

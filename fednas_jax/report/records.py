@@ -19,8 +19,9 @@ from fednas_jax.search.genotype import Genotype
 from fednas_jax.workdir import GENOTYPES_FOLDER, METRICS_FILE, PLOTS_FOLDER
 
 _DRAWING_SHARE = 0.005
-"""Of the time that a run takes, at most; the pictures after the last round aside. With recalibration
-and records a round of the paper's size so stays below 3 % (`benchmarks.round_share`)."""
+"""Of the time that a run takes, at most; the pictures after the last round aside. With what else is
+neither steps nor evaluation, a round of the paper's size so stays below 3 %: `round_share` in
+`benchmarks/`."""
 
 _NUMBERED = re.compile(r"\d{6,}")
 
