@@ -14,6 +14,7 @@ from fednas_jax import assembly
 from fednas_jax import config as schema
 from fednas_jax.checkpoint import Checkpoints
 from fednas_jax.files import read_json
+from fednas_jax.report import ledger
 from fednas_jax.report.writers import read_rows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -116,10 +117,10 @@ def state(workdir: Path) -> dict[str, bytes]:
 
 
 def agree(workdir: Path) -> bool:
-    """Whether metrics.jsonl begins with the rows in the newest checkpoint."""
+    """Whether metrics.jsonl begins with the rows that the newest checkpoint is of."""
     rounds = Checkpoints(workdir / "checkpoints", reading=True).rounds()
     if not rounds:
         return True
     facts = json.loads((workdir / "checkpoints" / f"{rounds[-1]:06d}/checkpoint.json").read_text())
-    kept = facts["extra"]["rows"]
-    return read_rows(workdir / "metrics.jsonl")[: len(kept)] == kept
+    held = ledger.with_rows(facts["extra"], workdir / "metrics.jsonl")
+    return held is not None and held["rows"][-1]["round"] == rounds[-1]

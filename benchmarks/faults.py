@@ -236,6 +236,11 @@ def jumping():
     return real() + offsets[calls[0] % len(offsets)]
 time.time = jumping
 time.time_ns = lambda: int(jumping() * 1e9)
+class Jumping(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls.fromtimestamp(jumping(), tz)
+datetime.datetime = Jumping
 sys.argv = ["fednas_jax.main"] + sys.argv[1:]
 runpy.run_module("fednas_jax.main", run_name="__main__")
 """

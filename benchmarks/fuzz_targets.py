@@ -16,7 +16,7 @@ from fednas_jax.checkpoint import Checkpoints
 from fednas_jax.data import own, partition_file
 from fednas_jax.data.tables import read_table
 from fednas_jax.errors import UserError
-from fednas_jax.report import run_folder
+from fednas_jax.report import ledger, run_folder
 from fednas_jax.search import genotype as genotypes
 
 EXAMPLES = 12
@@ -178,9 +178,12 @@ class CheckpointJson:
     def __init__(self, folder: Path) -> None:
         """Writes the checkpoint, two of them: rounds 1 and 2."""
         self.folder = folder
-        checkpoints = Checkpoints(folder)
+        checkpoints, self.rows = Checkpoints(folder), folder / ledger.FILE
+        rows = ledger.Ledger(self.rows, b"")
         for number in (1, 2):
-            checkpoints.save(number, STATE, {"rows": []}, is_best=number == 1, model=MODEL)
+            rows.append(inputs.encoded(ROW | {"round": number}) + b"\n")
+            extra = {ledger.KEY: rows.mark(), "best_genotype": None, "costs": {}}
+            checkpoints.save(number, STATE, extra, is_best=number == 1, model=MODEL)
         self.newest = folder / "000002"
         self.whole = {name: (self.newest / name).read_bytes() for name in JSONS}
 
@@ -200,11 +203,14 @@ class CheckpointJson:
         for changed, text in files.items():
             (self.newest / changed).write_bytes(text)
 
+    def _with_rows(self, extra: Any) -> Any:
+        return ledger.with_rows(extra, self.rows)
+
     def _read(self, given: Any, folder: Path) -> None:
         said: list[str] = []
         checkpoints = Checkpoints(self.folder, say=said.append, reading=True)
         _all_of(
-            lambda: checkpoints.restore_latest(STATE),
+            lambda: checkpoints.restore_latest(STATE, self._with_rows),
             lambda: checkpoints.restore("best", STATE),
             lambda: model.restore(self.newest),
         )

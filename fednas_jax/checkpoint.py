@@ -8,6 +8,8 @@
     model.json        of which model the arrays are (`model_file.py`): all that predicting needs
     checksums.json    SHA-256 of every other file
 
+What a run has measured so far stands beside them in rows.jsonl (`report/ledger.py`).
+
 A checkpoint is written under a temporary name and renamed when all of it is on the disk. It is
 read only if every checksum holds. Nothing in it is pickled, and the arrays are stored without
 the devices they lay on, so any other machine can go on.
@@ -39,8 +41,8 @@ from fednas_jax.checkpoint_folder import (
 from fednas_jax.errors import UserError
 from fednas_jax.files import check_format, reason
 
-FORMAT = 1
-"""Raised whenever older code could not read what is written."""
+FORMAT = 2
+"""Raised whenever older code could not read what is written. In 1, `extra` held a run's rows."""
 
 _ROUND = re.compile(r"\d{6,}")
 _TEMPORARY = re.compile(r"\.tmp-.*-(\d+)")
@@ -142,12 +144,16 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)
         self._prune(round)
 
-    def restore_latest(self, abstract_state: Any) -> Restored | None:
+    def restore_latest(
+        self, abstract_state: Any, complete: Callable[[Any], Any] = lambda extra: extra
+    ) -> Restored | None:
         """Reads the newest whole checkpoint; damaged ones are passed over, with a warning.
 
         Args:
           abstract_state: a tree with the shapes and dtypes of the state, such as the fresh
             state itself, or what `jax.eval_shape` makes of its `init`.
+          complete: makes of a checkpoint's `extra` what is returned, from files beside it; None
+            where these are damaged.
 
         Returns:
           None where there is no checkpoint at all.
@@ -159,7 +165,10 @@ class Checkpoints:
         numbers = self.rounds()
         for number in reversed(numbers):
             try:
-                return self._read(number, abstract_state)
+                restored = self._read(number, abstract_state)
+                if (extra := complete(restored.extra)) is None and restored.extra is not None:
+                    raise Damaged("the rows of its rounds, beside it, are cut short or edited")
+                return restored._replace(extra=extra)
             except Damaged as error:
                 self._say(f"{self._path(number)}: {error}; passing over it")
         if numbers:

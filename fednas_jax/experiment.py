@@ -52,7 +52,7 @@ EVALUATION_BATCH = 128
 
 SECONDS_BETWEEN_PICTURES = 60
 
-_CHECKPOINTS = "checkpoints"
+_CHECKPOINTS = folders.CHECKPOINTS_FOLDER
 
 
 def run(
@@ -357,7 +357,7 @@ class Experiment:
         """Writes the checkpoint of the round that was recorded last."""
         records = self._records
         extra = {
-            "rows": records.rows,
+            **records.mark(),
             "best_genotype": genotypes.to_json(records.best) if records.best else None,
             "costs": self._costs.so_far(),
         }

@@ -12,9 +12,11 @@ import numpy as np
 from fednas_jax.checkpoint import Checkpoints, Restored
 from fednas_jax.errors import UserError
 from fednas_jax.federated.communicator import Communicator
+from fednas_jax.report import ledger
 from fednas_jax.report.records import Records
-from fednas_jax.report.rows import Row
+from fednas_jax.report.rows import Row, without_lists
 from fednas_jax.search.genotype import Genotype
+from fednas_jax.workdir import METRICS_FILE
 
 
 class SharedCheckpoints:
@@ -25,6 +27,7 @@ class SharedCheckpoints:
     ) -> None:
         """See `Checkpoints`."""
         self._communicator = communicator
+        self._rows = folder / ledger.FILE, folder.parent / METRICS_FILE
         self._own = Checkpoints(folder, keep, say) if communicator.rank == 0 else None
 
     def rounds(self) -> list[int]:
@@ -32,14 +35,21 @@ class SharedCheckpoints:
         return self._own.rounds() if self._own else []
 
     def restore_latest(self, state: Any) -> Restored | None:
-        """The newest whole checkpoint; on other ranks than 0 with `state` as it was given."""
-        restored = self._own.restore_latest(state) if self._own else None
+        """The newest whole checkpoint; on other ranks than 0 with `state` as it was given.
+
+        Whole with its rows: its `extra` has them, of all rounds so far.
+        """
+        own = self._own
+        restored = own.restore_latest(state, self._with_rows) if own else None
         told = self._communicator.decide(
             lambda: None if restored is None else [restored.round, restored.extra]
         )
         if told is None:
             return None
         return Restored(told[0], state if restored is None else restored.state, told[1])
+
+    def _with_rows(self, extra: Any) -> Any:
+        return ledger.with_rows(extra, *self._rows)
 
     def save(self, number: int, state: Any, extra: Any, **about: Any) -> None:
         """See `Checkpoints`."""
@@ -52,11 +62,15 @@ class Unwritten:
 
     def __init__(self, rows_so_far: list[Row], best: Genotype | None) -> None:
         """See `Records`."""
-        self.rows, self.best = rows_so_far, best
+        self.rows, self.best = [without_lists(row) for row in rows_so_far], best
 
     def append(self, row: Row, arch: Mapping[str, np.ndarray] | None) -> None:
         """See `Records`."""
-        self.rows.append(row)
+        self.rows.append(without_lists(row))
+
+    def mark(self) -> dict[str, Any]:
+        """Nothing: rank 0 alone writes checkpoints."""
+        return {}
 
     def draw(self, every_seconds: float = 0.0) -> None:
         """See `Records`."""

@@ -26,6 +26,7 @@ from fednas_jax.search.genotype import Genotype
 
 RUN_FILE, SUMMARY_FILE, METRICS_FILE = "run.json", "summary.json", "metrics.jsonl"
 GENOTYPES_FOLDER, PLOTS_FOLDER = "genotypes", "plots"
+CHECKPOINTS_FOLDER = "checkpoints"
 _NUMBERS = ("rounds", "best_round", "test_accuracy_round")
 _COSTS = ("seconds", "compile_seconds", "peak_memory_bytes")
 _MEASURED = ("held_out_accuracy", "test_accuracy")
@@ -94,7 +95,8 @@ def recorded_run(folder: Path, config: schema.Config) -> dict[str, Any] | None:
     """
     path = folder / RUN_FILE
     try:
-        held = [n for n in (METRICS_FILE, SUMMARY_FILE, "checkpoints") if (folder / n).exists()]
+        results = METRICS_FILE, SUMMARY_FILE, CHECKPOINTS_FOLDER
+        held = [name for name in results if (folder / name).exists()]
         recorded = path.exists()
     except OSError as error:
         raise UserError(

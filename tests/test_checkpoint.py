@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -376,6 +377,37 @@ def test_a_full_disk_leaves_the_last_one_whole_and_is_told_in_one_line(tmp_path:
     restored = Checkpoints(tmp_path).restore_latest({"w": np.zeros(4096)})
     assert restored is not None
     assert restored.state["w"].tolist() == np.random.RandomState(0).randn(4096).tolist()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """4 MB, where a tmpfs can be mounted, which takes root on Linux."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("left_bytes", [0, 100_000, 900_000])
+def test_a_disk_that_is_really_full(left_bytes: int, small_disk: Path) -> None:
+    folder, like = small_disk / "run", {"w": np.zeros(4096)}
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(1, {"w": np.ones(4096)}, None, is_best=True)
+    free = shutil.disk_usage(small_disk).free
+    (small_disk / "ballast").write_bytes(bytes(free - left_bytes))
+    told = r"\(No space left on device; free at least \d\.\d MB on the disk of .*; round 1 is still"
+    with pytest.raises(UserError, match=f"the checkpoint of round 2 cannot be written {told}"):
+        checkpoints.save(2, {"w": np.full(4096, 2.0)}, None, is_best=True)
+    assert [path.name for path in folder.iterdir()] == ["000001"]
+    restored = Checkpoints(folder).restore_latest(like)
+    assert restored is not None
+    assert restored.state["w"].tolist() == [1.0] * 4096
+    (small_disk / "ballast").unlink()
+    checkpoints.save(2, {"w": np.full(4096, 2.0)}, None, is_best=True)
+    assert checkpoints.rounds() == [1, 2]
 
 
 SAVED_FROM_TWO_DEVICES = """

@@ -91,6 +91,11 @@ def architecture(arch: Mapping[str, np.ndarray]) -> Row:
     }
 
 
+def without_lists(row: Mapping[str, Any]) -> Row:
+    """A row without what it says of each client: what memory holds of every round of a run."""
+    return {name: value for name, value in row.items() if not isinstance(value, list)}
+
+
 def best_round(rows: Sequence[Row]) -> int:
     """The round of the highest held-out accuracy, the earliest of equals; else the last.
 
