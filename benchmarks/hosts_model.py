@@ -154,7 +154,7 @@ def report() -> str:
 
 def _line(workload: Workload, speed: int, network: Network) -> str:
     clients = len(workload.local_steps)
-    seconds = [f"{round_seconds(workload, n, network):.3g} s" for n in (1, 4, clients)]
+    seconds = [_said(round_seconds(workload, n, network)) for n in (1, 4, clients)]
     sending = ring(clients, workload.payload_bytes, network)
     halves = [half_at(workload, network, way) for way in (ring, doubling)]
     said = [f"{ranks} ranks" if ranks else f"never up to {clients}" for ranks in halves]
@@ -163,6 +163,10 @@ def _line(workload: Workload, speed: int, network: Network) -> str:
         f"{1e3 * step_at_half(workload, clients, network):.3g} ms",
     )  # fmt: skip
     return f"| {' | '.join(cells)} |"
+
+
+def _said(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds >= 1000 else f"{seconds:.3g} s"
 
 
 def step_at_half(workload: Workload, ranks: int, network: Network) -> float:
