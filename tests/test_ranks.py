@@ -80,10 +80,10 @@ def test_two_ranks_agree_with_one_process(alone: Path, by_two: Path) -> None:
     assert start["ranks"] == 2
 
 
-def test_a_search_on_three_ranks_of_which_rank_0_alone_prints(
+def test_a_search_on_two_ranks_of_which_rank_0_alone_prints(
     finished_search: Path, tmp_path: Path
 ) -> None:
-    done = run(3, "search", tmp_path / "run", **{"report.progress": True})
+    done = run(2, "search", tmp_path / "run", **{"report.progress": True})
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Best genotype") == 1
     assert_same_up_to_rounding(finished_search, tmp_path / "run")

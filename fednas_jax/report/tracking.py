@@ -6,6 +6,7 @@ A tracker takes the row of each round and is closed at the end. TensorBoard's ev
 
 import hashlib
 import importlib.util
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -115,14 +116,16 @@ class TensorBoardWriter:
         Raises:
           UserError: the folder cannot be written.
         """
-        from tensorboardX import SummaryWriter  # slow to import, and not every run writes it
+        # Slow to import, and not every run writes it. Not tensorboardX's SummaryWriter: that hands
+        # events to a thread which dies when the clock is set back far, and then lets the run hang.
+        from tensorboardX.event_file_writer import EventsWriter
 
         self._names = names
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
             for old in Path(folder).glob("events.out.tfevents.*"):
                 old.unlink()
-            self._writer = SummaryWriter(str(folder), flush_secs=10)
+            self._writer = EventsWriter(str(Path(folder) / "events"))
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
         for row in rows:
@@ -130,11 +133,16 @@ class TensorBoardWriter:
 
     def append(self, row: Row) -> None:
         """Adds a round's numbers."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        now, number = time.time(), int(row["round"])
         for name, value in scalars(row, self._names).items():
-            self._writer.add_scalar(name, value, int(row["round"]))
+            self._writer.write_event(Event(wall_time=now, step=number, summary=scalar(name, value)))
+        self._writer.flush()
 
     def close(self) -> None:
-        """Writes what is waiting and ends the file."""
+        """Ends the file."""
         self._writer.close()
 
 
