@@ -6,12 +6,13 @@ from typing import Any
 
 from fednas_jax import workdir as folders
 from fednas_jax.files import plain, write_json
+from fednas_jax.ranks import Unwritten
 from fednas_jax.report import rows
 from fednas_jax.report.records import Records
 
 
 def summarize(
-    folder: Path, config: Mapping[str, Any], records: Records, costs: Mapping[str, Any]
+    folder: Path, config: Mapping[str, Any], records: Records | Unwritten, costs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Draws the last pictures, writes the summary and the page, and tells of them.
 
@@ -25,7 +26,7 @@ def summarize(
       The summary, as in summary.json.
     """
     records.draw()
-    summary = plain(rows.summary(records.rows, records.best) | costs)
+    summary = plain({**rows.summary(records.rows, records.best), **costs})
     write_json(folder / folders.SUMMARY_FILE, summary)
     if config["report"]["page"]:
         from fednas_jax.report import page  # slow to import, and not every run writes it

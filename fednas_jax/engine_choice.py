@@ -49,13 +49,12 @@ def choose(
     if communicator.rank:
         return chunks.Choice(engine(communicator.decide(lambda: None)), {})
     everyone, steps = turnout.everyone(), clients.local_steps
-    alone = everyone.ids, steps, 1
+    limits = everyone.epochs, everyone.steps
     with compilation.told(say):
         if asked == "auto":
-            limits = {"epochs": everyone.epochs, "step_limits": everyone.steps}
-            choice = chunks.fitting(engine, state, in_chunks(*alone, **limits))
+            cohort = in_chunks(everyone.ids, steps, 1, epochs=limits[0], step_limits=limits[1])
+            choice = chunks.fitting(engine, state, cohort)
         else:
-            about = everyone.epochs, everyone.steps
-            choice = chunks.measured(engine, state, everyone.ids, steps, say, *about)
+            choice = chunks.measured(engine, state, everyone.ids, steps, say, *limits)
     communicator.decide(lambda: choice.engine.clients_per_chunk)
     return choice

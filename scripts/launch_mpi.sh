@@ -10,7 +10,7 @@
 #   --dry-run         prints the command and runs nothing
 #
 # All other arguments are those of python -m fednas_jax.main, as are the exit codes; 3: a rank was
-# lost, and the same command goes on. FEDNAS_JAX_MPI_SECONDS (environment): seconds of silence after
+# lost, and the same command goes on. SIGTERM and Ctrl-C: 143, when the last checkpoint is written. FEDNAS_JAX_MPI_SECONDS (environment): seconds of silence after
 # which a rank is given up; 30 if not set.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -67,4 +67,18 @@ if "$dry"; then
   echo
   exit
 fi
-exec "${command[@]}"
+
+# mpirun kills the ranks a quarter of a second after SIGTERM, in the middle of their last checkpoint.
+# SIGUSR1 it hands on; on that they end by themselves. In a process group of its own a Ctrl-C of the
+# terminal does not reach it.
+set -m
+"${command[@]}" </dev/null &
+launched=$!
+trap 'kill -USR1 "$launched"' INT TERM
+code=0
+wait "$launched" || code=$?
+while kill -0 "$launched" 2>/dev/null; do  # the trap ends the first wait
+  code=0
+  wait "$launched" || code=$?
+done
+exit "$code"

@@ -6,9 +6,11 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --time=24:00:00
 #SBATCH --requeue
+#SBATCH --signal=USR1@120
 #
 # An example for SLURM, four machines of four GPUs: sbatch scripts/slurm_example.sh
 # The folder, its .venv (bash scripts/setup.sh --mpi) and the workdir are to be on shared storage.
+# Two minutes before the end SLURM sends SIGUSR1, on which the last whole round is kept.
 # Started again, by hand or by --requeue, it goes on after the last checkpoint.
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:?is set by sbatch}"

@@ -9,12 +9,12 @@ process itself: `os._exit`, since the main thread may be where nothing reaches i
 Messages are lines of JSON: {"beat": n} (alive; n barriers reached), {"error": line, "code": c}
 (give up; to rank 0), {"end": c} (end with this code; from rank 0) and {"bye": true} (all is done).
 
-SIGTERM to any rank, or Ctrl-C, interrupts rank 0's main thread, which has a checkpoint to write and
-then gives up for all. Where it stands in a collective it does not react, and the thread ends all
-after the time limit.
+SIGTERM or SIGUSR1 to any rank, or Ctrl-C, interrupts rank 0's main thread, which has a checkpoint
+to write and then gives up for all. Where it stands in a collective it does not react, and the
+thread ends all after the time limit. SIGUSR1 since Open MPI's mpirun hands it on and no more; after
+SIGTERM it kills the ranks within a quarter of a second.
 """
 
-import _thread
 import contextlib
 import json
 import math
@@ -31,6 +31,7 @@ LOST = 3
 """Exit code of a rank that ends because another was lost."""
 
 TERMINATED = 128 + signal.SIGTERM
+_ASK_TO_END = signal.SIGTERM, signal.SIGUSR1
 _INTERRUPTED = 128 + signal.SIGINT, TERMINATED
 
 BEATS_PER_LIMIT = 6
@@ -90,7 +91,7 @@ class Watchdog:
         self._ended = self._closing = False
         self._interrupt_at = self._terminate_at = math.inf
         self._stood_still = -math.inf
-        self._interrupted = False
+        self._interrupted = self._handles = False
         self._parent = os.getppid()
         self._woken, self._waker = socket.socketpair()
         self._waker.setblocking(False)
@@ -103,6 +104,7 @@ class Watchdog:
         """
         if threading.current_thread() is threading.main_thread():
             before = signal.getsignal(signal.SIGTERM)
+            self._handles = callable(before)
 
             def handle(number: int, frame: Any) -> None:
                 if self._interrupted and callable(before):
@@ -110,7 +112,8 @@ class Watchdog:
 
             # The main thread may be in a collective, where no handler runs: the number of the
             # signal is written to the thread's socket, and that is what is heeded.
-            signal.signal(signal.SIGTERM, handle)
+            for number in _ASK_TO_END:
+                signal.signal(number, handle)
             signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         self._thread.start()
 
@@ -137,7 +140,8 @@ class Watchdog:
         self._thread.join()
         if threading.current_thread() is threading.main_thread():
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            for number in _ASK_TO_END:
+                signal.signal(number, signal.SIG_DFL)
         for peer in self._peers:
             peer.connection.close()
         self._woken.close()
@@ -179,7 +183,7 @@ class Watchdog:
 
     def _wake_up(self, now: float) -> None:
         """Sees to what comes from this process: a signal, another barrier, that it gives up."""
-        if signal.SIGTERM in self._woken.recv(4096):
+        if set(_ASK_TO_END) & set(self._woken.recv(4096)):
             self._interrupt_at = min(self._interrupt_at, now + _GRACE_SECONDS)
         if self._given_up is not None:
             self._pass_on(self._given_up)
@@ -223,9 +227,13 @@ class Watchdog:
         return self._terminate_at if self._interrupted else self._interrupt_at
 
     def _interrupt(self, now: float) -> None:
-        """Has the main thread end, and sees to it that it does."""
-        self._interrupted, self._terminate_at = True, now + self._limit
-        _thread.interrupt_main(signal.SIGTERM)
+        """Has the main thread end, if it would, and sees to it that it does."""
+        self._interrupted = True
+        self._terminate_at = now + (self._limit if self._handles else 0)
+        if not self._handles:
+            return
+        # A real one, since it wakes a thread that sleeps.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
     def _look_around(self, now: float) -> None:
         if now >= self._terminate_at:

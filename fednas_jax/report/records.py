@@ -23,8 +23,10 @@ from fednas_jax.workdir import (
     PLOTS_FOLDER,
 )
 
-_DRAWING_SHARE = 0.01
-"""Of the time that a run takes, at most; the pictures after the last round aside."""
+_DRAWING_SHARE = 0.005
+"""Of the time that a run takes, at most; the pictures after the last round aside. With what else is
+neither steps nor evaluation, a round of the paper's size so stays below 3 %: `round_share` in
+`benchmarks/`."""
 
 _NUMBERED = re.compile(r"\d{6,}")
 
@@ -113,8 +115,8 @@ class Records:
         """Draws the pictures, unless they are not wanted, or were drawn a short while ago.
 
         Args:
-          every_seconds: what a short while is, or so long that drawing takes a hundredth of the
-            time, if that is more; 0 draws in any case.
+          every_seconds: what a short while is, or so long that drawing takes half a percent of
+            the time, if that is more; 0 draws in any case.
         """
         start = time.monotonic()
         pause = max(every_seconds, self._drawing_seconds / _DRAWING_SHARE) if every_seconds else 0
