@@ -77,6 +77,12 @@ class Field(NamedTuple):
     besides: str = ""  # a value that is not like the others, for who has written another type
 
     @property
+    def meaning(self) -> str:
+        """The help, and the names to choose from, where there are some."""
+        names = getattr(self.check, "names", ())
+        return f"{self.help}; one of {', '.join(names)}" if names else self.help
+
+    @property
     def algorithms(self) -> tuple[str, ...]:
         """Those that read it."""
         of = next((a for start, a in _READ_ONLY_BY.items() if self.name.startswith(start)), None)
@@ -133,6 +139,7 @@ def one_of(*names: str) -> Check:
             return ""
         return "one of " + ", ".join(names) + " is needed" + _nearest(value, names)
 
+    check.names = names  # type: ignore[attr-defined]
     return check
 
 
@@ -302,7 +309,8 @@ FIELDS: tuple[Field, ...] = (
     Field("supernet.dtype", "float32", _TEXT, one_of("float32", "bfloat16"),
           "of the maps inside the cells; weights, alphas, statistics and sums stay in float32"),
     Field("search.order", "joint", _TEXT, one_of("joint", "weights_first", "alpha_first"),
-          "of the two updates in a local step: at the same weights, Algorithm 1's, the code's"),
+          "of the two updates in a local step: at the same weights, as Algorithm 1 says, or as the "
+          "authors' code does"),
     Field("search.lambda_train", 1.0, _FLOAT, at_least(0),
           "weight of the train loss in alpha's gradient (Eq. 4)"),
     Field("search.lambda_valid", 1.0, _FLOAT, at_least(0),

@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
       The exit code: 0 done (or help shown), 2 bad input, 130 or 143 interrupted.
     """
     if any(argument in HELP_FLAGS for argument in argv):
-        print(HELP + "\n".join(f"  {f.name}={f.default}\n      {f.help}" for f in schema.FIELDS))
+        print(HELP + "\n".join(f"  {f.name}={f.default}\n      {f.meaning}" for f in schema.FIELDS))
         return 0
     return guarded(lambda: _run(argv), "the same command goes on with the run")
 

@@ -125,7 +125,7 @@ def _hoverable(rows: Rows, series: Series, title: str, form: str) -> Any:
     nearest = alt.selection_point(
         nearest=True, on="pointerover", fields=["round"], empty=False, clear="pointerout"
     )
-    lines = base.mark_line(interpolate="monotone").encode(y=y, color=color)
+    lines = base.mark_line().encode(y=y, color=color)
     dots = base.mark_point(filled=True, size=45).encode(
         y=y,
         color=color,

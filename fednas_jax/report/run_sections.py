@@ -232,7 +232,7 @@ def _again(run: RunFolder) -> list[Part]:
     start = run.starts[-1]
     parts: list[Part] = []
     if start.get("command"):
-        parts.append(Code("As it was started:", start["command"]))
+        parts.append(Code("As it was started; give another --workdir:", start["command"]))
     lines = ["from fednas_jax import config, experiment", "", "run = config.default()"]
     lines += [f"run.{name} = {value!r}" for name, value, _ in _changed(run.config)]
     lines += [f'experiment.run(run, "runs/{run.name}-again")']
