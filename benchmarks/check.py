@@ -20,7 +20,7 @@ from fednas_jax.files import read_json
 
 BENCHMARKS = (
     "local_step", "train_step", "clients", "mnist_fedavg", "pfl_cifar10", "growth", "round_share",
-    "profile_step", "precision", "parity",
+    "ranks", "profile_step", "precision", "parity", "load", "faults", "fuzz",
 )  # fmt: skip
 PARTIAL = ("--quick", "--only", "--network", "--layers")
 NEEDED = ("benchmark", "device", "date", "command", "rows")

@@ -178,6 +178,7 @@ class Peer:
       module: what it runs, `python -m`. It prints a line {"ready": true, ...} when it can be asked,
         then a line of JSON for each line of JSON it reads, and ends with its input.
       arguments: of the module.
+      launcher: what starts the interpreter, such as mpirun with its options; nothing by default.
 
     Attributes:
       facts: what its first line says besides.
@@ -186,11 +187,17 @@ class Peer:
       UserError: it cannot start or does not answer.
     """
 
-    def __init__(self, python: Path | str, module: str, arguments: Sequence[str] = ()):
+    def __init__(
+        self,
+        python: Path | str,
+        module: str,
+        arguments: Sequence[str] = (),
+        launcher: Sequence[str] = (),
+    ):
         self._module = module
         try:
             self._process = subprocess.Popen(
-                [str(python), "-m", module, *arguments],
+                [*launcher, str(python), "-m", module, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,

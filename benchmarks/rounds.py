@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -14,6 +15,7 @@ from fednas_jax import config as schema
 from fednas_jax.experiment import EVALUATION_BATCH
 from fednas_jax.federated import chunks
 from fednas_jax.federated import cohort as cohorts
+from fednas_jax.federated.communicator import LOCAL, Communicator
 from fednas_jax.federated.evaluation import Evaluator
 from fednas_jax.federated.round import Algorithm, RoundEngine
 
@@ -44,8 +46,20 @@ def examples_file(population: assembly.Population) -> Iterator[str]:
 class Ours:
     """A federation that runs rounds when told to."""
 
-    def __init__(self, config: schema.Config, population: assembly.Population) -> None:
-        """Draws the first weights; the first round compiles."""
+    def __init__(
+        self,
+        config: schema.Config,
+        population: assembly.Population,
+        communicator: Communicator = LOCAL,
+    ) -> None:
+        """Draws the first weights; the first round compiles.
+
+        Args:
+          config: of the run.
+          population: the same on all ranks.
+          communicator: of the ranks, which share the clients of each round.
+        """
+        self._communicator = communicator
         algorithm = assembly.build_algorithm(config, population.dataset)
         self._clients, self._per_round = population.clients, config["clients_per_round"]
         self._key = jax.random.key(config["seed"])
@@ -60,7 +74,9 @@ class Ours:
         self, algorithm: Algorithm, asked: int | str, population: assembly.Population
     ) -> RoundEngine:
         def build(count: int) -> RoundEngine:
-            return RoundEngine(algorithm, population.clients, population.examples, count)
+            return RoundEngine(
+                algorithm, population.clients, population.examples, count, self._communicator
+            )
 
         if isinstance(asked, int):
             return build(min(asked, self._per_round))
@@ -74,6 +90,10 @@ class Ours:
         """Weights of the network."""
         return sum(leaf.size for leaf in jax.tree.leaves(self._state.params))
 
+    def sums(self) -> Any:
+        """What the ranks add up in a round's first phase, as zeros: (sums, weights)."""
+        return tuple(self._engine._zeros(0, self._state)[:2])
+
     def rounds(self, count: int) -> float:
         """Runs rounds to their end; returns seconds a round."""
         begin = time.perf_counter()
@@ -82,7 +102,10 @@ class Ours:
             draw, compute = jax.random.split(jax.random.fold_in(self._key, self.done))
             ids = cohorts.sample(draw, len(self._clients.id), self._per_round)
             cohort = cohorts.in_chunks(
-                ids, self._clients.local_steps, self._engine.clients_per_chunk
+                ids,
+                self._clients.local_steps,
+                self._engine.clients_per_chunk,
+                ranks=self._communicator.size,
             )
             if self.done == 1:
                 self._engine.prepare(self._state, cohort)  # as an experiment begins

@@ -1,4 +1,4 @@
-"""FedNAS's train stage: the network of a genotype on CIFAR-10, 16 unlike clients as in Table 2.
+r"""FedNAS's train stage: the network of a genotype on CIFAR-10, 16 unlike clients as in Table 2.
 
     python -m fednas_jax.main --config=configs/cifar_hetero_train.py --workdir=runs/train
     python -m fednas_jax.main --config=configs/cifar_hetero_train.py \

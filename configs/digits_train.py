@@ -1,4 +1,4 @@
-"""Trains the network of a genotype on 8 x 8 digits, 8 unlike clients: a train stage in minutes.
+r"""Trains the network of a genotype on 8 x 8 digits, 8 unlike clients: a train stage in minutes.
 
     python -m fednas_jax.main --config=configs/digits_train.py --workdir=runs/digits_train
     python -m fednas_jax.main --config=configs/digits_train.py \

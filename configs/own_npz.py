@@ -1,6 +1,6 @@
-"""A template for data of your own, dealt to clients by where it came from.
+r"""A template for data of your own, dealt to clients by where it came from.
 
-    python -m fednas_jax.main --config=configs/own_npz.py --workdir=runs/own \\
+    python -m fednas_jax.main --config=configs/own_npz.py --workdir=runs/own \
         --config.dataset.name=my_data.npz
 
 `my_data.npz` holds `images` [N, H, W, C] (uint8, or float), `labels` [N] (0, 1, ...) and

@@ -16,6 +16,7 @@ from fednas_jax.data.augment import Augmentation
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.errors import UserError
 from fednas_jax.federated import clients as client_data
+from fednas_jax.federated import cohort as cohorts
 from fednas_jax.federated import server_optimizer
 from fednas_jax.federated.algorithms import fedavg, fednas
 from fednas_jax.federated.clients import Clients, Examples
@@ -92,13 +93,19 @@ def populate(config: Config, dataset: Dataset, partition: partitions.Partition) 
     """Divides every client's examples, and puts all images on the device, once.
 
     Raises:
-      UserError: more clients a round than there are, or none with examples.
+      UserError: more clients a round than there are, or needed than drawn, or none with examples.
     """
     num_clients = len(partition.clients)
     if config["clients_per_round"] > num_clients:
         raise UserError(
             f"config.clients_per_round: {config['clients_per_round']}; "
             f"at most {num_clients}, the clients of this partition, is needed"
+        )
+    size = cohorts.size(num_clients, config["clients_per_round"], config["clients_fraction"])
+    if config["faults"]["min_clients"] > size:
+        raise UserError(
+            f"config.faults.min_clients: {config['faults']['min_clients']} is more than the "
+            f"clients of a round; at most {size} is needed"
         )
     client, kind = config["client"], _KINDS[config["algorithm"]]
     # An algorithm without a validation part trains on all that is not held out.

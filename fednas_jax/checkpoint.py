@@ -8,6 +8,8 @@
     model.json        of which model the arrays are (`model_file.py`): all that predicting needs
     checksums.json    SHA-256 of every other file
 
+What a run has measured so far stands beside them in rows.jsonl (`report/ledger.py`).
+
 A checkpoint is written under a temporary name and renamed when all of it is on the disk. It is
 read only if every checksum holds. Nothing in it is pickled, and the arrays are stored without
 the devices they lay on, so any other machine can go on.
@@ -24,23 +26,24 @@ from typing import Any, NamedTuple
 
 from fednas_jax.checkpoint_folder import (
     Damaged,
+    check_facts,
     describe,
     first_difference,
     read_facts,
     read_model,
     read_part,
     read_state,
+    room_bytes,
     sync,
     verify,
     write_folder,
 )
 from fednas_jax.errors import UserError
-from fednas_jax.files import check_format
+from fednas_jax.files import check_format, reason
 
-FORMAT = 1
-"""Raised whenever older code could not read what is written."""
+FORMAT = 2
+"""Raised whenever older code could not read what is written. In 1, `extra` held a run's rows."""
 
-_FACTS = ("round", "leaves", "keys", "extra")
 _ROUND = re.compile(r"\d{6,}")
 _TEMPORARY = re.compile(r"\.tmp-.*-(\d+)")
 
@@ -136,17 +139,21 @@ class Checkpoints:
             write_folder(temporary, state, facts, model)
             self._put_in_place(temporary, round)
         except OSError as error:
-            raise self._unwritable(round, error.strerror or str(error)) from error
+            raise self._unwritable(round, reason(error, temporary, room_bytes(state))) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         self._prune(round)
 
-    def restore_latest(self, abstract_state: Any) -> Restored | None:
+    def restore_latest(
+        self, abstract_state: Any, complete: Callable[[Any], Any] = lambda extra: extra
+    ) -> Restored | None:
         """Reads the newest whole checkpoint; damaged ones are passed over, with a warning.
 
         Args:
           abstract_state: a tree with the shapes and dtypes of the state, such as the fresh
             state itself, or what `jax.eval_shape` makes of its `init`.
+          complete: makes of a checkpoint's `extra` what is returned, from files beside it; None
+            where these are damaged.
 
         Returns:
           None where there is no checkpoint at all.
@@ -158,7 +165,10 @@ class Checkpoints:
         numbers = self.rounds()
         for number in reversed(numbers):
             try:
-                return self._read(number, abstract_state)
+                restored = self._read(number, abstract_state)
+                if (extra := complete(restored.extra)) is None and restored.extra is not None:
+                    raise Damaged("the rows of its rounds, beside it, are cut short or edited")
+                return restored._replace(extra=extra)
             except Damaged as error:
                 self._say(f"{self._path(number)}: {error}; passing over it")
         if numbers:
@@ -233,11 +243,11 @@ class Checkpoints:
         path.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 
-    def _unwritable(self, number: int, reason: str) -> UserError:
+    def _unwritable(self, number: int, why: str) -> UserError:
         kept = self.rounds()
         whole = f"round {kept[-1]} is still there" if kept else "none was written before"
         return UserError(
-            f"{self.folder}: the checkpoint of round {number} cannot be written ({reason}; "
+            f"{self.folder}: the checkpoint of round {number} cannot be written ({why}; "
             f"{whole}); a folder that can be written, with room, is needed"
         )
 
@@ -301,8 +311,7 @@ def _whole_facts(path: Path) -> dict[str, Any]:
     verify(path)
     facts = read_facts(path)
     check_format(facts.get("format"), FORMAT, path)
-    if lacking := [name for name in _FACTS if name not in facts]:
-        raise Damaged(f"checkpoint.json has no '{lacking[0]}'")
+    check_facts(facts)
     return facts
 
 

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def write_folder(
     arrays = {path: _to_host(leaf) for path, leaf in leaves.items()}
     implementations = {p: str(jax.random.key_impl(x)) for p, x in leaves.items() if _is_key(x)}
     text = json.dumps({**facts, "keys": implementations}, indent=1, allow_nan=False)
-    _claim_space(folder, sum(array.nbytes for array in arrays.values()) + len(text))
+    _claim_space(folder, _room_bytes(arrays.values()) + len(text))
     (folder / "checkpoint.json").write_text(text, encoding="utf-8")
     if model is not None:
         text = json.dumps(model, indent=1, allow_nan=False)
@@ -173,6 +174,15 @@ def _to_device(array: np.ndarray, implementation: str | None) -> Any:
     return placed if placed.dtype == array.dtype else array  # 64 bit: left to NumPy
 
 
+def room_bytes(state: Any) -> int:
+    """Room that the checkpoint of a state takes, about: its arrays, and 1 MB for the rest."""
+    return _room_bytes(_to_host(leaf) for leaf in jax.tree.leaves(state))
+
+
+def _room_bytes(arrays: Iterable[np.ndarray]) -> int:
+    return sum(array.nbytes for array in arrays) + 2**20
+
+
 def _claim_space(folder: Path, size_bytes: int) -> None:
     """Fails at once if the disk has no room: Orbax's threads would report it many times over."""
     if not hasattr(os, "posix_fallocate"):
@@ -180,7 +190,7 @@ def _claim_space(folder: Path, size_bytes: int) -> None:
     path = folder / "room"
     with path.open("wb") as file:
         try:
-            os.posix_fallocate(file.fileno(), 0, size_bytes + 2**20)
+            os.posix_fallocate(file.fileno(), 0, size_bytes)
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # the file system cannot tell
                 raise
@@ -233,8 +243,38 @@ def read_facts(path: Path) -> dict[str, Any]:
     try:
         facts = read_json(path / "checkpoint.json")
         return {**facts, "best_round": int(facts["best_round"])}
-    except (UserError, KeyError, TypeError, ValueError) as error:
+    except (UserError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise Damaged("checkpoint.json is missing or damaged") from error
+
+
+def check_facts(facts: dict[str, Any]) -> None:
+    """Looks at what a whole `checkpoint.json` says of the arrays.
+
+    Raises:
+      Damaged: it was written by something else.
+    """
+    if lacking := [name for name in ("round", "leaves", "keys", "extra") if name not in facts]:
+        raise Damaged(f"checkpoint.json has no '{lacking[0]}'")
+    keys = facts["keys"]
+    for name, right in (
+        ("round", isinstance(facts["round"], int)),
+        ("leaves", isinstance(facts["leaves"], list) and all(map(_is_leaf, facts["leaves"]))),
+        ("keys", isinstance(keys, dict) and all(isinstance(x, str) for x in keys.values())),
+    ):
+        if not right:
+            raise Damaged(f"'{name}' in checkpoint.json is not what was written")
+
+
+def _is_leaf(leaf: Any) -> bool:
+    """Whether it is like an entry of `describe`."""
+    return (
+        isinstance(leaf, dict)
+        and set(leaf) == {"path", "shape", "dtype"}
+        and isinstance(leaf["path"], str)
+        and isinstance(leaf["dtype"], str)
+        and isinstance(leaf["shape"], list)
+        and all(isinstance(size, int) and size >= 0 for size in leaf["shape"])
+    )
 
 
 def _files(folder: Path) -> list[str]:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from fednas_jax import signals
 from fednas_jax.errors import UserError, one_line, suggest
 from fednas_jax.paths import expand
 
@@ -20,10 +21,11 @@ def guarded(action: Callable[[], None], interrupted: str) -> int:
       interrupted: what to say when it is interrupted.
 
     Returns:
-      The exit code: 0 done, 2 bad input, 130 interrupted.
+      The exit code: 0 done, 2 bad input, 130 interrupted by Ctrl-C, 143 by SIGTERM.
     """
     try:
-        action()
+        with signals.raised():
+            action()
     except UserError as error:
         print(f"fednas_jax: error: {error}", file=sys.stderr)
         return 2
@@ -31,9 +33,9 @@ def guarded(action: Callable[[], None], interrupted: str) -> int:
         where = f"{error.filename}: " if error.filename is not None else ""
         print(f"fednas_jax: error: {where}{one_line(error)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print(f"\nfednas_jax: interrupted; {interrupted}", file=sys.stderr)
-        return 130
+        return signals.exit_code(error)
     return 0
 
 

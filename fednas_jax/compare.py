@@ -34,7 +34,8 @@ HELP = f"""Trains several networks on the same clients, with the same budget and
 
 Runs that are done already are not made again, an interrupted one goes on where it was. Written into
 the workdir, anew after each run: comparison.json, comparison.md, and configs/, the config of every
-row. Exit codes: 0 done, 2 bad input or a run that failed, 130 interrupted. Example:
+row. Exit codes: 0 done, 2 bad input or a run that failed, 130 interrupted by Ctrl-C, 143 by
+SIGTERM. Example:
 
   python -m fednas_jax.compare --config=configs/mnist_fedavg.py:quick --networks=2nn,cnn \\
     --workdir=runs/comparison --seeds=0,1
@@ -48,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
       argv: the arguments, without the program's name.
 
     Returns:
-      The exit code: 0 done (or help shown), 2 bad input or a run that failed, 130 interrupted.
+      The exit code: 0 done (or help shown), 2 bad input or a run that failed, 130 or 143
+      interrupted.
     """
     if any(argument in HELP_FLAGS for argument in argv):
         print(HELP, end="")

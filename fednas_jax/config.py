@@ -133,7 +133,7 @@ def _described(field: Field) -> str:
     if field.needs:
         name, values = field.needs
         readers.append(f"`{name}` of {', '.join(map(json.dumps, values))}")
-    return f"({'; '.join(readers)}) {field.help}" if readers else field.help
+    return f"({'; '.join(readers)}) {field.meaning}" if readers else field.meaning
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:

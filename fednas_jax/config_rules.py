@@ -23,6 +23,7 @@ def check(values: Values) -> None:
     _check_batch(values)
     _check_cohort(values)
     _check_stragglers(values)
+    _check_faults(values)
     if values["held_out_every"] != 1 and not values["client.held_out_fraction"]:
         raise UserError(
             f"config.held_out_every: {values['held_out_every']} is not used where "
@@ -88,6 +89,28 @@ def _check_stragglers(values: Values) -> None:
         raise UserError(
             "config.stragglers: 'drop' is not used where config.stragglers_share is 0; 'keep', its "
             "default, is needed"
+        )
+
+
+def _check_faults(values: Values) -> None:
+    for name, default, needed in (
+        ("dropouts", "lose", ("dropout_share",)),
+        ("late", "drop", ("deadline_steps",)),
+        ("speed_sigma", 0.0, ("deadline_steps", "extra_share")),
+        ("too_few", "skip", ("min_clients",)),
+    ):
+        given = values[f"faults.{name}"]
+        if given != default and not any(values[f"faults.{other}"] for other in needed):
+            unset = " and ".join(f"config.faults.{other}" for other in needed)
+            raise UserError(
+                f"config.faults.{name}: {given!r} is not used where {unset} "
+                f"{'is' if len(needed) == 1 else 'are'} 0; {default!r}, its default, is needed"
+            )
+    everybody = values["clients_per_round"] == 0 and values["clients_fraction"] == 1
+    if values["faults.extra_share"] and everybody:
+        raise UserError(
+            f"config.faults.extra_share: {values['faults.extra_share']} more than all clients; 0 "
+            "is needed, or a smaller config.clients_per_round or config.clients_fraction"
         )
 
 

@@ -16,6 +16,9 @@ from typing import NamedTuple
 SWITCH = "FEDNAS_JAX_ENVIRONMENT"
 """Of the user: `off`. Of the second execution: `done`, so that there is never a third."""
 
+_RANKS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+"""How many ranks there are: of Open MPI, of MPICH and its kin, and of SLURM's srun for these."""
+
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -64,6 +67,14 @@ def chosen(setting: Setting, environment: Mapping[str, str]) -> str | None:
         if equals and name == setting.name:
             return value
     return None
+
+
+def of_several_ranks(environment: Mapping[str, str]) -> bool:
+    """Whether this process is one of several that a launcher of MPI has started."""
+    sizes = [environment.get(name, "") for name in _RANKS]
+    if "PMIX_RANK" in environment:  # by SLURM's srun --mpi=pmix, which sets none of these
+        sizes.append(environment.get("SLURM_STEP_NUM_TASKS", ""))
+    return any(size.isdecimal() and int(size) > 1 for size in sizes)
 
 
 def prepare(module: str) -> None:

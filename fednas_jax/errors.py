@@ -7,6 +7,10 @@ from collections.abc import Iterable
 class UserError(Exception):
     """Bad input. The message is one line: the field or file, what is wrong, what would be right."""
 
+    def __init__(self, message: str) -> None:
+        """Args: message; what cannot be printed in it, line breaks too, is written as escapes."""
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
+
 
 def suggest(name: str, choices: Iterable[str]) -> str:
     """Ends a `UserError` about an unknown name.

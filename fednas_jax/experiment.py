@@ -1,5 +1,8 @@
 """The spine: rounds, evaluation, records, checkpoints; stopped and gone on with, the same bits.
 
+Where there are several ranks, all of them run this. Rank 0 alone reads and writes the workdir, and
+what it finds or decides there is told to the others.
+
 Everything that touches files and clocks for a run is called from here; everything that computes is
 a pure function of the server state, the data and a key.
 """
@@ -13,39 +16,54 @@ from typing import Any
 import jax
 import numpy as np
 
-from fednas_jax import assembly, cache, compilation, model_file
+from fednas_jax import (
+    __version__,
+    answering,
+    assembly,
+    cache,
+    compilation,
+    ending,
+    engine_choice,
+    model_file,
+    ranks,
+    signals,
+)
 from fednas_jax import config as schema
 from fednas_jax import workdir as folders
 from fednas_jax.checkpoint import Checkpoints, Restored
 from fednas_jax.costs import Costs
 from fednas_jax.data import partition as partitions
 from fednas_jax.errors import UserError
-from fednas_jax.federated import chunks, finite
-from fednas_jax.federated import cohort as cohorts
+from fednas_jax.federated import finite
+from fednas_jax.federated.cohort import Cohort
+from fednas_jax.federated.communicator import LOCAL, Communicator
 from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
-from fednas_jax.federated.round import Algorithm, RoundEngine, ServerState
-from fednas_jax.files import plain, write_json
+from fednas_jax.federated.round import Algorithm, ServerState
+from fednas_jax.files import plain
 from fednas_jax.paths import expand
 from fednas_jax.report import pictures, rows, run_folder, tracking
 from fednas_jax.report.progress import Progress
 from fednas_jax.report.records import Records
 from fednas_jax.search import genotype as genotypes
+from fednas_jax.turnout import Turnout
 
 EVALUATION_BATCH = 128
 """Images evaluated at once: enough to keep a device busy, few enough for little memory."""
 
 SECONDS_BETWEEN_PICTURES = 60
 
-_CHECKPOINTS = "checkpoints"
-_ABSENT = ("unreachable", "stragglers")
+_CHECKPOINTS = folders.CHECKPOINTS_FOLDER
 
 
-def run(config: schema.Config, workdir: Path | str) -> dict[str, Any]:
+def run(
+    config: schema.Config, workdir: Path | str, communicator: Communicator = LOCAL
+) -> dict[str, Any]:
     """Runs an experiment, or what is left of it, in a folder of its own.
 
     Args:
       config: as `fednas_jax.config.default`, or a file under `configs/`, gives it.
       workdir: the folder; if it holds an interrupted run of this config, that run goes on.
+      communicator: of the ranks that share the work, each of which calls this.
 
     Returns:
       The summary, as in summary.json.
@@ -57,36 +75,35 @@ def run(config: schema.Config, workdir: Path | str) -> dict[str, Any]:
     resolved = schema.resolve(config)
     tracking.check(resolved["report"])
     folder = expand(workdir, "--workdir")
-    # Before the lock makes the folder: a refused run should leave nothing behind.
-    recorded = folders.recorded_run(folder, resolved)
-    if recorded:
-        genotype = assembly.genotype_of(resolved)
-        folders.check_same_genotype(folder, recorded, resolved, genotype)
-    if (folder / folders.SUMMARY_FILE).exists() and recorded:
-        return _already_finished(resolved, folder)
+    ranks.check_same(communicator, "the versions of fednas_jax", __version__)
+    ranks.check_same(communicator, "the configs", schema.to_json(resolved))
+    found = communicator.decide(lambda: _look(resolved, folder))
+    if found["finished"]:
+        return communicator.decide(lambda: ending.already_finished(resolved, folder))
     with cache.kept(resolved["compilation_cache"]):
-        begun = recorded is not None and Checkpoints(folder / _CHECKPOINTS, reading=True).rounds()
-        population, algorithm = assembly.prepare(resolved, begun=bool(begun))
-        with folders.opened(folder, with_genotypes=assembly.searches(resolved)):
-            return Experiment(resolved, folder, population, algorithm, recorded, costs).run()
+        population, algorithm = assembly.prepare(resolved, begun=found["begun"])
+        with contextlib.ExitStack() as stack:
+            if communicator.rank == 0:
+                with_genotypes = assembly.searches(resolved)
+                stack.enter_context(folders.opened(folder, with_genotypes=with_genotypes))
+            parts = population, algorithm, found["recorded"], costs, communicator
+            return Experiment(resolved, folder, *parts).run()
 
 
-def _already_finished(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    summary = folders.read_summary(folder)
-    print(f"{folder}: this run is finished; another --workdir starts a new one")
-    _tell(summary, config, folder)
-    return summary
+def _look(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What the workdir holds of this run.
 
-
-def _tell(summary: dict[str, Any], config: Mapping[str, Any], folder: Path) -> None:
-    text = rows.summary_text(
-        summary,
-        folder,
-        dataset=config["dataset"]["name"],
-        with_pictures=(folder / folders.PLOTS_FOLDER / "accuracy_and_loss.png").exists(),
-        with_page=(folder / "report.html").exists(),
-    )
-    print(text)
+    Before the lock makes the folder: a refused run should leave nothing behind.
+    """
+    recorded = folders.recorded_run(folder, config)
+    if recorded:
+        folders.check_same_genotype(folder, recorded, config, assembly.genotype_of(config))
+    begun = recorded is not None and Checkpoints(folder / _CHECKPOINTS, reading=True).rounds()
+    return {
+        "recorded": recorded,
+        "begun": bool(begun),
+        "finished": bool(recorded) and (folder / folders.SUMMARY_FILE).exists(),
+    }
 
 
 class Experiment:
@@ -100,30 +117,45 @@ class Experiment:
         algorithm: Algorithm,
         recorded: dict[str, Any] | None,
         costs: Costs,
+        communicator: Communicator = LOCAL,
     ) -> None:
         """Builds all parts; `recorded` is what run.json says of earlier starts."""
-        self._costs = costs
+        self._costs, self._communicator = costs, communicator
         self._config, self._folder, self._population = config, folder, population
         self._key = jax.random.key(config["seed"])
         fingerprint = folders.fingerprint(population.dataset, population.partition.clients)
         if recorded:
             folders.check_same_data(folder, recorded, fingerprint)
+        ranks.check_same(communicator, "the images or their partition", fingerprint)
         self._held_out_sizes = [len(held_out) for held_out in population.held_out]
         self._algorithm = algorithm
         self._state: ServerState = compilation.jit_once(self._algorithm.init)(
             jax.random.fold_in(self._key, 0)
         )
         self._progress: Progress | None = None
-        self._engine, timings = self._choose_engine(recorded)
+        rounds_key = jax.random.fold_in(self._key, 1)
+        steps = population.clients.local_steps
+        self._turnout = Turnout(config, steps, rounds_key, communicator.size)
+        self._engine, timings = engine_choice.choose(
+            config,
+            algorithm,
+            population,
+            self._turnout,
+            self._state,
+            recorded,
+            self._say if self._shown() else lambda line: None,
+            communicator,
+        )
         self._evaluator = Evaluator(
             self._algorithm,
             population.examples,
             [*population.held_out, population.test],
             EVALUATION_BATCH,
+            communicator,
         )
         self._model = model_file.to_json(assembly.describe_model(config, population.dataset))
-        self._checkpoints = Checkpoints(
-            folder / _CHECKPOINTS, config["checkpoints_to_keep"], self._say
+        self._checkpoints = ranks.SharedCheckpoints(
+            communicator, folder / _CHECKPOINTS, config["checkpoints_to_keep"], self._say
         )
         facts = {
             "config": schema.to_json(config),
@@ -132,18 +164,24 @@ class Experiment:
             "padding_share": self._cohort(1).padding_share(population.clients.local_steps),
             "data_sha256": fingerprint,
             "genotype": self._model["genotype"],
+            "ranks": communicator.size,
         }
         restored = self._checkpoints.restore_latest(self._state)
         # Only now, when nothing speaks against this start any more, is the folder changed.
-        folders.write_run(folder, recorded, facts)
+        if communicator.rank == 0:
+            folders.write_run(folder, recorded, facts)
         self._records = self._go_on_from(restored)
 
     def run(self) -> dict[str, Any]:
-        """All rounds that are left, then the summary."""
+        """All rounds that are left, then the summary.
+
+        Where it is interrupted, what the last whole round came to is kept.
+        """
         done, rounds = rows.rounds_done(self._records.rows), self._config["rounds"]
-        shown = self._config["report"]["progress"]
+        shown = self._shown()
         say = self._say if shown else lambda line: None
-        self._save_partition()
+        if self._communicator.rank == 0:
+            self._save_partition()
         with contextlib.closing(self._records), compilation.told(say):
             self._progress = Progress(rounds, done, shown=shown)
             with contextlib.closing(self._progress):
@@ -152,14 +190,35 @@ class Experiment:
                     self._compile(done + 1)
                 if not self._records.rows and not assembly.searches(self._config):
                     self._start()
-                for number in range(done + 1, rounds + 1):
-                    row = self._round(number)
-                    self._record(row)
-                    self._progress.finish_round(row)
-                    if number == done + 1:  # not before: what draws takes a second to import
-                        self._draw_partition()
-                    self._records.draw(SECONDS_BETWEEN_PICTURES)
+                try:
+                    self._rounds(done + 1)
+                except KeyboardInterrupt:
+                    self._keep()
+                    raise
         return self._finish()
+
+    def _rounds(self, first: int) -> None:
+        """The rounds from `first` on; each is recorded wholly, or not at all."""
+        for number in range(first, self._config["rounds"] + 1):
+            state, row = self._round(number)
+            with signals.held():
+                self._state = state
+                self._record(row)
+            if self._progress:
+                self._progress.finish_round(row)
+            if number == first:  # not before: what draws takes a second to import
+                self._draw_partition()
+            self._records.draw(SECONDS_BETWEEN_PICTURES)
+
+    def _keep(self) -> None:
+        """Writes the checkpoint of the last whole round, if that has none."""
+        done = rows.rounds_done(self._records.rows)
+        if self._communicator.rank:
+            return
+        with signals.held():
+            if done and done not in self._checkpoints.rounds():
+                self._save(done)
+                self._say(f"the checkpoint of round {done} is written")
 
     def _compile(self, number: int) -> None:
         """Compiles for a round such as this one; what is needed later is compiled beside it."""
@@ -167,69 +226,12 @@ class Experiment:
             self._state, self._cohort(number), lambda: self._evaluator.prepare(self._state)
         )
 
-    def _choose_engine(self, recorded: dict[str, Any] | None) -> chunks.Choice:
-        clients, algorithm = self._population.clients, self._algorithm
+    def _cohort(self, number: int) -> Cohort:
+        """The clients of a round that is not repeated."""
+        turnout = self._turnout
+        return turnout.cohort(turnout.answers(number), number, self._engine.clients_per_chunk)
 
-        def engine(count: int) -> RoundEngine:
-            return RoundEngine(algorithm, clients, self._population.examples, count)
-
-        asked = self._config["clients_per_chunk"]
-        if isinstance(asked, int):
-            return chunks.Choice(engine(min(asked, self._cohort_size())), {})
-        if recorded and "clients_per_chunk" in recorded:
-            # Another number would change bits: sums would be added in another order.
-            return chunks.Choice(engine(recorded["clients_per_chunk"]), {})
-        say = self._say if self._config["report"]["progress"] else lambda line: None
-        drawn, steps = self._drawn(1), clients.local_steps
-        # As rounds are, where clients may make unequal numbers of epochs: it is another program.
-        unequal = self._attendance(1).epochs is not None
-        epochs = np.full(len(drawn), self._config["local_epochs"]) if unequal else None
-        with compilation.told(say):
-            if asked == "auto":
-                cohort = cohorts.in_chunks(drawn, steps, 1, epochs=epochs)
-                return chunks.fitting(engine, self._state, cohort)
-            return chunks.measured(engine, self._state, drawn, steps, say, epochs)
-
-    def _cohort_size(self) -> int:
-        asked = self._config["clients_per_round"], self._config["clients_fraction"]
-        return cohorts.size(len(self._population.partition.clients), *asked)
-
-    def _drawn(self, number: int) -> np.ndarray:
-        """The ids of who is asked to take part in a round."""
-        clients = len(self._population.clients.id)
-        return cohorts.sample(self._cohort_key(number), clients, self._cohort_size())
-
-    def _attendance(self, number: int) -> cohorts.Attendance:
-        """Who of these does."""
-        config = self._config
-        return cohorts.attend(
-            self._cohort_key(number),
-            self._drawn(number),
-            config["local_epochs"],
-            unreachable_share=config["unreachable_share"],
-            stragglers_share=config.get("stragglers_share", 0.0),
-            stragglers=config.get("stragglers", "keep"),
-        )
-
-    def _cohort(self, number: int, clients_per_chunk: int | None = None) -> cohorts.Cohort:
-        """The clients of a round, in as many places as there may be clients."""
-        present = self._attendance(number)
-        return cohorts.in_chunks(
-            present.ids,
-            self._population.clients.local_steps,
-            clients_per_chunk or self._engine.clients_per_chunk,
-            number,
-            epochs=present.epochs,
-            places=self._cohort_size(),
-        )
-
-    def _cohort_key(self, number: int) -> jax.Array:
-        return jax.random.fold_in(self._round_key(number), 0)
-
-    def _round_key(self, number: int) -> jax.Array:
-        return jax.random.fold_in(jax.random.fold_in(self._key, 1), number)
-
-    def _go_on_from(self, restored: Restored | None) -> Records:
+    def _go_on_from(self, restored: Restored | None) -> Records | ranks.Unwritten:
         """Takes over a checkpoint, if there is one, and brings the records to its round."""
         so_far: list[rows.Row] = []
         best = None
@@ -239,9 +241,11 @@ class Experiment:
             so_far = restored.extra["rows"]
             genotype = restored.extra["best_genotype"]
             if genotype is not None:
-                source = f"{self._checkpoints.folder}: best_genotype"
+                source = f"{self._folder / _CHECKPOINTS}: best_genotype"
                 best = genotypes.from_json(genotype, source)
-        return Records(self._folder, self._config["report"], so_far, best, self._arch())
+        self._state = self._communicator.broadcast(self._state)
+        about = self._folder, self._config["report"], so_far, best, self._arch(self._state)
+        return ranks.records(self._communicator, *about)
 
     def _save_partition(self) -> None:
         partition, dataset = self._population.partition, self._population.dataset
@@ -252,7 +256,7 @@ class Experiment:
 
     def _draw_partition(self) -> None:
         population = self._population
-        if self._config["report"]["plots"]:
+        if self._communicator.rank == 0 and self._config["report"]["plots"]:
             pictures.draw_partition(
                 self._folder / folders.PLOTS_FOLDER,
                 population.partition,
@@ -271,30 +275,30 @@ class Experiment:
         if self._progress:
             self._progress.finish_round(row)
 
-    def _round(self, number: int) -> dict[str, Any]:
-        """One round: the algorithm's phases, then scores; returns its row of metrics."""
+    def _round(self, number: int) -> tuple[ServerState, rows.Row]:
+        """One round: the algorithm's phases, then scores; the next state and a row of metrics."""
         progress, start = self._progress, time.monotonic()
-        cohort = self._cohort(number)
-        state, metrics = self._engine.run(
+        state, clients, attended = answering.ask(
+            self._engine,
+            self._turnout,
             self._state,
-            cohort,
-            jax.random.fold_in(self._round_key(number), 1),
-            progress.within if progress else lambda done, of: None,
+            number,
+            say=self._say if self._communicator.rank == 0 else lambda line: None,
+            refuse=lambda fault: self._refuse(number, fault),
+            progress=progress.within if progress else lambda done, of: None,
         )
-        clients = rows.client_metrics(metrics[0], cohort.ids)
-        self._refuse(number, finite.clients_fault(clients))
         updated = time.monotonic()
         held_out, test = self._evaluate(state, number)
-        sizes = self._held_out_sizes if held_out else []
+        sizes = self._turnout.counted(held_out, self._held_out_sizes)
         scored = test if len(self._population.test) else None
         self._refuse(number, finite.server_fault(state, held_out, sizes, scored))
-        self._state = state
-        arch = self._arch()
-        return plain(
+        ranks.check_same_state(self._communicator, number, state)
+        arch = self._arch(state)
+        row = plain(
             {
                 "round": number,
                 **rows.means(clients),
-                **self._attended(number, len(clients["id"])),
+                **attended,
                 **rows.scores(held_out and [mean_score(held_out, sizes), *held_out], test),
                 **(rows.architecture(arch) if arch else {}),
                 "seconds": time.monotonic() - start,
@@ -302,17 +306,11 @@ class Experiment:
                 **self._engine.traffic(state),
             }
         )
-
-    def _attended(self, number: int, clients: int) -> rows.Row:
-        """How many took part, and how many did not, where that is not always the same."""
-        absent = [name for name in _ABSENT if self._config.get(f"{name}_share")]
-        if not absent:
-            return {}
-        present = self._attendance(number)
-        return {"clients": clients, **{name: getattr(present, name) for name in absent}}
+        return state, row
 
     def _refuse(self, number: int, fault: str) -> None:
         """Stops a run at numbers that are not finite, before they reach a checkpoint."""
+        fault = self._communicator.decide(lambda: fault)
         if not fault:
             return
         last = self._checkpoints.rounds()
@@ -338,41 +336,37 @@ class Experiment:
         every = self._config[field]
         return number == self._config["rounds"] or (every > 0 and number % every == 0)
 
-    def _arch(self) -> dict[str, np.ndarray] | None:
-        """The alphas, of an algorithm that has some."""
+    def _arch(self, state: ServerState) -> dict[str, np.ndarray] | None:
+        """The alphas of an algorithm that has some."""
         if not assembly.searches(self._config):
             return None
-        return {kind: np.asarray(alphas) for kind, alphas in self._state.arch.items()}
+        return {kind: np.asarray(alphas) for kind, alphas in state.arch.items()}
 
     def _record(self, row: rows.Row) -> None:
         """Writes down a round, and a checkpoint if one is due."""
         records, number = self._records, row["round"]
-        records.append(row, self._arch())
+        records.append(row, self._arch(self._state))
         is_best = rows.best_round(records.rows) == number
         # Where nothing is held out every round is the best so far, and none chosen.
         if self._due("checkpoint_every", number) or (
             is_best and row["held_out_accuracy"] is not None
         ):
-            extra = {
-                "rows": records.rows,
-                "best_genotype": genotypes.to_json(records.best) if records.best else None,
-                "costs": self._costs.so_far(),
-            }
-            self._checkpoints.save(number, self._state, extra, is_best=is_best, model=self._model)
+            self._save(number)
+
+    def _save(self, number: int) -> None:
+        """Writes the checkpoint of the round that was recorded last."""
+        records = self._records
+        extra = {
+            **records.mark(),
+            "best_genotype": genotypes.to_json(records.best) if records.best else None,
+            "costs": self._costs.so_far(),
+        }
+        is_best = rows.best_round(records.rows) == number
+        self._checkpoints.save(number, self._state, extra, is_best=is_best, model=self._model)
 
     def _finish(self) -> dict[str, Any]:
-        records = self._records
-        records.draw()
-        result = rows.summary(records.rows, records.best) | self._costs.so_far()
-        summary = plain(result)
-        write_json(self._folder / folders.SUMMARY_FILE, summary)
-        if self._config["report"]["page"]:
-            from fednas_jax.report import page  # slow to import, and not every run writes it
-
-            page.write(self._folder)
-        if self._config["report"]["progress"]:
-            _tell(summary, self._config, self._folder)
-        return summary
+        about = self._folder, self._config, self._records
+        return self._communicator.decide(lambda: ending.summarize(*about, self._costs.so_far()))
 
     def _opening(self, done: int) -> str:
         population = self._population
@@ -385,6 +379,9 @@ class Experiment:
             f"{self._engine.clients_per_chunk} at a time, {padding:.0%} of steps are padding; "
             f"{start}"
         )
+
+    def _shown(self) -> bool:
+        return self._config["report"]["progress"] and self._communicator.rank == 0
 
     def _say(self, line: str) -> None:
         if self._progress:

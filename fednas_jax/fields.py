@@ -77,6 +77,12 @@ class Field(NamedTuple):
     besides: str = ""  # a value that is not like the others, for who has written another type
 
     @property
+    def meaning(self) -> str:
+        """The help, and the names to choose from, where there are some."""
+        names = getattr(self.check, "names", ())
+        return f"{self.help}; one of {', '.join(names)}" if names else self.help
+
+    @property
     def algorithms(self) -> tuple[str, ...]:
         """Those that read it."""
         of = next((a for start, a in _READ_ONLY_BY.items() if self.name.startswith(start)), None)
@@ -133,6 +139,7 @@ def one_of(*names: str) -> Check:
             return ""
         return "one of " + ", ".join(names) + " is needed" + _nearest(value, names)
 
+    check.names = names  # type: ignore[attr-defined]
     return check
 
 
@@ -192,6 +199,30 @@ FIELDS: tuple[Field, ...] = (
           "to E - 1 of them, as in FedProx's experiments"),
     Field("stragglers", "keep", _TEXT, one_of("keep", "drop"),
           "what is done with what such clients, if there are any, come to"),
+    Field("faults.dropout_share", 0.0, _FLOAT, between(0, 1, "[]"),
+          "probability that a client breaks off during the round, after any part of its local "
+          "steps"),
+    Field("faults.dropouts", "lose", _TEXT, one_of("lose", "keep"),
+          "what is done with what such clients, if there are any, have come to"),
+    Field("faults.deadline_steps", 0, _INT, at_least(0),
+          "local steps that a client of speed 1 makes before the server takes no more answers; 0: "
+          "it waits"),
+    Field("faults.late", "drop", _TEXT, one_of("drop", "keep"),
+          "what is done with what clients have come to at the deadline, if there is one"),
+    Field("faults.speed_sigma", 0.0, _FLOAT, between(0, 10, "[]"),
+          "of the log-normal around 1 that a client's speed is drawn from, anew each round; it "
+          "decides who is late, and who comes first"),
+    Field("faults.extra_share", 0.0, _FLOAT, between(0, 100, "[]"),
+          "over-selection: so many more clients are drawn for a round, as a part of those wanted, "
+          "and the first to come back count"),
+    Field("faults.min_clients", 0, _INT, at_least(0),
+          "a round with answers of fewer clients does not count"),
+    Field("faults.too_few", "skip", _TEXT, one_of("skip", "repeat"),
+          "such a round changes nothing, or is begun again with other clients, up to 10 times in "
+          "all"),
+    Field("faults.not_finite", "stop", _TEXT, one_of("stop", "leave_out"),
+          "a client whose loss or weights are not finite stops the run, or is left out of its "
+          "round and named"),
     Field("fedprox_mu", 0.0, _FLOAT, at_least(0),
           "of FedProx's term, mu / 2 times the squared distance from the server's weights; or 0"),
     Field("test_every", 1, _INT, at_least(0),
@@ -278,7 +309,8 @@ FIELDS: tuple[Field, ...] = (
     Field("supernet.dtype", "float32", _TEXT, one_of("float32", "bfloat16"),
           "of the maps inside the cells; weights, alphas, statistics and sums stay in float32"),
     Field("search.order", "joint", _TEXT, one_of("joint", "weights_first", "alpha_first"),
-          "of the two updates in a local step: at the same weights, Algorithm 1's, the code's"),
+          "of the two updates in a local step: at the same weights, as Algorithm 1 says, or as the "
+          "authors' code does"),
     Field("search.lambda_train", 1.0, _FLOAT, at_least(0),
           "weight of the train loss in alpha's gradient (Eq. 4)"),
     Field("search.lambda_valid", 1.0, _FLOAT, at_least(0),

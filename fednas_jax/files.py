@@ -1,8 +1,10 @@
 """Files written whole or not at all, and JSON read with an error that names the file."""
 
+import errno
 import json
 import math
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,23 @@ def write_atomic(path: Path | str, content: bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+        raise UserError(f"{path}: cannot be written ({reason(error, path)})") from error
+
+
+def reason(error: OSError, path: Path, needed_bytes: int = 0) -> str:
+    """Why something cannot be written; of a full disk, what has to be freed.
+
+    Args:
+      error: what the system said.
+      path: of what is written; its folder exists.
+      needed_bytes: what it takes; 0 where that is little.
+    """
+    text = error.strerror or " ".join(str(error).split())
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return text
+    free = shutil.disk_usage(path.parent).free
+    more = f"at least {max(1, needed_bytes - free) / 1e6:.1f} MB" if needed_bytes else "some MB"
+    return f"{text}; free {more} on the disk of {path.parent}, and the same command goes on"
 
 
 def make_folder(path: Path | str, field: str) -> Path:

@@ -1,5 +1,6 @@
 """The command line: `python -m fednas_jax.main --config=FILE[:variant] [--workdir=DIR]`."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,8 @@ HELP = """Searches or trains a network with federated clients, as a config file 
                     dataset and partition are set for both unless set there
 
 The same command again goes on with an interrupted run. Exit codes: 0 done, 2 bad input,
-130 interrupted. Example:
+3 another rank was lost, 130 interrupted by Ctrl-C, 143 by SIGTERM. Several processes that mpirun
+starts share the work, see scripts/launch_mpi.sh. Example:
 
   python -m fednas_jax.main --config=configs/digits_quick.py --config.rounds=3
 
@@ -41,18 +43,28 @@ def main(argv: Sequence[str]) -> int:
       argv: the arguments, without the program's name.
 
     Returns:
-      The exit code: 0 done (or help shown), 2 bad input, 130 interrupted.
+      The exit code: 0 done (or help shown), 2 bad input, 130 or 143 interrupted.
     """
     if any(argument in HELP_FLAGS for argument in argv):
-        print(HELP + "\n".join(f"  {f.name}={f.default}\n      {f.help}" for f in schema.FIELDS))
+        print(HELP + "\n".join(f"  {f.name}={f.default}\n      {f.meaning}" for f in schema.FIELDS))
         return 0
     return guarded(lambda: _run(argv), "the same command goes on with the run")
 
 
 def _run(argv: Sequence[str]) -> None:
-    planned, workdir = _parse(argv)
-    print(f"fednas_jax: workdir {workdir}", flush=True)
-    stages.run(planned, workdir)
+    if not environment.of_several_ranks(os.environ):
+        planned, workdir = _parse(argv)  # before jax is imported
+        print(f"fednas_jax: workdir {workdir}", flush=True)
+        stages.run(planned, workdir)
+        return
+    from fednas_jax.federated import communicator as communicators
+
+    communicator = communicators.start()
+    with communicators.one_for_all(communicator):
+        planned, workdir = _parse(argv)
+        if communicator.rank == 0:
+            print(f"fednas_jax: workdir {workdir}", flush=True)
+        stages.run(planned, workdir, communicator)
 
 
 def _parse(argv: Sequence[str]) -> tuple[stages.Stages, Path]:

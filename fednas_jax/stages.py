@@ -15,7 +15,7 @@ import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ml_collections
 
@@ -23,6 +23,9 @@ from fednas_jax import config as schema
 from fednas_jax.config import THEN_TRAIN
 from fednas_jax.data.datasets import choice_of_test_set
 from fednas_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from fednas_jax.federated.communicator import Communicator
 
 SEARCH_FOLDER, TRAIN_FOLDER = "search", "train"
 FROM_SEARCH = "search"
@@ -127,12 +130,13 @@ def _test_choice(config: schema.Config) -> dict[str, Any]:
     return choice_of_test_set(**data, seed=config["seed"])
 
 
-def run(stages: Stages, workdir: Path) -> None:
+def run(stages: Stages, workdir: Path, communicator: "Communicator | None" = None) -> None:
     """Runs what the stages say, or what is left of it.
 
     Args:
       stages: of `resolve`.
-      workdir: of the run; of both, where there are two.
+      workdir: of the run; of both, where there are two, and then within reach of all ranks.
+      communicator: of the ranks that share the work; None for this process alone.
 
     Raises:
       UserError: as `experiment.run`.
@@ -141,20 +145,21 @@ def run(stages: Stages, workdir: Path) -> None:
     from fednas_jax import experiment
     from fednas_jax.workdir import SUMMARY_FILE
 
+    ranks = {} if communicator is None else {"communicator": communicator}
     if stages.train is None:
-        experiment.run(stages.first, workdir)
+        experiment.run(stages.first, workdir, **ranks)
         return
     search = workdir / SEARCH_FOLDER
     if not (search / SUMMARY_FILE).exists():
         with _of_the_training():
             _check_training(stages.train)
-    experiment.run(stages.first, search)
+    experiment.run(stages.first, search, **ranks)
     # In full: a config that is written down should not depend on where one stands.
     found = {"genotype": str(search.resolve() / "genotypes" / "best.json")}
     if stages.train["warm_start"] == FROM_SEARCH:
         found["warm_start"] = str(search.resolve())
     with _of_the_training():
-        experiment.run(schema.resolve(stages.train, found), workdir / TRAIN_FOLDER)
+        experiment.run(schema.resolve(stages.train, found), workdir / TRAIN_FOLDER, **ranks)
 
 
 def _check_training(config: ml_collections.FrozenConfigDict) -> None:

@@ -32,7 +32,8 @@ HELP = """Runs every combination of lists of settings, and counts the rounds to 
 
 Runs that are done already are not made again, an interrupted one goes on where it was. Written into
 the workdir, anew after each run: sweep.json (settings, curves, rounds to each target), table.md,
-curves.png. Exit codes: 0 done, 2 bad input or a run that failed, 130 interrupted. Example:
+curves.png. Exit codes: 0 done, 2 bad input or a run that failed, 130 interrupted by
+Ctrl-C, 143 by SIGTERM. Example:
 
   python -m fednas_jax.sweep --config=configs/mnist_fedavg.py:quick --workdir=runs/sweep \\
     --config.optimizer.learning_rate=0.05,0.1,0.2 --target=0.9
@@ -46,7 +47,8 @@ def main(argv: Sequence[str]) -> int:
       argv: the arguments, without the program's name.
 
     Returns:
-      The exit code: 0 done (or help shown), 2 bad input or a run that failed, 130 interrupted.
+      The exit code: 0 done (or help shown), 2 bad input or a run that failed, 130 or 143
+      interrupted.
     """
     if any(argument in HELP_FLAGS for argument in argv):
         print(HELP, end="")

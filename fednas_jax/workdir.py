@@ -26,6 +26,7 @@ from fednas_jax.search.genotype import Genotype
 
 RUN_FILE, SUMMARY_FILE, METRICS_FILE = "run.json", "summary.json", "metrics.jsonl"
 GENOTYPES_FOLDER, PLOTS_FOLDER = "genotypes", "plots"
+CHECKPOINTS_FOLDER = "checkpoints"
 _NUMBERS = ("rounds", "best_round", "test_accuracy_round")
 _COSTS = ("seconds", "compile_seconds", "peak_memory_bytes")
 _MEASURED = ("held_out_accuracy", "test_accuracy")
@@ -94,7 +95,8 @@ def recorded_run(folder: Path, config: schema.Config) -> dict[str, Any] | None:
     """
     path = folder / RUN_FILE
     try:
-        held = [n for n in (METRICS_FILE, SUMMARY_FILE, "checkpoints") if (folder / n).exists()]
+        results = METRICS_FILE, SUMMARY_FILE, CHECKPOINTS_FOLDER
+        held = [name for name in results if (folder / name).exists()]
         recorded = path.exists()
     except OSError as error:
         raise UserError(
@@ -207,9 +209,9 @@ def write_run(folder: Path, run: dict[str, Any] | None, facts: dict[str, Any]) -
       folder: of the run.
       run: what is recorded so far; None for a new run.
       facts: of this start: `config`, as JSON has it, `clients_per_chunk`, `genotype`, as JSON has
-        it or None, and others.
+        it or None, `ranks`, which is of this start alone, and others.
     """
-    record = facts if run is None else run
+    record = {k: v for k, v in facts.items() if k != "ranks"} if run is None else run
     starts = [*record.get("starts", []), _start(facts, record["config"])]
     write_json(folder / RUN_FILE, {**record, "starts": starts})
 
@@ -224,6 +226,7 @@ def _start(facts: dict[str, Any], first: schema.Config) -> dict[str, Any]:
         "device": f"{device.platform}: {device.device_kind}",
         "command": _command(),
         "devices": jax.device_count(),
+        "ranks": facts.get("ranks", 1),
         "clients_per_chunk": facts["clients_per_chunk"],
         # Fields that leave the result as it is may be set otherwise than at the first start.
         "changed": {name: now[name] for name in now if now[name] != before[name]},

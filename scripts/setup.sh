@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Makes .venv and installs what running needs; quick when nothing has changed.
 #
-#   bash scripts/setup.sh [--dev]
+#   bash scripts/setup.sh [--dev] [--mpi]
 #
 #   --dev     what the tests and checks need, too; on Debian, as root, also a browser
+#   --mpi     what several ranks need: the system's MPI, or Open MPI from a package; needs a C++
+#             compiler
 #   PYTHON    the interpreter to use (environment); else python3.12 or python3.11, as found
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -105,11 +107,52 @@ install_browser() {
     echo "setup: chromium could not be installed; tests that open pages will skip" >&2
 }
 
-dev=false
+# mpi4jax's build looks for CUDA by its compiler; one without headers makes it fail.
+cuda_to_build_with() {
+  local compiler root
+  compiler="$(command -v nvcc || true)"
+  if [[ -n "${CUDA_PATH:-}" || -z "$compiler" ]]; then
+    echo "${CUDA_PATH:-}"
+    return
+  fi
+  root="$(dirname "$(dirname "$(readlink -f "$compiler")")")"
+  if [[ -e "$root/include/cuda_runtime.h" ]]; then
+    echo "$root"
+  else
+    mkdir -p .venv/no-cuda
+    echo "$PWD/.venv/no-cuda"
+  fi
+}
+
+# Installs MPI for Python, compiled against the MPI that there is.
+install_mpi() {
+  local stamp=".venv/installed-requirements-mpi.txt" cuda log=".venv/mpi-build.log"
+  if ! command -v mpicc >/dev/null || ! command -v mpirun >/dev/null; then
+    install requirements-openmpi.txt
+  fi
+  if cmp -s requirements-mpi.txt "$stamp"; then
+    return
+  fi
+  command -v c++ >/dev/null || fail "c++: not found; a C++ compiler is needed (Debian: apt install g++)"
+  echo "setup: installing requirements-mpi.txt into .venv, of which mpi4jax is compiled"
+  grep -v '^mpi4jax' requirements-mpi.txt >.venv/requirements-mpi-first.txt
+  .venv/bin/python -m pip install --disable-pip-version-check -qq -c requirements.txt \
+    -r .venv/requirements-mpi-first.txt ||
+    fail "requirements-mpi.txt could not be installed, see above; a package index must be within reach"
+  cuda="$(cuda_to_build_with)"
+  env PATH="$PWD/.venv/bin:$PATH" ${cuda:+CUDA_PATH="$cuda"} \
+    .venv/bin/python -m pip install --disable-pip-version-check --no-build-isolation \
+    -c requirements.txt -r requirements-mpi.txt >"$log" 2>&1 ||
+    fail "mpi4jax could not be compiled; $log says why"
+  cp requirements-mpi.txt "$stamp"
+}
+
+dev=false mpi=false
 for argument in "$@"; do
   case "$argument" in
     --dev) dev=true ;;
-    *) fail "$argument: unknown; usage: bash scripts/setup.sh [--dev]" ;;
+    --mpi) mpi=true ;;
+    *) fail "$argument: unknown; usage: bash scripts/setup.sh [--dev] [--mpi]" ;;
   esac
 done
 
@@ -118,4 +161,7 @@ install requirements.txt
 if "$dev"; then
   install requirements-dev.txt
   install_browser
+fi
+if "$mpi"; then
+  install_mpi
 fi

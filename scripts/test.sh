@@ -1,11 +1,17 @@
 #!/usr/bin/env bash
-# All checks: lint, format, types, tests. Sets up if need be.
+# All checks: lint, format, types, tests. Sets up if need be; with --mpi first, MPI as well (tests of
+# several ranks skip without it).
 #
-#   bash scripts/test.sh [arguments for pytest, such as tests/data]
+#   bash scripts/test.sh [--mpi] [arguments for pytest, such as tests/data]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-bash scripts/setup.sh --dev
+setup=(--dev)
+if [[ "${1:-}" == --mpi ]]; then
+  setup+=(--mpi)
+  shift
+fi
+bash scripts/setup.sh "${setup[@]}"
 
 failed=()
 # One that fails does not hide what the next would say.

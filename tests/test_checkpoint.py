@@ -1,11 +1,14 @@
 """Checkpoints: bit-equal, whole or not at all, and one line for what cannot be read."""
 
+import hashlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -191,6 +194,33 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, harm: str) -> None:
     assert len(lines) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("round", "2"),
+        ("leaves", None),
+        ("leaves", [{"path": "w"}]),
+        ("leaves", [{"path": "w", "shape": [-1], "dtype": "float32"}]),
+        ("keys", []),
+        ("keys", {"key": 3}),
+    ],
+)
+def test_foreign_facts_with_the_right_checksum_are_passed_over(
+    tmp_path: Path, name: str, value: Any
+) -> None:
+    checkpoints, said = saved(tmp_path, 2)
+    path = tmp_path / "000002"
+    facts = json.loads((path / "checkpoint.json").read_text())
+    (path / "checkpoint.json").write_text(json.dumps(facts | {name: value}))
+    checksums = json.loads((path / "checksums.json").read_text())
+    right = hashlib.sha256((path / "checkpoint.json").read_bytes()).hexdigest()
+    (path / "checksums.json").write_text(json.dumps(checksums | {"checkpoint.json": right}))
+    restored = checkpoints.restore_latest(make_state())
+    assert restored is not None
+    assert restored.round == 1
+    assert said == [f"{path}: '{name}' in checkpoint.json is not what was written; passing over it"]
+
+
 def test_a_later_round_does_not_outlive_the_fall_back(tmp_path: Path) -> None:
     checkpoints, _ = saved(tmp_path, 6, keep=3)
     damage(tmp_path / "000006")
@@ -347,6 +377,37 @@ def test_a_full_disk_leaves_the_last_one_whole_and_is_told_in_one_line(tmp_path:
     restored = Checkpoints(tmp_path).restore_latest({"w": np.zeros(4096)})
     assert restored is not None
     assert restored.state["w"].tolist() == np.random.RandomState(0).randn(4096).tolist()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """4 MB, where a tmpfs can be mounted, which takes root on Linux."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("left_bytes", [0, 100_000, 900_000])
+def test_a_disk_that_is_really_full(left_bytes: int, small_disk: Path) -> None:
+    folder, like = small_disk / "run", {"w": np.zeros(4096)}
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(1, {"w": np.ones(4096)}, None, is_best=True)
+    free = shutil.disk_usage(small_disk).free
+    (small_disk / "ballast").write_bytes(bytes(free - left_bytes))
+    told = r"\(No space left on device; free at least \d\.\d MB on the disk of .*; round 1 is still"
+    with pytest.raises(UserError, match=f"the checkpoint of round 2 cannot be written {told}"):
+        checkpoints.save(2, {"w": np.full(4096, 2.0)}, None, is_best=True)
+    assert [path.name for path in folder.iterdir()] == ["000001"]
+    restored = Checkpoints(folder).restore_latest(like)
+    assert restored is not None
+    assert restored.state["w"].tolist() == [1.0] * 4096
+    (small_disk / "ballast").unlink()
+    checkpoints.save(2, {"w": np.full(4096, 2.0)}, None, is_best=True)
+    assert checkpoints.rounds() == [1, 2]
 
 
 SAVED_FROM_TWO_DEVICES = """

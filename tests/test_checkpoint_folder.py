@@ -27,13 +27,13 @@ def rewrite_facts(path: Path, change: Callable[[dict[str, Any]], object]) -> Non
 def test_a_later_format(tmp_path: Path, number: object) -> None:
     checkpoints, _ = saved(tmp_path, 1)
     rewrite_facts(tmp_path / "000001", lambda facts: facts.update(format=number))
-    with pytest.raises(UserError, match=f"written in format {number}; format 1 is needed, or one"):
+    with pytest.raises(UserError, match=f"written in format {number}; format 2 is needed, or one"):
         checkpoints.restore_latest(make_state())
 
 
 def test_an_earlier_format_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints, _ = saved(tmp_path, 1)
-    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    monkeypatch.setattr(checkpoint, "FORMAT", 3)
     restored = checkpoints.restore_latest(make_state())
     assert restored is not None
     assert_same_bits(restored.state.params, make_state(1).params)

@@ -105,3 +105,34 @@ def test_scores_on_examples_that_nobody_holds_out() -> None:
         "default, is needed"
     )
     schema.check(fedavg(held_out_every=5))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "unset", "enough"),
+    [
+        ("dropouts", "keep", "config.faults.dropout_share is 0", {"dropout_share": 0.1}),
+        ("late", "keep", "config.faults.deadline_steps is 0", {"deadline_steps": 5}),
+        (
+            "speed_sigma",
+            0.5,
+            "config.faults.deadline_steps and config.faults.extra_share are 0",
+            {"deadline_steps": 5},
+        ),
+        ("too_few", "repeat", "config.faults.min_clients is 0", {"min_clients": 2}),
+    ],
+)
+def test_what_is_done_about_faults_that_there_are_not(
+    field: str, value: Any, unset: str, enough: dict[str, Any]
+) -> None:
+    name = f"faults.{field}"
+    assert refusal(**{name: value}).startswith(
+        f"config.{name}: {value!r} is not used where {unset}; "
+    )
+    schema.check(fedavg(**{name: value}, **{f"faults.{n}": v for n, v in enough.items()}))
+
+
+def test_more_clients_than_there_are_cannot_be_drawn() -> None:
+    assert refusal(**{"faults.extra_share": 0.5}).startswith(
+        "config.faults.extra_share: 0.5 more than all clients; 0 is needed, or a smaller "
+    )
+    schema.check(fedavg(**{"faults.extra_share": 0.5, "clients_fraction": 0.5}))

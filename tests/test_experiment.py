@@ -213,6 +213,34 @@ def test_damaged_checkpoint_is_passed_over_and_the_round_repeated(
     assert final_state(folder) == final_state(finished)
 
 
+def test_a_checkpoint_is_as_large_after_many_rounds(finished: Path) -> None:
+    """What grows by the round stands beside it, once."""
+    rows = (finished / "metrics.jsonl").read_bytes()
+    assert (finished / "checkpoints" / "rows.jsonl").read_bytes() == rows
+    facts = json.loads((finished / "checkpoints" / "000003" / "checkpoint.json").read_text())
+    assert set(facts["extra"]) == {"rows_held", "best_genotype", "costs"}
+    assert facts["extra"]["rows_held"]["bytes"] == len(rows)
+
+
+@pytest.mark.parametrize(
+    "harmed", [("checkpoints/rows",), ("metrics",), ("checkpoints/rows", "metrics")]
+)
+def test_rows_are_mended_or_their_last_round_is_repeated(
+    harmed: tuple[str, ...], finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = unfinished_copy(finished, tmp_path)
+    for name in harmed:
+        path = folder / f"{name}.jsonl"
+        path.write_bytes(path.read_bytes()[:-5])
+    experiment.run(tiny_config(), folder)
+    said = "000003: the rows of its rounds, beside it, are cut short or edited; passing over it"
+    assert (said in capsys.readouterr().out) == (len(harmed) == 2)
+    rows = [(folder / name).read_bytes() for name in ("checkpoints/rows.jsonl", "metrics.jsonl")]
+    assert rows[0] == rows[1]
+    assert untimed(folder) == untimed(finished)
+    assert final_state(folder) == final_state(finished)
+
+
 def test_changed_data_is_refused(finished: Path, tmp_path: Path) -> None:
     folder = unfinished_copy(finished, tmp_path)
     run = json.loads((folder / "run.json").read_text())
@@ -281,9 +309,9 @@ def test_chunks_as_measured_are_recorded_and_kept(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def measured(
-        build: Any, state: Any, ids: Any, steps: Any, say: Any, epochs: Any
+        build: Any, state: Any, ids: Any, steps: Any, say: Any, *limits: Any
     ) -> chunks.Choice:
-        assert (len(ids), len(steps), epochs) == (3, 3, None)
+        assert (len(ids), len(steps), limits) == (3, 3, (None, None))
         return chunks.Choice(build(2), {"1": 3.5, "2": 2.25})
 
     monkeypatch.setattr(chunks, "measured", measured)

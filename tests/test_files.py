@@ -1,7 +1,11 @@
 """Files: whole or not at all, strict JSON, and errors that name the file."""
 
+import errno
 import json
 import math
+import os
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -53,3 +57,18 @@ def test_plain_is_what_strict_json_takes() -> None:
     made = files.plain(value)
     assert made == {"a": None, "b": [None, 3], "c": [1.0, None], "d": True, "e": "nan", "f": None}
     json.dumps(made, allow_nan=False)
+
+
+@pytest.mark.parametrize(("number", "frees"), [(errno.ENOSPC, True), (errno.EACCES, False)])
+def test_of_a_full_disk_it_is_said_what_to_free(tmp_path: Path, number: int, frees: bool) -> None:
+    error = OSError(number, os.strerror(number))
+    free_bytes = shutil.disk_usage(tmp_path).free
+    told = files.reason(error, tmp_path / "x", free_bytes + 2 * 10**12)
+    assert told.startswith(os.strerror(number))
+    # Others write on this disk too: about two terabytes are lacking.
+    lacking = re.search(r"; free at least (\d+)\.\d MB on the disk of (\S+), and", told)
+    assert (lacking is not None) == frees
+    if lacking:
+        assert abs(int(lacking[1]) - 2_000_000) < 100_000
+        assert lacking[2] == str(tmp_path)
+    assert ("free some MB" in files.reason(error, tmp_path / "x")) == frees

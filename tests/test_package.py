@@ -12,7 +12,7 @@ from fednas_jax.paths import THIRD_PARTY
 
 PACKAGE = Path(fednas_jax.__file__).resolve().parent
 ROOT = PACKAGE.parent
-OPTIONAL = {"wandb"}  # requirements-wandb.txt
+OPTIONAL = {"wandb", "mpi4py", "mpi4jax"}  # requirements-wandb.txt, requirements-mpi.txt
 # By jax, by its export, and by tensorflow-datasets where it reads.
 IMPORTED_BY_OTHERS = {"jaxlib", "flatbuffers", "array-record"}
 

@@ -85,3 +85,65 @@ def test_without_a_python_that_will_do_nothing_is_searched(
     assert done.returncode == 2
     assert done.stderr.startswith("setup: error: no-such-python: not found; ")
     assert not (project / "arguments").exists()
+
+
+@pytest.fixture
+def launcher(project: Path) -> Path:
+    """The project, with a stand-in for Open MPI in its .venv."""
+    mpirun = project / ".venv" / "bin" / "mpirun"
+    mpirun.write_text(
+        "#!/usr/bin/env bash\n"
+        'if [[ "$1" == --version ]]; then echo "mpirun (Open MPI) 5"; exit; fi\n'
+        'printf \'%s\\n\' "$@" > "$(dirname "$0")/../../arguments"; exit 3\n'
+    )
+    mpirun.chmod(0o755)
+    return project
+
+
+def launch(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", str(project / "scripts" / "launch_mpi.sh"), *arguments],
+        cwd="/", capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_launches_so_many_ranks_and_ends_as_they_do(launcher: Path) -> None:
+    done = launch(launcher, "--config=x y.py", "-n", "4", "--config.rounds=2")
+    assert (done.returncode, done.stderr) == (3, "")
+    given = searched(launcher)
+    assert given[:4] == ["-n", "4", "--bind-to", "none"]
+    assert "--oversubscribe" in given
+    python = str(launcher / ".venv" / "bin" / "python")
+    main = [python, "-m", "fednas_jax.main", "--config=x y.py", "--config.rounds=2"]
+    assert given[-5:] == main
+
+
+def test_on_several_machines_their_slots_count(
+    launcher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDNAS_JAX_MPI_SECONDS", "9")
+    (launcher / "hosts").write_text("a slots=2\n")
+    launch(launcher, "-n", "2", f"--hostfile={launcher / 'hosts'}", "--config=x.py")
+    given = searched(launcher)
+    assert "--oversubscribe" not in given
+    assert given[given.index("--hostfile") + 1] == str(launcher / "hosts")
+    assert given[given.index("--prefix") + 1] == str(launcher / ".venv")
+    assert given[given.index("-x") + 1] == "FEDNAS_JAX_MPI_SECONDS"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "-n: missing; the number of ranks is needed"),
+        (("-n", "0"), "-n: 0; the number of ranks is needed"),
+        (("--config=x", "-n"), "the last argument has no value"),
+        (("-n", "2", "--hostfile=nowhere"), "--hostfile: nowhere cannot be read"),
+    ],
+)
+def test_what_cannot_be_launched_is_refused(
+    launcher: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    done = launch(launcher, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"launch_mpi: error: {says}")
+    assert done.stderr.count("\n") == 1

@@ -1,6 +1,7 @@
 """Arrays from an .npz that somebody else wrote: never a pickle, never a traceback."""
 
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection
@@ -20,6 +21,7 @@ _DAMAGE = (
     OverflowError,
     MemoryError,  # a damaged header that promises a huge array
     struct.error,
+    tokenize.TokenError,  # a header that is no Python literal
     zipfile.BadZipFile,
     zlib.error,
 )

@@ -141,7 +141,10 @@ def _named_table(labels: np.ndarray, name: str, fraction: float, seed: int) -> P
 
 def _column(examples: Examples) -> np.ndarray:
     if examples.client is None:
-        raise UserError("config.partition.name: 'natural' needs a data set with a `client` column")
+        raise UserError(
+            "config.partition.name: 'natural' needs a data set with a `client` column; that, or "
+            "another partition, such as hetero, is needed"
+        )
     return examples.client
 
 

@@ -52,6 +52,7 @@ def measured(
     local_steps: np.ndarray,
     say: Callable[[str], None],
     epochs: np.ndarray | None = None,
+    step_limits: np.ndarray | None = None,
 ) -> Choice:
     """The fastest of about 1, 2, 4, ... clients side by side, as far as the memory goes.
 
@@ -66,10 +67,11 @@ def measured(
       local_steps: [K] local steps an epoch of every client of the population.
       say: is told of each candidate.
       epochs: local epochs of each in `ids`; None where all make the same in every round.
+      step_limits: local steps of each, over all its epochs; None where these are always whole.
     """
 
     def cohort(count: int) -> Cohort:
-        return in_chunks(ids, local_steps, count, epochs=epochs)
+        return in_chunks(ids, local_steps, count, epochs=epochs, step_limits=step_limits)
 
     best = build(1)
     seconds = {"1": _round_seconds(best, state, cohort(1))}

@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple, TypeAlias
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 Array: TypeAlias = Any
@@ -92,6 +94,28 @@ def build(divisions: list[Division], batch_size: int, *, last_batch: bool = Fals
         num_examples=np.array(learned, np.int32),
         local_steps=steps.astype(np.int32),
         facts={},
+    )
+
+
+def members_of(clients: Clients, ids: jax.Array) -> Clients:
+    """The clients of a chunk, [clients a chunk, ...]; an empty place has no examples, no steps.
+
+    Args:
+      clients: the population, on the device.
+      ids: [clients a chunk] int32; -1 of an empty place.
+    """
+    present = ids >= 0
+    members = jax.tree.map(lambda x: x[jnp.maximum(ids, 0)], clients)
+
+    def only_present(count: jax.Array) -> jax.Array:
+        return jnp.where(present, count, 0)
+
+    return members._replace(
+        id=ids,
+        num_train=only_present(members.num_train),
+        num_valid=only_present(members.num_valid),
+        num_examples=only_present(members.num_examples),
+        local_steps=only_present(members.local_steps),
     )
 
 

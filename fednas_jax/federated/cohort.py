@@ -1,5 +1,6 @@
 """Who takes part in a round, and who shares a chunk."""
 
+import heapq
 from typing import NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ NOBODY = -1
 
 
 class Cohort(NamedTuple):
-    """The clients of a round in chunks of equal length."""
+    """The clients of a round in chunks of equal length; each rank's chunks behind another's."""
 
     ids: np.ndarray
     """[chunks, clients a chunk] int32; `NOBODY` where a place is empty."""
@@ -21,6 +22,39 @@ class Cohort(NamedTuple):
     """Of the run, from 1."""
     epochs: np.ndarray | None = None
     """[chunks, clients a chunk] int32: local epochs of each; None where all make the same."""
+    step_limits: np.ndarray | None = None
+    """[chunks, clients a chunk] int32: local steps of each, over all its epochs, of which the last
+    may be cut short; None where all epochs are whole."""
+
+    def of_rank(self, rank: int, ranks: int) -> "Cohort":
+        """One rank's chunks, of as many on each.
+
+        Args:
+          rank: from 0.
+          ranks: how many the cohort was made for.
+        """
+        chunks = len(self.ids) // ranks
+        mine = slice(rank * chunks, (rank + 1) * chunks)
+        epochs = None if self.epochs is None else self.epochs[mine]
+        limits = None if self.step_limits is None else self.step_limits[mine]
+        return Cohort(self.ids[mine], self.steps[mine], self.round, epochs, limits)
+
+    def chunks_with_clients(self) -> int:
+        """How many chunks there are up to the last in which there is anybody."""
+        present = np.flatnonzero((self.ids != NOBODY).any(axis=1))
+        return int(present[-1]) + 1 if len(present) else 0
+
+    def local_steps(self, local_steps: np.ndarray, local_epochs: int) -> int:
+        """Local steps that its clients make in all.
+
+        Args:
+          local_steps: [K] an epoch, of every client of the population.
+          local_epochs: of each client, where they make the same.
+        """
+        if self.step_limits is not None:
+            return int(self.step_limits.sum())
+        epochs = local_epochs if self.epochs is None else self.epochs
+        return int((np.where(self.ids >= 0, local_steps[self.ids], 0) * epochs).sum())
 
     def padding_share(self, local_steps: np.ndarray) -> float:
         """Share of the steps computed that belong to no client.
@@ -31,7 +65,8 @@ class Cohort(NamedTuple):
         present = self.ids >= 0
         epochs = present.astype(int) if self.epochs is None else np.where(present, self.epochs, 0)
         computed = int((self.steps * epochs.max(axis=1, initial=0)).sum()) * self.ids.shape[1]
-        wanted = int((np.where(present, local_steps[self.ids], 0) * epochs).sum())
+        whole = np.where(present, local_steps[self.ids], 0) * epochs
+        wanted = int((whole if self.step_limits is None else self.step_limits).sum())
         return 1 - wanted / computed if computed else 0.0
 
 
@@ -72,7 +107,7 @@ def sample(key: jax.Array, num_clients: int, clients_per_round: int) -> np.ndarr
     """
     if clients_per_round in (0, num_clients):
         return np.arange(num_clients, dtype=np.int32)
-    rng = _rng(key)
+    rng = host_rng(key)
     if clients_per_round > num_clients // 2:
         return np.sort(rng.permutation(num_clients)[:clients_per_round]).astype(np.int32)
     # The first distinct ones of a stream of draws: a permutation of 10,000 takes 6 ms on a CPU, as
@@ -109,7 +144,7 @@ def attend(
     """
     if not unreachable_share and not stragglers_share:
         return Attendance(ids, None, 0, 0)
-    rng = _rng(jax.random.fold_in(key, 1))
+    rng = host_rng(jax.random.fold_in(key, 1))
     reached = rng.random_sample(len(ids)) >= unreachable_share
     slow = (rng.random_sample(len(ids)) < stragglers_share) & reached
     fewer = rng.randint(1, max(2, local_epochs), len(ids))
@@ -120,6 +155,30 @@ def attend(
     return Attendance(ids[reached], epochs[reached], *counts)
 
 
+def deal(ids: np.ndarray, work: np.ndarray, ranks: int) -> list[np.ndarray]:
+    """Deals clients to ranks, the longest first, each to the rank with the least work so far.
+
+    The busiest rank has at most 4/3 - 1/(3 ranks) of the work that it would have at best (Graham,
+    Bounds on Multiprocessing Timing Anomalies, SIAM J. Appl. Math. 17(2), 1969, Theorem 3).
+
+    Args:
+      ids: who takes part.
+      work: local steps of each in `ids`.
+      ranks: how many.
+
+    Returns:
+      For each rank the places in `ids` that it gets; nothing random: of equal clients the lower id
+      comes first, of equal ranks the lower rank.
+    """
+    shares: list[list[int]] = [[] for _ in range(ranks)]
+    loads = [(0, rank) for rank in range(ranks)]
+    for place in np.lexsort((ids, -work)).tolist():
+        load, rank = loads[0]
+        shares[rank].append(place)
+        heapq.heapreplace(loads, (load + int(work[place]), rank))
+    return [np.array(share, np.int64) for share in shares]
+
+
 def in_chunks(
     ids: np.ndarray,
     local_steps: np.ndarray,
@@ -127,7 +186,9 @@ def in_chunks(
     round: int = 1,
     *,
     epochs: np.ndarray | None = None,
+    step_limits: np.ndarray | None = None,
     places: int = 0,
+    ranks: int = 1,
 ) -> Cohort:
     """Groups clients of like size, the longest first, since a chunk takes as long as its longest.
 
@@ -137,24 +198,31 @@ def in_chunks(
       clients_per_chunk: places in a chunk.
       round: of the run, from 1.
       epochs: local epochs of each in `ids`; None where all make the same.
+      step_limits: local steps of each in `ids`, over all its epochs; None where these are whole.
       places: for how many there is room at least: rounds of one shape need one program.
+      ranks: how many they are dealt to. Each has room for all, since of unlike clients one rank may
+        get the longest and another all others; chunks of nobody are not computed.
     """
-    work = local_steps[ids] if epochs is None else local_steps[ids] * epochs
-    order = np.lexsort((ids, -work))
+    whole = local_steps[ids] if epochs is None else local_steps[ids] * epochs
+    work = whole if step_limits is None else step_limits
+    shares = [np.lexsort((ids, -work))] if ranks == 1 else deal(ids, work, ranks)
     chunks = -(-max(places, len(ids)) // clients_per_chunk)
 
     def table(values: np.ndarray, empty: int) -> np.ndarray:
-        filled = np.full(chunks * clients_per_chunk, empty, np.int32)
-        filled[: len(order)] = values[order]
-        return filled.reshape(chunks, clients_per_chunk)
+        filled = np.full((ranks, chunks * clients_per_chunk), empty, np.int32)
+        for row, share in zip(filled, shares, strict=True):
+            row[: len(share)] = values[share]
+        return filled.reshape(ranks * chunks, clients_per_chunk)
 
     return Cohort(
         table(ids, NOBODY),
         table(local_steps[ids], 0).max(axis=1, initial=0),
         np.int32(round),
         None if epochs is None else table(epochs, 0),
+        None if step_limits is None else table(step_limits, 0),
     )
 
 
-def _rng(key: jax.Array) -> np.random.RandomState:
+def host_rng(key: jax.Array) -> np.random.RandomState:
+    """A generator for draws on the host that follow from a key."""
     return np.random.RandomState(np.asarray(jax.random.bits(key, (4,), "uint32")))

@@ -10,6 +10,7 @@ from jax import lax
 
 from fednas_jax.compilation import Program, jit
 from fednas_jax.federated.clients import Examples
+from fednas_jax.federated.communicator import LOCAL, Communicator
 from fednas_jax.federated.round import Algorithm, ServerState
 
 
@@ -29,6 +30,7 @@ class Evaluator:
         examples: Examples,
         groups: Sequence[np.ndarray],
         batch_size: int,
+        communicator: Communicator = LOCAL,
     ) -> None:
         """Prepares; compiles at the first call.
 
@@ -37,7 +39,9 @@ class Evaluator:
           examples: the images that groups index.
           groups: index arrays; those that are wanted together lie side by side.
           batch_size: images in a batch.
+          communicator: of the ranks that share the batches.
         """
+        self._communicator = communicator
         self._examples = examples
         self._sizes = [len(group) for group in groups]
         self._batch_size = batch_size
@@ -58,8 +62,11 @@ class Evaluator:
             return [Score(np.nan, np.nan)] * len(sizes)
         before = sum(self._sizes[:start])
         first, last = before // self._batch_size, -(-(before + sizes.sum()) // self._batch_size)
-        result = self._run(*self._arguments(state, first, last))
-        sums = np.asarray(result, np.float64)[start:stop]
+        rank, ranks = self._communicator.rank, self._communicator.size
+        mine = [first + (last - first) * part // ranks for part in (rank, rank + 1)]
+        result = self._run(*self._arguments(state, *mine))
+        of_ranks = self._communicator.gather(np.asarray(result, np.float64)[None, start:stop])
+        sums = of_ranks.sum(axis=0)
         with np.errstate(invalid="ignore"):  # 0 / 0 where there are none
             return [Score(*means) for means in (sums / sizes[:, None]).tolist()]
 

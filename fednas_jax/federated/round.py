@@ -6,6 +6,8 @@ clients of a chunk, walks over the chunks in one compiled loop, and adds up as i
 outputs of all clients together may not fit in memory: memory grows with the chunk, not with the
 number of clients.
 
+Each of several ranks runs chunks of its own; the server update begins with the sum over all ranks.
+
 A chunk of one client runs without vmap, which turns conditions into computing both sides.
 """
 
@@ -21,8 +23,10 @@ import numpy as np
 from jax import lax
 
 from fednas_jax.compilation import Program, jit
-from fednas_jax.federated.clients import Clients, Examples
-from fednas_jax.federated.cohort import Cohort
+from fednas_jax.federated.clients import Clients, Examples, members_of
+from fednas_jax.federated.cohort import NOBODY, Cohort
+from fednas_jax.federated.communicator import LOCAL, Communicator
+from fednas_jax.federated.only_finite import finite_or_nothing
 
 Tree = Any
 ServerState = Any
@@ -51,7 +55,8 @@ class ChunkFacts(NamedTuple):
     """Of the run, from 1."""
     local_epochs: jax.Array | None = None
     """Most local epochs of a client, where these differ in a round; each client then has its own
-    number as the fact `local_epochs`."""
+    number as the fact `local_epochs`, and where its last epoch may be cut short as the fact
+    `step_limit` its local steps over all of them."""
 
 
 class Phase(NamedTuple):
@@ -112,7 +117,14 @@ class RoundEngine:
     """Runs rounds of one algorithm over one population; compiles each phase once."""
 
     def __init__(
-        self, algorithm: Algorithm, clients: Clients, examples: Examples, clients_per_chunk: int
+        self,
+        algorithm: Algorithm,
+        clients: Clients,
+        examples: Examples,
+        clients_per_chunk: int,
+        communicator: Communicator = LOCAL,
+        *,
+        leave_out_not_finite: bool = False,
     ) -> None:
         """Prepares; compiles nothing yet.
 
@@ -121,13 +133,20 @@ class RoundEngine:
           clients: the population, arrays [K, ...].
           examples: the images that clients index.
           clients_per_chunk: clients vmapped together.
+          communicator: of the ranks; cohorts are to be made for as many.
+          leave_out_not_finite: whether a client that brings a value which is not finite counts as
+            absent, in that phase and those after it; its metric `finite` says so.
         """
         self.algorithm = algorithm
         self.clients_per_chunk = clients_per_chunk
+        self._communicator = communicator
         self._clients = jax.device_put(clients)
         self._examples = examples
         # Under a jit of its own, a client's update is traced once, for its shapes and for the loop.
-        self._updates = [jax.jit(phase.client_update) for phase in algorithm.phases]
+        self._leave_out = leave_out_not_finite
+        updates = [phase.client_update for phase in algorithm.phases]
+        updates = [finite_or_nothing(u) for u in updates] if leave_out_not_finite else updates
+        self._updates = [jax.jit(update) for update in updates]
         self._shapes: dict[int, ClientUpdate] = {}
         self._accumulate = [
             Program(_name(phase), self._jit(_accumulator(update, clients_per_chunk), 1))
@@ -145,7 +164,7 @@ class RoundEngine:
           cohort: as large as those to come.
           meanwhile: called when the thread has all its work, to give it more.
         """
-        state, cohort = jax.device_put((state, cohort))
+        state, cohort = jax.device_put((state, self._mine(cohort)))
         arguments = functools.partial(self._arguments, state=state, cohort=cohort)
 
         def finished(number: int) -> tuple[Any, ...]:
@@ -176,25 +195,42 @@ class RoundEngine:
 
         Args:
           state: the server's; it is still there afterwards.
-          cohort: who takes part, in chunks.
+          cohort: who takes part, in chunks, on all ranks.
           key: of the round.
-          progress: told (chunks done, chunks in all) of all phases together.
+          progress: told (chunks done, chunks in all) of all phases together, of this rank's.
 
         Returns:
           The server's next state, and for each phase the clients' metrics,
-          [chunks, clients a chunk] in the order of `cohort.ids`.
+          [chunks, clients a chunk] in the order of `cohort.ids`; of all ranks, on each of them.
         """
-        count, phases = len(cohort.ids), len(self.algorithm.phases)
-        state, cohort = jax.device_put((state, cohort))
+        mine, phases = self._mine(cohort), len(self.algorithm.phases)
+        count = mine.chunks_with_clients()
+        state, mine = jax.device_put((state, mine))
         metrics = []
         for number in range(phases):
             phase_key = jax.random.fold_in(key, number)
             report = functools.partial(_report, progress, number * count, count * phases)
             with jax.transfer_guard("disallow"):
-                totals = self._all_chunks(number, state, cohort, phase_key, report)
-                state = self._finish_of(number, state)(state, totals.sums, totals.weights)
-            metrics.append(totals.metrics)
+                totals = self._all_chunks(number, state, mine, phase_key, count, report)
+            state = self._server_update(number, state, totals)
+            if self._leave_out and number + 1 < phases:
+                mine = _finite_only(mine, totals.metrics["finite"])
+            metrics.append(self._communicator.gather(totals.metrics))
         return state, metrics
+
+    def _mine(self, cohort: Cohort) -> Cohort:
+        """This rank's part."""
+        return cohort.of_rank(self._communicator.rank, self._communicator.size)
+
+    def _server_update(self, number: int, state: ServerState, totals: Totals) -> ServerState:
+        """The server's part of a phase, of the sums over all ranks.
+
+        They meet before it: who waits there can be interrupted, and leaves the cores to the others.
+        """
+        self._communicator.barrier()
+        # Between ranks, JAX makes a token on the host that keeps collectives in order.
+        with jax.transfer_guard("disallow" if self._communicator.size == 1 else "allow"):
+            return self._finish_of(number, state)(state, totals.sums, totals.weights)
 
     def temporary_bytes(self, state: ServerState, cohort: Cohort) -> int:
         """Memory beside inputs and outputs that the greediest phase takes; compiles all phases."""
@@ -267,7 +303,12 @@ class RoundEngine:
         if number not in self._finish:
             phase, sums = self.algorithm.phases[number], self._update_shapes(number, state).sums
             given = (1,) if not Counter(_shapes(sums)) - Counter(_shapes(state)) else ()
-            jitted = self._jit(phase.server_update, given)
+
+            @functools.wraps(phase.server_update)
+            def of_all_ranks(state: ServerState, sums: Tree, weights: Tree) -> ServerState:
+                return phase.server_update(state, *self._communicator.total((sums, weights)))
+
+            jitted = self._jit(of_all_ranks, given)
             self._finish[number] = Program(f"the server's part of {_name(phase)}", jitted)
         return self._finish[number]
 
@@ -280,6 +321,7 @@ class RoundEngine:
         state: ServerState,
         cohort: Cohort,
         key: jax.Array,
+        chunks: int,
         progress: Callable[[int], None],
     ) -> Totals:
         """Walks over the chunks, in calls of about a second, between which Python can react.
@@ -288,7 +330,7 @@ class RoundEngine:
         program.
         """
         _, totals, *arguments, _, _ = self._arguments(number, state, cohort, key)
-        chunks, first, length = len(cohort.ids), 0, 1
+        first, length = 0, 1
         while first < chunks:
             stop = min(first + length, chunks)
             start = time.monotonic()
@@ -299,6 +341,12 @@ class RoundEngine:
             first = stop
             progress(first)
         return totals
+
+
+def _finite_only(cohort: Cohort, finite: jax.Array) -> Cohort:
+    """A cohort on the device without the clients that brought a value which is not finite."""
+    good, ids = jax.device_get((finite, cohort.ids))
+    return jax.device_put(cohort._replace(ids=np.where(good, ids, np.int32(NOBODY))))
 
 
 def _name(phase: Phase) -> str:
@@ -337,12 +385,15 @@ def _accumulator(
             return client_update(state, client, facts, examples, client_key)
 
         def one_chunk(number: jax.Array, totals: Totals) -> Totals:
-            members = _members(clients, cohort.ids[number])
+            members = members_of(clients, cohort.ids[number])
             facts = ChunkFacts(cohort.steps[number], cohort.round)
             if cohort.epochs is not None:
                 epochs = cohort.epochs[number]
                 members = members._replace(facts=members.facts | {"local_epochs": epochs})
                 facts = facts._replace(local_epochs=epochs.max())
+            if cohort.step_limits is not None:
+                limits = cohort.step_limits[number]
+                members = members._replace(facts=members.facts | {"step_limit": limits})
             if clients_per_chunk == 1:
                 update = one_client(jax.tree.map(lambda x: x[0], members), facts)
                 added = update._replace(metrics={n: m[None] for n, m in update.metrics.items()})
@@ -360,20 +411,3 @@ def _accumulator(
         return lax.fori_loop(first, stop, one_chunk, totals)
 
     return accumulate
-
-
-def _members(clients: Clients, ids: jax.Array) -> Clients:
-    """The clients of a chunk, [clients a chunk, ...]; an empty place has no examples, no steps."""
-    present = ids >= 0
-    members = jax.tree.map(lambda x: x[jnp.maximum(ids, 0)], clients)
-
-    def only_present(count: jax.Array) -> jax.Array:
-        return jnp.where(present, count, 0)
-
-    return members._replace(
-        id=ids,
-        num_train=only_present(members.num_train),
-        num_valid=only_present(members.num_valid),
-        num_examples=only_present(members.num_examples),
-        local_steps=only_present(members.local_steps),
-    )

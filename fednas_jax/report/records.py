@@ -11,12 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from fednas_jax.report import pictures, rows
+from fednas_jax.report import ledger, pictures, rows
 from fednas_jax.report.tracking import trackers
 from fednas_jax.report.writers import MetricsFile
 from fednas_jax.search import genotype as genotypes
 from fednas_jax.search.genotype import Genotype
-from fednas_jax.workdir import GENOTYPES_FOLDER, METRICS_FILE, PLOTS_FOLDER
+from fednas_jax.workdir import (
+    CHECKPOINTS_FOLDER,
+    GENOTYPES_FOLDER,
+    METRICS_FILE,
+    PLOTS_FOLDER,
+)
 
 _DRAWING_SHARE = 0.005
 """Of the time that a run takes, at most; the pictures after the last round aside. With what else is
@@ -27,7 +32,10 @@ _NUMBERED = re.compile(r"\d{6,}")
 
 
 class Records:
-    """All records of a run; what they hold is always that of the rounds in `rows`."""
+    """All records of a run; what they hold is always that of the rounds in `rows`.
+
+    Of which `rows` itself has no lists: with a value a client, those would fill the memory.
+    """
 
     def __init__(
         self,
@@ -46,13 +54,14 @@ class Records:
           best: genotype of the best of them; None where none is done.
           arch: the alphas after the last of them, or the first alphas; None where there are none.
         """
-        self.rows = rows_so_far
+        self.rows = [rows.without_lists(row) for row in rows_so_far]
         self.best = best
         self._folder, self._draws = folder, report["plots"]
         self._drawn, self._drawing_seconds = time.monotonic(), 0.0
         done = rows.rounds_done(self.rows)
         self._metrics = MetricsFile(folder / METRICS_FILE)
-        self._metrics.rewrite(self.rows)
+        lines = self._metrics.rewrite(rows_so_far)
+        self._ledger = ledger.Ledger(folder / CHECKPOINTS_FOLDER / ledger.FILE, lines)
         self._alphas: list[dict[str, Any]] = []
         if arch is not None:
             self._go_on_searching(arch, done)
@@ -62,7 +71,10 @@ class Records:
         self.best = self.best or genotypes.derive(arch)
         self._alphas_file = MetricsFile(self._folder / "alphas.jsonl")
         if done:
-            self._alphas = pictures.read_alphas(self._alphas_file.path, done)
+            found = pictures.read_alphas(self._alphas_file.path, done)
+            self._alphas = [
+                _alphas_row(a["round"], {kind: a[kind] for kind in arch}) for a in found
+            ]
         if not self._alphas:
             self._alphas = [_alphas_row(done, arch)]
         self._alphas_file.rewrite(self._alphas)
@@ -75,13 +87,17 @@ class Records:
 
     def append(self, row: rows.Row, arch: Mapping[str, np.ndarray] | None) -> None:
         """Writes down a round: its metrics, and the alphas after it with their genotype."""
-        self.rows.append(row)
-        self._metrics.append(row)
+        self.rows.append(rows.without_lists(row))
+        self._ledger.append(self._metrics.append(row))
         tracked = row
         if arch is not None:
             tracked = row | {"genotype": str(self._append_architecture(row["round"], arch))}
         for tracker in self._trackers:
             tracker.append(tracked)
+
+    def mark(self) -> dict[str, Any]:
+        """What a checkpoint is to say of the rows so far, which are then kept beside it."""
+        return {ledger.KEY: self._ledger.mark()}
 
     def _append_architecture(self, number: int, arch: Mapping[str, np.ndarray]) -> Genotype:
         self._alphas.append(_alphas_row(number, arch))
@@ -119,5 +135,6 @@ class Records:
         return self._folder / GENOTYPES_FOLDER / f"{name}.json"
 
 
-def _alphas_row(number: int, arch: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    return {"round": number, **{kind: alphas.tolist() for kind, alphas in arch.items()}}
+def _alphas_row(number: int, arch: Mapping[str, Any]) -> dict[str, Any]:
+    # Arrays of their own, which take a tenth of the memory of lists, and hold no device's.
+    return {"round": number, **{kind: np.array(alphas) for kind, alphas in arch.items()}}

@@ -91,6 +91,11 @@ def architecture(arch: Mapping[str, np.ndarray]) -> Row:
     }
 
 
+def without_lists(row: Mapping[str, Any]) -> Row:
+    """A row without what it says of each client: what memory holds of every round of a run."""
+    return {name: value for name, value in row.items() if not isinstance(value, list)}
+
+
 def best_round(rows: Sequence[Row]) -> int:
     """The round of the highest held-out accuracy, the earliest of equals; else the last.
 
@@ -145,11 +150,13 @@ def summary_text(
         return "not measured" if value is None else f"{value:.2%}"
 
     searched = result["genotype"] is not None
+    scored = result["held_out_accuracy"]
+    held_out = "" if scored is None else f"{percent(scored)} on held-out client data, "
     lines = [
         "",
         *_found(result),
         f"{'Supernet' if searched else 'Network'}: "
-        f"{percent(result['held_out_accuracy'])} on held-out client data, "
+        f"{held_out}"
         f"{percent(result['test_accuracy'])} on the test set "
         f"(round {result['test_accuracy_round']})",
         f"Time {result['seconds']:.0f} s, of which compiling {result['compile_seconds']:.0f} s; "

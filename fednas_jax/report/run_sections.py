@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fednas_jax import config as schema
-from fednas_jax.report import alpha_charts, charts, page_cells
+from fednas_jax.report import alpha_charts, charts, client_charts, page_cells
 from fednas_jax.report.page_parts import (
     Chart,
     Choice,
@@ -204,10 +204,12 @@ def _clients(run: RunFolder) -> list[Part]:
             ]
         ),
         Chart(
-            "chart-clients", f"Each client, round {number}", charts.client_scores(scores, number)
+            "chart-clients",
+            f"Each client, round {number}",
+            client_charts.client_scores(scores, number),
         ),
     ]
-    spread = charts.client_spread(run.rows)
+    spread = client_charts.client_spread(run.rows)
     if spread:
         parts.append(Chart("chart-spread", "Mean, middle half and range over rounds", spread))
     return parts
@@ -217,9 +219,9 @@ def _partition(run: RunFolder) -> list[Part]:
     if run.partition is None:
         return []
     parts: list[Part] = [
-        Chart("chart-sizes", "Examples", charts.partition_sizes(run.partition), wide=True)
+        Chart("chart-sizes", "Examples", client_charts.partition_sizes(run.partition), wide=True)
     ]
-    classes = charts.partition_classes(run.partition)
+    classes = client_charts.partition_classes(run.partition)
     if classes:
         parts.append(Chart("chart-classes", "Examples of each class", classes, wide=True))
     return parts
@@ -230,7 +232,7 @@ def _again(run: RunFolder) -> list[Part]:
     start = run.starts[-1]
     parts: list[Part] = []
     if start.get("command"):
-        parts.append(Code("As it was started:", start["command"]))
+        parts.append(Code("As it was started; give another --workdir:", start["command"]))
     lines = ["from fednas_jax import config, experiment", "", "run = config.default()"]
     lines += [f"run.{name} = {value!r}" for name, value, _ in _changed(run.config)]
     lines += [f'experiment.run(run, "runs/{run.name}-again")']

@@ -4,14 +4,16 @@ A tracker takes the row of each round and is closed at the end. TensorBoard's ev
 & Biases are two; another one is a class here and a field `report.<name>`.
 """
 
+import contextlib
 import hashlib
 import importlib.util
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from fednas_jax.errors import UserError
-from fednas_jax.files import plain, read_json
+from fednas_jax.files import plain, read_json, reason
 from fednas_jax.report.writers import Row
 from fednas_jax.workdir import RUN_FILE
 
@@ -115,27 +117,49 @@ class TensorBoardWriter:
         Raises:
           UserError: the folder cannot be written.
         """
-        from tensorboardX import SummaryWriter  # slow to import, and not every run writes it
+        # Slow to import, and not every run writes it. Not its SummaryWriter: that one's thread dies
+        # of a clock that is set back by a month, and of a full disk, and then the run would wait
+        # for it for ever.
+        from tensorboardX.event_file_writer import EventsWriter
 
-        self._names = names
+        self._names, self._path = names, Path(folder)
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
             for old in Path(folder).glob("events.out.tfevents.*"):
                 old.unlink()
-            self._writer = SummaryWriter(str(folder), flush_secs=10)
+            self._events = EventsWriter(str(self._path / "events"))
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
-        for row in rows:
-            self.append(row)
+        self._write(rows)
 
     def append(self, row: Row) -> None:
-        """Adds a round's numbers."""
-        for name, value in scalars(row, self._names).items():
-            self._writer.add_scalar(name, value, int(row["round"]))
+        """Adds a round's numbers.
+
+        Raises:
+          UserError: they cannot be written.
+        """
+        self._write([row])
+
+    def _write(self, rows: Iterable[Row]) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        try:
+            for row in rows:
+                for name, value in scalars(row, self._names).items():
+                    event = Event(step=int(row["round"]), summary=scalar(name, value))
+                    event.wall_time = time.time()
+                    self._events.write_event(event)
+            self._events.flush()
+        except OSError as error:
+            raise UserError(
+                f"{self._path}: cannot be written ({reason(error, self._path / 'events')})"
+            ) from error
 
     def close(self) -> None:
-        """Writes what is waiting and ends the file."""
-        self._writer.close()
+        """Ends the file."""
+        with contextlib.suppress(OSError):  # all is written already, or it was said that it is not
+            self._events.close()
 
 
 class WandbWriter:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fednas_jax.errors import UserError
-from fednas_jax.files import plain, write_atomic
+from fednas_jax.files import plain, reason, write_atomic
 
 Row = Mapping[str, Any]
 """The metrics of one round: name -> number, or None where it was not measured."""
@@ -20,30 +20,42 @@ class MetricsFile:
         """Args: path: the file; its folder exists. Nothing is written yet."""
         self.path = Path(path)
 
-    def append(self, row: Row) -> None:
+    def append(self, row: Row) -> bytes:
         """Adds a round's metrics; values that are not finite are written as null.
+
+        Returns:
+          The line.
 
         Raises:
           UserError: the file cannot be written.
         """
+        line = _encode(row)
         try:
             with self.path.open("ab") as file:
-                file.write(_encode(row))
+                file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from error
+            raise UserError(
+                f"{self.path}: cannot be written ({reason(error, self.path)})"
+            ) from error
+        return line
 
-    def rewrite(self, rows: Iterable[Row]) -> None:
+    def rewrite(self, rows: Iterable[Row]) -> bytes:
         """Replaces the file by `rows`, whole or not at all.
 
         To be called when a run resumes: the file may hold rounds after the checkpoint, and its
         last line may be half written.
 
+        Returns:
+          All lines.
+
         Raises:
           UserError: the file cannot be written.
         """
-        write_atomic(self.path, b"".join(_encode(row) for row in rows))
+        lines = b"".join(_encode(row) for row in rows)
+        write_atomic(self.path, lines)
+        return lines
 
 
 def read_rows(path: Path | str) -> list[dict[str, Any]]:

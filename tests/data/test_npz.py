@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.fuzz_inputs import npz, npz_header
 from fednas_jax.data.npz import read_npz
 from fednas_jax.errors import UserError
 
@@ -30,6 +31,14 @@ def test_reads_what_is_asked_for_and_there(tmp_path):
         read_npz(path, ("d",), required=("d",))
     with pytest.raises(UserError, match="key 'b' holds pickled objects"):
         read_npz(path, ("b",))
+
+
+@pytest.mark.parametrize("header", ["(" * 200, "__import__('os').getcwd()", "{'descr': '<i4'}"])
+def test_a_header_that_somebody_wrote_by_hand(tmp_path, header):
+    path = tmp_path / "a.npz"
+    path.write_bytes(npz({"a": npz_header(header)}))
+    with pytest.raises(UserError, match=r"key 'a' is damaged; a whole \.npz is needed"):
+        read_npz(path, ("a",))
 
 
 @settings(deadline=None, max_examples=150)

@@ -6,7 +6,7 @@ import pytest
 
 from fednas_jax.data.tables import read_table
 from fednas_jax.federated.clients import build, divide
-from fednas_jax.federated.cohort import NOBODY, attend, in_chunks, sample, size
+from fednas_jax.federated.cohort import NOBODY, attend, deal, in_chunks, sample, size
 
 
 def table2_steps(held_out_fraction: float = 0.0) -> np.ndarray:
@@ -182,3 +182,54 @@ def test_nobody_may_be_left():
     found = attend(jax.random.key(0), IDS, 3, stragglers_share=1.0, stragglers="drop")
     assert len(found.ids) == 0
     assert found[2:] == (0, len(IDS))
+
+
+def test_the_longest_goes_first_to_the_least_loaded():
+    # 7 to 0; 6 to 1; 5 to 1, which has 6 of 7; 4 to 0, 7 of 11; 3 to the lower of two with 11.
+    work = np.array([3, 4, 5, 6, 7])
+    shares = deal(np.array([10, 11, 12, 13, 14]), work, 2)
+    assert [share.tolist() for share in shares] == [[4, 1, 0], [3, 2]]
+
+
+def test_of_equal_clients_the_lower_id_comes_first_wherever_it_stands():
+    shares = deal(np.array([9, 3, 6]), np.array([2, 2, 2]), 2)
+    assert [share.tolist() for share in shares] == [[1, 0], [2]]
+
+
+def test_more_ranks_than_clients_leave_some_without():
+    shares = deal(np.array([0]), np.array([5]), 3)
+    assert [share.tolist() for share in shares] == [[0], [], []]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_nobody_is_lost_and_ranks_differ_by_a_client_at_most(seed):
+    rng = np.random.RandomState(seed)
+    ranks, work = rng.randint(1, 6), rng.randint(0, 50, rng.randint(0, 40))
+    shares = deal(np.arange(len(work)), work, ranks)
+    assert sorted(np.concatenate(shares).tolist()) == list(range(len(work)))
+    loads = [int(work[share].sum()) for share in shares]
+    # The last client of the busiest rank went to what was then the least loaded.
+    assert max(loads) - min(loads) <= max(work, default=0)
+
+
+def test_each_ranks_chunks_lie_behind_anothers():
+    steps = np.array([3, 4, 5, 6, 7])
+    epochs = np.array([1, 1, 1, 1, 1])
+    both = in_chunks(np.arange(5), steps, 2, 9, epochs=epochs, places=6, ranks=2)
+    assert both.ids.tolist() == [[4, 1], [0, -1], [-1, -1], [3, 2], [-1, -1], [-1, -1]]
+    assert both.steps.tolist() == [7, 3, 0, 6, 0, 0]
+    first, second = both.of_rank(0, 2), both.of_rank(1, 2)
+    assert second.ids.tolist() == [[3, 2], [-1, -1], [-1, -1]]
+    assert (second.steps.tolist(), int(second.round)) == ([6, 0, 0], 9)
+    assert second.epochs.tolist() == [[1, 1], [0, 0], [0, 0]]
+    assert (first.chunks_with_clients(), second.chunks_with_clients()) == (2, 1)
+    assert [part.local_steps(steps, 1) for part in (first, second)] == [14, 11]
+    assert in_chunks(np.array([], int), steps, 2, places=4).chunks_with_clients() == 0
+
+
+def test_local_steps_count_each_ones_epochs():
+    steps = np.array([3, 4])
+    same = in_chunks(np.arange(2), steps, 2)
+    assert same.local_steps(steps, 5) == 5 * 7
+    unequal = in_chunks(np.arange(2), steps, 2, epochs=np.array([1, 2]))
+    assert unequal.local_steps(steps, 5) == 3 + 8

@@ -1,9 +1,12 @@
 """TensorBoard and Weights & Biases have every round once, under the names asked for."""
 
+import errno
 import importlib.util
+import itertools
 import json
 import math
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +59,32 @@ def test_tensorboard_has_every_round_once_after_resuming(tmp_path: Path) -> None
     resumed.append({"round": 1, "train_loss": 1.0, "test_accuracy": math.nan})
     resumed.close()
     assert events(tmp_path / "tensorboard") == expected
+
+
+def test_tensorboard_does_not_mind_a_clock_that_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By years, again and again; a row has more numbers than fit into a queue."""
+    clock = itertools.cycle([2e9, 1e9, 1.5e9, 5e8])
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    writer = TensorBoardWriter(tmp_path)
+    for number in range(3):
+        writer.append({"round": number} | {f"value_{i}": float(i) for i in range(20)})
+    writer.close()
+    expected = [(n, f"value_{i}", float(i)) for n in range(3) for i in range(20)]
+    assert events(tmp_path) == expected
+
+
+def test_tensorboard_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = TensorBoardWriter(tmp_path)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writer._events, "write_event", full)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device; free some"):
+        writer.append(ROWS[0])
+    writer.close()
 
 
 def test_tensorboard_in_a_folder_that_is_no_folder(tmp_path: Path) -> None:

@@ -161,12 +161,16 @@ class _Task(NamedTuple):
     ) -> ClientUpdate:
         """ClientUpdate of Algorithm 1: local epochs over all examples in batches."""
         own_epochs = client.facts.get("local_epochs", self.options.local_epochs)
+        limit = client.facts.get("step_limit")
+        size = self.options.batch_size or client.train.shape[0]
 
         def epoch(number: jax.Array, carry: Any) -> Any:
             order_key, step_key = jax.random.split(jax.random.fold_in(key, number))
             order = batches.shuffled(order_key, client.train, client.num_train)
             rate = self.options.learning_rate(number, facts.round)
             now = client if facts.local_epochs is None else _while(number < own_epochs, client)
+            if limit is not None:
+                now = _up_to(limit - number * client.local_steps, now, size)
 
             def step(i: jax.Array, carry: Any) -> Any:
                 local, sums = carry
@@ -188,7 +192,8 @@ class _Task(NamedTuple):
         local, sums = lax.fori_loop(0, most, epoch, (local, sums))
         sent = {"params": local.params, "batch_stats": local.batch_stats}
         sent = {name: tree for name, tree in sent.items() if tree}
-        return _client_update(sent, sums, client, own_epochs)
+        made = own_epochs * client.local_steps if limit is None else limit
+        return _client_update(sent, sums, client, made)
 
     def server_update(
         self, state: ServerState, sums: dict[str, Tree], weights: jax.Array
@@ -298,7 +303,7 @@ class _Task(NamedTuple):
 
 
 def _client_update(
-    result: dict[str, Tree], sums: _Sums, client: Clients, local_epochs: ArrayLike
+    result: dict[str, Tree], sums: _Sums, client: Clients, local_steps: jax.Array
 ) -> ClientUpdate:
     """w times n_k, and means over what the client has learnt from."""
     weight = client.num_examples.astype(jnp.float32)
@@ -307,7 +312,7 @@ def _client_update(
     metrics = {
         "train_loss": sums.loss / seen,
         "train_accuracy": sums.correct / seen,
-        "local_steps": (local_epochs * client.local_steps).astype(jnp.float32),
+        "local_steps": local_steps.astype(jnp.float32),
         "weight": weight,
         "finite": jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all(),
     }
@@ -319,6 +324,14 @@ def _while(active: jax.Array, client: Clients) -> Clients:
     return client._replace(
         num_train=jnp.where(active, client.num_train, 0),
         local_steps=jnp.where(active, client.local_steps, 0),
+    )
+
+
+def _up_to(steps: jax.Array, client: Clients, batch_size: int) -> Clients:
+    """The client with the batches of its next `steps` local steps alone."""
+    steps = jnp.clip(steps, 0, client.local_steps)
+    return client._replace(
+        num_train=jnp.minimum(client.num_train, steps * batch_size), local_steps=steps
     )
 
 

@@ -120,10 +120,14 @@ class _Task(NamedTuple):
                 jax.random.fold_in(key, number), number, client, self.options
             )
 
+            own_steps = client.local_steps
+            if "step_limit" in client.facts:
+                own_steps = jnp.minimum(own_steps, client.facts["step_limit"] - number * own_steps)
+
             def padded_step(i: jax.Array, carry: Any) -> Any:
                 # A client that has walked through its epoch waits for the longest of its chunk.
                 return lax.cond(
-                    i < client.local_steps,
+                    i < own_steps,
                     lambda c: step(i, c, facts_of_epoch),
                     lambda c: c,
                     carry,
@@ -133,7 +137,8 @@ class _Task(NamedTuple):
 
         local = start(state.params, state.arch, state.batch_stats, self.options.search)
         sums = _Sums(*(jnp.zeros(()) for _ in _Sums._fields))
-        local, sums = lax.fori_loop(0, self.options.local_epochs, epoch, (local, sums))
+        most = self.options.local_epochs if facts.local_epochs is None else facts.local_epochs
+        local, sums = lax.fori_loop(0, most, epoch, (local, sums))
         return _search_update(local, sums, client)
 
     def evaluate(

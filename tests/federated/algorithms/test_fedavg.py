@@ -46,11 +46,14 @@ def algorithm(batch_size: int = BATCH, epochs: int = EPOCHS, schedule: str = "co
     return fedavg.build(NETWORK, (2, 3, 1), AUGMENTATION, options)
 
 
-def run(state, ids, clients_per_chunk, clients=CLIENTS, task_epochs=None, **options):
+def run(
+    state, ids, clients_per_chunk, clients=CLIENTS, task_epochs=None, step_limits=None, **options
+):
     task = algorithm(**options)
     engine = RoundEngine(task, clients, jax.device_put(EXAMPLES), clients_per_chunk)
     steps = np.asarray(clients.local_steps)
-    cohort = in_chunks(np.array(ids, np.int32), steps, clients_per_chunk, ROUND, epochs=task_epochs)
+    limits = {"epochs": task_epochs, "step_limits": step_limits}
+    cohort = in_chunks(np.array(ids, np.int32), steps, clients_per_chunk, ROUND, **limits)
     return engine.run(state, cohort, KEY)
 
 
@@ -202,6 +205,25 @@ def test_stragglers_make_the_first_of_their_epochs(state, clients_per_chunk, opt
     )
     assert by_weight == {7: 3, 4: 4}
     losses = dict(zip(np.ravel(metrics["weight"]), np.ravel(metrics["train_loss"]), strict=True))
+    assert losses[7] == pytest.approx(loss, abs=1e-5)
+
+
+@pytest.mark.parametrize("clients_per_chunk", [1, 2])
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}])
+def test_work_that_is_cut_short_is_its_first_steps(state, clients_per_chunk, options):
+    # Client 0 makes 5 steps, its second epoch's small last batch left away; client 1 makes one.
+    limits = {"task_epochs": np.array([2, 1]), "step_limits": np.array([5, 1])}
+    found, (metrics,) = run(state, [0, 1], clients_per_chunk, **limits, **options)
+    start = jax.tree.map(lambda w: np.asarray(w, np.float64), state.params)
+    momentum = options.get("momentum", 0.0)
+    whole, half = orders(0)
+    long, loss = plain_client(start, [whole, half[: 2 * BATCH]], (RATE, RATE), momentum)
+    short, _ = plain_client(start, [orders(1)[0][:BATCH]], (RATE,), momentum)
+    wanted = jax.tree.map(lambda a, b: (7 * a + 4 * b) / 11, long, short)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found.params, wanted)
+    weights, steps = np.ravel(metrics["weight"]), np.ravel(metrics["local_steps"])
+    assert dict(zip(weights, steps, strict=True)) == {7: 5, 4: 1}
+    losses = dict(zip(weights, np.ravel(metrics["train_loss"]), strict=True))
     assert losses[7] == pytest.approx(loss, abs=1e-5)
 
 

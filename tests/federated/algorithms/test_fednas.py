@@ -134,8 +134,13 @@ def moved(batch_stats: Any, images: jax.Array) -> Any:
     return {"norm": {"mean": mean, "var": 0.9 * old["var"] + 0.1 * x.var(axis=0, ddof=1)}}
 
 
-def walk_by_hand(state: ServerState, client: int, order: str, augmentation: Augmentation) -> Walk:
-    """Both epochs of a client with the plain local step; keys from (round, phase, client, step)."""
+def walk_by_hand(
+    state: ServerState, client: int, order: str, augmentation: Augmentation, most: int = 99
+) -> Walk:
+    """Both epochs of a client with the plain local step; keys from (round, phase, client, step).
+
+    Or the first steps of them, where there are more than `most`.
+    """
     key = jax.random.fold_in(jax.random.fold_in(KEY, 0), client)
     counts = int(CLIENTS.num_train[client]), int(CLIENTS.num_valid[client])
     tables = jnp.asarray(CLIENTS.train[client]), jnp.asarray(CLIENTS.valid[client])
@@ -151,7 +156,7 @@ def walk_by_hand(state: ServerState, client: int, order: str, augmentation: Augm
             orders[part].append(np.asarray(shuffled)[: counts[part]])
         # Cosine over two epochs: the whole rate, then the middle between the two rates.
         rate = [RATE, (RATE + RATE_MIN) / 2][epoch]
-        for number in range(int(CLIENTS.local_steps[client])):
+        for number in range(min(int(CLIENTS.local_steps[client]), most - len(seen))):
             keys = jax.random.split(jax.random.fold_in(step_key, number))
             train, valid = (
                 load(keys[part], orders[part][epoch], number, augmentation) for part in (0, 1)
@@ -219,6 +224,17 @@ def test_round_of_one_client_equals_local_steps_by_hand(state, order, augmentati
         assert metrics[name].item() == pytest.approx(value, abs=1e-5), name
     assert metrics["weight"].item() == CLIENTS.num_examples[client]
     assert metrics["finite"].item()
+
+
+@pytest.mark.parametrize(("limit", "epochs"), [(1, 1), (3, 2), (4, 2)])
+def test_work_that_is_cut_short_is_its_first_steps(averaged, state, limit, epochs):
+    whole = cohort_of([[0]], CLIENTS)
+    cut = whole._replace(epochs=np.array([[epochs]]), step_limits=np.array([[limit]]))
+    after, (metrics,) = averaged[1].run(state, cut, KEY)
+    expected = walk_by_hand(state, 0, "joint", PLAIN_IMAGES, limit)
+    assert_close(after, expected.state, 1e-5)
+    assert metrics["local_steps"].item() == limit
+    assert metrics["train_loss"].item() == pytest.approx(expected.metrics["train_loss"], abs=1e-5)
 
 
 def test_orders_differ(state):

@@ -1,0 +1,210 @@
+"""What this machine has for fednas_jax, and what to do about what is missing.
+
+    python -m fednas_jax.doctor
+
+Prints one line a finding: `ok`, `--` (not there, and only some need it, with what to do) or `!!`
+(does not work). Exit codes: 0 nothing is `!!`, 1 something is.
+"""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from fednas_jax import __version__, environment
+from fednas_jax.command_line import HELP_FLAGS
+from fednas_jax.errors import one_line
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+_DATA_SETS = ("cifar10", "cifar100", "mnist", "fashion_mnist")
+_SETUP = "bash scripts/setup.sh --mpi"
+_ROUND_TRIP_SECONDS = 120
+_GIB = 2**30
+
+OK, ABSENT, BROKEN = "ok", "--", "!!"
+
+
+class Finding(NamedTuple):
+    """A line of the report."""
+
+    mark: str
+    about: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.mark}  {self.about:<12} {self.text}"
+
+
+def versions() -> Iterator[Finding]:
+    """Of Python, of this package and of what it stands on."""
+    right = (3, 11) <= sys.version_info[:2] <= (3, 12)
+    needed = "" if right else "; 3.11 or 3.12 is needed: bash scripts/setup.sh"
+    yield Finding(OK if right else BROKEN, "Python", platform.python_version() + needed)
+    found = []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(BROKEN, name, "not installed; bash scripts/setup.sh installs it")
+    yield Finding(OK, "fednas_jax", f"{__version__} with {', '.join(found)}")
+
+
+def devices() -> Iterator[Finding]:
+    """What JAX computes on, with its memory."""
+    import jax
+
+    try:
+        all_devices = jax.local_devices()
+    except RuntimeError as error:
+        yield Finding(BROKEN, "devices", f"{one_line(error)}; JAX_PLATFORMS=cpu runs without")
+        return
+    for device in all_devices:
+        limit = (device.memory_stats() or {}).get("bytes_limit")
+        memory = f", {limit / _GIB:.1f} GiB" if limit else ""
+        yield Finding(OK, "device", f"{device.platform}: {device.device_kind}{memory}")
+    if all_devices[0].platform == "cpu" and shutil.which("nvidia-smi"):
+        yield Finding(ABSENT, "GPU", 'not seen by JAX; pip install "jax[cuda13]" in .venv')
+
+
+def machine() -> Iterator[Finding]:
+    """Cores, memory, and room on the disk."""
+    memory, cores = psutil.virtual_memory(), len(os.sched_getaffinity(0))
+    free = shutil.disk_usage(".").free
+    yield Finding(OK, "machine", f"{platform.machine()}, {cores} cores to use")
+    text = f"{memory.available / _GIB:.1f} of {memory.total / _GIB:.1f} GiB free"
+    enough = memory.available > 2 * _GIB
+    more = "" if enough else "; the quick start takes 1.5 GiB"
+    yield Finding(OK if enough else ABSENT, "memory", text + more)
+    yield Finding(OK, "disk", f"{free / _GIB:.1f} GiB free in {Path.cwd()}")
+
+
+def mpi() -> Iterator[Finding]:
+    """Whether several ranks can share a run; two of them add up an array."""
+    launcher = mpirun()
+    if launcher is None:
+        text = f"no mpirun; for runs on several devices or machines: {_SETUP}"
+        yield Finding(ABSENT, "MPI", text)
+        return
+    said = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False)
+    yield Finding(OK, "MPI", f"{(said.stdout.splitlines() or ['?'])[0]}: {launcher}")
+    for name in ("mpi4py", "mpi4jax"):
+        try:
+            yield Finding(OK, name, importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(ABSENT, name, f"not installed; {_SETUP} installs it")
+            return
+    yield round_trip(launcher)
+
+
+def mpirun() -> str | None:
+    """The launcher: that of this Python's environment, else the first on the PATH."""
+    beside = Path(sys.executable).with_name("mpirun")
+    return str(beside) if beside.exists() else shutil.which("mpirun")
+
+
+def round_trip(launcher: str) -> Finding:
+    """Two ranks on this machine add up an array in a compiled program."""
+    command = [launcher, "-n", "2", sys.executable, "-m", "fednas_jax.doctor", "--rank"]
+    version = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False)
+    if "Open MPI" in version.stdout:
+        command[1:1] = ["--oversubscribe", "--bind-to", "none"]
+        command[1:1] = ["--allow-run-as-root"] if os.geteuid() == 0 else []
+    root = str(Path(__file__).resolve().parents[1])
+    paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False,
+            timeout=_ROUND_TRIP_SECONDS, env={**os.environ, "PYTHONPATH": paths},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        text = f"not back after {_ROUND_TRIP_SECONDS} s; is a firewall on the loopback device?"
+        return Finding(BROKEN, "two ranks", text)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip(" -")] or ["no message"]
+        return Finding(BROKEN, "two ranks", f"{lines[0]}; {_SETUP} installs what fits together")
+    return Finding(OK, "two ranks", done.stdout.strip())
+
+
+def rank() -> None:
+    """One of the two."""
+    import time
+
+    import jax
+    import jax.numpy as jnp
+
+    from fednas_jax.federated import communicator as communicators
+
+    own = communicators.start()
+    with communicators.one_for_all(own):
+        add_up, mine = jax.jit(own.total), jnp.full(2**20, own.rank + 1.0)
+        add_up(mine).block_until_ready()
+        own.barrier(60)
+        start = time.monotonic()
+        total = add_up(mine).block_until_ready()
+        seconds = time.monotonic() - start
+        if own.size != 2 or not (total == 3).all():
+            raise RuntimeError(f"{own.size} ranks came to {total[0]} instead of 2 to 3")
+        if own.rank == 0:
+            print(f"4 MiB added up in {1000 * seconds:.1f} ms")
+
+
+def data() -> Iterator[Finding]:
+    """Data sets that are there."""
+    yield Finding(OK, "digits", "comes with scikit-learn")
+    told = os.environ.get("TFDS_DATA_DIR")
+    folder = Path(told or "~/tensorflow_datasets").expanduser()
+    for name in _DATA_SETS:
+        if (folder / name).is_dir():
+            yield Finding(OK, name, f"in {folder / name}")
+        else:
+            where = "TFDS_DATA_DIR" if told else "TFDS_DATA_DIR, which is not set, or the default"
+            text = f"not in {folder} ({where}); the first run that needs it downloads it"
+            yield Finding(ABSENT, name, text)
+
+
+def settings() -> Iterator[Finding]:
+    """What the command line would set before JAX starts."""
+    for name, value in environment.missing(os.environ).items():
+        yield Finding(OK, "environment", f"runs by the command line set {name}={value}")
+
+
+_PARTS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    versions, machine, devices, settings, data, mpi,
+)  # fmt: skip
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints the report.
+
+    Args:
+      argv: the arguments, without the program's name.
+
+    Returns:
+      The exit code: 0 nothing is broken, 1 something is, 2 bad input.
+    """
+    if any(argument in HELP_FLAGS for argument in argv):
+        print(__doc__)
+        return 0
+    if list(argv) == ["--rank"]:
+        rank()
+        return 0
+    if argv:
+        print(f"fednas_jax: error: {argv[0]}: not a flag; none is needed", file=sys.stderr)
+        return 2
+    broken = False
+    for part in _PARTS:
+        for finding in part():
+            print(finding, flush=True)
+            broken = broken or finding.mark == BROKEN
+    return int(broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

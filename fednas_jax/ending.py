@@ -1,0 +1,67 @@
+"""What a run ends with: its summary, its page, and the lines for who has waited for it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fednas_jax import workdir as folders
+from fednas_jax.files import plain, write_json
+from fednas_jax.ranks import Unwritten
+from fednas_jax.report import rows
+from fednas_jax.report.records import Records
+
+
+def summarize(
+    folder: Path, config: Mapping[str, Any], records: Records | Unwritten, costs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Draws the last pictures, writes the summary and the page, and tells of them.
+
+    Args:
+      folder: the workdir.
+      config: resolved.
+      records: of all rounds.
+      costs: so far; see `fednas_jax.costs`.
+
+    Returns:
+      The summary, as in summary.json.
+    """
+    records.draw()
+    summary = plain({**rows.summary(records.rows, records.best), **costs})
+    write_json(folder / folders.SUMMARY_FILE, summary)
+    if config["report"]["page"]:
+        from fednas_jax.report import page  # slow to import, and not every run writes it
+
+        page.write(folder)
+    if config["report"]["progress"]:
+        _tell(summary, config, folder)
+    return summary
+
+
+def already_finished(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Tells of a run that has ended before.
+
+    Args:
+      config: resolved.
+      folder: the workdir.
+
+    Returns:
+      The summary, as in summary.json.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    summary = folders.read_summary(folder)
+    print(f"{folder}: this run is finished; another --workdir starts a new one")
+    _tell(summary, config, folder)
+    return summary
+
+
+def _tell(summary: dict[str, Any], config: Mapping[str, Any], folder: Path) -> None:
+    text = rows.summary_text(
+        summary,
+        folder,
+        dataset=config["dataset"]["name"],
+        with_pictures=(folder / folders.PLOTS_FOLDER / "accuracy_and_loss.png").exists(),
+        with_page=(folder / "report.html").exists(),
+    )
+    print(text)

@@ -1,0 +1,60 @@
+"""The round engine of a run, with as many clients side by side as its config asks for."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fednas_jax import compilation
+from fednas_jax.assembly import Population
+from fednas_jax.federated import chunks
+from fednas_jax.federated.cohort import in_chunks
+from fednas_jax.federated.communicator import LOCAL, Communicator
+from fednas_jax.federated.round import Algorithm, RoundEngine, ServerState
+from fednas_jax.turnout import Turnout
+
+
+def choose(
+    config: Mapping[str, Any],
+    algorithm: Algorithm,
+    population: Population,
+    turnout: Turnout,
+    state: ServerState,
+    recorded: Mapping[str, Any] | None,
+    say: Callable[[str], None],
+    communicator: Communicator = LOCAL,
+) -> chunks.Choice:
+    """Builds it; what has to be measured for that is measured, of several ranks on the first.
+
+    Args:
+      config: resolved.
+      algorithm: what to run.
+      population: all clients and examples.
+      turnout: who takes part in its rounds.
+      state: the server's.
+      recorded: what run.json says of earlier starts, if there were any.
+      say: takes lines for people.
+      communicator: of the ranks.
+    """
+    clients, leave_out = population.clients, turnout.leaves_out
+
+    def engine(count: int) -> RoundEngine:
+        about = algorithm, clients, population.examples, count, communicator
+        return RoundEngine(*about, leave_out_not_finite=leave_out)
+
+    asked = config["clients_per_chunk"]
+    if isinstance(asked, int):
+        return chunks.Choice(engine(min(asked, turnout.size)), {})
+    if recorded and "clients_per_chunk" in recorded:
+        # Another number would change bits: sums would be added in another order.
+        return chunks.Choice(engine(recorded["clients_per_chunk"]), {})
+    if communicator.rank:
+        return chunks.Choice(engine(communicator.decide(lambda: None)), {})
+    everyone, steps = turnout.everyone(), clients.local_steps
+    limits = everyone.epochs, everyone.steps
+    with compilation.told(say):
+        if asked == "auto":
+            cohort = in_chunks(everyone.ids, steps, 1, epochs=limits[0], step_limits=limits[1])
+            choice = chunks.fitting(engine, state, cohort)
+        else:
+            choice = chunks.measured(engine, state, everyone.ids, steps, say, *limits)
+    communicator.decide(lambda: choice.engine.clients_per_chunk)
+    return choice

@@ -1,0 +1,134 @@
+"""What the ranks of a run have of its workdir: rank 0 reads and writes it, and tells the others."""
+
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from fednas_jax.checkpoint import Checkpoints, Restored
+from fednas_jax.errors import UserError
+from fednas_jax.federated.communicator import Communicator
+from fednas_jax.report import ledger
+from fednas_jax.report.records import Records
+from fednas_jax.report.rows import Row, without_lists
+from fednas_jax.search.genotype import Genotype
+from fednas_jax.workdir import METRICS_FILE
+
+
+class SharedCheckpoints:
+    """Checkpoints of which all ranks know, and that rank 0 alone reads and writes."""
+
+    def __init__(
+        self, communicator: Communicator, folder: Path, keep: int, say: Callable[[str], None]
+    ) -> None:
+        """See `Checkpoints`."""
+        self._communicator = communicator
+        self._rows = folder / ledger.FILE, folder.parent / METRICS_FILE
+        self._own = Checkpoints(folder, keep, say) if communicator.rank == 0 else None
+
+    def rounds(self) -> list[int]:
+        """As rank 0 has them; the others know of none."""
+        return self._own.rounds() if self._own else []
+
+    def restore_latest(self, state: Any) -> Restored | None:
+        """The newest whole checkpoint; on other ranks than 0 with `state` as it was given.
+
+        Whole with its rows: its `extra` has them, of all rounds so far.
+        """
+        own = self._own
+        restored = own.restore_latest(state, self._with_rows) if own else None
+        told = self._communicator.decide(
+            lambda: None if restored is None else [restored.round, restored.extra]
+        )
+        if told is None:
+            return None
+        return Restored(told[0], state if restored is None else restored.state, told[1])
+
+    def _with_rows(self, extra: Any) -> Any:
+        return ledger.with_rows(extra, *self._rows)
+
+    def save(self, number: int, state: Any, extra: Any, **about: Any) -> None:
+        """See `Checkpoints`."""
+        if self._own:
+            self._own.save(number, state, extra, **about)
+
+
+class Unwritten:
+    """Records of another rank than 0: the rows, which the next round depends on, and no files."""
+
+    def __init__(self, rows_so_far: list[Row], best: Genotype | None) -> None:
+        """See `Records`."""
+        self.rows, self.best = [without_lists(row) for row in rows_so_far], best
+
+    def append(self, row: Row, arch: Mapping[str, np.ndarray] | None) -> None:
+        """See `Records`."""
+        self.rows.append(without_lists(row))
+
+    def mark(self) -> dict[str, Any]:
+        """Nothing: rank 0 alone writes checkpoints."""
+        return {}
+
+    def draw(self, every_seconds: float = 0.0) -> None:
+        """See `Records`."""
+
+    def close(self) -> None:
+        """See `Records`."""
+
+
+def records(
+    communicator: Communicator,
+    folder: Path,
+    report: Mapping[str, Any],
+    rows_so_far: list[Row],
+    best: Genotype | None,
+    arch: Mapping[str, np.ndarray] | None,
+) -> Records | Unwritten:
+    """The records of this rank; arguments as of `Records`."""
+    if communicator.rank:
+        return Unwritten(rows_so_far, best)
+    return Records(folder, report, rows_so_far, best, arch)
+
+
+def check_same(communicator: Communicator, what: str, mine: Any) -> None:
+    """Refuses ranks that would not compute the same run.
+
+    Args:
+      communicator: of the ranks.
+      what: they should have in common, for people.
+      mine: what this rank has of it, as JSON holds it.
+
+    Raises:
+      UserError: rank 0 has something else.
+    """
+    if json.dumps(communicator.decide(lambda: mine)) != json.dumps(mine):
+        raise UserError(f"{what} here and on rank 0 differ; the same are needed on every host")
+
+
+def check_same_state(communicator: Communicator, number: int, state: Any) -> None:
+    """Refuses to go on when the server's states have come apart.
+
+    Args:
+      communicator: of the ranks.
+      number: of the round.
+      state: of the server, after it.
+
+    Raises:
+      UserError: some rank's bits are not rank 0's.
+    """
+    if communicator.size == 1:
+        return
+    digest = 0
+    for leaf in jax.tree.leaves(jax.device_get(state)):
+        digest = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), digest)
+    digests = communicator.gather(np.array([digest], np.uint32))
+    apart = np.flatnonzero(digests != digests[0])
+    if len(apart):
+        listed = ", ".join(map(str, apart))
+        raise UserError(
+            f"round {number}: the server's state on rank {listed} is not that of rank 0; "
+            "hosts with processors of one kind are needed"
+        )

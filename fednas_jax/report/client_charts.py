@@ -1,0 +1,166 @@
+"""The charts of what clients hold and how well they fare; made as `charts.py` says."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import numpy as np
+
+from fednas_jax.report.charts import Rows, Spec, finish, percent, round_axis
+from fednas_jax.report.run_folder import ClassCounts
+
+_MOST_BARS = 60
+"""More clients than that are counted in bins rather than shown one by one."""
+
+
+def client_scores(scores: Sequence[float | None], number: int) -> Spec:
+    """Held-out accuracy of each client, the worst first; bins where they are many.
+
+    Args:
+      scores: one a client, None of a client that holds nothing out.
+      number: the round they are of.
+    """
+    known: list[dict[str, Any]] = [
+        {"client": f"{client}", "accuracy": score}
+        for client, score in enumerate(scores)
+        if score is not None
+    ]
+    values = [row["accuracy"] for row in known]
+    mean = float(np.mean(values))
+    data = alt.Data(values=known)
+    bars = _one_by_one(data, known) if len(known) <= _MOST_BARS else _in_bins(data)
+    return finish(
+        bars.properties(height=220),
+        f"Accuracies of {len(known)} clients on their held-out examples after round {number}: "
+        f"{min(values):.1%} to {max(values):.1%}, mean {mean:.1%} (dashed).",
+    )
+
+
+def _one_by_one(data: alt.Data, known: list[dict[str, Any]]) -> Any:
+    """A bar a client, the worst first, and the mean as a line."""
+    ascending = [row["client"] for row in sorted(known, key=lambda row: row["accuracy"])]
+    bars = alt.Chart(data).mark_bar(cornerRadiusEnd=2, color="var(--held_out)")
+    mean = alt.Chart(data).mark_rule(strokeDash=[5, 4], color="currentColor")
+    return alt.layer(
+        bars.encode(
+            x=alt.X("client:N", sort=ascending, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+            y=percent("accuracy:Q", "accuracy", alt.Scale(domain=[0, 1])),
+            tooltip=["client:N", alt.Tooltip("accuracy:Q", format=".1%")],
+        ),
+        mean.encode(y=alt.Y("mean(accuracy):Q", title="accuracy")),
+    )
+
+
+def _in_bins(data: alt.Data) -> Any:
+    """How many clients have which accuracy, and the mean as a line."""
+    bins = alt.Bin(maxbins=25)
+    bars = alt.Chart(data).mark_bar(color="var(--held_out)")
+    mean = alt.Chart(data).mark_rule(strokeDash=[5, 4], color="currentColor")
+    return alt.layer(
+        bars.encode(
+            x=alt.X("accuracy:Q", bin=bins, title="accuracy", axis=alt.Axis(format="~%")),
+            y=alt.Y("count():Q", title="clients"),
+            tooltip=[
+                alt.Tooltip("accuracy:Q", bin=bins, format=".0%"),
+                alt.Tooltip("count():Q", title="clients"),
+            ],
+        ),
+        mean.encode(x=alt.X("mean(accuracy):Q", title="accuracy")),
+    )
+
+
+def client_spread(rows: Rows) -> Spec | None:
+    """Mean, middle half and range of the clients' held-out accuracies over rounds."""
+    found = []
+    for row in rows:
+        scores = [s for s in row.get("held_out_accuracy_of_clients") or [] if s is not None]
+        if scores:
+            low, first, third, high = np.percentile(scores, [0, 25, 75, 100]).tolist()
+            found.append(
+                {"round": row["round"], "worst": low, "best": high, "lower quarter": first}
+                | {"upper quarter": third, "mean": float(np.mean(scores))}
+            )
+    if len(found) < 2:
+        return None
+    base = alt.Chart(alt.Data(values=found)).encode(x=round_axis())
+    y = percent("worst:Q", "accuracy", alt.Scale(zero=False))
+    tooltip = [
+        alt.Tooltip("round:Q"),
+        *(
+            alt.Tooltip(f"{name}:Q", format=".1%")
+            for name in ("best", "upper quarter", "mean", "lower quarter", "worst")
+        ),
+    ]
+    color = "var(--held_out)"
+    layers = [
+        base.mark_area(color=color, opacity=0.16).encode(y=y, y2="best:Q"),
+        base.mark_area(color=color, opacity=0.28).encode(y="lower quarter:Q", y2="upper quarter:Q"),
+        base.mark_line(color=color).encode(y="mean:Q"),
+        base.mark_line(color=color, strokeDash=[2, 3]).encode(y="worst:Q"),
+        base.mark_rule(strokeWidth=14, opacity=0).encode(tooltip=tooltip),
+    ]
+    last = found[-1]
+    return finish(
+        alt.layer(*layers).properties(height=220),
+        "Accuracies of the clients over rounds: mean line, darker band of the middle half, lighter "
+        f"band of all. After round {last['round']}: worst {last['worst']:.1%}, "
+        f"mean {last['mean']:.1%}, best {last['best']:.1%}.",
+    )
+
+
+def partition_sizes(partition: ClassCounts) -> Spec:
+    """Examples of each client; bins where clients are many."""
+    sizes = [sum(row) for row in partition.counts]
+    data = alt.Data(values=[{"client": f"{k}", "examples": n} for k, n in enumerate(sizes)])
+    bars = alt.Chart(data).mark_bar(cornerRadiusEnd=2, color="var(--accent)")
+    if len(sizes) <= _MOST_BARS:
+        encoded = bars.encode(
+            x=alt.X("client:N", sort=None, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+            y=alt.Y("examples:Q"),
+            tooltip=["client:N", alt.Tooltip("examples:Q", format=",")],
+        )
+    else:
+        encoded = bars.encode(
+            x=alt.X("examples:Q", bin=alt.Bin(maxbins=30)),
+            y=alt.Y("count():Q", title="clients"),
+            tooltip=[
+                alt.Tooltip("examples:Q", bin=alt.Bin(maxbins=30)),
+                alt.Tooltip("count():Q", title="clients"),
+            ],
+        )
+    return finish(
+        encoded.properties(height=150),
+        f"Examples of each of {len(sizes)} clients: from {min(sizes):,} to {max(sizes):,}, "
+        f"{sum(sizes):,} in all.",
+    )
+
+
+def partition_classes(partition: ClassCounts) -> Spec | None:
+    """Heat map of clients by classes; None where clients are too many to tell apart."""
+    clients, classes = len(partition.counts), len(partition.names)
+    if clients > 2 * _MOST_BARS or classes > 2 * _MOST_BARS:
+        return None
+    cells = [
+        {"client": f"{k}", "class": name, "examples": count}
+        for k, row in enumerate(partition.counts)
+        for name, count in zip(partition.names, row, strict=True)
+    ]
+    chart = (
+        alt.Chart(alt.Data(values=cells))
+        .mark_rect(color="var(--accent)", stroke="var(--surface)", strokeWidth=0.5)
+        .encode(
+            x=alt.X("client:N", sort=None, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+            y=alt.Y("class:N", sort=None, title=None, axis=alt.Axis(labelOverlap=True)),
+            # Counts span four decades, so the shade goes with the root.
+            opacity=alt.Opacity(
+                "examples:Q", scale=alt.Scale(type="sqrt", range=[0.04, 1]), legend=None
+            ),
+            tooltip=["client:N", "class:N", alt.Tooltip("examples:Q", format=",")],
+        )
+    )
+    held = np.count_nonzero(np.array(partition.counts), axis=1)
+    return finish(
+        chart.properties(height=classes * (20 if classes <= 20 else 6)),
+        f"Heat map of {clients} clients by {classes} classes; the darker, the more examples. "
+        f"A client holds between {held.min()} and {held.max()} of the classes.",
+    )

@@ -1,0 +1,129 @@
+"""Who comes back from a round, how much of the work counts, and what is recorded of the others."""
+
+import jax
+import numpy as np
+import pytest
+
+from fednas_jax.federated.cohort import Attendance, in_chunks
+from fednas_jax.federated.faults import Answers, Faults, answers
+
+KEY = jax.random.key(4)
+COUNT = 2000
+IDS = np.arange(0, 2 * COUNT, 2, dtype=np.int32)
+STEPS = np.full(2 * COUNT, 10)
+ALL = Attendance(IDS, None, 0, 0)
+
+
+def drawn(present: Attendance = ALL, wanted: int = COUNT, **faults: float | int | str) -> Answers:
+    return answers(KEY, present, STEPS, 3, wanted, Faults(**faults))  # type: ignore[arg-type]
+
+
+def test_nothing_is_drawn_where_nothing_is_asked_for() -> None:
+    present = Attendance(IDS[:3], np.array([1, 2, 3]), 7, 1)
+    found = drawn(present, 3)
+    assert found.ids is present.ids
+    assert found.epochs is present.epochs
+    assert found.steps is None
+    assert found.counts == {"unreachable": 7, "stragglers": 1}
+
+
+def test_dropouts_whose_work_is_lost() -> None:
+    # 2,000 clients: 600 break off, standard deviation 20.
+    found = drawn(dropout_share=0.3)
+    assert abs(found.counts["dropouts"] - 600) < 80
+    assert len(found.ids) == COUNT - found.counts["dropouts"]
+    assert (np.diff(found.ids) > 0).all()
+    assert found.steps is None
+    assert found.epochs is None
+    assert (found.counts["late"], found.counts["surplus"]) == (0, 0)
+
+
+def test_dropouts_whose_work_counts_have_made_any_part_of_their_steps() -> None:
+    found = drawn(dropout_share=1.0, dropouts="keep")
+    assert found.steps is not None
+    assert found.epochs is not None
+    assert found.counts["dropouts"] == COUNT
+    # 0 to 29 of 30 steps, about 67 clients each; who has made none sends nothing.
+    counts = np.bincount(found.steps, minlength=31)
+    assert counts[0] == counts[30] == 0
+    assert counts[1:30].min() > 30
+    assert len(found.ids) == COUNT - (COUNT - counts.sum())
+    # 1 to 10 steps lie in the first epoch of ten steps, 11 to 20 in the second.
+    np.testing.assert_array_equal(found.epochs, (found.steps + 9) // 10)
+    lost = drawn(dropout_share=1.0)
+    assert len(lost.ids) == 0
+
+
+def test_a_deadline_for_clients_of_unequal_size_by_hand() -> None:
+    # Three epochs of 2, 10, 4 and 0 steps: 6, 30, 12 and 0; the deadline is at 12.
+    steps, ids = np.array([2, 10, 4, 0]), np.arange(4, dtype=np.int32)
+    present = Attendance(ids, None, 0, 0)
+    dropped = answers(KEY, present, steps, 3, 4, Faults(deadline_steps=12))
+    np.testing.assert_array_equal(dropped.ids, [0, 2, 3])
+    assert dropped.steps is None
+    assert dropped.counts["late"] == 1
+    kept = answers(KEY, present, steps, 3, 4, Faults(deadline_steps=12, late="keep"))
+    np.testing.assert_array_equal(kept.ids, ids)
+    np.testing.assert_array_equal(kept.steps, [6, 12, 12, 0])
+    np.testing.assert_array_equal(kept.epochs, [3, 2, 3, 0])
+    assert kept.counts["late"] == 1
+
+
+def test_slow_clients_are_cut_off_where_their_speed_has_brought_them() -> None:
+    # 30 steps until a deadline at 30: who is slower than 1 is late, half of all, deviation 22.
+    found = drawn(deadline_steps=30, late="keep", speed_sigma=0.5)
+    assert found.steps is not None
+    assert abs(found.counts["late"] - COUNT / 2) < 90
+    assert (found.steps < 30).sum() == found.counts["late"]
+    # The median of those below the median speed: exp(-0.674 * 0.5) * 30 = 21.4.
+    assert 20 <= np.median(found.steps[found.steps < 30]) <= 22
+
+
+def test_the_first_to_come_back_are_those_with_the_fewest_steps() -> None:
+    steps, ids = np.array([9, 2, 7, 1, 5]), np.arange(5, dtype=np.int32)
+    found = answers(KEY, Attendance(ids, None, 0, 0), steps, 3, 3, Faults(extra_share=0.67))
+    np.testing.assert_array_equal(found.ids, [1, 3, 4])
+    assert found.counts["surplus"] == 2
+
+
+def test_equals_come_first_by_chance_and_not_by_number() -> None:
+    found = drawn(wanted=1000, extra_share=1.0)
+    assert len(found.ids) == found.counts["surplus"] == 1000
+    assert abs((found.ids < COUNT).sum() - 500) < 80
+
+
+def test_stragglers_keep_their_epochs() -> None:
+    present = Attendance(IDS[:2], np.array([1, 3], np.int32), 0, 1)
+    found = drawn(present, 2, deadline_steps=20, late="keep")
+    np.testing.assert_array_equal(found.steps, [10, 20])
+    np.testing.assert_array_equal(found.epochs, [1, 2])
+    dropped = drawn(present, 2, deadline_steps=20)
+    np.testing.assert_array_equal(dropped.ids, IDS[:1])
+    np.testing.assert_array_equal(dropped.epochs, [1])
+
+
+@pytest.mark.parametrize(("wanted", "extra", "asked"), [(10, 0.3, 13), (10, 0.0, 10), (80, 1, 100)])
+def test_how_many_are_drawn(wanted: int, extra: float, asked: int) -> None:
+    assert Faults(extra_share=extra).drawn(wanted, 100) == asked
+
+
+def test_the_key_alone_decides() -> None:
+    one, two = drawn(dropout_share=0.5), drawn(dropout_share=0.5)
+    np.testing.assert_array_equal(one.ids, two.ids)
+    other = answers(jax.random.key(5), ALL, STEPS, 3, COUNT, Faults(dropout_share=0.5))
+    assert set(other.ids) != set(one.ids)
+
+
+def test_steps_that_are_cut_short_are_no_padding() -> None:
+    # Two places walk through 4 steps of 2 epochs each; 5 and 8 of these are wanted.
+    cohort = in_chunks(
+        np.array([0, 1]),
+        np.array([4, 4]),
+        2,
+        epochs=np.array([2, 2]),
+        step_limits=np.array([5, 8]),
+        places=4,
+    )
+    np.testing.assert_array_equal(cohort.ids, [[1, 0], [-1, -1]])
+    np.testing.assert_array_equal(cohort.step_limits, [[8, 5], [0, 0]])
+    assert cohort.padding_share(np.array([4, 4])) == pytest.approx(3 / 16)

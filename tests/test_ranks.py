@@ -1,0 +1,233 @@
+"""Whole runs on several ranks: the results of one process, and no rank left behind at a fault."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fednas_jax import experiment, signals
+from fednas_jax.federated import communicator as communicators
+from fednas_jax.report.writers import read_rows
+from tests import ranks, tiny
+
+pytestmark = ranks.needs_mpi
+
+TIMES = ("seconds", "client_steps_per_second")
+CONFIGS = {"fedavg": tiny.fedavg_config, "search": tiny.search_config}
+
+
+def configured(kind: str, **fields: Any) -> Any:
+    config = CONFIGS[kind]()
+    config.update_from_flattened_dict(fields)
+    return config
+
+
+def launched(size: int, kind: str, workdir: Path, **fields: Any) -> list[str]:
+    """The command that runs a config on so many ranks."""
+    return ranks.command(size, ["-m", "tests.test_ranks", kind, str(workdir), json.dumps(fields)])
+
+
+def run(size: int, kind: str, workdir: Path, **fields: Any) -> subprocess.CompletedProcess[str]:
+    arguments = ["-m", "tests.test_ranks", kind, str(workdir), json.dumps(fields)]
+    return ranks.run(size, arguments)
+
+
+def rows(workdir: Path) -> list[dict[str, Any]]:
+    read = read_rows(workdir / "metrics.jsonl")
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in read]
+
+
+def assert_same_up_to_rounding(one: Path, two: Path) -> None:
+    for first, second in zip(rows(one), rows(two), strict=True):
+        second.pop("local_steps_of_ranks", None)
+        assert first.keys() == second.keys()
+        for name, value in first.items():
+            if value is None or second[name] is None:
+                assert value == second[name]
+            else:
+                np.testing.assert_allclose(second[name], value, rtol=1e-4, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    experiment.run(configured("fedavg"), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("by_two") / "run"
+    done = run(2, "fedavg", folder)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return folder
+
+
+def test_two_ranks_agree_with_one_process(alone: Path, by_two: Path) -> None:
+    assert_same_up_to_rounding(alone, by_two)
+    # Four clients of four steps a round.
+    assert [row["local_steps_of_ranks"] for row in rows(by_two)[1:]] == [[8, 8]] * 5
+    (start,) = json.loads((by_two / "run.json").read_text())["starts"]
+    assert start["ranks"] == 2
+
+
+def test_a_search_on_two_ranks_of_which_rank_0_alone_prints(
+    finished_search: Path, tmp_path: Path
+) -> None:
+    done = run(2, "search", tmp_path / "run", **{"report.progress": True})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Best genotype") == 1
+    assert_same_up_to_rounding(finished_search, tmp_path / "run")
+
+
+def test_stopped_and_gone_on_with_the_same_bits(by_two: Path, tmp_path: Path) -> None:
+    done = run(2, "fedavg", tmp_path / "run", STOP=3)
+    assert done.returncode == 1, done.stderr
+    assert rows(tmp_path / "run")[-1]["round"] == 3
+    assert run(2, "fedavg", tmp_path / "run").returncode == 0
+    assert tiny.final_state(tmp_path / "run") == tiny.final_state(by_two)
+    assert rows(tmp_path / "run") == rows(by_two)
+
+
+def test_another_number_of_ranks_goes_on(alone: Path, tmp_path: Path) -> None:
+    assert run(3, "fedavg", tmp_path / "run", STOP=3).returncode == 1
+    experiment.run(configured("fedavg"), tmp_path / "run")
+    assert_same_up_to_rounding(alone, tmp_path / "run")
+    starts = json.loads((tmp_path / "run" / "run.json").read_text())["starts"]
+    assert [start["ranks"] for start in starts] == [3, 1]
+
+
+def test_a_finished_run_says_so_once(by_two: Path) -> None:
+    done = run(2, "fedavg", by_two)
+    assert (done.returncode, done.stdout.count("this run is finished")) == (0, 1)
+
+
+def test_an_error_of_all_is_told_by_rank_0(by_two: Path) -> None:
+    done = run(2, "fedavg", by_two, seed=3)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if "fednas_jax" in line]
+    assert line.startswith("fednas_jax: error: --workdir: ")
+    assert "another config (config.seed" in line
+
+
+def test_an_error_of_one_names_the_rank(tmp_path: Path) -> None:
+    done = run(2, "fedavg", tmp_path / "run", SEED_OF_RANK_1=3)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if "fednas_jax" in line]
+    assert line.startswith("fednas_jax: error: rank 1 on ")
+    assert line.endswith("the configs here and on rank 0 differ; the same are needed on every host")
+
+
+ROUNDS = {"rounds": 60, "checkpoint_every": 1, "test_every": 0, "held_out_every": 0}
+
+
+@contextlib.contextmanager
+def three_in_a_round(folder: Path, **fields: Any) -> Iterator[tuple[subprocess.Popen[str], Any]]:
+    """Three ranks that have some rounds behind them and many to go; and their process ids."""
+    with subprocess.Popen(
+        launched(3, "fedavg", folder, **ROUNDS | fields),
+        env=ranks.environment(FEDNAS_JAX_MPI_SECONDS="4"),
+        cwd=ranks.ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        wait_for(lambda: (folder / "metrics.jsonl").exists() and len(rows(folder)) > 3)
+        yield process, [int((folder.parent / f"rank{n}").read_text()) for n in range(3)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("by_three") / "run"
+    assert run(3, "fedavg", folder, **ROUNDS).returncode == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("rank", "number"), [(2, signal.SIGKILL), (2, signal.SIGSTOP), (0, signal.SIGKILL)]
+)
+def test_a_rank_that_is_lost_in_a_round_ends_all(
+    undisturbed: Path, tmp_path: Path, rank: int, number: int
+) -> None:
+    """And the next start ends in the bits of a run that nothing happened to."""
+    with three_in_a_round(tmp_path / "run") as (process, pids):
+        os.kill(pids[rank], number)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode in (3, 128 + signal.SIGKILL)
+    (line,) = [line for line in error.splitlines() if "fednas_jax" in line]
+    how = "died" if number == signal.SIGKILL else "has not been heard of for 4 s"
+    assert line.startswith(f"fednas_jax: error: rank {rank} on ")
+    assert f" {how}; the same command goes on after the last checkpoint" in line
+    wait_for(lambda: not any(map(alive, pids)))
+    assert 3 < rows(tmp_path / "run")[-1]["round"] < ROUNDS["rounds"]
+    assert run(3, "fedavg", tmp_path / "run", **ROUNDS).returncode == 0
+    assert tiny.final_state(tmp_path / "run") == tiny.final_state(undisturbed)
+    assert rows(tmp_path / "run") == rows(undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_keeps_the_last_whole_round(
+    undisturbed: Path, tmp_path: Path, number: int
+) -> None:
+    with three_in_a_round(tmp_path / "run", checkpoint_every=1000) as (process, pids):
+        # What mpirun gets it hands on to all.
+        os.kill(pids[2] if number == signal.SIGTERM else process.pid, number)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode
+    done = rows(tmp_path / "run")[-1]["round"]
+    assert (tmp_path / "run" / "checkpoints" / f"{done:06d}").is_dir()
+    (line,) = [line for line in error.splitlines() if "fednas_jax" in line]
+    assert line == "fednas_jax: error: interrupted; the same command goes on with the run"
+    wait_for(lambda: not any(map(alive, pids)))
+    assert run(3, "fedavg", tmp_path / "run", **ROUNDS | {"checkpoint_every": 1000}).returncode == 0
+    assert tiny.final_state(tmp_path / "run") == tiny.final_state(undisturbed)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + ranks.LIMIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _main() -> None:
+    """One rank."""
+    kind, workdir, fields = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
+    stop, seed = fields.pop("STOP", 0), fields.pop("SEED_OF_RANK_1", 0)
+    with signals.raised(), communicators.one_for_all(own := communicators.start()):
+        (workdir.parent / f"rank{own.rank}").write_text(str(os.getpid()))
+        if own.rank == 1 and seed:
+            fields["seed"] = seed
+        if stop:
+            stop_after(stop)
+        experiment.run(configured(kind, **fields), workdir, own)
+
+
+def stop_after(number: int) -> None:
+    """Lets a run fail after the checkpoint of a round."""
+    record = experiment.Experiment._record
+
+    def recorded(self: Any, row: Any) -> None:
+        record(self, row)
+        if row["round"] == number:
+            raise RuntimeError("stopped on purpose")
+
+    experiment.Experiment._record = recorded  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    _main()
