@@ -3,6 +3,7 @@
 Alphas and genotypes are there only where an algorithm searches.
 """
 
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -57,7 +58,8 @@ class Records:
         self.rows = [rows.without_lists(row) for row in rows_so_far]
         self.best = best
         self._folder, self._draws = folder, report["plots"]
-        self._drawn, self._drawing_seconds = time.monotonic(), 0.0
+        # The first come after the first round: something to look at; memory grows no more later.
+        self._drawn, self._drawing_seconds = -math.inf, 0.0
         done = rows.rounds_done(self.rows)
         self._metrics = MetricsFile(folder / METRICS_FILE)
         lines = self._metrics.rewrite(rows_so_far)
