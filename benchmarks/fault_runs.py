@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,9 @@ FIELDS = {
     "report.page": "false",
 }
 """The 2NN on digits, ten rounds of about half a second, with a state and draws that must go on."""
+
+LIMIT_SECONDS = 300
+"""For a run, which takes some ten."""
 
 TIMES = ("seconds", "client_steps_per_second", "compile_seconds", "peak_memory_bytes")
 
@@ -67,6 +71,10 @@ class Process:
             text=True,
         )
         self.said = ""
+        # One that hangs is ended, and has not survived.
+        self._limit = threading.Timer(LIMIT_SECONDS, self.process.kill)
+        self._limit.daemon = True
+        self._limit.start()
 
     def wait_for(self, start: str) -> bool:
         """Reads on to a line that starts so; false where the process ends before."""
@@ -82,6 +90,7 @@ class Process:
         assert self.process.stdout is not None
         with self.process:
             self.said += self.process.stdout.read()
+        self._limit.cancel()
         return self.process.returncode
 
 
