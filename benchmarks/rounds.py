@@ -15,9 +15,10 @@ from fednas_jax import config as schema
 from fednas_jax.experiment import EVALUATION_BATCH
 from fednas_jax.federated import chunks
 from fednas_jax.federated import cohort as cohorts
+from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.federated.communicator import LOCAL, Communicator
 from fednas_jax.federated.evaluation import Evaluator
-from fednas_jax.federated.round import Algorithm, RoundEngine
+from fednas_jax.federated.round import RoundEngine
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 
 from fednas_jax.federated import finite
+from fednas_jax.federated.algorithm import ServerState
 from fednas_jax.federated.faults import Answers
-from fednas_jax.federated.round import RoundEngine, ServerState
+from fednas_jax.federated.round import RoundEngine
 from fednas_jax.report import rows
 from fednas_jax.turnout import Turnout
 

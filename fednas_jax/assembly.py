@@ -18,9 +18,9 @@ from fednas_jax.errors import UserError
 from fednas_jax.federated import clients as client_data
 from fednas_jax.federated import cohort as cohorts
 from fednas_jax.federated import server_optimizer
+from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.federated.algorithms import fedavg, fednas
 from fednas_jax.federated.clients import Clients, Examples
-from fednas_jax.federated.round import Algorithm
 from fednas_jax.model_file import Description
 from fednas_jax.nn.supernet import Supernet
 from fednas_jax.schedules import LearningRate, Ramp

@@ -6,9 +6,10 @@ from typing import Any
 from fednas_jax import compilation
 from fednas_jax.assembly import Population
 from fednas_jax.federated import chunks
+from fednas_jax.federated.algorithm import Algorithm, ServerState
 from fednas_jax.federated.cohort import in_chunks
 from fednas_jax.federated.communicator import LOCAL, Communicator
-from fednas_jax.federated.round import Algorithm, RoundEngine, ServerState
+from fednas_jax.federated.round import RoundEngine
 from fednas_jax.turnout import Turnout
 
 

@@ -35,10 +35,10 @@ from fednas_jax.costs import Costs
 from fednas_jax.data import partition as partitions
 from fednas_jax.errors import UserError
 from fednas_jax.federated import finite
+from fednas_jax.federated.algorithm import Algorithm, ServerState
 from fednas_jax.federated.cohort import Cohort
 from fednas_jax.federated.communicator import LOCAL, Communicator
 from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
-from fednas_jax.federated.round import Algorithm, ServerState
 from fednas_jax.files import plain
 from fednas_jax.paths import expand
 from fednas_jax.report import pictures, rows, run_folder, tracking

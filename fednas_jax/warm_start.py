@@ -8,7 +8,7 @@ import jax
 from fednas_jax.config import default
 from fednas_jax.data.datasets import choice_of_test_set
 from fednas_jax.errors import UserError
-from fednas_jax.federated.round import Algorithm
+from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.model import Model, restore
 from fednas_jax.model_file import Description
 from fednas_jax.search.inherit import inherit, merged

@@ -10,7 +10,7 @@ from fednas_jax import config as schema
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.partition import Partition
 from fednas_jax.errors import UserError
-from fednas_jax.federated.round import Algorithm
+from fednas_jax.federated.algorithm import Algorithm
 
 TRAIN, TEST, CLIENTS = 40, 10, 4
 

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 
 from fednas_jax.federated import memory
+from fednas_jax.federated.algorithm import ServerState
 from fednas_jax.federated.cohort import Cohort, in_chunks
-from fednas_jax.federated.round import RoundEngine, ServerState
+from fednas_jax.federated.round import RoundEngine
 
 STEPS = 2
 """Local steps an epoch that a candidate is timed for, at first."""

@@ -13,8 +13,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from fednas_jax.federated import batches
+from fednas_jax.federated.algorithm import (
+    ChunkFacts,
+    ClientUpdate,
+    Phase,
+    ServerState,
+    weighted_mean,
+)
 from fednas_jax.federated.clients import Clients, Examples
-from fednas_jax.federated.round import ChunkFacts, ClientUpdate, Phase, ServerState, weighted_mean
 
 Tree = Any
 Observe = Callable[[ServerState, jax.Array], Tree]

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.federated.clients import Examples
 from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
-from fednas_jax.federated.round import Algorithm
 
 # Example i has the image value i and the label 2 i. The toy's loss is state * value + label, and it
 # is right on even values.

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fednas_jax.federated.algorithm import Algorithm, ClientUpdate, Phase, weighted_mean
 from fednas_jax.federated.cohort import in_chunks
 from fednas_jax.federated.only_finite import finite_or_nothing
-from fednas_jax.federated.round import Algorithm, ClientUpdate, Phase, RoundEngine, weighted_mean
+from fednas_jax.federated.round import RoundEngine
 from tests.federated import toys
 
 EXAMPLES = toys.random_examples()

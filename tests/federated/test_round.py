@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from jax import lax
 
+from fednas_jax.federated.algorithm import Algorithm, ClientUpdate, Phase
 from fednas_jax.federated.clients import Clients
 from fednas_jax.federated.cohort import NOBODY, Cohort, in_chunks, sample
-from fednas_jax.federated.round import Algorithm, ClientUpdate, Phase, RoundEngine
+from fednas_jax.federated.round import RoundEngine
 from tests.federated import toys
 
 CLIENTS = toys.population()

@@ -8,9 +8,9 @@ import numpy as np
 from jax import lax
 
 from fednas_jax.federated import batches
+from fednas_jax.federated.algorithm import Algorithm, ChunkFacts, ClientUpdate, Phase, weighted_mean
 from fednas_jax.federated.clients import Clients, Division, Examples, build
 from fednas_jax.federated.cohort import NOBODY, Cohort
-from fednas_jax.federated.round import Algorithm, ChunkFacts, ClientUpdate, Phase, weighted_mean
 
 FEATURES = 4
 BATCH = 2

@@ -17,8 +17,8 @@ from jax.typing import ArrayLike
 
 from fednas_jax.data.augment import Augmentation, augment, normalize
 from fednas_jax.federated import batches, recalibration, server_optimizer
+from fednas_jax.federated.algorithm import Algorithm, ChunkFacts, ClientUpdate, Phase, weighted_mean
 from fednas_jax.federated.clients import Clients, Examples
-from fednas_jax.federated.round import Algorithm, ChunkFacts, ClientUpdate, Phase, weighted_mean
 from fednas_jax.federated.scoring import score
 from fednas_jax.optimizers import sgd
 from fednas_jax.schedules import LearningRate, Ramp

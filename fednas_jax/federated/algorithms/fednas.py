@@ -12,14 +12,8 @@ from jax import lax
 
 from fednas_jax.data.augment import Augmentation, augment, normalize
 from fednas_jax.federated import batches, recalibration
+from fednas_jax.federated.algorithm import Algorithm, ChunkFacts, ClientUpdate, Phase, weighted_mean
 from fednas_jax.federated.clients import Clients, Examples
-from fednas_jax.federated.round import (
-    Algorithm,
-    ChunkFacts,
-    ClientUpdate,
-    Phase,
-    weighted_mean,
-)
 from fednas_jax.federated.scoring import score
 from fednas_jax.nn.supernet import Supernet
 from fednas_jax.schedules import cosine

@@ -10,10 +10,11 @@ import pytest
 from fednas_jax.data.augment import Augmentation
 from fednas_jax.federated import batches, server_optimizer
 from fednas_jax.federated import clients as client_data
+from fednas_jax.federated.algorithm import ClientUpdate
 from fednas_jax.federated.algorithms import fedavg
 from fednas_jax.federated.clients import Examples
 from fednas_jax.federated.cohort import in_chunks
-from fednas_jax.federated.round import ClientUpdate, RoundEngine
+from fednas_jax.federated.round import RoundEngine
 from fednas_jax.nn.mlp import MLP
 from fednas_jax.nn.pfl_cnn import PFLCNN
 from fednas_jax.schedules import LearningRate

@@ -11,10 +11,11 @@ from flax import linen as nn
 
 from fednas_jax.data.augment import Augmentation, normalize
 from fednas_jax.federated import round
+from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.federated.algorithms import fedavg
 from fednas_jax.federated.clients import Examples, build, divide
 from fednas_jax.federated.cohort import in_chunks
-from fednas_jax.federated.round import Algorithm, RoundEngine
+from fednas_jax.federated.round import RoundEngine
 from fednas_jax.nn.densenet import DenseNet
 from fednas_jax.nn.network import Network
 from fednas_jax.nn.resnet import ResNet

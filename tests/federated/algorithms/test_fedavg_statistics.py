@@ -13,10 +13,11 @@ from flax import linen as nn
 
 from fednas_jax.data.augment import Augmentation
 from fednas_jax.federated import batches, round
+from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.federated.algorithms import fedavg
 from fednas_jax.federated.clients import Clients, Examples, build, divide
 from fednas_jax.federated.cohort import in_chunks
-from fednas_jax.federated.round import Algorithm, RoundEngine
+from fednas_jax.federated.round import RoundEngine
 from fednas_jax.nn.layers import Norm, Style
 from fednas_jax.schedules import LearningRate, Ramp
 from tests.quick import quick_jit

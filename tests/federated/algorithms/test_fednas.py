@@ -11,11 +11,12 @@ import pytest
 
 from fednas_jax.data.augment import Augmentation, augment
 from fednas_jax.federated import batches
+from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.federated.algorithms import fednas
 from fednas_jax.federated.algorithms.fednas import FedNASOptions, ServerState
 from fednas_jax.federated.clients import Clients, Examples, build, divide
 from fednas_jax.federated.cohort import NOBODY, Cohort, in_chunks
-from fednas_jax.federated.round import Algorithm, RoundEngine
+from fednas_jax.federated.round import RoundEngine
 from fednas_jax.search.milenas import SearchOptions
 from tests.federated.algorithms.small import EPSILON, SmallSupernet
 from tests.federated.toys import cohort_of
