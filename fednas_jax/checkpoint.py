@@ -145,14 +145,16 @@ class Checkpoints:
         self._prune(round)
 
     def restore_latest(
-        self, abstract_state: Any, complete: Callable[[Any], Any] = lambda extra: extra
+        self,
+        abstract_state: Any,
+        complete: Callable[[Restored], Any] = lambda restored: restored.extra,
     ) -> Restored | None:
         """Reads the newest whole checkpoint; damaged ones are passed over, with a warning.
 
         Args:
           abstract_state: a tree with the shapes and dtypes of the state, such as the fresh
             state itself, or what `jax.eval_shape` makes of its `init`.
-          complete: makes of a checkpoint's `extra` what is returned, from files beside it; None
+          complete: makes of what was read the `extra` that is returned, from files beside it; None
             where these are damaged.
 
         Returns:
@@ -166,7 +168,7 @@ class Checkpoints:
         for number in reversed(numbers):
             try:
                 restored = self._read(number, abstract_state)
-                if (extra := complete(restored.extra)) is None and restored.extra is not None:
+                if (extra := complete(restored)) is None and restored.extra is not None:
                     raise Damaged("the rows of its rounds, beside it, are cut short or edited")
                 return restored._replace(extra=extra)
             except Damaged as error:

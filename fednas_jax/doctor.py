@@ -121,7 +121,8 @@ def round_trip(launcher: str) -> Finding:
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, check=False,
-            timeout=_ROUND_TRIP_SECONDS, env={**os.environ, "PYTHONPATH": paths},
+            timeout=_ROUND_TRIP_SECONDS,
+            env={**os.environ, "PYTHONPATH": paths, "JAX_PLATFORMS": "cpu"},
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         text = f"not back after {_ROUND_TRIP_SECONDS} s; is a firewall on the loopback device?"

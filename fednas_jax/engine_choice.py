@@ -41,12 +41,12 @@ def choose(
         about = algorithm, clients, population.examples, count, communicator
         return RoundEngine(*about, leave_out_not_finite=leave_out)
 
-    asked = config["clients_per_chunk"]
+    asked, most = config["clients_per_chunk"], -(-turnout.size // communicator.size)
     if isinstance(asked, int):
-        return chunks.Choice(engine(min(asked, turnout.size)), {})
+        return chunks.Choice(engine(min(asked, most)), {})
     if recorded and "clients_per_chunk" in recorded:
         # Another number would change bits: sums would be added in another order.
-        return chunks.Choice(engine(recorded["clients_per_chunk"]), {})
+        return chunks.Choice(engine(min(recorded["clients_per_chunk"], most)), {})
     if communicator.rank:
         return chunks.Choice(engine(communicator.decide(lambda: None)), {})
     everyone, steps = turnout.everyone(), clients.local_steps

@@ -48,8 +48,9 @@ class SharedCheckpoints:
             return None
         return Restored(told[0], state if restored is None else restored.state, told[1])
 
-    def _with_rows(self, extra: Any) -> Any:
-        return ledger.with_rows(extra, *self._rows)
+    def _with_rows(self, restored: Restored) -> Any:
+        extra = ledger.with_rows(restored.extra, *self._rows)
+        return extra if ledger.is_of_round(extra, restored.round) else None
 
     def save(self, number: int, state: Any, extra: Any, **about: Any) -> None:
         """See `Checkpoints`."""

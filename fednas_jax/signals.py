@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM: both end a command by an exception, and neither in the middle of a record.
+"""Ctrl-C, SIGTERM, SIGUSR1: they end a command by an exception, never in the middle of a record.
 
 Set explicitly: a shell starts what it runs in the background with SIGINT ignored, and SIGTERM ends
-a Python process without a word.
+a Python process without a word. SIGUSR1 is what batch systems send ahead of it.
 """
 
 import contextlib
@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came. What reacts to Ctrl-C reacts to it in the same way."""
+    """SIGTERM or SIGUSR1 came. What reacts to Ctrl-C reacts to it in the same way."""
 
 
 def exit_code(error: KeyboardInterrupt) -> int:
@@ -24,14 +24,14 @@ def exit_code(error: KeyboardInterrupt) -> int:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
 
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
-    """While it lasts SIGINT raises KeyboardInterrupt and SIGTERM `Terminated`, in the main thread.
+    """While it lasts SIGINT raises KeyboardInterrupt, SIGTERM and SIGUSR1 `Terminated`.
 
-    In another thread, in which no handler can be set, it does nothing.
+    In the main thread; in another, in which no handler can be set, it does nothing.
     """
     with _handled_by(_raise, _SIGNALS):
         yield
@@ -58,8 +58,10 @@ def _handled_by(handler: Any, numbers: Any) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in numbers}
+    before = {number: signal.getsignal(number) for number in numbers}
     try:
+        for number in numbers:
+            signal.signal(number, handler)
         yield
     finally:
         for number, earlier in before.items():

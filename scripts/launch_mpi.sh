@@ -9,8 +9,8 @@
 #                     path, ssh without a password, and an open network between them
 #   --dry-run         prints the command and runs nothing
 #
-# All other arguments are those of python -m fednas_jax.main, as are the exit codes; 3: a rank was
-# lost, and the same command goes on. SIGTERM and Ctrl-C: 143, when the last checkpoint is written. FEDNAS_JAX_MPI_SECONDS (environment): seconds of silence after
+# All other arguments are those of python -m fednas_jax.main, as are the exit codes; 3, or what a
+# lost rank ended with: a rank was lost, and the same command goes on. SIGTERM and Ctrl-C: 143, when the last checkpoint is written. FEDNAS_JAX_MPI_SECONDS (environment): seconds of silence after
 # which a rank is given up; 30 if not set.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -72,9 +72,10 @@ fi
 # SIGUSR1 it hands on; on that they end by themselves. In a process group of its own a Ctrl-C of the
 # terminal does not reach it.
 set -m
+launched=""
+trap 'kill -USR1 "$launched" 2>/dev/null || true' INT TERM HUP
 "${command[@]}" </dev/null &
 launched=$!
-trap 'kill -USR1 "$launched"' INT TERM
 code=0
 wait "$launched" || code=$?
 while kill -0 "$launched" 2>/dev/null; do  # the trap ends the first wait

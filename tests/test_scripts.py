@@ -1,7 +1,9 @@
 """The quick start's own logic, with a stand-in for .venv: nothing is installed or searched."""
 
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,28 @@ def test_launches_so_many_ranks_and_ends_as_they_do(launcher: Path) -> None:
     python = str(launcher / ".venv" / "bin" / "python")
     main = [python, "-m", "fednas_jax.main", "--config=x y.py", "--config.rounds=2"]
     assert given[-5:] == main
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_handed_on_as_one_that_mpirun_hands_on(launcher: Path, number: int) -> None:
+    started = launcher / "started"
+    (launcher / ".venv" / "bin" / "mpirun").write_text(
+        "#!/usr/bin/env bash\n"
+        'if [[ "$1" == --version ]]; then echo "mpirun (Open MPI) 5"; exit; fi\n'
+        "trap 'echo last words; exit 143' USR1\n"
+        f"touch '{started}'\n"
+        "for _ in {1..300}; do sleep 0.1; done\n"
+    )
+    script = str(launcher / "scripts" / "launch_mpi.sh")
+    with subprocess.Popen(
+        ["bash", script, "-n", "2"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        while not started.exists():
+            time.sleep(0.05)
+        time.sleep(0.2)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=30)
+    assert (process.returncode, said) == (143, "last words\n")
 
 
 def test_on_several_machines_their_slots_count(

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a command by an exception; a record that has begun is finished first."""
+"""Ctrl-C, SIGTERM, SIGUSR1 end a command by an exception; a record begun is finished first."""
 
 import os
 import signal
@@ -19,17 +19,17 @@ from fednas_jax.federated.round import RoundEngine
 from tests.tiny import fedavg_config, final_state
 
 ROOT = Path(fednas_jax.__file__).resolve().parents[1]
-BOTH = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+ALL = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143)]
 
 
-@pytest.mark.parametrize(("number", "code"), BOTH)
+@pytest.mark.parametrize(("number", "code"), ALL)
 def test_exit_codes_and_handlers_as_before(
     number: int, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = [signal.getsignal(n) for n, _ in BOTH]
+    before = [signal.getsignal(n) for n, _ in ALL]
     assert guarded(lambda: signal.raise_signal(number), "go on") == code
     assert capsys.readouterr().err == "\nfednas_jax: interrupted; go on\n"
-    assert [signal.getsignal(n) for n, _ in BOTH] == before
+    assert [signal.getsignal(n) for n, _ in ALL] == before
 
 
 def test_ctrl_c_counts_where_a_shell_had_it_ignored() -> None:
@@ -43,13 +43,14 @@ def test_ctrl_c_counts_where_a_shell_had_it_ignored() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize(("number", "code"), BOTH)
+@pytest.mark.parametrize(("number", "code"), ALL)
 def test_what_has_begun_is_finished(number: int, code: int) -> None:
     done = []
 
     def action() -> None:
         with signals.held():
             os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)  # an impatient user's
             done.append("inside")
         done.append("behind")
 

@@ -157,6 +157,7 @@ def one_for_all(communicator: Communicator) -> Iterator[None]:
     """
     try:
         yield
+        communicator.close()
     except (UserError, OSError) as error:
         communicator.abort(one_line(error), 2)
         raise
@@ -169,7 +170,6 @@ def one_for_all(communicator: Communicator) -> Iterator[None]:
             traceback.print_exc()
         communicator.abort(f"{type(error).__name__}: {one_line(error)}", 1)
         raise
-    communicator.close()
 
 
 def is_key(leaf: Any) -> bool:

@@ -53,12 +53,14 @@ def start(environment: Mapping[str, str]) -> "Mpi":
             "and python -m fednas_jax.doctor says what is missing"
         ) from error
     node = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
-    # One device each, where a host has several; before JAX looks for them.
-    jax.config.update("jax_cuda_visible_devices", str(node.rank))
+    # One device each, where a host has several and the launcher has not dealt them out; before JAX
+    # looks for them.
+    if len(environment.get("CUDA_VISIBLE_DEVICES", "0,1").split(",")) > 1:
+        jax.config.update("jax_cuda_visible_devices", str(node.rank))
     node.Free()
     try:
         return Mpi(MPI.COMM_WORLD, limit)
-    except UserError as error:  # others wait for this rank, with no watchdog yet
+    except (UserError, OSError) as error:  # others wait for this rank, with no watchdog yet
         print(f"fednas_jax: error: {error}", file=sys.stderr, flush=True)
         MPI.COMM_WORLD.Abort(2)
         raise
@@ -217,7 +219,9 @@ def _connect(communicator: Mpi, limit_seconds: float) -> list[Peer]:
         addresses = ["127.0.0.1", *addresses]
     for address in addresses:
         with contextlib.suppress(OSError):
-            connection = socket.create_connection((address, port), timeout=limit_seconds / 4)
+            connection = socket.create_connection(
+                (address, port), timeout=limit_seconds / (2 * len(addresses))
+            )
             hello = f"{secret} {communicator.rank} {host}".encode()
             connection.sendall(hello.ljust(_HELLO_BYTES))
             return [Peer(0, there, connection)]
@@ -243,7 +247,7 @@ def _accept(server: socket.socket, count: int, secret: str, limit_seconds: float
             connection.settimeout(1)
             hello = connection.recv(_HELLO_BYTES, socket.MSG_WAITALL).decode(errors="replace")
             shown, _, rest = hello.partition(" ")
-        except TimeoutError:
+        except OSError:  # nobody yet, or somebody else who has hung up
             if time.monotonic() < deadline:
                 continue
             missing = sorted(set(range(1, count + 1)) - set(peers))

@@ -169,8 +169,11 @@ class RoundEngine:
         """
         self._communicator.barrier()
         # Between ranks, JAX makes a token on the host that keeps collectives in order.
-        with jax.transfer_guard("disallow" if self._communicator.size == 1 else "allow"):
-            return self._finish_of(number, state)(state, totals.sums, totals.weights)
+        alone = self._communicator.size == 1
+        with jax.transfer_guard("disallow" if alone else "allow"):
+            state = self._finish_of(number, state)(state, totals.sums, totals.weights)
+        # Or the next messages might be sent from this thread while the sum still runs in another.
+        return state if alone else jax.block_until_ready(state)
 
     def temporary_bytes(self, state: ServerState, cohort: Cohort) -> int:
         """Memory beside inputs and outputs that the greediest phase takes; compiles all phases."""

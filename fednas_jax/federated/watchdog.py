@@ -107,7 +107,7 @@ class Watchdog:
             self._handles = callable(before)
 
             def handle(number: int, frame: Any) -> None:
-                if self._interrupted and callable(before):
+                if self._interrupted and number == signal.SIGTERM and callable(before):
                     before(number, frame)
 
             # The main thread may be in a collective, where no handler runs: the number of the
@@ -227,10 +227,12 @@ class Watchdog:
         return self._terminate_at if self._interrupted else self._interrupt_at
 
     def _interrupt(self, now: float) -> None:
-        """Has the main thread end, if it would, and sees to it that it does."""
+        """Has rank 0's main thread end, if it would, and sees to it that all do."""
         self._interrupted = True
-        self._terminate_at = now + (self._limit if self._handles else 0)
-        if not self._handles:
+        self._terminate_at = now + (self._limit if self._rank or self._handles else 0)
+        if self._rank:  # it stays in the round: rank 0 may be in a collective with it
+            self._tell({"error": "", "code": TERMINATED})
+        if self._rank or not self._handles:
             return
         # A real one, since it wakes a thread that sleeps.
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)

@@ -101,6 +101,21 @@ def with_rows(extra: Any, *paths: Path) -> Any:
     return None
 
 
+def is_of_round(extra: Any, number: int) -> bool:
+    """Whether what a checkpoint says, with its rows, is what a run writes after a round.
+
+    Args:
+      extra: as `with_rows` returns it.
+      number: of the round.
+    """
+    if not isinstance(extra, dict) or not {"rows", "costs", "best_genotype"} <= extra.keys():
+        return False
+    rows = extra["rows"]
+    if not isinstance(rows, list) or not rows or not isinstance(extra["costs"], dict):
+        return False
+    return isinstance(rows[-1], dict) and rows[-1].get("round") == number
+
+
 def _beginning(path: Path, length: int) -> bytes:
     """At most so many bytes of a file; none of one that cannot be read."""
     try:

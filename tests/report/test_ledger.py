@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fednas_jax.errors import UserError
-from fednas_jax.report.ledger import KEY, Ledger, with_rows
+from fednas_jax.report.ledger import KEY, Ledger, is_of_round, with_rows
 
 
 def line(number: int) -> bytes:
@@ -102,3 +102,21 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UserError, match=r"rows\.jsonl: cannot be written"):
         Ledger(tmp_path / "file" / "rows.jsonl", lines(1))
+
+
+WHOLE = {"rows": [{"round": 1}, {"round": 2}], "costs": {}, "best_genotype": None}
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [5, {}, None, *({k: v for k, v in WHOLE.items() if k != name} for name in WHOLE),
+     WHOLE | {"rows": []}, WHOLE | {"rows": [2]}, WHOLE | {"rows": {}}, WHOLE | {"costs": 1}],
+)  # fmt: skip
+def test_what_no_run_says_of_a_round(extra: Any) -> None:
+    assert not is_of_round(extra, 2)
+
+
+def test_rows_of_another_round_are_not_a_checkpoints() -> None:
+    assert is_of_round(WHOLE, 2)
+    assert not is_of_round(WHOLE, 3)
+    assert not is_of_round(WHOLE, 1)
