@@ -41,7 +41,7 @@ def environment(**more: str) -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "FEDNAS_JAX_MPI_SECONDS": "20",
+        "FEDNAS_JAX_MPI_SECONDS": "60",
         "FEDNAS_JAX_ENVIRONMENT": "off",
         **more,
     }

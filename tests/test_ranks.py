@@ -183,7 +183,8 @@ def test_a_rank_that_is_lost_in_a_round_ends_all(
     assert f" {how}; the same command goes on after the last checkpoint" in line
     wait_for(lambda: not any(map(alive, pids)))
     assert 3 < rows(tmp_path / "run")[-1]["round"] < ROUNDS["rounds"]
-    assert run(3, "fedavg", tmp_path / "run", **ROUNDS).returncode == 0
+    done = run(3, "fedavg", tmp_path / "run", **ROUNDS)
+    assert done.returncode == 0, done.stderr
     assert tiny.final_state(tmp_path / "run") == tiny.final_state(undisturbed)
     assert rows(tmp_path / "run") == rows(undisturbed)
 
@@ -197,12 +198,13 @@ def test_a_signal_keeps_the_last_whole_round(
         os.kill(pids[2] if number == signal.SIGTERM else process.pid, number)
         _, error = process.communicate(timeout=60)
     assert process.returncode == 143
-    done = rows(tmp_path / "run")[-1]["round"]
-    assert (tmp_path / "run" / "checkpoints" / f"{done:06d}").is_dir()
+    last = rows(tmp_path / "run")[-1]["round"]
+    assert (tmp_path / "run" / "checkpoints" / f"{last:06d}").is_dir()
     (line,) = [line for line in error.splitlines() if "fednas_jax" in line]
     assert line == "fednas_jax: error: interrupted; the same command goes on with the run"
     wait_for(lambda: not any(map(alive, pids)))
-    assert run(3, "fedavg", tmp_path / "run", **ROUNDS | {"checkpoint_every": 1000}).returncode == 0
+    done = run(3, "fedavg", tmp_path / "run", **ROUNDS | {"checkpoint_every": 1000})
+    assert done.returncode == 0, done.stderr
     assert tiny.final_state(tmp_path / "run") == tiny.final_state(undisturbed)
     assert rows(tmp_path / "run") == rows(undisturbed)
 
