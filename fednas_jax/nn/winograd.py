@@ -139,13 +139,15 @@ def _forward(maps: jax.Array, kernel: jax.Array, padding: int, batch: int) -> An
     shape = _shape(maps, kernel, padding, batch)
     patches, kernels = _patches(maps, shape), _kernels(kernel)
     products = [k @ p for k, p in zip(kernels, patches, strict=True)]
-    # The maps are kept for their shape alone, which costs nothing.
-    return _outputs(products, shape), (maps, kernel, patches, kernels)
+    # Patches are made again from the maps: kept, they take more than four times the memory, and in
+    # a loop over blocks storing them takes longer than making them.
+    return _outputs(products, shape), (maps, kernel)
 
 
 def _backward(padding: int, batch: int, residuals: Any, gradient: jax.Array) -> Any:
-    maps, kernel, patches, kernels = residuals
+    maps, kernel = lax.optimization_barrier(residuals)  # or they would be kept after all
     shape = _shape(maps, kernel, padding, batch)
+    patches, kernels = _patches(maps, shape), _kernels(kernel)
     of_products = _outputs_transposed(gradient, shape)
     of_kernels = [_contract(g, p, 1) for g, p in zip(of_products, patches, strict=True)]
     # Not computed where nobody asks for it, as in a first layer: dead code to the compiler.
