@@ -3,10 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fednas_jax.runtime import releases
+
 if TYPE_CHECKING:
     from fednas_jax.model import Model
 
 __version__ = "0.1.0"
+
+releases.cure()  # before XLA reads its flags, which it does once
 
 
 def restore(folder: "Path | str", which: "int | str" = "best") -> "Model":

@@ -4,6 +4,9 @@ On a CPU, XLA recomputes whole stencils inside each of their consumers unless op
 stop it, and removes those barriers before it fuses unless told not to. With them kept, a local step
 of the supernet runs about four times faster (`benchmarks/local_step.py --plain-xla` shows the
 difference).
+
+The compiler may hand a library single products only: fusions of them came out wrong in some
+releases, see `runtime/releases.py`.
 """
 
 import contextlib
@@ -19,8 +22,12 @@ import jax
 import jax.numpy as jnp
 
 from fednas_jax import cache
+from fednas_jax.runtime import releases
 
-CPU_OPTIONS: dict[str, Any] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+CPU_OPTIONS: dict[str, Any] = {
+    "xla_disable_hlo_passes": "cse_barrier_expander",
+    releases.OPTION: releases.CURE,
+}
 
 QUICK_OPTIONS: dict[str, Any] = {
     **CPU_OPTIONS,

@@ -21,6 +21,7 @@ import psutil
 from fednas_jax import __version__, environment
 from fednas_jax.command_line import HELP_FLAGS
 from fednas_jax.errors import one_line
+from fednas_jax.runtime import gpu, releases
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _DATA_SETS = ("cifar10", "cifar100", "mnist", "fashion_mnist")
@@ -44,8 +45,8 @@ class Finding(NamedTuple):
 
 def versions() -> Iterator[Finding]:
     """Of Python, of this package and of what it stands on."""
-    right = (3, 11) <= sys.version_info[:2] <= (3, 12)
-    needed = "" if right else "; 3.11 or 3.12 is needed: bash scripts/setup.sh"
+    right = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    needed = "" if right else "; 3.11, 3.12 or 3.13 is needed: bash scripts/setup.sh"
     yield Finding(OK if right else BROKEN, "Python", platform.python_version() + needed)
     found = []
     for name in _PACKAGES:
@@ -54,6 +55,11 @@ def versions() -> Iterator[Finding]:
         except importlib.metadata.PackageNotFoundError:
             yield Finding(BROKEN, name, "not installed; bash scripts/setup.sh installs it")
     yield Finding(OK, "fednas_jax", f"{__version__} with {', '.join(found)}")
+    fault = releases.objection(releases.installed())
+    if fault:
+        yield Finding(BROKEN, "jaxlib", fault)
+    elif releases.installed():
+        yield Finding(OK, "jaxlib", f"{releases.installed()} is not known to miscompile")
 
 
 def devices() -> Iterator[Finding]:
@@ -69,8 +75,9 @@ def devices() -> Iterator[Finding]:
         limit = (device.memory_stats() or {}).get("bytes_limit")
         memory = f", {limit / _GIB:.1f} GiB" if limit else ""
         yield Finding(OK, "device", f"{device.platform}: {device.device_kind}{memory}")
-    if all_devices[0].platform == "cpu" and shutil.which("nvidia-smi"):
-        yield Finding(ABSENT, "GPU", 'not seen by JAX; pip install "jax[cuda13]" in .venv')
+    unused = gpu.unused()
+    if unused:
+        yield Finding(ABSENT, "GPU", unused)
 
 
 def machine() -> Iterator[Finding]:

@@ -44,6 +44,7 @@ from fednas_jax.paths import expand
 from fednas_jax.report import pictures, rows, run_folder, tracking
 from fednas_jax.report.progress import Progress
 from fednas_jax.report.records import Records
+from fednas_jax.runtime import gpu
 from fednas_jax.search import genotype as genotypes
 from fednas_jax.turnout import Turnout
 
@@ -80,6 +81,8 @@ def run(
     found = communicator.decide(lambda: _look(resolved, folder))
     if found["finished"]:
         return communicator.decide(lambda: ending.already_finished(resolved, folder))
+    if communicator.rank == 0:
+        gpu.warn()
     with cache.kept(resolved["compilation_cache"]):
         population, algorithm = assembly.prepare(resolved, begun=found["begun"])
         with contextlib.ExitStack() as stack:

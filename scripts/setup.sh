@@ -1,14 +1,20 @@
 #!/usr/bin/env bash
-# Makes .venv and installs what running needs; quick when nothing has changed.
+# Makes .venv and installs fednas_jax into it, in the exact versions of requirements-lock.txt; quick
+# when nothing has changed.
 #
-#   bash scripts/setup.sh [--dev] [--mpi]
+#   bash scripts/setup.sh [--dev] [--mpi] [--cuda | --cuda=12 | --cuda=13]
 #
 #   --dev     what the tests and checks need, too; on Debian, as root, also a browser
 #   --mpi     what several ranks need: the system's MPI, or Open MPI from a package; needs a C++
 #             compiler
-#   PYTHON    the interpreter to use (environment); else python3.12 or python3.11, as found
+#   --cuda    what an NVIDIA GPU needs: CUDA 13, or 12 where the driver or the GPU is older; with a
+#             number also on a machine without a GPU
+#   PYTHON    the interpreter to use (environment); else python3.12, 3.13 or 3.11, as found
+#   VENV      the folder in place of .venv (environment)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+venv="${VENV:-.venv}"
+lock=requirements-lock.txt
 
 fail() {
   echo "setup: error: $1" >&2
@@ -20,9 +26,9 @@ objection() {
   "$1" - 2>&1 <<'CHECK' || echo "$1: does not run"
 import sys
 version = sys.version_info[:2]
-if not (3, 11) <= version <= (3, 12):
+if not (3, 11) <= version <= (3, 13):
     age = "old" if version < (3, 11) else "new"
-    print("%s: Python %d.%d is too %s; 3.11 or 3.12 is needed" % ((sys.executable,) + version + (age,)))
+    print("%s: Python %d.%d is too %s; 3.11, 3.12 or 3.13 is needed" % ((sys.executable,) + version + (age,)))
     sys.exit()
 try:
     import ensurepip, venv
@@ -34,7 +40,7 @@ CHECK
 
 # Sets `python` to the first interpreter that will do.
 find_python() {
-  local candidates=(python3.12 python3.11 python3 python) candidate reason first_reason=""
+  local candidates=(python3.12 python3.13 python3.11 python3 python) candidate reason first_reason=""
   if [[ -n "${PYTHON:-}" ]]; then
     candidates=("$PYTHON")
   fi
@@ -52,40 +58,58 @@ find_python() {
       first_reason="$reason"
     fi
   done
-  fail "${first_reason:-${PYTHON:-python3.12, python3.11}: not found; install Python 3.11 or 3.12, or set PYTHON to one}"
+  fail "${first_reason:-${PYTHON:-python3.12, python3.13, python3.11}: not found; install one of them, or set PYTHON to one}"
 }
 
 version_of() {
   "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null
 }
 
-# Makes .venv, or makes it anew where it does not run or PYTHON asks for another version.
+# Makes the environment, or makes it anew where it does not run or PYTHON asks for another version.
 make_environment() {
   local present python
-  present="$(version_of .venv/bin/python || true)"
-  if [[ ("$present" == 3.11 || "$present" == 3.12) && -z "${PYTHON:-}" ]]; then
+  present="$(version_of "$venv/bin/python" || true)"
+  if [[ "$present" =~ ^3\.1[123]$ && -z "${PYTHON:-}" ]]; then
     return
   fi
   find_python
   if [[ "$present" == "$(version_of "$python")" ]]; then
     return
   fi
-  echo "setup: making .venv with Python $(version_of "$python")"
-  "$python" -m venv --clear .venv
+  echo "setup: making $venv with Python $(version_of "$python")"
+  "$python" -m venv --clear "$venv"
 }
 
-# Installs a requirements file unless .venv has it as it stands.
+# The lock file says for which Pythons it was made; on another pip would find no version of something.
+check_lock() {
+  local version first last
+  [[ -f "$lock" ]] || fail "$lock: missing; git checkout $lock brings it back"
+  read -r first last < <(sed -n 's/^# Python \(3\.[0-9]*\) to \(3\.[0-9]*\).*/\1 \2/p' "$lock") ||
+    fail "$lock: does not say for which Pythons it is; bash scripts/lock.sh makes it anew"
+  version="$(version_of "$venv/bin/python")"
+  if ((${version#3.} < ${first#3.} || ${version#3.} > ${last#3.})); then
+    fail "$lock: is for Python $first to $last, $venv has $version; set PYTHON to one of these"
+  fi
+}
+
+pip_install() {
+  "$venv/bin/python" -m pip install --disable-pip-version-check -qq -c "$lock" "$@"
+}
+
+# Installs packages, unless the environment has them as pyproject.toml and the lock file stand:
+# `install STAMP ARGUMENT-OF-PIP...`.
 install() {
-  local stamp=".venv/installed-$1"
-  if cmp -s "$1" "$stamp"; then
+  local stamp="$venv/installed-$1"
+  if cat pyproject.toml "$lock" 2>/dev/null | cmp -s - "$stamp"; then
     return
   fi
-  # A venv made by other tools, or cut short while it was made, has no pip.
-  .venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null
-  echo "setup: installing $1 into .venv; the first time takes a few minutes"
-  .venv/bin/python -m pip install --disable-pip-version-check -qq -c requirements.txt -r "$1" ||
-    fail "$1 could not be installed, see above; a package index must be within reach"
-  cp "$1" "$stamp"
+  # An environment made by other tools, or cut short while it was made, has no pip.
+  "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip >/dev/null
+  check_lock
+  echo "setup: installing ${*:2} into $venv; the first time takes a few minutes"
+  pip_install "${@:2}" ||
+    fail "${*:2} could not be installed for Python $(version_of "$venv/bin/python") as $lock says, see above; a package index must be within reach"
+  cat pyproject.toml "$lock" >"$stamp"
 }
 
 # The tests of pages open them in a browser; where there is none, those tests skip.
@@ -119,47 +143,57 @@ cuda_to_build_with() {
   if [[ -e "$root/include/cuda_runtime.h" ]]; then
     echo "$root"
   else
-    mkdir -p .venv/no-cuda
-    echo "$PWD/.venv/no-cuda"
+    mkdir -p "$venv/no-cuda"
+    realpath "$venv/no-cuda"
   fi
 }
 
-# Installs MPI for Python, compiled against the MPI that there is.
+# Installs MPI for Python, compiled against the MPI that there is: after the others and against them,
+# so without build isolation.
 install_mpi() {
-  local stamp=".venv/installed-requirements-mpi.txt" cuda log=".venv/mpi-build.log"
+  local cuda log="$venv/mpi-build.log" bin
   if ! command -v mpicc >/dev/null || ! command -v mpirun >/dev/null; then
-    install requirements-openmpi.txt
+    install openmpi openmpi
   fi
-  if cmp -s requirements-mpi.txt "$stamp"; then
+  if cat pyproject.toml "$lock" | cmp -s - "$venv/installed-mpi"; then
     return
   fi
   command -v c++ >/dev/null || fail "c++: not found; a C++ compiler is needed (Debian: apt install g++)"
-  echo "setup: installing requirements-mpi.txt into .venv, of which mpi4jax is compiled"
-  grep -v '^mpi4jax' requirements-mpi.txt >.venv/requirements-mpi-first.txt
-  .venv/bin/python -m pip install --disable-pip-version-check -qq -c requirements.txt \
-    -r .venv/requirements-mpi-first.txt ||
-    fail "requirements-mpi.txt could not be installed, see above; a package index must be within reach"
-  cuda="$(cuda_to_build_with)"
-  env PATH="$PWD/.venv/bin:$PATH" ${cuda:+CUDA_PATH="$cuda"} \
-    .venv/bin/python -m pip install --disable-pip-version-check --no-build-isolation \
-    -c requirements.txt -r requirements-mpi.txt >"$log" 2>&1 ||
-    fail "mpi4jax could not be compiled; $log says why"
-  cp requirements-mpi.txt "$stamp"
+  install mpi-build cython nanobind setuptools wheel mpi4py
+  echo "setup: compiling mpi4jax"
+  cuda="$(cuda_to_build_with)" bin="$(realpath "$venv/bin")"
+  env PATH="$bin:$PATH" ${cuda:+CUDA_PATH="$cuda"} \
+    "$venv/bin/python" -m pip install --disable-pip-version-check --no-build-isolation \
+    -c "$lock" mpi4jax >"$log" 2>&1 || fail "mpi4jax could not be compiled; $log says why"
+  cat pyproject.toml "$lock" >"$venv/installed-mpi"
 }
 
-dev=false mpi=false
+# Sets `cuda` to what the driver serves, or checks that it serves what was asked for.
+find_cuda() {
+  local asked="${1#--cuda}" said
+  said="$("$venv/bin/python" fednas_jax/runtime/gpu.py ${asked:+"${asked#=}"} 2>&1)" || fail "$said"
+  cuda="$said"
+}
+
+extras=report mpi=false cuda_asked="" cuda=""
 for argument in "$@"; do
   case "$argument" in
-    --dev) dev=true ;;
+    --dev) extras=dev ;;
     --mpi) mpi=true ;;
-    *) fail "$argument: unknown; usage: bash scripts/setup.sh [--dev] [--mpi]" ;;
+    --cuda | --cuda=*) cuda_asked="$argument" ;;
+    *) fail "$argument: unknown; usage: bash scripts/setup.sh [--dev] [--mpi] [--cuda[=12|=13]]" ;;
   esac
 done
 
 make_environment
-install requirements.txt
-if "$dev"; then
-  install requirements-dev.txt
+if [[ -n "$cuda_asked" ]]; then
+  find_cuda "$cuda_asked"
+  install "cuda$cuda" -e ".[cuda$cuda]"
+elif hint="$("$venv/bin/python" fednas_jax/runtime/gpu.py 2>/dev/null)" && [[ ! -e "$venv/installed-cuda$hint" ]]; then
+  echo "setup: this machine has an NVIDIA GPU; bash scripts/setup.sh --cuda lets JAX use it"
+fi
+install "$extras" -e ".[$extras]"
+if [[ "$extras" == dev ]]; then
   install_browser
 fi
 if "$mpi"; then

@@ -9,7 +9,9 @@
 #SBATCH --signal=B:USR1@120
 #
 # An example for SLURM, four machines of four GPUs: sbatch scripts/slurm_example.sh
-# The folder, its .venv (bash scripts/setup.sh --mpi) and the workdir are to be on shared storage.
+# The folder, its .venv and the workdir are to be on shared storage. Once, on a machine with a GPU:
+#   bash scripts/setup.sh --cuda --mpi
+# (on one without: --cuda=13 in place of --cuda). A run that finds a GPU and cannot use it says so.
 # Two minutes before the end SLURM sends SIGUSR1, on which the last whole round is kept.
 # --requeue starts it again when a machine fails; after the time limit submit it again. Either goes on
 # after the last checkpoint.

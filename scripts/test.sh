@@ -17,7 +17,7 @@ failed=()
 # One that fails does not hide what the next would say.
 check() {
   echo "+ $*"
-  .venv/bin/python -m "$@" || failed+=("$1")
+  "${VENV:-.venv}/bin/python" -m "$@" || failed+=("$1")
 }
 
 check ruff check .

@@ -1,0 +1,236 @@
+"""Which NVIDIA GPUs a machine has, which CUDA their driver serves, and why JAX does not use them.
+
+Needs nothing but Python itself: `scripts/setup.sh` runs this file before anything is installed.
+
+    python fednas_jax/runtime/gpu.py [12 | 13]
+
+prints the CUDA to install for (12 or 13), or why there is none, with exit code 2.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+_WSL = "/usr/lib/wsl/lib/nvidia-smi"
+_QUERY_SECONDS = 30
+_HIDING = ("", "-1", "none", "NoDevFiles", "void")
+
+
+class Gpus(NamedTuple):
+    """The NVIDIA GPUs of a machine.
+
+    Attributes:
+      names: one a GPU.
+      driver: the version of NVIDIA's driver, such as "580.65.06"; "" where none is loaded.
+      capability: the lowest compute capability of the GPUs, such as 9.0; None where not known.
+    """
+
+    names: tuple[str, ...]
+    driver: str
+    capability: float | None
+
+
+class Needs(NamedTuple):
+    """What a CUDA release needs, for JAX."""
+
+    driver: tuple[int, ...]
+    capability: float
+
+
+NEEDS = {13: Needs((580,), 7.5), 12: Needs((525, 60, 13), 5.2)}
+"""From JAX's installation guide (docs.jax.dev, "pip installation: NVIDIA GPU"); newest first."""
+
+
+def find(root: Path = Path("/"), query: Callable[[str], str] | None = None) -> Gpus | None:
+    """The NVIDIA GPUs of this machine; None where there are none.
+
+    Args:
+      root: of the file system in which `proc` and `sys` are looked up.
+      query: from fields of `nvidia-smi --query-gpu` to what it prints, "" where it fails.
+    """
+    query = query or _query
+    found = _from_smi(query("name,driver_version,compute_cap"))
+    found = found or _from_smi(query("name,driver_version"))
+    return found or _from_driver(root / "proc/driver/nvidia") or _from_bus(root / "sys/bus/pci")
+
+
+def objection(gpus: Gpus, cuda: int) -> str:
+    """Why a CUDA release (12 or 13) does not serve these GPUs; "" where it does."""
+    needs = NEEDS[cuda]
+    if not gpus.driver:
+        return f"NVIDIA's driver is not loaded; CUDA {cuda} needs driver {_text(needs.driver)}"
+    if _numbers(gpus.driver) < needs.driver:
+        least = _text(needs.driver)
+        return f"CUDA {cuda} needs NVIDIA driver {least} or newer, this is {gpus.driver}"
+    if gpus.capability is not None and gpus.capability < needs.capability:
+        least = f"compute capability {needs.capability} or above"
+        return f"CUDA {cuda} needs {least}, {gpus.names[0]} has {gpus.capability}"
+    return ""
+
+
+def newest_cuda(gpus: Gpus) -> int | None:
+    """The newest CUDA that serves these GPUs; None where none does."""
+    return next((cuda for cuda in NEEDS if not objection(gpus, cuda)), None)
+
+
+def why_unused(
+    gpus: Gpus, environment: Mapping[str, str], installed: Mapping[str, str], root: Path
+) -> str:
+    """Why JAX computes on the CPU of a machine with a GPU, and what to do, in one line.
+
+    Args:
+      gpus: of the machine.
+      environment: such as `os.environ`.
+      installed: name -> version, of the packages in `packages`.
+      root: of the repository, if the package is used from one.
+    """
+    cuda, platforms = newest_cuda(gpus), environment.get("JAX_PLATFORMS", "")
+    plugins = {n: f"jax-cuda{n}-plugin" for n in NEEDS if f"jax-cuda{n}-plugin" in installed}
+    if cuda is None:
+        reason = f"{objection(gpus, min(NEEDS))}; install a newer driver"
+    elif platforms and not {"cuda", "gpu"} & set(platforms.split(",")):
+        reason = f"JAX_PLATFORMS={platforms} excludes it; unset JAX_PLATFORMS"
+    elif environment.get("CUDA_VISIBLE_DEVICES", "all") in _HIDING:
+        hidden = environment["CUDA_VISIBLE_DEVICES"]
+        reason = f"CUDA_VISIBLE_DEVICES={hidden!r} hides it; unset CUDA_VISIBLE_DEVICES"
+    elif not plugins:
+        reason = f"JAX is installed without CUDA; {_installation(cuda, installed, root)}"
+    elif cuda not in plugins and objection(gpus, max(plugins)):
+        reason = f"{objection(gpus, max(plugins))}; {_installation(cuda, installed, root)}"
+    elif all(installed[name] != installed.get("jaxlib") for name in plugins.values()):
+        name = plugins[max(plugins)]
+        reason = f"{name} {installed[name]} does not fit jaxlib {installed.get('jaxlib')}; "
+        reason += _installation(max(plugins), installed, root)
+    else:
+        reason = "CUDA does not start; python -c \"import jax; jax.devices('cuda')\" says why"
+    return f"this machine has a GPU ({gpus.names[0]}), but JAX computes on the CPU: {reason}"
+
+
+def packages() -> dict[str, str]:
+    """Name -> version, of the installed ones of jaxlib and its CUDA plugins."""
+    found = {}
+    for name in ("jaxlib", *(f"jax-cuda{cuda}-plugin" for cuda in NEEDS)):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def unused() -> str:
+    """`why_unused` of this process, if JAX computes on the CPU though there is a GPU; else ""."""
+    import jax
+
+    gpus = find() if jax.default_backend() == "cpu" else None
+    if gpus is None:
+        return ""
+    return why_unused(gpus, os.environ, packages(), Path(__file__).resolve().parents[2])
+
+
+def warn() -> None:
+    """Prints `unused` on stderr, where there is something to say."""
+    line = unused()
+    if line:
+        print(f"fednas_jax: warning: {line}", file=sys.stderr)
+
+
+def _installation(cuda: int, installed: Mapping[str, str], root: Path) -> str:
+    if (root / "scripts" / "setup.sh").exists():
+        return f"bash scripts/setup.sh --cuda={cuda} installs it"
+    return f'pip install "jax[cuda{cuda}]=={installed.get("jaxlib", "")}" installs it'
+
+
+def _query(fields: str) -> str:
+    program = shutil.which("nvidia-smi") or (_WSL if Path(_WSL).exists() else None)
+    if program is None:
+        return ""
+    command = [program, f"--query-gpu={fields}", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_QUERY_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _from_smi(printed: str) -> Gpus | None:
+    rows = [[cell.strip() for cell in line.split(",")] for line in printed.splitlines()]
+    rows = [row for row in rows if len(row) >= 2 and _numbers(row[1])]
+    if not rows:
+        return None
+    capabilities = [float(row[2]) for row in rows if len(row) > 2 and _numbers(row[2])]
+    lowest = min(capabilities) if capabilities else None
+    return Gpus(tuple(row[0] for row in rows), rows[0][1], lowest)
+
+
+def _from_driver(folder: Path) -> Gpus | None:
+    """From what the driver says under /proc; it does not say what the GPUs are capable of."""
+    try:
+        version = re.search(r"\s(\d{3,}\.[\d.]+)\s", (folder / "version").read_text())
+        about = [path.read_text() for path in sorted(folder.glob("gpus/*/information"))]
+    except OSError:
+        return None
+    models = [re.search(r"Model:\s*(.+)", text) for text in about]
+    names = tuple(model[1].strip() for model in models if model)
+    return Gpus(names, version[1], None) if version and names else None
+
+
+def _from_bus(folder: Path) -> Gpus | None:
+    """From the PCI bus: a display controller (class 03) of NVIDIA's (vendor 10de)."""
+    count = 0
+    for device in folder.glob("devices/*"):
+        try:
+            vendor, kind = (device / "vendor").read_text(), (device / "class").read_text()
+        except OSError:
+            continue
+        count += vendor.strip() == "0x10de" and kind.startswith("0x03")
+    return Gpus(("NVIDIA",) * count, "", None) if count else None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """(580, 65, 6) of "580.65.06"; () of what is no version."""
+    parts = version.split(".")
+    return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else ()
+
+
+def _text(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def main(argv: list[str]) -> int:
+    """Prints the CUDA to install for; returns the exit code."""
+    gpus = find()
+    if argv:
+        cuda = int(argv[0]) if argv[0].isdecimal() else 0
+        if cuda not in NEEDS:
+            return _refuse(f"--cuda={argv[0]}: unknown; 12 or 13 is needed")
+        fault = objection(gpus, cuda) if gpus and gpus.driver else ""
+        if fault:
+            other = newest_cuda(gpus) if gpus else None
+            return _refuse(f"--cuda={cuda}: {fault}" + (f"; --cuda={other} works" if other else ""))
+        print(cuda)
+        return 0
+    if gpus is None:
+        here = "no NVIDIA GPU found; on the machine that has one, or --cuda=13 to install for it"
+        return _refuse(f"--cuda: {here}")
+    newest = newest_cuda(gpus)
+    if newest is None:
+        return _refuse(f"--cuda: {objection(gpus, min(NEEDS))}; install a newer driver")
+    print(newest)
+    return 0
+
+
+def _refuse(line: str) -> int:
+    print(line, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
