@@ -63,9 +63,8 @@ def objection(release: str, python: tuple[int, int] = sys.version_info[:2]) -> s
     fault = MISCOMPILES.get(release) or SLOW.get(release)
     if not fault:
         return ""
-    return (
-        f"jaxlib {release} {fault}; pip install -U fednas_jax brings a release without this fault"
-    )
+    wanted = "jax==0.10.1" if python < (3, 12) else "jax>=0.11.2"
+    return f'jaxlib {release} {fault}; pip install "{wanted}" brings a release without this fault'
 
 
 def cure() -> None:
