@@ -22,11 +22,12 @@ from fednas_jax.paths import expand
 
 HELP = """Runs every combination of lists of settings, and counts the rounds to a target accuracy.
 
-  {program} --config=FILE[:variant,...] --workdir=DIR [--config.FIELD=VALUE,...]
+  {program} --config=CONFIG[:variant,...] --workdir=DIR [--config.FIELD=VALUE,...]
 
-  --config          a file under configs/; several variants of it with commas between, or *
+  --config          a config file, or the name of one that comes with the package; several
+                    variants of it with commas between, or *
   --workdir         each run gets a folder in there
-  --config.FIELD    sets a field, as for fednas_jax.main; several values with commas between, so
+  --config.FIELD    sets a field, as for a single run; several values with commas between, so
                     that no value, such as a path, can have a comma in it
   --target          accuracies on the test set, with commas between; 0.99 if not given
 
@@ -35,7 +36,7 @@ the workdir, anew after each run: sweep.json (settings, curves, rounds to each t
 curves.png. Exit codes: 0 done, 2 bad input or a run that failed, 130 interrupted by
 Ctrl-C, 143 by SIGTERM. Example:
 
-  {program} --config=configs/mnist_fedavg.py:quick --workdir=runs/sweep \\
+  {program} --config=mnist_fedavg:quick --workdir=runs/sweep \\
     --config.optimizer.learning_rate=0.05,0.1,0.2 --target=0.9
 """
 

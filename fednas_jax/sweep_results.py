@@ -16,7 +16,7 @@ TABLE, RESULTS, PICTURE = "table.md", "sweep.json", "curves.png"
 
 
 def write(outcomes: Iterable[Outcome], targets: Sequence[float], workdir: Path) -> None:
-    """Writes sweep.json, table.md and, where Matplotlib is installed, curves.png of the runs so far.
+    """Writes sweep.json, table.md and, with Matplotlib, curves.png of the runs so far.
 
     Args:
       outcomes: of runs in folders of `workdir`.

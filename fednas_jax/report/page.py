@@ -2,8 +2,8 @@
 
     python -m fednas_jax.report.page RUN [RUN ...] [--output=FILE]
 
-The charts are drawn in the browser by Vega-Lite, which the page carries (0.9 MB), in SVG. What makes
-them is not needed for a run, may not be installed, and is imported when a page is written.
+The charts are drawn in the browser by Vega-Lite, which the page carries (0.9 MB), in SVG. What
+makes them may not be installed, and is imported when a page is written.
 """
 
 import functools
