@@ -146,16 +146,10 @@ def test_an_installed_wheel_finds_its_configs_and_facts(
         f"{inside / '__init__.py'} {inside / 'configs'} {inside / 'third_party'}",
         "True",
     ]
-    entry = next(site.glob("*.dist-info")) / "entry_points.txt"
-    assert entry.read_text().split() == [
-        "[console_scripts]",
-        "fednas-jax",
-        "=",
-        "fednas_jax.cli:main",
-    ]
-    assert (
-        _python("-m", "fednas_jax", "--version", folder=elsewhere, site=site) == "fednas_jax 0.1.0"
-    )
+    (entry,) = site.glob("*.dist-info/entry_points.txt")
+    assert entry.read_text().splitlines()[-1] == "fednas-jax = fednas_jax.cli:main"
+    said = _python("-m", "fednas_jax", "--version", folder=elsewhere, site=site)
+    assert said == f"fednas_jax {fednas_jax.__version__}"
 
 
 def test_an_editable_install_is_found_from_the_parent_of_a_clone_of_its_name(
@@ -167,5 +161,6 @@ def test_an_editable_install_is_found_from_the_parent_of_a_clone_of_its_name(
     with zipfile.ZipFile(built["editable"]) as archive:
         archive.extractall(site)
     assert {path.suffix for path in site.iterdir()} == {".pth", ".dist-info"}
-    program = f"import site; site.addsitedir({str(site)!r}); import fednas_jax; print(fednas_jax.__file__)"
+    program = f"import site; site.addsitedir({str(site)!r})\n"
+    program += "import fednas_jax; print(fednas_jax.__file__)"
     assert _python("-c", program, folder=tmp_path) == str(PACKAGE / "__init__.py")
