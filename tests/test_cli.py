@@ -34,8 +34,9 @@ def test_each_subcommand_has_help_of_its_own(name: str, capsys: pytest.CaptureFi
 
 
 def test_help_lists_all_and_an_example_that_runs(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     assert cli.main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(f"\n  {name} " in text for name in cli.COMMANDS)
@@ -43,7 +44,7 @@ def test_help_lists_all_and_an_example_that_runs(
     example = text.splitlines()[-1].split()
     assert example[0] == "fednas-jax"
     assert cli.main(example[1:]) == 0
-    assert len(calls) == 1
+    assert calls == [Path("runs/digits_quick")]
 
 
 def test_arguments_are_those_of_the_process(
