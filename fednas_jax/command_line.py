@@ -39,6 +39,22 @@ def guarded(action: Callable[[], None], interrupted: str) -> int:
     return 0
 
 
+def listing(argv: Sequence[str], about: str, text: str) -> int:
+    """A command without arguments, which prints `text`; with --help, `about`.
+
+    Returns:
+      The exit code: 0 done, 2 bad input.
+    """
+    if any(argument in HELP_FLAGS for argument in argv):
+        print(about, end="")
+        return 0
+    if argv:
+        print(f"fednas_jax: error: {argv[0]}: not a flag; none is needed", file=sys.stderr)
+        return 2
+    print(text)
+    return 0
+
+
 def options(argv: Sequence[str], defaults: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     """The flags of a command, and the fields of the config that others of them set.
 

@@ -20,16 +20,17 @@ from fednas_jax.paths import expand
 
 HELP = f"""Trains several networks on the same clients, with the same budget and seeds: a table.
 
-  python -m fednas_jax.compare --config=FILE[:variant] --networks=A,B,... --workdir=DIR
-      [--seeds=0,1,2] [--search=FILE[:variant]] [--config.FIELD=VALUE ...]
+  {{program}} --config=CONFIG[:variant] --networks=A,B,... --workdir=DIR
+      [--seeds=0,1,2] [--search=CONFIG[:variant]] [--config.FIELD=VALUE ...]
 
-  --config          a file under configs/ that trains by fedavg; of it only the network changes
+  --config          a config file, or the name of one that comes with the package, which trains
+                    by fedavg; only its network changes
   --networks        any of {", ".join(BY_HAND)};
                     the name or the file of a genotype; {RANDOM}: another genotype for each seed
   --workdir         each run gets a folder in there
   --seeds           each network is trained once with each; 0,1,2 if not given
-  --search          a config file that searches: its genotype, of each seed, is compared too
-  --config.FIELD    sets a field of --config, as for fednas_jax.main; where it says which clients
+  --search          a config that searches: its genotype, of each seed, is compared too
+  --config.FIELD    sets a field of --config, as for a single run; where it says which clients
                     there are (dataset, partition, held_out_fraction), of --search too
 
 Runs that are done already are not made again, an interrupted one goes on where it was. Written into
@@ -37,23 +38,24 @@ the workdir, anew after each run: comparison.json, comparison.md, and configs/, 
 row. Exit codes: 0 done, 2 bad input or a run that failed, 130 interrupted by Ctrl-C, 143 by
 SIGTERM. Example:
 
-  python -m fednas_jax.compare --config=configs/mnist_fedavg.py:quick --networks=2nn,cnn \\
+  {{program}} --config=mnist_fedavg:quick --networks=2nn,cnn \\
     --workdir=runs/comparison --seeds=0,1
 """
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], program: str = "python -m fednas_jax.compare") -> int:
     """Makes a comparison.
 
     Args:
       argv: the arguments, without the program's name.
+      program: how help names this command.
 
     Returns:
       The exit code: 0 done (or help shown), 2 bad input or a run that failed, 130 or 143
       interrupted.
     """
     if any(argument in HELP_FLAGS for argument in argv):
-        print(HELP, end="")
+        print(HELP.format(program=program), end="")
         return 0
     return guarded(lambda: _run(argv), "the same command goes on with the comparison")
 

@@ -12,7 +12,8 @@ import contextlib
 import json
 import math
 import numbers
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import ml_collections
@@ -264,5 +265,13 @@ def _unknown(name: str) -> Any:
     raise UserError(f"config.{name}: no such field{hint}")
 
 
+def main(argv: Sequence[str], program: str = "python -m fednas_jax.config") -> int:
+    """Prints the table of fields; returns the exit code: 0 done, 2 bad input."""
+    from fednas_jax.command_line import listing
+
+    about = f"Lists the fields of a config as Markdown: defaults, meanings.\n\n  {program}\n"
+    return listing(argv, about, markdown())
+
+
 if __name__ == "__main__":
-    print(markdown())
+    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,7 @@
-"""Config files: plain Python files with a function `get_config(variant="")`."""
+"""Config files: plain Python files with a function `get_config(variant="")`.
+
+Those that come with the package are found by name, from any folder.
+"""
 
 import fnmatch
 import inspect
@@ -10,22 +13,20 @@ from pathlib import Path
 import ml_collections
 
 from fednas_jax.errors import UserError, suggest
-from fednas_jax.paths import expand
+from fednas_jax.paths import CONFIGS, expand
 
 
 def load(spec: str) -> ml_collections.ConfigDict:
     """Runs a config file and returns the config it makes, not yet checked.
 
     Args:
-      spec: the path of the file, with `:variant` at its end where one is meant.
+      spec: as of `find`, with `:variant` at its end where one is meant.
 
     Raises:
       UserError: there is no such file or variant, or the file cannot be read, or fails.
     """
-    path, variant = split(spec)
-    path = expand(path, "--config")
-    if not path.is_file():
-        raise UserError(f"{path}: no such config file; {_neighbours(path)}")
+    named, variant = split(spec)
+    path = find(named)
     get_config = _run(path).get("get_config")
     if not callable(get_config):
         raise UserError(f'{path}: has no get_config(variant=""), which is to return the config')
@@ -46,8 +47,30 @@ def load(spec: str) -> ml_collections.ConfigDict:
     return config
 
 
+def names() -> list[str]:
+    """The names of the configs that come with the package."""
+    return sorted(path.stem for path in CONFIGS.glob("*.py") if path.name != "__init__.py")
+
+
+def find(given: Path) -> Path:
+    """The config file that is meant.
+
+    Args:
+      given: a file; or one of `names`, also as configs/<name>.py, where there is no such file.
+
+    Raises:
+      UserError: there is none, or the system will not look there.
+    """
+    path = expand(given, "--config")
+    if path.is_file():
+        return path
+    if str(given) in {way for name in names() for way in _ways(name)}:
+        return CONFIGS / f"{given.stem}.py"
+    raise UserError(f"{path}: no such config{suggest(str(path), _choices(path))}")
+
+
 def split(spec: str) -> tuple[Path, str]:
-    """Cuts "path:variant" in its two parts; a file whose name has a colon stays whole."""
+    """Cuts "config:variant" in its two parts; a file whose name has a colon stays whole."""
     head, colon, variant = spec.rpartition(":")
     # Unlike Path.is_file, this says no where the system refuses to look; `expand` says why.
     if not colon or os.path.isfile(os.path.expanduser(spec)):
@@ -56,7 +79,7 @@ def split(spec: str) -> tuple[Path, str]:
 
 
 def expand_variants(spec: str) -> list[str]:
-    """One spec for each variant of "path:variant,variant"; `*` in one stands for any text.
+    """One spec for each variant of "config:variant,variant"; `*` in one stands for any text.
 
     Args:
       spec: as of `load`, with any number of variants. Those that `*` may mean are in the file's
@@ -70,7 +93,7 @@ def expand_variants(spec: str) -> list[str]:
     for variant in together.split(","):
         names = [variant]
         if "*" in variant:
-            known = _run(expand(path, "--config")).get("VARIANTS")
+            known = _run(find(path)).get("VARIANTS")
             known = known if isinstance(known, list | tuple) else ()
             names = [name for name in known if fnmatch.fnmatchcase(name, variant)]
             if not names:
@@ -112,9 +135,13 @@ def _failure(path: Path, error: BaseException) -> UserError:
     return UserError(f"{place}: {type(error).__name__}: {' '.join(reason.split())}; mend the file")
 
 
-def _neighbours(path: Path) -> str:
-    folder = path.parent if path.parent.is_dir() else Path("configs")
-    others = [str(other) for other in folder.glob("*.py") if other.name != "__init__.py"]
-    if not others:
-        return "a Python file with get_config() is needed"
-    return suggest(str(path), others).removeprefix("; ")
+def _ways(name: str) -> tuple[str, str]:
+    """How a config that comes with the package may be written."""
+    return name, f"configs/{name}.py"
+
+
+def _choices(path: Path) -> list[str]:
+    """What may have been meant by a path that leads nowhere: files beside it, and all names."""
+    beside = [str(other) for other in path.parent.glob("*.py") if other.name != "__init__.py"]
+    way = int(path.parent == Path("configs"))
+    return [*beside, *(_ways(name)[way] for name in names())]

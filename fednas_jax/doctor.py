@@ -1,6 +1,6 @@
 """What this machine has for fednas_jax, and what to do about what is missing.
 
-    python -m fednas_jax.doctor
+    fednas-jax doctor
 
 Prints one line a finding: `ok`, `--` (not there, and only some need it, with what to do) or `!!`
 (does not work). Exit codes: 0 nothing is `!!`, 1 something is.
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import psutil
 
-from fednas_jax import __version__, environment
+from fednas_jax import __version__, environment, extras
 from fednas_jax.command_line import HELP_FLAGS
 from fednas_jax.errors import one_line
 from fednas_jax.runtime import gpu, releases
@@ -177,6 +177,17 @@ def data() -> Iterator[Finding]:
             yield Finding(ABSENT, name, text)
 
 
+def groups() -> Iterator[Finding]:
+    """What is left out for want of packages that not every run needs."""
+    for group, what in (("report", "pictures, pages, TensorBoard"), ("data", "TFDS's folders")):
+        features = [name for name, feature in extras.FEATURES.items() if feature.group == group]
+        if absent := extras.missing(*features):
+            text = f"without {', '.join(absent)}; {extras.command(*features)} brings them"
+            yield Finding(ABSENT, group, f"{what}: {text}")
+        else:
+            yield Finding(OK, group, f"{what}: all packages are installed")
+
+
 def settings() -> Iterator[Finding]:
     """What the command line would set before JAX starts."""
     for name, value in environment.missing(os.environ).items():
@@ -184,21 +195,22 @@ def settings() -> Iterator[Finding]:
 
 
 _PARTS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    versions, machine, devices, settings, data, mpi,
+    versions, groups, machine, devices, settings, data, mpi,
 )  # fmt: skip
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], program: str = "python -m fednas_jax.doctor") -> int:
     """Prints the report.
 
     Args:
       argv: the arguments, without the program's name.
+      program: how help names this command.
 
     Returns:
       The exit code: 0 nothing is broken, 1 something is, 2 bad input.
     """
     if any(argument in HELP_FLAGS for argument in argv):
-        print(__doc__)
+        print((__doc__ or "").replace("fednas-jax doctor", program))
         return 0
     if list(argv) == ["--rank"]:
         rank()

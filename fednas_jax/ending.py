@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fednas_jax import extras
 from fednas_jax import workdir as folders
 from fednas_jax.files import plain, write_json
 from fednas_jax.ranks import Unwritten
@@ -28,7 +29,7 @@ def summarize(
     records.draw()
     summary = plain({**rows.summary(records.rows, records.best), **costs})
     write_json(folder / folders.SUMMARY_FILE, summary)
-    if config["report"]["page"]:
+    if extras.wanted(config["report"], "page"):
         from fednas_jax.report import page  # slow to import, and not every run writes it
 
         page.write(folder)

@@ -1,9 +1,9 @@
 """What helps only as environment: set by the command line itself, before JAX starts.
 
-Such variables are read when a process starts, so `python -m fednas_jax.main` sets what is missing
-and executes itself once more. What a user has set stays as it is, and XLA_FLAGS is never touched.
-FEDNAS_JAX_ENVIRONMENT=off leaves everything alone. A notebook is never executed anew: there, set
-the variables before it starts. `python -m fednas_jax.environment` lists them.
+Such variables are read when a process starts, so `fednas-jax` and `python -m fednas_jax.main` set
+what is missing and execute themselves once more. What a user has set stays as it is, and XLA_FLAGS
+is never touched. FEDNAS_JAX_ENVIRONMENT=off leaves everything alone. A notebook is never executed
+anew: there, set the variables before it starts. `python -m fednas_jax.environment` lists them.
 """
 
 import os
@@ -77,17 +77,19 @@ def of_several_ranks(environment: Mapping[str, str]) -> bool:
     return any(size.isdecimal() and int(size) > 1 for size in sizes)
 
 
-def prepare(module: str) -> None:
-    """Sets what is missing and executes `python -m module` anew; returns where nothing is.
+def prepare(module: str, script: str = "") -> None:
+    """Sets what is missing and executes the program anew; returns where nothing is missing.
 
     The process keeps its id, terminal and working folder. To be called before anything of
     consequence is imported.
 
     Args:
-      module: that runs as the program. Where the process was started otherwise, as by a debugger,
-        a launcher in Python or a test, it is not known how to start it again, and nothing is done.
+      module: that runs as the program, by `python -m module`. Where the process was started
+        otherwise, as by a debugger, a launcher in Python or a test, it is not known how to start it
+        again, and nothing is done.
+      script: the name of the console command that runs the module, if there is one.
     """
-    if not _runs_as_module(sys.orig_argv, module):
+    if not _runs_as(sys.orig_argv, module, script):
         return
     found = missing(os.environ)
     if not found:
@@ -128,8 +130,8 @@ def _effect(setting: Setting, environment: Mapping[str, str]) -> str:
     return "in runs by the command line"
 
 
-def _runs_as_module(arguments: Sequence[str], module: str) -> bool:
-    """Whether the interpreter was started by `-m module`, behind options of its own at most."""
+def _runs_as(arguments: Sequence[str], module: str, script: str) -> bool:
+    """Whether the interpreter was given `-m module` or the script, after its own options only."""
     before = list(arguments[1:])
     while before:
         argument = before.pop(0)
@@ -137,8 +139,10 @@ def _runs_as_module(arguments: Sequence[str], module: str) -> bool:
             return before[:1] == [module]
         if argument in ("-X", "-W"):
             before = before[1:]
-        elif not argument.startswith("-") or argument == "-c":
+        elif argument == "-c":
             return False
+        elif not argument.startswith("-"):
+            return bool(script) and Path(argument).name == script
     return False
 
 
@@ -159,6 +163,14 @@ def _objection_to_huge_pages(environment: Mapping[str, str]) -> str:
     return ""
 
 
+def main(argv: Sequence[str], program: str = "python -m fednas_jax.environment") -> int:
+    """Prints the settings; returns the exit code: 0 done, 2 bad input."""
+    from fednas_jax.command_line import listing  # not above: `prepare` goes before other imports
+
+    about = f"Lists what the command line sets before JAX starts.\n\n  {program}\n"
+    text = f"{table(os.environ)}\n\n{SWITCH}=off: the command line sets none of them."
+    return listing(argv, about, text)
+
+
 if __name__ == "__main__":
-    print(table(os.environ))
-    print(f"\n{SWITCH}=off: the command line sets none of them.")
+    sys.exit(main(sys.argv[1:]))

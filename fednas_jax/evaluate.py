@@ -20,12 +20,12 @@ from fednas_jax.errors import UserError
 from fednas_jax.files import make_folder, read_json, write_json
 from fednas_jax.model_file import Description
 
-RESULTS = "evaluation.json"
+RESULTS, PICTURE = "evaluation.json", "confusion.png"
 
 HELP = """Scores the model of a checkpoint on labelled images: accuracy, of each class too, and
 which classes it takes for which.
 
-  python -m fednas_jax.evaluate DIR [--dataset=NAME | --npz=FILE] [--round=N] [--out=FOLDER]
+  {program} DIR [--dataset=NAME | --npz=FILE] [--round=N] [--out=FOLDER]
 
   DIR         the workdir of a run, or a checkpoint of it (DIR/checkpoints/000012)
   --dataset   a known data set, whose test set is scored; if not given, the one that the run used,
@@ -40,10 +40,10 @@ What lies there of another checkpoint or of other data is not overwritten.
 """
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], program: str = "python -m fednas_jax.evaluate") -> int:
     """Scores one checkpoint; returns the exit code: 0 done (or help shown), 2 bad input."""
     if any(argument in HELP_FLAGS for argument in argv):
-        print(HELP, end="")
+        print(HELP.format(program=program), end="")
         return 0
     return guarded(lambda: _run(argv), "nothing was written")
 
@@ -57,7 +57,7 @@ def _run(argv: Sequence[str]) -> None:
     of = Path(given["dataset"] or given["npz"]).stem
     place = out_folder(folder, given["out"], f"evaluation-{of}" if of else "evaluation")
     # Here, not above: they import jax, and bad arguments should fail at once.
-    from fednas_jax import cache, model
+    from fednas_jax import cache, extras, model
     from fednas_jax.report import confusion
 
     restored = model.restore(folder, round_of(given["round"]))
@@ -69,7 +69,10 @@ def _run(argv: Sequence[str]) -> None:
         found = confusion.measure(restored.logits(examples.images), examples.labels)
     out = make_folder(place, "--out")
     numbers = found.to_json(restored.class_names)
-    confusion.draw(found, restored.class_names, out / "confusion.png")
+    written = [RESULTS]
+    if not extras.missing("confusion"):
+        confusion.draw(found, restored.class_names, out / PICTURE)
+        written.append(PICTURE)
     write_json(out / RESULTS, about | numbers)
     for entry in numbers["classes"]:
         score = "not there" if entry["accuracy"] is None else f"{entry['accuracy']:.2%}"
@@ -78,7 +81,9 @@ def _run(argv: Sequence[str]) -> None:
         f"{found.accuracy:.2%} right of {numbers['examples']} examples of {examples.source}, loss "
         f"{found.loss:.4f} ({path})"
     )
-    print(f"Files in {out}: {RESULTS}, confusion.png")
+    print(f"Files in {out}: {', '.join(written)}")
+    if lacking := extras.left_out("confusion"):
+        print(f"fednas_jax: {lacking}", file=sys.stderr)
 
 
 def _check_free(place: Path, about: Mapping[str, Any]) -> None:

@@ -24,6 +24,7 @@ from fednas_jax import (
     compilation,
     ending,
     engine_choice,
+    extras,
     model_file,
     ranks,
     signals,
@@ -185,6 +186,8 @@ class Experiment:
         say = self._say if shown else lambda line: None
         if self._communicator.rank == 0:
             self._save_partition()
+            if lacking := extras.left_out_of_run(self._config["report"]):
+                self._say(lacking)
         with contextlib.closing(self._records), compilation.told(say):
             self._progress = Progress(rounds, done, shown=shown)
             with contextlib.closing(self._progress):
@@ -259,7 +262,7 @@ class Experiment:
 
     def _draw_partition(self) -> None:
         population = self._population
-        if self._communicator.rank == 0 and self._config["report"]["plots"]:
+        if self._communicator.rank == 0 and extras.wanted(self._config["report"], "plots"):
             pictures.draw_partition(
                 self._folder / folders.PLOTS_FOLDER,
                 population.partition,

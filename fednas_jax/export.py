@@ -29,7 +29,7 @@ HELP = f"""Writes the model of a checkpoint into files that other programs read:
   {WEIGHTS_FILE:<19} the weights and running statistics, each under its path
   {model_file.FILE:<19} class names, image size, normalisation, genotype
 
-  python -m fednas_jax.export DIR [--round=N] [--out=FOLDER]
+  {{program}} DIR [--round=N] [--out=FOLDER]
 
   DIR      the workdir of a run, or a checkpoint of it (DIR/checkpoints/000012)
   --round  the checkpoint of this round instead of the best one
@@ -37,10 +37,10 @@ HELP = f"""Writes the model of a checkpoint into files that other programs read:
 """
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], program: str = "python -m fednas_jax.export") -> int:
     """Exports one checkpoint; returns the exit code: 0 done (or help shown), 2 bad input."""
     if any(argument in HELP_FLAGS for argument in argv):
-        print(HELP, end="")
+        print(HELP.format(program=program), end="")
         return 0
     return guarded(lambda: _run(argv), "the same command writes all files again")
 

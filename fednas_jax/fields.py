@@ -358,7 +358,7 @@ FIELDS: tuple[Field, ...] = (
     Field("report.progress", True, _FLAG, _anything, "a progress bar", False),
     Field("report.tensorboard", True, _FLAG, _anything, "write TensorBoard events", False),
     Field("report.wandb", "off", _TEXT, one_of("off", "offline", "online"),
-          "track the run with Weights & Biases, which requirements-wandb.txt installs", False),
+          "track the run with Weights & Biases, which the group wandb installs", False),
     Field("report.wandb_project", "fednas_jax", _TEXT, _filled, "of Weights & Biases", False),
     Field("report.names", "ours", _TEXT, one_of("ours", "originals"),
           "of metrics in TensorBoard and W&B: those of metrics.jsonl, or the authors'", False),

@@ -2,8 +2,10 @@
 
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from fednas_jax import environment
 
@@ -16,12 +18,24 @@ from fednas_jax.command_line import HELP_FLAGS, guarded, options
 from fednas_jax.errors import UserError
 from fednas_jax.paths import expand
 
-HELP = """Searches or trains a network with federated clients, as a config file describes.
+Kind: TypeAlias = Literal["", "search", "train"]
+"""What the config must do; "" where it may do either."""
 
-  python -m fednas_jax.main --config=FILE[:variant] [--workdir=DIR] [--config.FIELD=VALUE ...]
+_ABOUT: dict[Kind, str] = {
+    "": "Searches or trains a network with federated clients, as a config describes.",
+    "search": "Searches an architecture with federated clients, and trains its network afterwards\n"
+    "where the config says so.",
+    "train": "Trains a network with federated clients, without a search.",
+}
 
-  --config          a file under configs/, with a variant of it after a colon
-  --workdir         where results go; runs/<name of the file>[-<variant>] if not given
+HELP = """{about}
+
+  {program} --config=CONFIG[:variant] [--workdir=DIR] [--config.FIELD=VALUE ...]
+
+  --config          a config file, or the name of one that comes with the package, with a variant
+                    of it after a colon; names:
+{names}
+  --workdir         where results go; runs/<name of the config>[-<variant>] if not given
   --config.FIELD    sets a field of the config, such as --config.optimizer.learning_rate=0.05;
                     --config.then_train.FIELD one of the training that follows a search; seed,
                     dataset and partition are set for both unless set there
@@ -30,30 +44,45 @@ The same command again goes on with an interrupted run. Exit codes: 0 done, 2 ba
 3 another rank was lost, 130 interrupted by Ctrl-C, 143 by SIGTERM. Several processes that mpirun
 starts share the work, see scripts/launch_mpi.sh. Example:
 
-  python -m fednas_jax.main --config=configs/digits_quick.py --config.rounds=3
+  {program} --config={example} --config.rounds=3
 
 Fields, with their defaults:
 """
+_MISSING = "--config: missing; the name of a config or its file is needed, such as digits_quick"
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], program: str = "python -m fednas_jax.main", kind: Kind = "") -> int:
     """Runs one experiment.
 
     Args:
       argv: the arguments, without the program's name.
+      program: how help names this command.
+      kind: what the config must do.
 
     Returns:
       The exit code: 0 done (or help shown), 2 bad input, 130 or 143 interrupted.
     """
     if any(argument in HELP_FLAGS for argument in argv):
-        print(HELP + "\n".join(f"  {f.name}={f.default}\n      {f.meaning}" for f in schema.FIELDS))
+        print(_help(program, kind))
         return 0
-    return guarded(lambda: _run(argv), "the same command goes on with the run")
+    return guarded(lambda: _run(argv, kind), "the same command goes on with the run")
 
 
-def _run(argv: Sequence[str]) -> None:
+def _help(program: str, kind: Kind) -> str:
+    names = textwrap.fill(", ".join(config_file.names()), 78, break_on_hyphens=False)
+    text = HELP.format(
+        about=_ABOUT[kind],
+        program=program,
+        names=textwrap.indent(names, " " * 20),
+        example="digits_train" if kind == "train" else "digits_quick",
+    )
+    fields = (f"  {f.name}={f.default}\n      {f.meaning}" for f in schema.FIELDS)
+    return text + "\n".join(fields)
+
+
+def _run(argv: Sequence[str], kind: Kind) -> None:
     if not environment.of_several_ranks(os.environ):
-        planned, workdir = _parse(argv)  # before jax is imported
+        planned, workdir = _parse(argv, kind)  # before jax is imported
         print(f"fednas_jax: workdir {workdir}", flush=True)
         stages.run(planned, workdir)
         return
@@ -61,20 +90,39 @@ def _run(argv: Sequence[str]) -> None:
 
     communicator = communicators.start()
     with communicators.one_for_all(communicator):
-        planned, workdir = _parse(argv)
+        planned, workdir = _parse(argv, kind)
         if communicator.rank == 0:
             print(f"fednas_jax: workdir {workdir}", flush=True)
         stages.run(planned, workdir, communicator)
 
 
-def _parse(argv: Sequence[str]) -> tuple[stages.Stages, Path]:
+def _parse(argv: Sequence[str], kind: Kind = "") -> tuple[stages.Stages, Path]:
     given, fields = options(argv, {"config": "", "workdir": ""})
     if not given["config"]:
-        raise UserError("--config: missing; a config file is needed, such as configs/x.py:quick")
+        raise UserError(_MISSING)
     planned = stages.resolve(config_file.load(given["config"]), fields)
+    _check_kind(planned, kind, given["config"])
     path, variant = config_file.split(given["config"])
     default = Path("runs") / "-".join(filter(None, (path.stem, variant)))
     return planned, expand(given["workdir"] or str(default), "--workdir")
+
+
+def _check_kind(planned: stages.Stages, kind: Kind, spec: str) -> None:
+    """Refuses a config for which another subcommand is right.
+
+    Raises:
+      UserError: it does not do what `kind` says; a search with a training after it is a search.
+    """
+    searches = planned.first["algorithm"] == "fednas"
+    if not kind or searches == (kind == "search"):
+        return
+    does = "trains a network without a search"
+    if searches:
+        does = "searches an architecture" + (
+            " and then trains its network" if planned.train else ""
+        )
+    right = "search" if searches else "train"
+    raise UserError(f"--config: {spec} {does}; `fednas-jax {right}` is needed")
 
 
 if __name__ == "__main__":

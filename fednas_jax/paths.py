@@ -1,4 +1,4 @@
-"""Where the published facts that ship with the project lie, and paths as users write them."""
+"""Where the files that ship with the package lie, and paths as users write them."""
 
 import os
 from pathlib import Path
@@ -6,11 +6,19 @@ from pathlib import Path
 from fednas_jax.errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parent
-# A wheel puts them into the package; in the repository they lie beside it.
-_INSTALLED = _PACKAGE / "third_party"
 
-THIRD_PARTY = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "third_party"
+
+def _shipped(name: str) -> Path:
+    """A folder that a wheel puts into the package; in the repository it lies beside it."""
+    installed = _PACKAGE / name
+    return installed if installed.is_dir() else _PACKAGE.parent / name
+
+
+THIRD_PARTY = _shipped("third_party")
 """Facts published by others, as data, each with its source (see its README)."""
+
+CONFIGS = _shipped("configs")
+"""The config files that `config_file.load` finds by name."""
 
 
 def expand(path: str | Path, field: str) -> Path:

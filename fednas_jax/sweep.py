@@ -22,11 +22,12 @@ from fednas_jax.paths import expand
 
 HELP = """Runs every combination of lists of settings, and counts the rounds to a target accuracy.
 
-  python -m fednas_jax.sweep --config=FILE[:variant,...] --workdir=DIR [--config.FIELD=VALUE,...]
+  {program} --config=CONFIG[:variant,...] --workdir=DIR [--config.FIELD=VALUE,...]
 
-  --config          a file under configs/; several variants of it with commas between, or *
+  --config          a config file, or the name of one that comes with the package; several
+                    variants of it with commas between, or *
   --workdir         each run gets a folder in there
-  --config.FIELD    sets a field, as for fednas_jax.main; several values with commas between, so
+  --config.FIELD    sets a field, as for a single run; several values with commas between, so
                     that no value, such as a path, can have a comma in it
   --target          accuracies on the test set, with commas between; 0.99 if not given
 
@@ -35,23 +36,24 @@ the workdir, anew after each run: sweep.json (settings, curves, rounds to each t
 curves.png. Exit codes: 0 done, 2 bad input or a run that failed, 130 interrupted by
 Ctrl-C, 143 by SIGTERM. Example:
 
-  python -m fednas_jax.sweep --config=configs/mnist_fedavg.py:quick --workdir=runs/sweep \\
+  {program} --config=mnist_fedavg:quick --workdir=runs/sweep \\
     --config.optimizer.learning_rate=0.05,0.1,0.2 --target=0.9
 """
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], program: str = "python -m fednas_jax.sweep") -> int:
     """Makes a sweep.
 
     Args:
       argv: the arguments, without the program's name.
+      program: how help names this command.
 
     Returns:
       The exit code: 0 done (or help shown), 2 bad input or a run that failed, 130 or 143
       interrupted.
     """
     if any(argument in HELP_FLAGS for argument in argv):
-        print(HELP, end="")
+        print(HELP.format(program=program), end="")
         return 0
     return guarded(lambda: _run(argv), "the same command goes on with the sweep")
 
@@ -65,7 +67,7 @@ def _run(argv: Sequence[str]) -> None:
     combined = combinations(given["config"], fields)
     workdir = expand(given["workdir"], "--workdir")
     # Here, not above: they import jax, and bad arguments should fail at once.
-    from fednas_jax import sweep_results
+    from fednas_jax import extras, sweep_results
     from fednas_jax.runs import Planned, run_all
 
     planned = [Planned(name, config) for name, config in combined.items()]
@@ -74,7 +76,9 @@ def _run(argv: Sequence[str]) -> None:
         outcomes.append(outcome)
         sweep_results.write(outcomes, targets, workdir)
     told = (workdir / sweep_results.TABLE).read_text()
-    print(f"\n{told}\nFiles in {workdir}: {sweep_results.FILES}")
+    print(f"\n{told}\nFiles in {workdir}: {sweep_results.files()}")
+    if lacking := extras.left_out("curves"):
+        print(f"fednas_jax: {lacking}", file=sys.stderr)
     if failed := [outcome.planned.name for outcome in outcomes if outcome.error]:
         raise UserError(f"{len(failed)} of {len(outcomes)} runs failed: {', '.join(failed)}")
 

@@ -5,19 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from fednas_jax import config as schema
+from fednas_jax import extras
 from fednas_jax.files import plain, write_atomic, write_json
-from fednas_jax.report import curves
 from fednas_jax.report.targets import Curve, curve_of, rounds_to
 from fednas_jax.report.writers import read_rows
 from fednas_jax.runs import Outcome
 from fednas_jax.workdir import METRICS_FILE
 
 TABLE, RESULTS, PICTURE = "table.md", "sweep.json", "curves.png"
-FILES = f"{RESULTS}, {TABLE}, {PICTURE}, and a folder a run"
 
 
 def write(outcomes: Iterable[Outcome], targets: Sequence[float], workdir: Path) -> None:
-    """Writes sweep.json, table.md and curves.png of the runs so far.
+    """Writes sweep.json, table.md and, with Matplotlib, curves.png of the runs so far.
 
     Args:
       outcomes: of runs in folders of `workdir`.
@@ -31,10 +30,20 @@ def write(outcomes: Iterable[Outcome], targets: Sequence[float], workdir: Path) 
     results = [result(outcome, targets) for outcome in outcomes]
     write_json(workdir / RESULTS, plain({"targets": targets, "runs": results}))
     write_atomic(workdir / TABLE, table(results, targets).encode())
+    if extras.missing("curves"):
+        return
+    from fednas_jax.report import curves
+
     drawn = {
         one["name"]: list(zip(one["round"], one["test_accuracy"], strict=True)) for one in results
     }
     curves.accuracy(drawn, targets, workdir / PICTURE, lowest=_lowest(drawn, targets))
+
+
+def files() -> str:
+    """What `write` writes."""
+    pictures = "" if extras.missing("curves") else f"{PICTURE}, "
+    return f"{RESULTS}, {TABLE}, {pictures}and a folder a run"
 
 
 def _lowest(drawn: Mapping[str, Curve], targets: Sequence[float]) -> float:

@@ -87,8 +87,58 @@ def test_an_unknown_variant_names_those_there_are() -> None:
 
 
 def test_a_missing_config_file_names_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"no such config file; did you mean '.*cifar_homo\.py'"):
+    with pytest.raises(UserError, match=r"no such config; did you mean '.*cifar_homo\.py'"):
         config_file.load(f"{CONFIGS / 'cifar_hom.py'}:quick")
+
+
+def test_a_shipped_config_is_found_by_name_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert config_file.names() == sorted(VARIANTS)
+    for name in ("digits_quick", "configs/digits_quick.py"):
+        assert config_file.find(Path(name)) == CONFIGS / "digits_quick.py"
+        assert config_file.load(name).rounds == 15
+        assert config_file.load(f"{name}:quick").rounds == 3
+    known = config_file.expand_variants("mnist_fedavg:table1_2nn_*,quick")
+    assert len(known) > 2
+    assert all(spec.startswith("mnist_fedavg:table1_2nn_") for spec in known[:-1])
+    assert config_file.load(known[0]).network.name == "2nn"
+
+
+def test_a_file_goes_before_a_shipped_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "from fednas_jax.config import default\ndef get_config():\n    return default()\n"
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "digits_train").mkdir()  # a folder is no file
+    for path in ("digits_quick", "configs/digits_quick.py"):
+        (tmp_path / path).write_text(text)
+        assert config_file.load(path).rounds == 50
+    assert config_file.load("digits_train").rounds == 20
+    (tmp_path / "configs" / "mine.py").write_text(text)
+    with pytest.raises(UserError, match=r"did you mean 'configs/mine\.py'"):
+        config_file.load("configs/mined.py")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("digit_quick", "digits_quick"),
+        ("digits_quick.py", "digits_quick"),
+        ("configs/digit_quick.py", "configs/digits_quick.py"),
+        ("cifar_hetero_trian:quick", "cifar_hetero_train"),
+    ],
+)
+def test_a_misspelt_name_names_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, meant: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"no such config; did you mean '{meant}'"):
+        config_file.load(given)
+    with pytest.raises(UserError, match="no such config; known: cifar_hetero, "):
+        config_file.load("qqq")
 
 
 @pytest.mark.parametrize("variant", ["", ":quick"])

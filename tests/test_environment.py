@@ -138,11 +138,19 @@ def test_never_starts_a_third_time(clean, tmp_path):
         (["python", "-m", "mpi4py", "-m", "probe"], False),  # MPI has begun
         (["python", "script.py", "-m", "probe"], False),
         (["python", "-c", "import runpy", "-m", "probe"], False),
+        (["python", "/venv/bin/probe-it", "search", "-m", "other"], True),
+        (["python", "-X", "utf8", "probe-it"], True),
+        (["python", "-m", "pdb", "/venv/bin/probe-it"], False),
+        (["python", "/venv/bin/probe-it-again"], False),
         (["python"], False),
     ],
 )
 def test_only_a_start_that_can_be_repeated_is(arguments, expected):
-    assert environment._runs_as_module(arguments, "probe") == expected
+    assert environment._runs_as(arguments, "probe", "probe-it") == expected
+
+
+def test_a_module_without_a_script_is_not_run_by_one():
+    assert not environment._runs_as(["python", "probe"], "probe", "")
 
 
 def test_nothing_is_executed_from_python(monkeypatch):
@@ -187,8 +195,23 @@ def test_command_lists_the_settings(clean):
     assert "FEDNAS_JAX_ENVIRONMENT=off" in done.stdout
 
 
-def test_command_line_starts_once_more_before_it_imports_anything(clean):
-    program = "-X", "importtime", "-m", "fednas_jax.main", "--config.x=1"
+SCRIPT = """
+import sys
+from fednas_jax.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("way", ["main", "package", "script"])
+def test_command_line_starts_once_more_before_it_imports_anything(clean, tmp_path, way):
+    script = tmp_path / "fednas-jax"  # as pip writes it
+    script.write_text(SCRIPT)
+    start = {
+        "main": ("-m", "fednas_jax.main"),
+        "package": ("-m", "fednas_jax", "search"),
+        "script": (str(script), "search"),
+    }[way]
+    program = "-X", "importtime", *start, "--config.x=1"
     done = subprocess.run(
         [sys.executable, *program],
         cwd=ROOT, env=clean, capture_output=True, text=True, timeout=60, check=False,

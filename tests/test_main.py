@@ -65,7 +65,7 @@ def test_default_workdir(
         (["--config", "--workdir=x"], "--config: has no value"),
         (["configs/digits_quick.py"], "configs/digits_quick.py: not a flag"),
         (["--confg=a.py"], "--confg: no such flag; did you mean 'config'?"),
-        (["--config=nowhere/x.py"], "nowhere/x.py: no such config file"),
+        (["--config=nowhere/x.py"], "nowhere/x.py: no such config; known: cifar_hetero, "),
         ([DIGITS, "--workdir="], "--workdir: is empty"),
         ([DIGITS, "--config.round=3"], "config.round: no such field; did you mean 'rounds'?"),
         ([DIGITS, "--config.rounds=three"], "config.rounds: 'three'"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fednas_jax import extras
 from fednas_jax.data import archives
 from fednas_jax.data.archives import Decoded
 from fednas_jax.data.npz import read_npz
@@ -123,6 +124,7 @@ def _decode(name: str, prepared: Path) -> Decoded:
     In one thread: two take longer (1.2 s against 0.9 for 5,000 images of CIFAR-10), since most
     of the time is spent in Python around the decoder.
     """
+    extras.need("published", f"config.dataset.name: '{name}'")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of other packages' imports
         import tensorflow_datasets as tfds  # slow, and only needed here

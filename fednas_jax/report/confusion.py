@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from fednas_jax.report.figures import finish
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MOST_NUMBERS = 20
 """Classes up to which the counts are written into the picture, and all names beside it."""
@@ -68,7 +68,7 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> Confusion:
 
 def draw(
     confusion: Confusion, class_names: Sequence[str], path: Path | str | None = None
-) -> Figure:
+) -> "Figure":
     """The confusion matrix, each row as parts of its class; with counts where there is room.
 
     Args:
@@ -76,6 +76,10 @@ def draw(
       class_names: of each row and column.
       path: where to save it, if anywhere.
     """
+    from matplotlib.figure import Figure  # not above: the numbers do not need it
+
+    from fednas_jax.report.figures import finish
+
     counts = confusion.counts
     parts = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     few = len(class_names) <= _MOST_NUMBERS

@@ -2,7 +2,8 @@
 
     python -m fednas_jax.report.page RUN [RUN ...] [--output=FILE]
 
-The charts are drawn in the browser by Vega-Lite, which the page carries (0.9 MB), in SVG.
+The charts are drawn in the browser by Vega-Lite, which the page carries (0.9 MB), in SVG. What
+makes them may not be installed, and is imported when a page is written.
 """
 
 import functools
@@ -12,12 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
+from fednas_jax import extras
 from fednas_jax.command_line import HELP_FLAGS, folders, guarded
 from fednas_jax.files import write_atomic
 from fednas_jax.paths import expand
-from fednas_jax.report import colors, comparison, run_folder, run_sections
+from fednas_jax.report import colors, run_folder
 from fednas_jax.report.page_parts import Chart, Page
 from fednas_jax.stages import SEARCH_FOLDER, TRAIN_FOLDER
 from fednas_jax.workdir import METRICS_FILE, RUN_FILE
@@ -27,7 +27,7 @@ _ASSETS = Path(__file__).resolve().parent / "assets"
 
 HELP = """Writes the page of a run, or one that compares runs: a file that needs nothing else.
 
-  python -m fednas_jax.report.page RUN [RUN ...] [--output=FILE]
+  {program} RUN [RUN ...] [--output=FILE]
 
   RUN        the workdir of a run, also while it goes on; of a search with the training of what it
              found, both are compared, or among several runs the training counts
@@ -35,7 +35,7 @@ HELP = """Writes the page of a run, or one that compares runs: a file that needs
 
 Exit codes: 0 done, 2 bad input, 130 interrupted. Example:
 
-  python -m fednas_jax.report.page runs/quickstart runs/other --output=both.html
+  {program} runs/quickstart runs/other --output=both.html
 """
 
 
@@ -47,10 +47,14 @@ def write(folder: Path, path: Path | None = None) -> Path:
       path: the file; report.html in the folder, if not given.
 
     Raises:
-      UserError: the folder is no run's or the file cannot be written, or no round is done yet.
+      UserError: the folder is no run's or the file cannot be written, or no round is done yet; or
+        a package that pages need is not installed.
     """
+    run = _read(folder)
+    from fednas_jax.report import run_sections
+
     path = path or folder / REPORT_FILE
-    write_atomic(path, render(run_sections.page(run_folder.read(folder))).encode())
+    write_atomic(path, render(run_sections.page(run)).encode())
     return path
 
 
@@ -60,13 +64,22 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
     Raises:
       UserError: as `write`.
     """
-    runs = [run_folder.read(folder) for folder in folders]
+    runs = [_read(folder) for folder in folders]
+    from fednas_jax.report import comparison
+
     write_atomic(path, render(comparison.page(runs)).encode())
     return path
 
 
+def _read(folder: Path) -> run_folder.RunFolder:
+    extras.need("page", "report")
+    return run_folder.read(folder)
+
+
 def render(page: Page) -> str:
     """The page as HTML, with its charts, their library, its style and its script."""
+    import jinja2
+
     charts = {
         part.id: part.spec
         for section in page.sections
@@ -115,10 +128,10 @@ def _library() -> str:
     return vl_convert.javascript_bundle(vl_version=versions[-1])  # type: ignore[call-arg]
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], program: str = "python -m fednas_jax.report.page") -> int:
     """The command; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
     if any(argument in HELP_FLAGS for argument in argv):
-        print(HELP, end="")
+        print(HELP.format(program=program), end="")
         return 0
     return guarded(lambda: _run(argv), "no page is written")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fednas_jax import extras
 from fednas_jax.report import ledger, pictures, rows
 from fednas_jax.report.tracking import trackers
 from fednas_jax.report.writers import MetricsFile
@@ -57,7 +58,7 @@ class Records:
         """
         self.rows = [rows.without_lists(row) for row in rows_so_far]
         self.best = best
-        self._folder, self._draws = folder, report["plots"]
+        self._folder, self._draws = folder, extras.wanted(report, "plots")
         # The first come after the first round: something to look at; memory grows no more later.
         self._drawn, self._drawing_seconds = -math.inf, 0.0
         done = rows.rounds_done(self.rows)

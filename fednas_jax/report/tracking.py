@@ -6,12 +6,12 @@ A tracker takes the row of each round and is closed at the end. TensorBoard's ev
 
 import contextlib
 import hashlib
-import importlib.util
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from fednas_jax import extras
 from fednas_jax.errors import UserError
 from fednas_jax.files import plain, read_json, reason
 from fednas_jax.report.writers import Row
@@ -42,10 +42,10 @@ def check(report: Mapping[str, Any]) -> None:
     Raises:
       UserError: `report.wandb` asks for Weights & Biases, which is not installed.
     """
-    if report["wandb"] != "off" and importlib.util.find_spec("wandb") is None:
+    if report["wandb"] != "off" and extras.missing("wandb"):
         raise UserError(
             f"config.report.wandb: {report['wandb']!r}, but wandb is not installed; "
-            "pip install -r requirements-wandb.txt, or 'off', is needed"
+            f"{extras.command('wandb')}, or 'off', is needed"
         )
 
 
@@ -61,7 +61,7 @@ def trackers(folder: Path, report: Mapping[str, Any], rows: Iterable[Row]) -> li
       UserError: the folder cannot be written, or W&B cannot be reached.
     """
     names, found = report["names"], list[Tracker]()
-    if report["tensorboard"]:
+    if extras.wanted(report, "tensorboard"):
         found.append(TensorBoardWriter(folder / "tensorboard", rows, names))
     if report["wandb"] != "off":
         found.append(WandbWriter(folder, report["wandb"], report["wandb_project"], rows, names))

@@ -1,0 +1,92 @@
+"""The command `fednas-jax`: a subcommand for each module of the package that is a command."""
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fednas_jax import __version__, environment
+from fednas_jax.command_line import HELP_FLAGS
+from fednas_jax.errors import suggest
+
+PROGRAM = "fednas-jax"
+
+
+class Command(NamedTuple):
+    """A subcommand."""
+
+    module: str
+    """Whose `main(arguments, program, **options)` it is; `python -m module` is the same."""
+    about: str
+    computes: bool = False
+    """Whether it gains from what `environment.prepare` sets."""
+    options: Mapping[str, Any] = {}
+
+
+COMMANDS = {
+    "search": Command(
+        "fednas_jax.main", "search an architecture, as a config describes", True,
+        {"kind": "search"},
+    ),
+    "train": Command(
+        "fednas_jax.main", "train a network, as a config describes", True, {"kind": "train"}
+    ),
+    "compare": Command("fednas_jax.compare", "train several networks on the same clients", True),
+    "sweep": Command("fednas_jax.sweep", "run every combination of lists of settings", True),
+    "evaluate": Command("fednas_jax.evaluate", "score a checkpoint on labelled images", True),
+    "export": Command("fednas_jax.export", "write a model for other programs", True),
+    "report": Command("fednas_jax.report.page", "write the page of a run, or of several"),
+    "config": Command("fednas_jax.config", "list the fields of a config"),
+    "environment": Command("fednas_jax.environment", "list what is set before JAX starts"),
+    "doctor": Command("fednas_jax.doctor", "say what this machine has and lacks"),
+}  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
+    """Runs a subcommand.
+
+    Args:
+      argv: the arguments, without the program's name; those of this process if not given.
+      program: how help names this command.
+
+    Returns:
+      The exit code of the subcommand; 0 where help or the version is shown; 2 bad input.
+    """
+    name, *rest = (sys.argv[1:] if argv is None else argv) or [""]
+    if name in HELP_FLAGS:
+        print(_help(program))
+        return 0
+    if name in ("-V", "--version"):
+        print(f"fednas_jax {__version__}")
+        return 0
+    command = COMMANDS.get(name)
+    if command is None:
+        wrong = f"{name}: no such command{suggest(name, COMMANDS)}"
+        missing = f"COMMAND: missing; one of {', '.join(COMMANDS)} is needed, see --help"
+        print(f"fednas_jax: error: {wrong if name else missing}", file=sys.stderr)
+        return 2
+    if command.computes:  # may start the process anew, so before other imports
+        environment.prepare("fednas_jax", script=PROGRAM)
+    run = importlib.import_module(command.module).main
+    code: int = run(rest, program=f"{program} {name}", **command.options)
+    return code
+
+
+def _help(program: str) -> str:
+    width = max(map(len, COMMANDS))
+    lines = (f"  {name:<{width}}  {command.about}" for name, command in COMMANDS.items())
+    return "\n".join(
+        (
+            "Federated neural architecture search in JAX.",
+            "",
+            f"  {program} COMMAND [ARGUMENT ...]",
+            f"  {program} COMMAND --help",
+            f"  {program} --version",
+            "",
+            *lines,
+            "",
+            "Exit codes: 0 done, 2 bad input; each command's --help has its own. Example:",
+            "",
+            f"  {program} search --config=digits_quick --config.rounds=3",
+        )
+    )

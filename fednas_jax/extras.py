@@ -1,0 +1,113 @@
+"""Packages that not every run needs: what is missing, and the command that installs it.
+
+They stand in the groups of `[project.optional-dependencies]` in pyproject.toml.
+"""
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from fednas_jax.errors import UserError
+
+
+class Feature(NamedTuple):
+    """What the package can do only with others beside it."""
+
+    group: str
+    """Of pyproject.toml, which installs them."""
+    packages: Mapping[str, str]
+    """Name of the module -> name of the distribution that brings it."""
+    writes: str = ""
+    """What a run writes with them."""
+
+
+_PICTURE = {"matplotlib": "matplotlib"}
+_PLOTS = _PICTURE | {"scipy": "scipy"}
+_PAGE = {"altair": "altair", "jinja2": "Jinja2", "vl_convert": "vl-convert-python"}
+
+FEATURES = {
+    "plots": Feature("report", _PLOTS, "plots/"),
+    "page": Feature("report", _PAGE | _PLOTS, "report.html"),
+    "tensorboard": Feature("report", {"tensorboardX": "tensorboardX"}, "tensorboard/"),
+    "confusion": Feature("report", _PICTURE, "confusion.png"),
+    "curves": Feature("report", _PICTURE, "curves.png"),
+    "wandb": Feature("wandb", {"wandb": "wandb"}),
+    "published": Feature(
+        "data",
+        {
+            "array_record": "array_record",
+            "PIL": "pillow",
+            "tensorflow_datasets": "tensorflow-datasets",
+        },
+    ),
+}
+"""By name."""
+
+_OF_A_RUN = ("plots", "page", "tensorboard")
+"""Fields of `config.report` that bear a feature's name."""
+
+
+def missing(*features: str) -> list[str]:
+    """The distributions that are needed for these features and not installed."""
+    packages = {m: d for feature in features for m, d in FEATURES[feature].packages.items()}
+    return sorted({d for m, d in packages.items() if not _installed(m)}, key=str.lower)
+
+
+def command(*features: str) -> str:
+    """The command that installs what is missing for these features.
+
+    Where this package runs from a clone that was not installed, pip knows no groups of it; there
+    the command names each package.
+    """
+    groups = ",".join(sorted({FEATURES[feature].group for feature in features}))
+    try:
+        importlib.metadata.version("fednas_jax")
+    except importlib.metadata.PackageNotFoundError:
+        return f"pip install {' '.join(missing(*features))}"
+    return f"pip install 'fednas_jax[{groups}]'"
+
+
+def need(feature: str, field: str) -> None:
+    """Refuses what cannot be done for want of a package.
+
+    Args:
+      feature: of `FEATURES`.
+      field: what asked for it, for the message.
+
+    Raises:
+      UserError: a package is not installed.
+    """
+    if absent := missing(feature):
+        raise UserError(f"{field}: {_are(absent)} not installed; {command(feature)} is needed")
+
+
+def wanted(report: Mapping[str, Any], feature: str) -> bool:
+    """Whether a run's `config.report` asks for a feature that has all its packages installed."""
+    return bool(report[feature]) and not missing(feature)
+
+
+def left_out(*features: str) -> str:
+    """One line about what is not written for want of a package; "" where nothing is missing."""
+    without = [feature for feature in features if missing(feature)]
+    if not without:
+        return ""
+    names = ", ".join(FEATURES[feature].writes for feature in without)
+    return (
+        f"{names} left out: {_are(missing(*without))} not installed; {command(*without)} is needed"
+    )
+
+
+def left_out_of_run(report: Mapping[str, Any]) -> str:
+    """As `left_out`, of all that a run's `config.report` asks for."""
+    return left_out(*(name for name in _OF_A_RUN if report[name]))
+
+
+def _are(distributions: list[str]) -> str:
+    return f"{', '.join(distributions)} {'is' if len(distributions) == 1 else 'are'}"
+
+
+def _installed(module: str) -> bool:
+    """Whether a module can be imported; a mere folder of its name, say of data, is none."""
+    spec = importlib.util.find_spec(module)
+    return spec is not None and spec.origin is not None
