@@ -44,8 +44,8 @@ class Finding(NamedTuple):
 
 def versions() -> Iterator[Finding]:
     """Of Python, of this package and of what it stands on."""
-    right = (3, 11) <= sys.version_info[:2] <= (3, 12)
-    needed = "" if right else "; 3.11 or 3.12 is needed: bash scripts/setup.sh"
+    right = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    needed = "" if right else "; 3.11, 3.12 or 3.13 is needed: bash scripts/setup.sh"
     yield Finding(OK if right else BROKEN, "Python", platform.python_version() + needed)
     found = []
     for name in _PACKAGES:
