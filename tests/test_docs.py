@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 
 import fednas_jax
+from fednas_jax import cli, config_file, stages
 from fednas_jax import config as schema
-from fednas_jax import config_file, stages
 from fednas_jax.main import main
 
 ROOT = Path(fednas_jax.__file__).resolve().parents[1]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md")
 WITH_COMMANDS = ("README.md", *sorted(f"configs/{p.name}" for p in (ROOT / "configs").glob("*.py")))
-MAIN = re.compile(r"^.*?python -m fednas_jax\.main (.*)$", re.MULTILINE)
+MAIN = re.compile(
+    r"^.*?(?:python -m fednas_jax\.main|fednas-jax (?P<kind>search|train)) (?P<rest>-.*)$",
+    re.MULTILINE,
+)
 
 
 def _text(name: str) -> str:
@@ -35,9 +38,13 @@ def _code(language: str) -> list[str]:
 
 
 def _commands() -> list[tuple[str, str]]:
-    """(document, arguments of `python -m fednas_jax.main`); a backslash joins two lines."""
+    """(document, command of one run); a backslash joins two lines."""
     texts = [(name, re.sub(r"\\\n\s*", "", _text(name))) for name in WITH_COMMANDS]
-    return [(name, arguments) for name, text in texts for arguments in MAIN.findall(text)]
+    return [
+        (name, " ".join(filter(None, found.group("kind", "rest"))))
+        for name, text in texts
+        for found in MAIN.finditer(text)
+    ]
 
 
 @pytest.mark.parametrize(("document", "arguments"), _commands())
@@ -51,7 +58,8 @@ def test_commands_are_understood(
     monkeypatch.setattr(fednas_jax, "experiment", stand_in, raising=False)
     monkeypatch.setattr("fednas_jax.assembly.prepare", lambda config: None)  # reads no data
     monkeypatch.chdir(ROOT)
-    assert main(shlex.split(arguments)) == 0
+    given = shlex.split(arguments)
+    assert (cli.main if given[0] in cli.COMMANDS else main)(given) == 0
     assert 1 <= len(configs) <= 2  # a search, and perhaps the training of what it finds
 
 
@@ -61,6 +69,11 @@ def test_every_document_with_commands_was_read() -> None:
         f"configs/{p.name}" for p in (ROOT / "configs").glob("*.py")
     }
     assert "--config=configs/cifar_hetero.py --workdir" in _text("README.md")
+    assert ("README.md", "search --config=digits_quick --config.rounds=2") in _commands()
+
+
+def test_readme_names_every_subcommand() -> None:
+    assert [name for name in cli.COMMANDS if f"`{name}`" not in _text("README.md")] == []
 
 
 def test_configs_and_variants_that_readme_names_exist() -> None:
