@@ -11,9 +11,12 @@ import pytest
 import fednas_jax
 
 ROOT = Path(fednas_jax.__file__).resolve().parents[1]
-# Answers setup's question for its version; writes down the arguments of a search, one a line.
+# Answers setup's questions for its version and for a GPU, and takes what is to be installed; else
+# writes down the arguments of a search, one a line.
 PYTHON = """#!/usr/bin/env bash
 if [[ "$1" == -c ]]; then echo 3.12; exit; fi
+if [[ "$1" == fednas_jax/runtime/gpu.py ]]; then echo "--cuda: no NVIDIA GPU found" >&2; exit 2; fi
+if [[ "$1 $2" == "-m pip" ]]; then printf '%s\\n' "${@:3}" > pip-arguments; exit; fi
 printf '%s\\n' "$@" > arguments
 exit "${SEARCH_ENDS_WITH:-0}"
 """
@@ -29,9 +32,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     python = tmp_path / ".venv" / "bin" / "python"
     python.write_text(PYTHON)
     python.chmod(0o755)
-    for place in (tmp_path, tmp_path / ".venv"):
-        name = "requirements.txt" if place == tmp_path else "installed-requirements.txt"
-        shutil.copy(ROOT / "requirements.txt", place / name)
+    names = ("pyproject.toml", "requirements-lock.txt")
+    for name in names:
+        shutil.copy(ROOT / name, tmp_path / name)
+    content = "".join((ROOT / name).read_text() for name in names)
+    (tmp_path / ".venv" / "installed-report").write_text(content)
     return tmp_path
 
 
@@ -171,3 +176,54 @@ def test_what_cannot_be_launched_is_refused(
     assert done.returncode == 2
     assert done.stderr.startswith(f"launch_mpi: error: {says}")
     assert done.stderr.count("\n") == 1
+
+
+def setup(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", str(project / "scripts" / "setup.sh"), *arguments],
+        cwd="/", capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def installed(project: Path) -> list[str]:
+    """What pip was told."""
+    return (project / "pip-arguments").read_text().splitlines()
+
+
+def test_setup_installs_with_the_lock_what_has_changed(project: Path) -> None:
+    assert setup(project).stdout == ""
+    assert not (project / "pip-arguments").exists()
+    with (project / "requirements-lock.txt").open("a") as lock:
+        lock.write("other==1.0\n")
+    done = setup(project)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert installed(project)[-4:] == ["-c", "requirements-lock.txt", "-e", ".[report]"]
+    assert setup(project).stdout == ""
+
+
+def test_setup_for_a_gpu(project: Path) -> None:
+    done = setup(project, "--cuda")
+    assert (done.returncode, done.stderr) == (2, "setup: error: --cuda: no NVIDIA GPU found\n")
+    python = project / ".venv" / "bin" / "python"
+    python.write_text(PYTHON.replace('echo "--cuda: no NVIDIA GPU found" >&2; exit 2', "echo 12"))
+    hint = "setup: this machine has an NVIDIA GPU; bash scripts/setup.sh --cuda lets JAX use it\n"
+    assert setup(project).stdout == hint
+    done = setup(project, "--cuda")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert installed(project)[-4:] == ["-c", "requirements-lock.txt", "-e", ".[cuda12]"]
+    assert setup(project).stdout == ""
+
+
+def test_setup_refuses_what_it_does_not_know(project: Path) -> None:
+    done = setup(project, "--gpu")
+    assert done.returncode == 2
+    assert done.stderr.startswith("setup: error: --gpu: unknown; usage: bash scripts/setup.sh ")
+
+
+def test_other_pythons_are_asked_for(project: Path) -> None:
+    script = ["bash", str(project / "scripts" / "test_pythons.sh")]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.split(";")[0]) == (2, "test_pythons: error: no version")
+    done = subprocess.run([*script, "3.99"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "test_pythons: error: python3.99: not found; install Python 3.99\n"
