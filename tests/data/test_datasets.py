@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fednas_jax.data import datasets, published
+from fednas_jax.data import cuts, datasets, published
 from fednas_jax.errors import UserError
 
 
@@ -70,7 +70,7 @@ def test_fewer_examples_keep_the_proportions_and_the_test_set():
 def test_apportioned_shares_add_up_and_are_near_the_exact_ones(sizes, part):
     sizes = np.array([*sizes, 1])
     total = int(part * sizes.sum())
-    shares = datasets._apportion(sizes, total)
+    shares = cuts.apportion(sizes, total)
     assert shares.sum() == total
     assert (np.abs(shares - sizes * total / sizes.sum()) < 1).all()
     assert (shares <= sizes).all()
