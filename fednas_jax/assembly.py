@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import optax
 
-from fednas_jax import model_file, networks, warm_start
+from fednas_jax import model_file, networks, omissions, warm_start
 from fednas_jax.config import Config, default
 from fednas_jax.data import datasets
 from fednas_jax.data import partition as partitions
@@ -40,10 +40,12 @@ class Population(NamedTuple):
     """For each client the indices that it scores on."""
     test: np.ndarray
     """The indices of the test set."""
+    remarks: tuple[str, ...] = ()
+    """What to tell the user before the first round; see `omissions`."""
 
 
-def load_dataset(config: Config) -> Dataset:
-    """The data set that `config.dataset` names."""
+def load_dataset(config: Config, cut_by: str = "client") -> Dataset:
+    """The data set that `config.dataset` names; `cut_by` as of `datasets.load`."""
     return datasets.load(
         config["dataset"]["name"],
         data_dir=config["dataset"]["data_dir"] or None,
@@ -52,6 +54,7 @@ def load_dataset(config: Config) -> Dataset:
         max_train_examples=config["dataset"]["max_train_examples"],
         max_test_examples=config["dataset"]["max_test_examples"],
         seed=config["seed"],
+        cut_by=cut_by,
     )
 
 
@@ -74,17 +77,20 @@ def make_partition(config: Config, dataset: Dataset) -> partitions.Partition:
     return partition
 
 
-def prepare(config: Config, *, begun: bool = False) -> tuple[Population, Algorithm]:
+def prepare(
+    config: Config, *, begun: bool = False, cut_by: str = "client"
+) -> tuple[Population, Algorithm]:
     """All that a run computes with. What cannot be is refused here, before there is a folder.
 
     Args:
       config: resolved.
       begun: as of `build_algorithm`.
+      cut_by: as of `datasets.load`.
 
     Raises:
       UserError: as `load_dataset`, `make_partition`, `build_algorithm` and `populate`.
     """
-    dataset = load_dataset(config)
+    dataset = load_dataset(config, cut_by)
     algorithm = build_algorithm(config, dataset, begun=begun)
     return populate(config, dataset, make_partition(config, dataset)), algorithm
 
@@ -126,6 +132,7 @@ def populate(config: Config, dataset: Dataset, partition: partitions.Partition) 
         jax.device_put(Examples(images, labels.astype(np.int32))),
         [division.held_out for division in divisions],
         np.arange(len(dataset.train.labels), len(labels)),
+        omissions.lines(config, dataset, partition, divisions, validates=kind.searches),
     )
 
 

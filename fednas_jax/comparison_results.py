@@ -76,6 +76,7 @@ def measured(run: Outcome, dataset: Dataset) -> dict[str, Any]:
     return {
         **about,
         **{name: summary[name] for name in copied},
+        "tied_rounds": summary.get("tied_rounds"),  # unknown of an earlier version's run
         "parameters": networks.parameter_count(network, shape),
         "multiply_adds": networks.multiply_adds(network, shape),
         "bytes_per_client_and_round": last["bytes_up_per_client"] + last["bytes_down_per_client"],

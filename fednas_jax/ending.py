@@ -27,7 +27,8 @@ def summarize(
       The summary, as in summary.json.
     """
     records.draw()
-    summary = plain({**rows.summary(records.rows, records.best), **costs})
+    found = rows.summary(records.rows, records.best, records.selected_by)
+    summary = plain({**found, **costs})
     write_json(folder / folders.SUMMARY_FILE, summary)
     if extras.wanted(config["report"], "page"):
         from fednas_jax.report import page  # slow to import, and not every run writes it

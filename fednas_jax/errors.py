@@ -1,4 +1,4 @@
-"""The one exception that stands for bad input, and how it suggests a better one."""
+"""The one exception that stands for bad input, and how its line names what is wrong and right."""
 
 import difflib
 from collections.abc import Iterable
@@ -25,6 +25,18 @@ def suggest(name: str, choices: Iterable[str]) -> str:
     names = sorted(choices)
     close = difflib.get_close_matches(name, names, n=1)
     return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(names)}"
+
+
+def listed(items: Iterable[object], most: int = 10) -> str:
+    """Things for a line of text: the first few by name, the others by their number.
+
+    Args:
+      items: what to name, in order.
+      most: how many to name.
+    """
+    names = [str(item) for item in items]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def one_line(error: BaseException) -> str:

@@ -139,7 +139,7 @@ def _check_classes(there: Sequence[str], here: Sequence[str], name: str) -> None
 
 def _test_set(data: Mapping[str, Any], name: str, data_dir: str) -> Dataset:
     """The test set: of the run's own data cut as there, so that no example was trained on."""
-    options = dict(data)
+    options = {"cut_by": "class", **data}  # as earlier versions cut, which did not record it
     if name == options.pop("name"):
         options["max_test_examples"] = 0
     elif name:

@@ -26,6 +26,7 @@ from fednas_jax import (
     engine_choice,
     extras,
     model_file,
+    omissions,
     ranks,
     signals,
 )
@@ -85,7 +86,10 @@ def run(
     if communicator.rank == 0:
         gpu.warn()
     with cache.kept(resolved["compilation_cache"]):
-        population, algorithm = assembly.prepare(resolved, begun=found["begun"])
+        cut_by = folders.rules_of(found["recorded"])["cut_by"]
+        population, algorithm = assembly.prepare(resolved, begun=found["begun"], cut_by=cut_by)
+        if communicator.rank == 0:
+            omissions.tell(population.remarks)
         with contextlib.ExitStack() as stack:
             if communicator.rank == 0:
                 with_genotypes = assembly.searches(resolved)
@@ -126,6 +130,7 @@ class Experiment:
         """Builds all parts; `recorded` is what run.json says of earlier starts."""
         self._costs, self._communicator = costs, communicator
         self._config, self._folder, self._population = config, folder, population
+        self._rules = folders.rules_of(recorded)
         self._key = jax.random.key(config["seed"])
         fingerprint = folders.fingerprint(population.dataset, population.partition.clients)
         if recorded:
@@ -169,6 +174,9 @@ class Experiment:
             "data_sha256": fingerprint,
             "genotype": self._model["genotype"],
             "ranks": communicator.size,
+            "held_out": omissions.selection(population.held_out)._asdict(),
+            "remarks": list(population.remarks),
+            **self._rules,
         }
         restored = self._checkpoints.restore_latest(self._state)
         # Only now, when nothing speaks against this start any more, is the folder changed.
@@ -251,24 +259,21 @@ class Experiment:
                 best = genotypes.from_json(genotype, source)
         self._state = self._communicator.broadcast(self._state)
         about = self._folder, self._config["report"], so_far, best, self._arch(self._state)
-        return ranks.records(self._communicator, *about)
+        return ranks.records(self._communicator, *about, self._rules["best_round_by"])
+
+    def _about_partition(self) -> tuple[Any, ...]:
+        """The partition, the labels, the names of classes, and the ids of clients in the data."""
+        partition, dataset = self._population.partition, self._population.dataset
+        ids = partitions.ids(partition, dataset.train.client)
+        return partition, dataset.train.labels, dataset.class_names, ids
 
     def _save_partition(self) -> None:
-        partition, dataset = self._population.partition, self._population.dataset
-        partitions.save(self._folder / "partition.npz", partition)
-        run_folder.write_partition(
-            self._folder, partition, dataset.train.labels, dataset.class_names
-        )
+        partitions.save(self._folder / "partition.npz", self._population.partition)
+        run_folder.write_partition(self._folder, *self._about_partition())
 
     def _draw_partition(self) -> None:
-        population = self._population
         if self._communicator.rank == 0 and extras.wanted(self._config["report"], "plots"):
-            pictures.draw_partition(
-                self._folder / folders.PLOTS_FOLDER,
-                population.partition,
-                population.dataset.train.labels,
-                population.dataset.class_names,
-            )
+            pictures.draw_partition(self._folder / folders.PLOTS_FOLDER, *self._about_partition())
 
     def _start(self) -> None:
         """Round 0: the first weights, tested; not one of those that may be the best."""
@@ -352,11 +357,9 @@ class Experiment:
         """Writes down a round, and a checkpoint if one is due."""
         records, number = self._records, row["round"]
         records.append(row, self._arch(self._state))
-        is_best = rows.best_round(records.rows) == number
         # Where nothing is held out every round is the best so far, and none chosen.
-        if self._due("checkpoint_every", number) or (
-            is_best and row["held_out_accuracy"] is not None
-        ):
+        chosen = row["held_out_accuracy"] is not None and records.is_best(number)
+        if self._due("checkpoint_every", number) or chosen:
             self._save(number)
 
     def _save(self, number: int) -> None:
@@ -367,7 +370,7 @@ class Experiment:
             "best_genotype": genotypes.to_json(records.best) if records.best else None,
             "costs": self._costs.so_far(),
         }
-        is_best = rows.best_round(records.rows) == number
+        is_best = records.is_best(number)
         self._checkpoints.save(number, self._state, extra, is_best=is_best, model=self._model)
 
     def _finish(self) -> dict[str, Any]:
@@ -379,11 +382,14 @@ class Experiment:
         sizes = population.clients.num_examples
         cohort = self._cohort(done + 1)
         padding = cohort.padding_share(population.clients.local_steps)
+        parts = population.held_out, population.partition.clients
+        examples = len(population.dataset.train.labels)
+        chosen = omissions.opening(*parts, examples, self._config)
         start = f"going on after round {done}" if done else "from round 1"
         return (
             f"{len(sizes)} clients with {sizes.min()} to {sizes.max()} examples to learn from, "
             f"{self._engine.clients_per_chunk} at a time, {padding:.0%} of steps are padding; "
-            f"{start}"
+            f"{chosen}; {start}"
         )
 
     def _shown(self) -> bool:

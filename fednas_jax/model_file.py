@@ -81,7 +81,8 @@ class Description(NamedTuple):
       genotype: what the network was built from; None of one made by hand, and of a supernet.
       class_names: of each logit.
       preprocessing: of raw images.
-      data: what it was trained on: fields of `config.dataset`, and the seed that cut the test set.
+      data: what it was trained on: fields of `config.dataset`, and the seed that cut the test set;
+        `cut_by` where that was not "class", as it was in earlier versions.
     """
 
     network: dict[str, Any]
@@ -106,6 +107,8 @@ def describe(
     height, width, channels = images.shape[1:]
     shape, dtype = (height, width, channels), str(images.dtype)
     data = {field: config["dataset"][field] for field in _DATA} | {"seed": config["seed"]}
+    if dataset.cut_by != "class":
+        data["cut_by"] = dataset.cut_by
     preprocessing = Preprocessing(shape, dtype, dataset.mean, dataset.std)
     return Description(network, genotype, dataset.class_names, preprocessing, data)
 

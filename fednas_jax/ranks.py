@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from fednas_jax.errors import UserError
 from fednas_jax.federated.communicator import Communicator
 from fednas_jax.report import ledger
 from fednas_jax.report.records import Records
-from fednas_jax.report.rows import Row, without_lists
+from fednas_jax.report.rows import SELECTED_BY, Row, best_round, without_lists
 from fednas_jax.search.genotype import Genotype
 from fednas_jax.workdir import METRICS_FILE
 
@@ -61,13 +61,20 @@ class SharedCheckpoints:
 class Unwritten:
     """Records of another rank than 0: the rows, which the next round depends on, and no files."""
 
-    def __init__(self, rows_so_far: list[Row], best: Genotype | None) -> None:
+    def __init__(
+        self, rows_so_far: list[Row], best: Genotype | None, selected_by: Sequence[str]
+    ) -> None:
         """See `Records`."""
         self.rows, self.best = [without_lists(row) for row in rows_so_far], best
+        self.selected_by = selected_by
 
     def append(self, row: Row, arch: Mapping[str, np.ndarray] | None) -> None:
         """See `Records`."""
         self.rows.append(without_lists(row))
+
+    def is_best(self, number: int) -> bool:
+        """See `Records`."""
+        return best_round(self.rows, self.selected_by) == number
 
     def mark(self) -> dict[str, Any]:
         """Nothing: rank 0 alone writes checkpoints."""
@@ -87,11 +94,12 @@ def records(
     rows_so_far: list[Row],
     best: Genotype | None,
     arch: Mapping[str, np.ndarray] | None,
+    selected_by: Sequence[str] = SELECTED_BY,
 ) -> Records | Unwritten:
     """The records of this rank; arguments as of `Records`."""
     if communicator.rank:
-        return Unwritten(rows_so_far, best)
-    return Records(folder, report, rows_so_far, best, arch)
+        return Unwritten(rows_so_far, best, selected_by)
+    return Records(folder, report, rows_so_far, best, arch, selected_by)
 
 
 def check_same(communicator: Communicator, what: str, mine: Any) -> None:

@@ -87,7 +87,8 @@ def _check_unseen(model: Model, run: Description) -> None:
 
 def _test_choice(data: Mapping[str, Any]) -> dict[str, Any]:
     names = ("name", "test_path", "test_fraction", "seed")
-    return choice_of_test_set(**{name: data[name] for name in names})
+    cut_by = data.get("cut_by", "class")
+    return choice_of_test_set(**{name: data[name] for name in names}, cut_by=cut_by)
 
 
 def _check_same(model: Model, run: Description) -> None:

@@ -8,7 +8,7 @@ import importlib.metadata
 import platform
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +21,7 @@ from fednas_jax import config as schema
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.errors import UserError
 from fednas_jax.files import read_json, write_json
+from fednas_jax.report.rows import SELECTED_BY, SELECTED_EARLIEST
 from fednas_jax.search import genotype as genotypes
 from fednas_jax.search.genotype import Genotype
 
@@ -127,6 +128,34 @@ def _is_run(run: Any) -> bool:
         and run["clients_per_chunk"] >= 1
         and isinstance(run.get("starts"), list)
     )
+
+
+def rules_of(run: Mapping[str, Any] | None) -> dict[str, Any]:
+    """By which rules a run goes on, where versions differ.
+
+    Args:
+      run: what run.json says; None of a new run, which has this version's rules.
+
+    Returns:
+      `cut_by`, as of `datasets.load`; `best_round_by`, as of `rows.best_round`.
+
+    Raises:
+      UserError: a rule is none that this version knows.
+    """
+    known = {
+        "cut_by": ("class", "client"),
+        "best_round_by": (list(SELECTED_EARLIEST), list(SELECTED_BY)),
+    }
+    rules = {name: values[-1] for name, values in known.items()}
+    if run is not None:
+        rules = {name: run.get(name, values[0]) for name, values in known.items()}
+    for name, rule in rules.items():
+        if rule not in known[name]:
+            raise UserError(
+                f"{RUN_FILE}: {name} is {rule}, which this version does not know; the version of "
+                "fednas_jax that the run began with is needed"
+            )
+    return rules
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

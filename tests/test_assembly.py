@@ -138,7 +138,7 @@ def test_an_augmentation_that_may_hide_all_of_an_image(
     with pytest.raises(UserError, match=message):
         assembly.build_algorithm(config, data)
     # Before a run has made its folder.
-    monkeypatch.setattr(assembly, "load_dataset", lambda config: data)
+    monkeypatch.setattr(assembly, "load_dataset", lambda config, cut_by: data)
     with pytest.raises(UserError, match=message):
         assembly.prepare(config)
 

@@ -58,7 +58,7 @@ def test_fedproxs_experiment_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     config.rounds, config.local_epochs = 1, 2
     for part in ("progress", "tensorboard", "plots", "page"):
         config.report[part] = False
-    monkeypatch.setattr(assembly, "load_dataset", lambda config: as_mnist())
+    monkeypatch.setattr(assembly, "load_dataset", lambda config, *cut_by: as_mnist())
     stages.run(stages.resolve(config, {}), tmp_path)
     before, after = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
     assert (before["round"], after["round"]) == (0, 1)
@@ -89,7 +89,7 @@ def test_every_quick_config_runs(
     config.report.progress = False
     if config.dataset.name in ("cifar10", "mnist"):
         dataset = as_cifar10() if config.dataset.name == "cifar10" else as_mnist()
-        monkeypatch.setattr(assembly, "load_dataset", lambda config: dataset)
+        monkeypatch.setattr(assembly, "load_dataset", lambda config, *cut_by: dataset)
     if config.dataset.name.endswith(".npz"):
         train = coloured_squares(300, 2)
         config.dataset.name = str(tmp_path / "own.npz")

@@ -241,7 +241,7 @@ def test_a_network_that_does_not_fit_the_images_is_refused_before_a_folder_is_ma
     config.network.name = "cnn"
     dataset = assembly.load_dataset(schema.resolve(config))
     small = dataset._replace(train=dataset.train._replace(images=dataset.train.images[:, :6]))
-    monkeypatch.setattr(assembly, "load_dataset", lambda config: small)
+    monkeypatch.setattr(assembly, "load_dataset", lambda config, cut_by: small)
     with pytest.raises(UserError, match=r"config.network.name: 'cnn' .* 6 x 8; .* 4 divides"):
         experiment.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

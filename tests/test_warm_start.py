@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fednas_jax
-from fednas_jax import assembly
+from fednas_jax import assembly, warm_start
 from fednas_jax import config as schema
 from fednas_jax.errors import UserError
 from fednas_jax.search import genotype
@@ -141,3 +141,11 @@ def test_a_network_made_by_hand_has_no_supernet(supernet: Path) -> None:
     config.warm_start = str(supernet)
     with pytest.raises(UserError, match=r"is of a supernet; config\.network\.name 'genotype' is"):
         begin(config)
+
+
+def test_a_cut_that_looked_at_clients_is_another_cut() -> None:
+    """An earlier version cut blindly and recorded nothing: it may have learnt from other images."""
+    data = {"name": "digits", "test_path": "", "test_fraction": 0.2, "seed": 0}
+    earlier, now = (warm_start._test_choice(d) for d in (data, data | {"cut_by": "client"}))
+    assert earlier != now
+    assert earlier == warm_start._test_choice(data | {"cut_by": "class"})

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fednas_jax.data import own, published
-from fednas_jax.errors import UserError, suggest
+from fednas_jax.data import cuts, own, published
+from fednas_jax.data.cuts import apportion
+from fednas_jax.errors import UserError, listed, suggest
 
 NAMES = ("digits", *published.NAMES)
 _PUBLISHED_MOMENTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -41,7 +42,11 @@ class Split(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """A data set; mean and std are one a channel, in units of the images after `to_unit`."""
+    """A data set; mean and std are one a channel, in units of the images after `to_unit`.
+
+    `lost` says, a line each, which clients and classes the cuts have left without examples.
+    `cut_by` is "client" where the test set was cut off within each client and class, else "class".
+    """
 
     name: str
     train: Split
@@ -50,6 +55,8 @@ class Dataset(NamedTuple):
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    lost: tuple[str, ...] = ()
+    cut_by: str = "class"
 
 
 def load(
@@ -62,6 +69,7 @@ def load(
     max_test_examples: int = 0,
     seed: int = 0,
     cache: bool = True,
+    cut_by: str = "client",
 ) -> Dataset:
     """Loads a data set by name. The same arguments give the same bits.
 
@@ -71,18 +79,22 @@ def load(
         default. What is not there is downloaded into there.
       test_path: of an own .npz: another with the test set.
       test_fraction: part of each class that becomes the test set where the data has none (digits,
-        and an own .npz without one). A class's last example stays for training.
-      max_train_examples: use so many at most, of each class in proportion; 0: all.
-      max_test_examples: likewise.
+        and an own .npz without one), where there is a `client` column of each client and class in
+        it. The last example of a class, and of a client, stays for training.
+      max_train_examples: use so many at most, of each class in proportion, one at least where it
+        can be; 0: all. Where there is a `client` column of each client and class, likewise.
+      max_test_examples: likewise of the test set, of each class.
       seed: of both choices.
       cache: keep published sets decoded, see `published.read`.
+      cut_by: "class" cuts as earlier versions did, blind to the `client` column and to classes
+        that end without examples, for what was trained with them.
 
     Raises:
       UserError: unknown name, not on disk and no network, or a bad .npz.
     """
     _check_limits(max_train_examples=max_train_examples, max_test_examples=max_test_examples)
     if str(name).endswith(".npz"):
-        data = _load_own(str(name), test_path, test_fraction, seed)
+        data = _load_own(str(name), test_path, test_fraction, seed, cut_by)
     elif test_path:
         raise UserError(
             f"config.dataset.test_path: '{test_path}' goes with an own .npz; "
@@ -97,14 +109,19 @@ def load(
         raise UserError(
             f"config.dataset.name: unknown data set '{name}'{hint} (or a path to an .npz)"
         )
-    return data._replace(
-        train=_reduced(data.train, max_train_examples, np.random.RandomState([seed, 1])),
-        test=_reduced(data.test, max_test_examples, np.random.RandomState([seed, 2])),
-    )
+    train = _reduced(data.train, max_train_examples, np.random.RandomState([seed, 1]), cut_by)
+    test = _reduced(data.test, max_test_examples, np.random.RandomState([seed, 2]), "class")
+    limit = f"config.dataset.max_train_examples: {max_train_examples}"
+    lost = [*data.lost, *_lost(data.train, train, data.class_names, limit), *_untested(data, test)]
+    return data._replace(train=train, test=test, lost=tuple(lost))
 
 
 def choice_of_test_set(
-    name: str, test_path: str = "", test_fraction: float = 0.2, seed: int = 0
+    name: str,
+    test_path: str = "",
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    cut_by: str = "class",
 ) -> dict[str, Any]:
     """What decides which examples are the test set: fields of a config, with their values.
 
@@ -116,8 +133,11 @@ def choice_of_test_set(
       test_path: likewise.
       test_fraction: likewise.
       seed: likewise.
+      cut_by: "client" where the cut has looked at a `client` column.
     """
-    cut = {"dataset.test_fraction": test_fraction, "seed": seed}
+    cut: dict[str, Any] = {"dataset.test_fraction": test_fraction, "seed": seed}
+    if cut_by != "class":
+        cut["cut by"] = cut_by
     if not name.endswith(".npz"):
         return {"dataset.name": name, **(cut if name == "digits" else {})}
     choice = {"dataset.name": _real(name)}
@@ -157,47 +177,100 @@ def _load_published(name: str, data_dir: str | Path | None, cache: bool) -> Data
     return Dataset(name, train, test, len(names), names, mean, std)
 
 
-def _load_own(path: str, test_path: str | Path | None, test_fraction: float, seed: int) -> Dataset:
+def _load_own(
+    path: str, test_path: str | Path | None, test_fraction: float, seed: int, cut_by: str
+) -> Dataset:
     data = own.read(path, test_path)
-    train = Split(*data.train)
+    everything = train = Split(*data.train)
     if data.test is None:
-        train, test = _cut_test(train, test_fraction, seed, path)
+        cut_by = "class" if everything.client is None else cut_by
+        train, test = _cut_test(everything, test_fraction, seed, path, cut_by)
     else:
-        test = Split(*data.test)
+        cut_by, test = "class", Split(*data.test)
     mean, std = _moments(train.images)
-    return Dataset(path, train, test, len(data.class_names), data.class_names, mean, std)
+    cut = f"config.dataset.test_fraction: {test_fraction}"
+    lost = _lost(everything, train, data.class_names, cut)
+    wanted = round(test_fraction * len(everything.labels))
+    if data.test is None and len(test.labels) < 0.9 * wanted:
+        lost.append(
+            f"{cut} of {len(everything.labels)} examples would be {wanted}, but the test set has "
+            f"{len(test.labels)}, as every client and class keeps one to train on"
+        )
+    names = data.class_names
+    return Dataset(path, train, test, len(names), names, mean, std, tuple(lost), cut_by)
 
 
-def _cut_test(split: Split, fraction: float, seed: int, source: str) -> tuple[Split, Split]:
-    """Cuts a stratified test set off; every class keeps one example at least."""
+def _cut_test(
+    split: Split, fraction: float, seed: int, source: str, cut_by: str = "class"
+) -> tuple[Split, Split]:
+    """Cuts a stratified test set off; every class, and client, keeps one example at least."""
     if not 0 < fraction < 1:
         raise UserError(f"config.dataset.test_fraction: {fraction}; between 0 and 1, without both")
-    sizes = np.bincount(split.labels)
-    wanted = _apportion(sizes, round(fraction * len(split.labels)))
-    taken = _choose(split.labels, np.minimum(wanted, sizes - 1), np.random.RandomState([seed, 0]))
+    total, rng = round(fraction * len(split.labels)), np.random.RandomState([seed, 0])
+    keeps = "every class"
+    if cut_by == "client" and split.client is not None:
+        taken = cuts.by_client(split.labels, split.client, total, rng)
+        keeps = "every client and class"
+    else:
+        sizes = np.bincount(split.labels)
+        wanted = np.minimum(apportion(sizes, total), sizes - 1)
+        taken = _choose(split.labels, wanted, rng)
     if not taken.any():
         raise UserError(
             f"config.dataset.test_fraction: {fraction} of {source}'s {len(split.labels)} examples "
-            "leaves no test example; a larger part, or a test set of its own"
+            f"leaves no test example, as {keeps} keeps one to train on; a test set of its own, or "
+            "a larger part, is needed"
         )
     return _where(split, ~taken), _where(split, taken)
 
 
-def _reduced(split: Split, at_most: int, rng: np.random.RandomState) -> Split:
+def _reduced(
+    split: Split, at_most: int, rng: np.random.RandomState, cut_by: str = "class"
+) -> Split:
     """At most so many examples, of each class in proportion, in their old order; 0: all."""
     if at_most == 0 or at_most >= len(split.labels):
         return split
+    if split.client is not None and cut_by == "client":
+        surplus = len(split.labels) - at_most
+        dropped = cuts.by_client(split.labels, split.client, surplus, rng, fill=True)
+        if dropped.sum() == surplus:  # else there are more clients than examples to be used
+            return _where(split, ~dropped)
     sizes = np.bincount(split.labels)
-    return _where(split, _choose(split.labels, _apportion(sizes, at_most), rng))
+    wanted = apportion(sizes, at_most)
+    if cut_by == "client":
+        wanted = cuts.one_each(wanted, sizes)
+    return _where(split, _choose(split.labels, wanted, rng))
 
 
-def _apportion(sizes: np.ndarray, total: int) -> np.ndarray:
-    """Shares of `total` in proportion to `sizes` (largest remainders; the lower class if equal)."""
-    exact = sizes * (total / sizes.sum())
-    shares = np.floor(exact).astype(np.int64)
-    order = np.argsort(-(exact - shares), kind="stable")
-    shares[order[: total - shares.sum()]] += 1
-    return np.minimum(shares, sizes)
+def _lost(before: Split, after: Split, class_names: tuple[str, ...], cut: str) -> list[str]:
+    """Lines that name the clients and classes which a cut has left without examples to train on."""
+    lines = []
+    classes = np.setdiff1d(before.labels, after.labels)
+    if len(classes):
+        named = listed([repr(class_names[c]) for c in classes])
+        of = len(class_names)
+        lines.append(f"{cut} leaves {len(classes)} of {of} classes without an example ({named})")
+    if before.client is not None and after.client is not None:
+        clients = np.setdiff1d(before.client, after.client)
+        if len(clients):
+            of = len(np.unique(before.client))
+            lines.append(
+                f"{cut} leaves {len(clients)} of {of} clients without an example "
+                f"(`client` {listed(clients)})"
+            )
+    return lines
+
+
+def _untested(data: Dataset, test: Split) -> list[str]:
+    """A line that names the classes of which the test set has no example."""
+    missing = np.setdiff1d(np.arange(data.num_classes), test.labels)
+    if not len(missing):
+        return []
+    named = listed([repr(data.class_names[c]) for c in missing])
+    return [
+        f"config.dataset: the test set has no example of {len(missing)} of {data.num_classes} "
+        f"classes ({named})"
+    ]
 
 
 def _choose(labels: np.ndarray, wanted: np.ndarray, rng: np.random.RandomState) -> np.ndarray:

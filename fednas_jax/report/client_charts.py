@@ -13,15 +13,18 @@ _MOST_BARS = 60
 """More clients than that are counted in bins rather than shown one by one."""
 
 
-def client_scores(scores: Sequence[float | None], number: int) -> Spec:
+def client_scores(
+    scores: Sequence[float | None], number: int, partition: ClassCounts | None = None
+) -> Spec:
     """Held-out accuracy of each client, the worst first; bins where they are many.
 
     Args:
       scores: one a client, None of a client that holds nothing out.
       number: the round they are of.
+      partition: names the clients; None where they have their numbers alone.
     """
     known: list[dict[str, Any]] = [
-        {"client": f"{client}", "accuracy": score}
+        {"client": partition.client(client) if partition else f"{client}", "accuracy": score}
         for client, score in enumerate(scores)
         if score is not None
     ]
@@ -111,7 +114,8 @@ def client_spread(rows: Rows) -> Spec | None:
 def partition_sizes(partition: ClassCounts) -> Spec:
     """Examples of each client; bins where clients are many."""
     sizes = [sum(row) for row in partition.counts]
-    data = alt.Data(values=[{"client": f"{k}", "examples": n} for k, n in enumerate(sizes)])
+    rows = [{"client": partition.client(k), "examples": n} for k, n in enumerate(sizes)]
+    data = alt.Data(values=rows)
     bars = alt.Chart(data).mark_bar(cornerRadiusEnd=2, color="var(--accent)")
     if len(sizes) <= _MOST_BARS:
         encoded = bars.encode(
@@ -141,7 +145,7 @@ def partition_classes(partition: ClassCounts) -> Spec | None:
     if clients > 2 * _MOST_BARS or classes > 2 * _MOST_BARS:
         return None
     cells = [
-        {"client": f"{k}", "class": name, "examples": count}
+        {"client": partition.client(k), "class": name, "examples": count}
         for k, row in enumerate(partition.counts)
         for name, count in zip(partition.names, row, strict=True)
     ]

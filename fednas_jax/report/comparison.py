@@ -168,7 +168,11 @@ def _clients(runs: Sequence[RunFolder], names: Sequence[str]) -> list[Part]:
     for name, run in zip(names, runs, strict=True):
         _, scores = last_scores(run) or (0, [])
         points += [
-            {"run": name, "client": client, "accuracy": score}
+            {
+                "run": name,
+                "client": run.partition.client(client) if run.partition else f"{client}",
+                "accuracy": score,
+            }
             for client, score in enumerate(scores)
             if score is not None
         ]
@@ -181,7 +185,7 @@ def _clients(runs: Sequence[RunFolder], names: Sequence[str]) -> list[Part]:
         "accuracy:Q", title="accuracy", axis=alt.Axis(format="~%"), scale=alt.Scale(zero=False)
     )
     ticks = base.mark_tick(thickness=2, opacity=0.55, size=16).encode(
-        x=x, tooltip=["run:N", "client:Q", alt.Tooltip("accuracy:Q", format=".1%")]
+        x=x, tooltip=["run:N", "client:N", alt.Tooltip("accuracy:Q", format=".1%")]
     )
     means = base.mark_tick(thickness=4, size=32).encode(
         x=alt.X("mean(accuracy):Q", title="accuracy")

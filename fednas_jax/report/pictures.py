@@ -16,13 +16,17 @@ from fednas_jax.search.genotype import Genotype, derive
 
 
 def draw_partition(
-    folder: Path, partition: Partition, labels: np.ndarray, class_names: tuple[str, ...]
+    folder: Path,
+    partition: Partition,
+    labels: np.ndarray,
+    class_names: tuple[str, ...],
+    client_ids: list[int] | None = None,
 ) -> None:
-    """Who holds how many of which class."""
+    """Who holds how many of which class; clients by their ids, where the data calls them so."""
     from fednas_jax.report import plots
 
     counts = class_counts(partition, labels, len(class_names))
-    plots.partition(counts, class_names, folder / "partition.png")
+    plots.partition(counts, class_names, folder / "partition.png", client_ids=client_ids)
 
 
 def draw_progress(

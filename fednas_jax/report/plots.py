@@ -148,7 +148,11 @@ def _draw_edge_history(axes: Axes, rounds: Sequence[int], values: np.ndarray, ti
 
 
 def partition(
-    class_counts: ArrayLike, class_names: Sequence[str], path: Path | str | None = None
+    class_counts: ArrayLike,
+    class_names: Sequence[str],
+    path: Path | str | None = None,
+    *,
+    client_ids: Sequence[int] | None = None,
 ) -> Figure:
     """Who holds what: examples a client (bars), and a client x class (heat map).
 
@@ -156,6 +160,8 @@ def partition(
       class_counts: [K, classes], examples of each class that each client holds.
       class_names: names of the classes.
       path: where to save it, if anywhere.
+      client_ids: [K], what the data calls the clients; their numbers if not given. Shown where
+        clients are few enough for a name each.
     """
     counts = np.asarray(class_counts)
     clients, classes = counts.shape
@@ -174,6 +180,8 @@ def partition(
             color = "white" if count > 0.36 * counts.max() else "black"
             heat.text(client, label, str(count), ha="center", va="center", fontsize=8, c=color)
     _label_ticks(heat, clients, classes, class_names)
+    if client_ids is not None and clients <= 20:
+        heat.set_xticks(range(clients), [str(one) for one in client_ids])
     scale = figure.colorbar(image, ax=heat, label="examples", pad=0.01)
     top = int(counts.max())
     levels = sorted({0, top // 16, top // 4, top * 9 // 16, top})

@@ -6,7 +6,7 @@ Alphas and genotypes are there only where an algorithm searches.
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class Records:
         rows_so_far: list[rows.Row],
         best: Genotype | None,
         arch: Mapping[str, np.ndarray] | None,
+        selected_by: Sequence[str] = rows.SELECTED_BY,
     ) -> None:
         """Brings the files to the round of a checkpoint: what is from later rounds goes.
 
@@ -55,9 +56,10 @@ class Records:
           rows_so_far: metrics of the rounds done.
           best: genotype of the best of them; None where none is done.
           arch: the alphas after the last of them, or the first alphas; None where there are none.
+          selected_by: what selects the best round, as of `rows.best_round`.
         """
         self.rows = [rows.without_lists(row) for row in rows_so_far]
-        self.best = best
+        self.best, self.selected_by = best, selected_by
         self._folder, self._draws = folder, extras.wanted(report, "plots")
         # The first come after the first round: something to look at; memory grows no more later.
         self._drawn, self._drawing_seconds = -math.inf, 0.0
@@ -98,6 +100,10 @@ class Records:
         for tracker in self._trackers:
             tracker.append(tracked)
 
+    def is_best(self, number: int) -> bool:
+        """Whether a round is the best so far."""
+        return rows.best_round(self.rows, self.selected_by) == number
+
     def mark(self) -> dict[str, Any]:
         """What a checkpoint is to say of the rows so far, which are then kept beside it."""
         return {ledger.KEY: self._ledger.mark()}
@@ -107,7 +113,7 @@ class Records:
         self._alphas_file.append(self._alphas[-1])
         derived = genotypes.derive(arch)
         names = [f"{number:06d}", "last"]
-        if rows.best_round(self.rows) == number:
+        if self.is_best(number):
             self.best = derived
             names.append("best")
         for name in names:

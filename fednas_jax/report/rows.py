@@ -4,18 +4,25 @@ Accuracies are fractions, losses mean cross-entropies in nats, both means over e
 wall-clock seconds, the only values in a row that differ from run to run.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
+from fednas_jax.errors import listed
 from fednas_jax.federated.cohort import NOBODY
 from fednas_jax.federated.evaluation import Score
 from fednas_jax.search import genotype as genotypes
 from fednas_jax.search.genotype import Genotype
 
 Row = dict[str, Any]
+SELECTED_BY = ("held_out_accuracy", "held_out_loss", "round")
+"""What selects the best round, in this order: the highest, of equals the least, then the last."""
+SELECTED_EARLIEST = ("held_out_accuracy",)
+"""Of runs begun with an earlier version, which took the first of equals; they end as they began."""
+
 _AVERAGED = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
 
 
@@ -96,30 +103,75 @@ def without_lists(row: Mapping[str, Any]) -> Row:
     return {name: value for name, value in row.items() if not isinstance(value, list)}
 
 
-def best_round(rows: Sequence[Row]) -> int:
-    """The round of the highest held-out accuracy, the earliest of equals; else the last.
+def best_round(rows: Sequence[Row], by: Sequence[str] = SELECTED_BY) -> int:
+    """The round of the highest held-out accuracy; of equals the least held-out loss, then the last.
+
+    Where nothing is held out it is the last round.
 
     Args:
       rows: of all rounds so far, None where something was not measured.
+      by: `SELECTED_BY`; or `SELECTED_EARLIEST`, of runs that began with it: the first of equals.
     """
-    scored = [row for row in rows if row["held_out_accuracy"] is not None]
+    scored = [row for row in rows if _known(row.get("held_out_accuracy"))]
     if not scored:
         return rows[-1]["round"]
-    return max(scored, key=lambda row: (row["held_out_accuracy"], -row["round"]))["round"]
+    if tuple(by) == SELECTED_EARLIEST:
+        return max(scored, key=lambda row: (row["held_out_accuracy"], -row["round"]))["round"]
+    return max(scored, key=_merit)["round"]
 
 
-def summary(rows: Sequence[Row], best: Genotype | None) -> Row:
+def _known(value: float | None) -> TypeGuard[float]:
+    return value is not None and math.isfinite(value)
+
+
+def _merit(row: Row) -> tuple[float, float, int]:
+    """By what rounds are ordered, the best last."""
+    loss = row.get("held_out_loss")
+    return _accuracy(row), -loss if _known(loss) else -math.inf, row["round"]
+
+
+def _accuracy(row: Row) -> float:
+    """The held-out accuracy, the same for as many images: a mean over clients has rounding in it.
+
+    Accuracies over n images differ by 1 / n; n is far below 10 ** 9.
+    """
+    return round(row["held_out_accuracy"], 9)
+
+
+def _tie(rows: Sequence[Row], chosen: Row, by: Sequence[str]) -> Row:
+    """`tied_rounds`: others of the best round's held-out accuracy; `tie_decided_by`: what decided.
+
+    That is "held_out_loss" or "round", and None where no round is tied.
+    """
+    scored = [row for row in rows if _known(row.get("held_out_accuracy"))]
+    tied = [row for row in scored if row is not chosen and _accuracy(row) == _accuracy(chosen)]
+    same_loss = [row for row in tied if _merit(row)[1] == _merit(chosen)[1]]
+    decided = "round" if same_loss or tuple(by) == SELECTED_EARLIEST else "held_out_loss"
+    return {
+        "tied_rounds": [row["round"] for row in tied],
+        "tie_decided_by": decided if tied else None,
+    }
+
+
+def summary(rows: Sequence[Row], best: Genotype | None, by: Sequence[str] = SELECTED_BY) -> Row:
     """The result of a run; accuracies are those of the best round.
 
     The test accuracy is that of the best round, or of the last one if the best was not tested. The
-    genotype is None where none is searched.
+    genotype is None where none is searched. `tied_rounds` are the others of the same held-out
+    accuracy, and `tie_decided_by` is "held_out_loss", "round", or None where there are none.
+
+    Args:
+      rows: of all rounds, None where something was not measured.
+      best: genotype of the best round.
+      by: as of `best_round`.
     """
-    chosen = best_round(rows)
+    chosen = best_round(rows, by)
     row = next(row for row in rows if row["round"] == chosen)
     tested = row if row["test_accuracy"] is not None else rows[-1]
     return {
         "rounds": rows[-1]["round"],
         "best_round": chosen,
+        **_tie(rows, row, by),
         "held_out_accuracy": row["held_out_accuracy"],
         "test_accuracy": tested["test_accuracy"],
         "test_accuracy_round": tested["round"],
@@ -174,14 +226,29 @@ def _found(result: Mapping[str, Any]) -> list[str]:
     which = f"(round {result['best_round']} of {result['rounds']})"
     cell = result["genotype"]
     if cell is None:
-        return [f"Best network {which}"]
+        return [f"Best network {which}", *_tied(result)]
 
     def described(kind: str) -> str:
         pairs = [f"{name}({state})" for name, state in cell[kind]]
         return " | ".join(" ".join(pairs[i : i + 2]) for i in range(0, len(pairs), 2))
 
     kinds = [f"  {kind}  {described(kind)}" for kind in ("normal", "reduce")]
-    return [f"Best genotype {which}:", *kinds]
+    return [f"Best genotype {which}:", *kinds, *_tied(result)]
+
+
+def _tied(result: Mapping[str, Any]) -> list[str]:
+    """What decided between rounds of the same held-out accuracy; nothing where there was one."""
+    if not result.get("tied_rounds"):  # nor do summaries of earlier versions have it
+        return []
+    best, tied = result["best_round"], result["tied_rounds"]
+    if result["tie_decided_by"] == "held_out_loss":
+        why = "has the least held-out loss"
+    elif best < min(tied):
+        why = "is the first of them, as this run began with an earlier version"
+    else:
+        why = "is the last of those with the least held-out loss"
+    rounds = listed(sorted([best, *tied]))
+    return [f"Held-out accuracy is the same in rounds {rounds}; round {best} {why}"]
 
 
 def _to_look_at(folder: Path, with_pictures: bool, with_page: bool, searched: bool) -> Path | None:

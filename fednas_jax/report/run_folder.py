@@ -13,7 +13,7 @@ from fednas_jax.report.rows import Row
 from fednas_jax.report.writers import read_rows
 from fednas_jax.search import genotype as genotypes
 from fednas_jax.search.genotype import Genotype
-from fednas_jax.workdir import METRICS_FILE, RUN_FILE, SUMMARY_FILE, read_summary
+from fednas_jax.workdir import METRICS_FILE, RUN_FILE, SUMMARY_FILE, read_summary, rules_of
 
 PARTITION_FILE = "partition.json"
 _RIGHT = "the workdir of a run is needed"
@@ -24,6 +24,12 @@ class ClassCounts(NamedTuple):
 
     names: list[str]
     counts: list[list[int]]
+    ids: list[int] | None = None
+    """What the data's `client` column calls each client; None where it calls them nothing."""
+
+    def client(self, k: int) -> str:
+        """The name of a client, from its number."""
+        return str(self.ids[k] if self.ids is not None and k < len(self.ids) else k)
 
 
 class RunFolder(NamedTuple):
@@ -71,9 +77,11 @@ def read(folder: Path) -> RunFolder:
     if not measured:
         raise UserError(f"{folder}: no round is done yet; wait for the first")
     alphas = pictures.read_alphas(folder / "alphas.jsonl", measured[-1]["round"])
-    best = _best_genotype(measured, alphas)
-    finished = (folder / SUMMARY_FILE).exists()
-    summary = read_summary(folder) if finished else rows.summary(measured, best)
+    by = rules_of(run)["best_round_by"]
+    ended = read_summary(folder) if (folder / SUMMARY_FILE).exists() else None
+    chosen = ended["best_round"] if ended else rows.best_round(measured, by)
+    best = next((genotypes.derive(row) for row in alphas if row.get("round") == chosen), None)
+    summary = ended or rows.summary(measured, best, by)
     if not any(row["round"] == summary["best_round"] for row in measured):
         raise UserError(f"{folder / SUMMARY_FILE}: best_round is none of {METRICS_FILE}; {_RIGHT}")
     return RunFolder(
@@ -85,7 +93,7 @@ def read(folder: Path) -> RunFolder:
         best=best,
         trained=_trained(run, folder / RUN_FILE),
         summary=summary,
-        finished=finished,
+        finished=ended is not None,
         partition=read_partition(folder),
     )
 
@@ -121,7 +129,11 @@ def _read_metrics(path: Path) -> list[Row]:
 
 
 def write_partition(
-    folder: Path, partition: Partition, labels: Any, class_names: tuple[str, ...]
+    folder: Path,
+    partition: Partition,
+    labels: Any,
+    class_names: tuple[str, ...],
+    client_ids: list[int] | None = None,
 ) -> None:
     """Writes down how many examples of which class each client holds.
 
@@ -130,17 +142,21 @@ def write_partition(
       partition: who holds which example.
       labels: [N], the class of each example.
       class_names: one a class.
+      client_ids: what the data calls each client; None where it calls them nothing.
     """
     counts = class_counts(partition, labels, len(class_names))
-    record = {"class_names": list(class_names), "class_counts": counts.tolist()}
+    record: dict[str, Any] = {"class_names": list(class_names), "class_counts": counts.tolist()}
+    if client_ids is not None:
+        record["client_ids"] = client_ids
     write_atomic(folder / PARTITION_FILE, _compact(record))
 
 
 def _compact(record: dict[str, Any]) -> bytes:
     """JSON with a line a client: indented whole it would be a line a number."""
     lines = ",\n".join(json.dumps(row) for row in record["class_counts"])
-    names = json.dumps(record["class_names"])
-    return f'{{"class_names": {names},\n"class_counts": [\n{lines}\n]}}\n'.encode()
+    others = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in record.items() if k != "class_counts"]
+    first = ",\n".join(others)
+    return f'{{{first},\n"class_counts": [\n{lines}\n]}}\n'.encode()
 
 
 def read_partition(folder: Path) -> ClassCounts | None:
@@ -165,12 +181,14 @@ def read_partition(folder: Path) -> ClassCounts | None:
         and all(isinstance(count, int) for row in counts for count in row)
     ):
         raise UserError(f"{path}: not a line of class_counts for each client; {_RIGHT}")
-    return ClassCounts(names, counts)
-
-
-def _best_genotype(measured: list[Row], alphas: list[dict[str, Any]]) -> Genotype | None:
-    best = rows.best_round(measured)
-    return next((genotypes.derive(row) for row in alphas if row.get("round") == best), None)
+    ids = value.get("client_ids")
+    if ids is not None and not (
+        isinstance(ids, list)
+        and len(ids) == len(counts)
+        and all(isinstance(one, int) for one in ids)
+    ):
+        raise UserError(f"{path}: not a number in client_ids for each client; {_RIGHT}")
+    return ClassCounts(names, counts, ids)
 
 
 def _trained(run: dict[str, Any], path: Path) -> Genotype | None:

@@ -102,13 +102,19 @@ def _summary(run: RunFolder) -> list[Part]:
             f"{searched}, round {summary['test_accuracy_round']}",
         ),
         Tile("Held-out accuracy", percent(summary["held_out_accuracy"]), "all clients together"),
-        Tile("Best round", f"{summary['best_round']}", f"of {rows[-1]['round']}"),
+        Tile("Best round", f"{summary['best_round']}", f"of {rows[-1]['round']}{_tied(summary)}"),
     ]
     if any("clients" in row for row in rows):
         skipped = sum(row.get("clients") == 0 for row in rows)
         tiles.append(Tile("Rounds without clients", f"{skipped}", "nobody came in time"))
     tiles += _cost_tiles(run)
     return [Tiles(tiles), _rounds_table(run)]
+
+
+def _tied(summary: dict[str, Any]) -> str:
+    """How many other rounds have the held-out accuracy of the best; of earlier versions unknown."""
+    number = len(summary.get("tied_rounds") or [])
+    return f"; {number} more of the same accuracy" if number else ""
 
 
 def _cost_tiles(run: RunFolder) -> list[Tile]:
@@ -193,20 +199,21 @@ def _clients(run: RunFolder) -> list[Part]:
     number, scores = found
     known = {client: score for client, score in enumerate(scores) if score is not None}
     worst = min(known, key=lambda client: known[client])
+    name = run.partition.client(worst) if run.partition else worst
     values = np.array(list(known.values()))
     parts: list[Part] = [
         Tiles(
             [
                 Tile("Mean", percent(float(values.mean())), f"over {len(known)} clients"),
                 Tile("Spread", percent(float(values.std())), "standard deviation"),
-                Tile("Worst", percent(known[worst]), f"client {worst}"),
+                Tile("Worst", percent(known[worst]), f"client {name}"),
                 Tile("Best", percent(float(values.max()))),
             ]
         ),
         Chart(
             "chart-clients",
             f"Each client, round {number}",
-            client_charts.client_scores(scores, number),
+            client_charts.client_scores(scores, number, run.partition),
         ),
     ]
     spread = client_charts.client_spread(run.rows)

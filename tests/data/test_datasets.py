@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fednas_jax.data import datasets, published
+from fednas_jax.data import cuts, datasets, published
 from fednas_jax.errors import UserError
 
 
@@ -70,7 +70,7 @@ def test_fewer_examples_keep_the_proportions_and_the_test_set():
 def test_apportioned_shares_add_up_and_are_near_the_exact_ones(sizes, part):
     sizes = np.array([*sizes, 1])
     total = int(part * sizes.sum())
-    shares = datasets._apportion(sizes, total)
+    shares = cuts.apportion(sizes, total)
     assert shares.sum() == total
     assert (np.abs(shares - sizes * total / sizes.sum()) < 1).all()
     assert (shares <= sizes).all()
@@ -280,3 +280,90 @@ def test_real_mnist():
     assert data.train.images.shape == (100, 28, 28, 1)
     assert data.test.images.shape == (10000, 28, 28, 1)
     assert np.bincount(data.test.labels)[:3].tolist() == [980, 1135, 1032]
+
+
+# --- clients and classes that a cut could lose -----------------------------------------------
+
+
+def with_clients(path, client, classes=4, **changes):
+    return save(path, **own(len(client), classes, client=np.array(client), **changes))
+
+
+MIXED = [*range(30), *np.repeat(np.arange(30, 35), 10)]
+
+
+def test_no_client_is_lost_to_the_test_set(tmp_path):
+    data = datasets.load(with_clients(tmp_path / "own.npz", MIXED))
+    assert np.unique(data.train.client).tolist() == list(range(35))
+    assert np.bincount(data.test.client).tolist() == [0] * 30 + [2] * 5
+    assert data.lost == (
+        "config.dataset.test_fraction: 0.2 of 80 examples would be 16, but the test set has 10, as "
+        "every client and class keeps one to train on",
+    )
+    assert data.cut_by == "client"
+
+
+def test_clients_of_one_image_leave_no_test_set(tmp_path):
+    path = with_clients(tmp_path / "own.npz", range(60))
+    with pytest.raises(UserError, match="every client and class keeps one to train on; a test set"):
+        datasets.load(path)
+
+
+def test_no_client_is_lost_to_a_limit(tmp_path):
+    client = [*np.repeat(np.arange(5), 120), *[77] * 12]
+    data = datasets.load(with_clients(tmp_path / "own.npz", client), max_train_examples=20)
+    assert np.unique(data.train.client).tolist() == [0, 1, 2, 3, 4, 77]
+    assert len(data.train.labels) == 20
+    assert np.bincount(data.train.labels).tolist() == [5, 5, 5, 5]
+    assert data.lost == ()
+
+
+def test_a_limit_below_the_number_of_clients_names_the_lost(tmp_path):
+    client = 100 + np.repeat(np.arange(15), 5)
+    data = datasets.load(with_clients(tmp_path / "own.npz", client), max_train_examples=10)
+    assert len(data.train.labels) == 10
+    lost = sorted(set(client) - set(data.train.client))
+    (line,) = data.lost
+    start = "config.dataset.max_train_examples: 10 leaves "
+    assert line.startswith(f"{start}{len(lost)} of 15 clients without an example (`client` ")
+    assert ", ".join(map(str, lost[:10])) in line
+
+
+def test_a_rare_class_is_not_lost_to_a_limit(tmp_path):
+    labels = np.r_[np.arange(300) % 3, [3] * 3]
+    path = save(tmp_path / "own.npz", **own(303, labels=labels))
+    data = datasets.load(path, max_train_examples=20)
+    assert np.bincount(data.train.labels).tolist() == [6, 7, 6, 1]
+    assert data.lost == ()
+    before = datasets.load(path, max_train_examples=20, cut_by="class")
+    assert np.bincount(before.train.labels).tolist() == [7, 7, 6]
+    message = "config.dataset.max_train_examples: 20 leaves 1 of 4 classes without an example ('3')"
+    assert before.lost == (message,)
+    assert "leaves 2 of 4 classes" in datasets.load(path, max_train_examples=2).lost[0]
+
+
+def test_classes_without_a_test_example_are_named(tmp_path):
+    labels = np.r_[np.zeros(60, int), np.ones(38, int), [2] * 2]
+    names = np.array(["ant", "bee", "cow"])
+    data = datasets.load(save(tmp_path / "own.npz", **own(100, labels=labels, class_names=names)))
+    assert data.lost == ("config.dataset: the test set has no example of 1 of 3 classes ('cow')",)
+    assert datasets.load("digits").lost == ()
+    assert "of 5 of 10 classes" in datasets.load("digits", max_test_examples=5).lost[0]
+
+
+def test_cut_by_class_is_blind_to_clients_as_in_earlier_versions(tmp_path):
+    one = with_clients(tmp_path / "one.npz", MIXED)
+    two = save(tmp_path / "two.npz", **own(80))
+    options = {"seed": 3, "max_train_examples": 40, "max_test_examples": 9}
+    first, second = datasets.load(one, cut_by="class", **options), datasets.load(two, **options)
+    np.testing.assert_array_equal(first.train.images, second.train.images)
+    np.testing.assert_array_equal(first.test.images, second.test.images)
+    assert "clients without an example" in first.lost[0]
+    assert first.cut_by == second.cut_by == "class"
+
+
+def test_a_cut_that_looks_at_clients_is_another_choice_of_the_test_set():
+    blind, seeing = (
+        datasets.choice_of_test_set("digits", cut_by=rule) for rule in ("class", "client")
+    )
+    assert blind != seeing

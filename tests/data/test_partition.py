@@ -378,3 +378,20 @@ def test_check_names_what_is_wrong(clients, part):
     made = partition.Partition(tuple(np.array(c, np.int32) for c in clients))
     with pytest.raises(UserError, match=part):
         partition.check(made, 3)
+
+
+def test_what_the_data_calls_the_clients_of_a_partition():
+    column = np.array([7, 7, 9, 4, 9])
+
+    def ids(*clients):
+        parts = tuple(np.array(client, np.int32) for client in clients)
+        return partition.ids(partition.Partition(parts), column)
+
+    assert ids([3], [1, 0], [2, 4]) == [4, 7, 9]
+    assert ids([3], [1], [4]) == [4, 7, 9]  # some of its examples
+    assert ids([3], [1, 2]) is None  # of two clients of the data
+    assert ids([0], [1]) is None  # a client of the data in two parts
+    assert ids([0], []) is None
+    assert partition.ids(partition.Partition((np.array([0]),)), None) is None
+    dealt = partition.natural(column, 0, np.random.RandomState(0))
+    assert partition.ids(dealt, column) == [4, 7, 9]

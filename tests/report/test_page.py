@@ -55,6 +55,37 @@ def test_says_what_was_found(search: Path) -> None:
     assert "<b>dog</b>" not in text
 
 
+def test_clients_have_the_names_that_the_data_gives_them(tmp_path: Path) -> None:
+    folder = runs.search_run(tmp_path / "run")
+    assert "client 0" in page.write(folder).read_text()
+    record = json.loads((folder / "partition.json").read_text())
+    record["client_ids"] = [901, 902, 903, 904]
+    (folder / "partition.json").write_text(json.dumps(record))
+    written = page.write(folder)
+    assert "client 901" in written.read_text()  # the worst
+    shown = specs(written)["specs"]
+    assert {name for name, spec in shown.items() if '"client": "902"' in json.dumps(spec)} == {
+        *("chart-clients", "chart-sizes", "chart-classes")
+    }
+
+
+def test_a_tie_is_told_beside_the_best_round(tmp_path: Path) -> None:
+    folder = runs.search_run(tmp_path / "run")
+    assert "of the same accuracy" not in page.write(folder).read_text()
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(summary | {"tied_rounds": [2, 3]}))
+    assert "of 5; 2 more of the same accuracy" in page.write(folder).read_text()
+
+
+def test_the_cells_are_of_the_round_that_the_summary_names(tmp_path: Path) -> None:
+    """Also where an earlier version chose it among equals otherwise than this one would."""
+    folder = runs.search_run(tmp_path / "run")
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(summary | {"best_round": 2}))
+    found = run_folder.read(folder)
+    assert found.best == genotypes.derive(found.alphas[2]) != genotypes.derive(found.alphas[5])
+
+
 def test_carries_data_once_and_no_more_than_it_needs(search: Path) -> None:
     assert set(specs(search)["specs"]) == SEARCH_CHARTS
     assert all("description" in spec for spec in specs(search)["specs"].values())

@@ -104,6 +104,11 @@ GOOD = {"rounds": 3, "algorithm": "fedavg", "dataset": {"name": "digits"}}
         ("partition.json", {"class_names": ["a"], "class_counts": []}, "not a line of"),
         ("partition.json", {"class_names": ["a"], "class_counts": [[1, 2]]}, "not a line of"),
         ("partition.json", {"class_names": ["a"], "class_counts": [["1"]]}, "not a line of"),
+        (
+            "partition.json",
+            {"class_names": ["a"], "class_counts": [[1], [2]], "client_ids": [7]},
+            "not a number in client_ids for each client",
+        ),
         ("summary.json", [], "not a summary"),
         ("summary.json", {}, "rounds is not a number"),
     ],

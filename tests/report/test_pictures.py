@@ -25,7 +25,7 @@ def test_every_picture_appears(tmp_path: Path) -> None:
     alphas = [alphas_row(0), alphas_row(1)]
     pictures.draw_progress(tmp_path, [{"round": 1, "test_loss": 1.0}], alphas, derive(alphas[1]))
     clients = Partition((np.array([0, 2], np.int32), np.array([1], np.int32)))
-    pictures.draw_partition(tmp_path, clients, np.array([0, 1, 1]), ("a", "b"))
+    pictures.draw_partition(tmp_path, clients, np.array([0, 1, 1]), ("a", "b"), [10, 55])
     names = ["accuracy_and_loss", "alphas", "alphas_over_rounds", "cells", "partition"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{n}.png" for n in names]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.iterdir())

@@ -88,6 +88,13 @@ def test_partition_shows_each_count_where_it_belongs(tmp_path, clients, classes)
     assert heat.get_ylim() == (classes - 0.5, -0.5)
 
 
+def test_partition_calls_few_clients_what_the_data_calls_them():
+    figure = plots.partition(np.ones((3, 2)), ["a", "b"], client_ids=[7, 12, 905])
+    assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["7", "12", "905"]
+    many = plots.partition(np.ones((30, 2)), ["a", "b"], client_ids=range(100, 130))
+    assert [label.get_text() for label in many.axes[1].get_xticklabels()][1] == "10"
+
+
 def test_every_operation_has_its_own_colour():
     assert set(OPERATION_COLORS) == set(PRIMITIVES)
     assert len(set(OPERATION_COLORS.values())) == len(PRIMITIVES)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fednas_jax.federated.cohort import NOBODY
-from fednas_jax.federated.evaluation import Score
+from fednas_jax.federated.evaluation import Score, mean_score
 from fednas_jax.report import rows
 from fednas_jax.search import genotype as genotypes
 
@@ -65,13 +65,80 @@ def test_architecture_counts_what_alphas_stand_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("held_out", "best"),
-    [((0.1, 0.3, 0.3), 2), ((0.1, 0.2, 0.3), 3), ((None, 0.0, None), 2), ((None, None, None), 3)],
+    ("held_out", "losses", "best"),
+    [
+        ((0.1, 0.2, 0.3), (1, 1, 1), 3),
+        ((0.1, 0.3, 0.2), (1, 9, 1), 2),  # accuracy goes before loss
+        ((0.1, 0.3, 0.3), (1, 2, 3), 2),  # of equals the least loss
+        ((1.0, 1.0, 1.0), (3, 2, 1), 3),
+        ((0.3, 0.3, 0.1), (2, 2, 1), 2),  # and of these the later
+        ((None, 0.0, None), (None, 5, None), 2),
+        ((None, None, None), (None, None, None), 3),
+        ((0.3, 0.3, 0.3), (None, 4, math.nan), 2),  # an unknown loss is the worst
+        ((0.3, math.nan, 0.2), (1, 0, 0), 1),
+    ],
 )
-def test_best_round_is_the_earliest_of_the_highest_or_the_last(
-    held_out: tuple[float | None, ...], best: int
+def test_best_round_by_accuracy_then_loss_then_the_later(
+    held_out: tuple[float | None, ...], losses: tuple[float | None, ...], best: int
 ) -> None:
-    assert rows.best_round([row(i, h, None) for i, h in enumerate(held_out, start=1)]) == best
+    made = [
+        row(number, accuracy, None) | {"held_out_loss": loss}
+        for number, (accuracy, loss) in enumerate(zip(held_out, losses, strict=True), start=1)
+    ]
+    assert rows.best_round(made) == best
+
+
+def test_as_many_images_are_a_tie_however_they_lie_among_the_clients() -> None:
+    # 15 of 39 images right: of clients of 23 and 16 images once 12 and 3, once 13 and 2.
+    sizes = [23, 16]
+    first, second = (
+        mean_score([Score(loss, right / n) for right, n in zip(pair, sizes, strict=True)], sizes)
+        for loss, pair in ((2.0, (12, 3)), (1.0, (13, 2)))
+    )
+    assert first.accuracy > second.accuracy  # by a rounding, or this shows nothing
+    made = [
+        row(number, score.accuracy, None) | {"held_out_loss": score.loss}
+        for number, score in enumerate((first, second), start=1)
+    ]
+    assert rows.best_round(made) == 2
+    assert rows.summary(made, None)["tied_rounds"] == [1]
+
+
+def test_a_run_that_began_by_the_earlier_rule_keeps_it() -> None:
+    made = [row(i, 1.0, None) | {"held_out_loss": 1 / i} for i in range(1, 6)]
+    assert rows.best_round(made, list(rows.SELECTED_EARLIEST)) == 1
+    assert rows.best_round(made, list(rows.SELECTED_BY)) == 5
+    found = rows.summary(made, None, rows.SELECTED_EARLIEST)
+    assert (found["best_round"], found["tie_decided_by"]) == (1, "round")
+    assert "round 1 is the first of them" in text("digits", **found)
+
+
+@pytest.mark.parametrize(
+    ("losses", "tied", "decided", "says"),
+    [
+        ((3, 2, 1), [1, 2], "held_out_loss", "rounds 1, 2, 3; round 3 has the least held-out loss"),
+        ((3, 1, 1), [1, 2], "round", "round 3 is the last of those with the least held-out loss"),
+        ((1, 1, 2), [1, 3], "round", "round 2 is the last of those with the least held-out loss"),
+    ],
+)
+def test_summary_tells_of_a_tie(
+    losses: tuple[float, ...], tied: list[int], decided: str, says: str
+) -> None:
+    made = [row(i, 1.0, 0.5) | {"held_out_loss": x} for i, x in enumerate(losses, start=1)]
+    made.append(row(4, 0.9, 0.5) | {"held_out_loss": 0.1})
+    found = rows.summary(made, BEST)
+    assert (found["tied_rounds"], found["tie_decided_by"]) == (tied, decided)
+    assert says in text("digits", **found)
+
+
+def test_no_tie_is_told_of_where_there_is_none() -> None:
+    found = rows.summary([row(1, 0.1, None), row(2, 0.2, None)], BEST)
+    assert (found["tied_rounds"], found["tie_decided_by"]) == ([], None)
+    found = rows.summary([row(1, None, None), row(2, None, None)], BEST)  # nothing is held out
+    assert (found["tied_rounds"], found["tie_decided_by"]) == ([], None)
+    assert "the same in rounds" not in text("digits")
+    earlier = {name: value for name, value in found.items() if not name.startswith("tie")}
+    assert rows._tied(earlier) == []  # of a summary of an earlier version
 
 
 def test_summary_tells_the_best_round_tested_or_else_the_last() -> None:
