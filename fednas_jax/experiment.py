@@ -25,6 +25,7 @@ from fednas_jax import (
     ending,
     engine_choice,
     model_file,
+    provenance,
     ranks,
     signals,
 )
@@ -167,6 +168,9 @@ class Experiment:
             "ranks": communicator.size,
         }
         restored = self._checkpoints.restore_latest(self._state)
+        newest = restored and folder / _CHECKPOINTS / f"{restored.round:06d}"
+        about = config, population.dataset, population.partition, newest
+        self._examples = provenance.to_keep(communicator, *about)
         # Only now, when nothing speaks against this start any more, is the folder changed.
         if communicator.rank == 0:
             folders.write_run(folder, recorded, facts)
@@ -249,7 +253,7 @@ class Experiment:
 
     def _save_partition(self) -> None:
         partition, dataset = self._population.partition, self._population.dataset
-        partitions.save(self._folder / "partition.npz", partition)
+        partitions.save(self._folder / folders.PARTITION_FILE, partition, dataset.train)
         run_folder.write_partition(
             self._folder, partition, dataset.train.labels, dataset.class_names
         )
@@ -362,7 +366,8 @@ class Experiment:
             "costs": self._costs.so_far(),
         }
         is_best = rows.best_round(records.rows) == number
-        self._checkpoints.save(number, self._state, extra, is_best=is_best, model=self._model)
+        about = {"model": self._model, "examples": self._examples}
+        self._checkpoints.save(number, self._state, extra, is_best=is_best, **about)
 
     def _finish(self) -> dict[str, Any]:
         about = self._folder, self._config, self._records

@@ -27,6 +27,7 @@ from fednas_jax.search.genotype import Genotype
 RUN_FILE, SUMMARY_FILE, METRICS_FILE = "run.json", "summary.json", "metrics.jsonl"
 GENOTYPES_FOLDER, PLOTS_FOLDER = "genotypes", "plots"
 CHECKPOINTS_FOLDER = "checkpoints"
+PARTITION_FILE = "partition.npz"
 _NUMBERS = ("rounds", "best_round", "test_accuracy_round")
 _COSTS = ("seconds", "compile_seconds", "peak_memory_bytes")
 _MEASURED = ("held_out_accuracy", "test_accuracy")
@@ -150,6 +151,14 @@ def read_summary(folder: Path) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"{path}: {error}; {right}") from error
     return summary
+
+
+def recorded_data(folder: Path) -> str:
+    """The fingerprint of the data of the run in a folder; "" where there is no such record."""
+    try:
+        return str(read_json(folder / RUN_FILE)["data_sha256"])
+    except (UserError, KeyError, TypeError):
+        return ""
 
 
 def check_same_data(folder: Path, run: dict[str, Any], fingerprint: str) -> None:

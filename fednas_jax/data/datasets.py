@@ -5,6 +5,7 @@ mnist and fashion_mnist as commonly published; all others are computed.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +42,10 @@ class Split(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """A data set; mean and std are one a channel, in units of the images after `to_unit`."""
+    """A data set; mean and std are one a channel, in units of the images after `to_unit`.
+
+    `named` says whether the data name their classes; else `class_names` are their numbers.
+    """
 
     name: str
     train: Split
@@ -50,6 +54,7 @@ class Dataset(NamedTuple):
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    named: bool = True
 
 
 def load(
@@ -126,6 +131,19 @@ def choice_of_test_set(
     return choice if own.brings_test_set(_real(name)) else {**choice, **cut}
 
 
+def depends_on_seed(dataset: Dataset, options: Mapping[str, Any], seed: int) -> bool:
+    """Whether another seed would have made other training examples, or another order of them.
+
+    Args:
+      dataset: as `load` made it.
+      options: `name`, `test_path`, `test_fraction` and `max_train_examples`, as of `load`.
+      seed: likewise.
+    """
+    names = ("name", "test_path", "test_fraction")
+    cut = "seed" in choice_of_test_set(**{name: options[name] for name in names}, seed=seed)
+    return cut or 0 < options["max_train_examples"] == len(dataset.train.labels)
+
+
 def _real(path: str) -> str:
     return os.path.realpath(os.path.expanduser(path))
 
@@ -165,7 +183,8 @@ def _load_own(path: str, test_path: str | Path | None, test_fraction: float, see
     else:
         test = Split(*data.test)
     mean, std = _moments(train.images)
-    return Dataset(path, train, test, len(data.class_names), data.class_names, mean, std)
+    names = data.class_names
+    return Dataset(path, train, test, len(names), names, mean, std, data.named)
 
 
 def _cut_test(split: Split, fraction: float, seed: int, source: str) -> tuple[Split, Split]:
