@@ -164,6 +164,7 @@ class Experiment:
             **({"clients_per_chunk_seconds": timings} if timings else {}),
             "padding_share": self._cohort(1).padding_share(population.clients.local_steps),
             "data_sha256": fingerprint,
+            "examples_sha256": provenance.examples_sha256(population.dataset),
             "genotype": self._model["genotype"],
             "ranks": communicator.size,
         }

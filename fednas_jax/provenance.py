@@ -12,9 +12,11 @@ import numpy as np
 
 from fednas_jax import checkpoint, stages
 from fednas_jax import workdir as folders
-from fednas_jax.checkpoint_folder import Damaged, read_learnt
+from fednas_jax.checkpoint_folder import Damaged, read_learnt, read_model
 from fednas_jax.data import datasets, learnt, partition_file
+from fednas_jax.data.class_names import listed
 from fednas_jax.data.datasets import Dataset
+from fednas_jax.data.fingerprints import sha256_of_all
 from fednas_jax.data.learnt import Learnt
 from fednas_jax.data.partition_file import Partition
 from fednas_jax.errors import UserError, warn
@@ -56,9 +58,11 @@ def of_run(
       newest: the checkpoint that it goes on from; None where it begins.
 
     Raises:
-      UserError: the checkpoint is of other data.
+      UserError: the checkpoint is of other data, or of other names of classes.
     """
     own = learnt.of(dataset, partition.clients, learnt.settings_of(config))
+    if newest is not None:
+        _check_class_names(newest, dataset)
     if newest is not None and (there := _recorded(newest)) is not None:
         if (there.train_sha256, there.test_sha256) != (own.train_sha256, own.test_sha256):
             raise UserError(
@@ -75,6 +79,11 @@ def of_run(
                 f"{len(dataset.test.labels)} test images"
             )
     return learnt.after(own, [source for _, source in sources])
+
+
+def examples_sha256(dataset: Dataset) -> str:
+    """Of all examples of a run, whichever of them are the test set: the same for every seed."""
+    return sha256_of_all([(part.images, part.labels) for part in (dataset.train, dataset.test)])
 
 
 def of_checkpoint(path: Path) -> Learnt | None:
@@ -103,6 +112,19 @@ def data_have_changed(path: Path) -> bool:
     """
     read = _read_again(path)
     return read is not None and read.learnt is None
+
+
+def _check_class_names(newest: Path, dataset: Dataset) -> None:
+    """Refuses to go on with labels that stand for other classes, or are called otherwise."""
+    try:
+        there = tuple(read_model(newest)["class_names"])
+    except (UserError, Damaged, KeyError, TypeError):
+        return  # of an earlier version, which did not say
+    if there != dataset.class_names:
+        raise UserError(
+            f"{dataset.name}: its classes are {listed(dataset.class_names)}, those of {newest} "
+            f"{listed(there)}; the class_names as they were are needed, or another workdir"
+        )
 
 
 def _recorded(path: Path) -> Learnt | None:

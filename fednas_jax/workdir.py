@@ -155,8 +155,17 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 def recorded_data(folder: Path) -> str:
     """The fingerprint of the data of the run in a folder; "" where there is no such record."""
+    return _recorded(folder, "data_sha256")
+
+
+def recorded_examples(folder: Path) -> str:
+    """The SHA-256 of all its examples, however they are cut; "" where there is no such record."""
+    return _recorded(folder, "examples_sha256")
+
+
+def _recorded(folder: Path, name: str) -> str:
     try:
-        return str(read_json(folder / RUN_FILE)["data_sha256"])
+        return str(read_json(folder / RUN_FILE)[name])
     except (UserError, KeyError, TypeError):
         return ""
 

@@ -51,7 +51,7 @@ def test_the_same_data_whole_is_cut_as_the_run_cut_it(run: Path, tmp_path: Path)
 
 
 def test_an_npz_of_ones_own(run: Path, tmp_path: Path) -> None:
-    digits = datasets.load("digits").train
+    digits = datasets.load("digits", seed=3).test  # what the run has not learnt from
     images, labels = digits.images[:20], np.full(20, 4)  # one class alone
     np.savez(tmp_path / "own.npz", images=images[..., 0], labels=labels)
     assert main([str(run), f"--npz={tmp_path / 'own.npz'}", "--round=1"]) == 0
@@ -91,10 +91,10 @@ def test_classes_of_another_name(
     names = ("0", "1", "two", *"3456789")
     monkeypatch.setattr(datasets, "load", lambda *_, **__: digits._replace(class_names=names))
     out = f"--out={tmp_path / 'out'}"
-    message = "--dataset: class 2 of mnist is 'two', of this model '2'; data of the same classes"
+    message = "class 2 is 'two', none of this model's classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)"
     assert_refused([str(run), "--dataset=mnist", out], message, capsys)
     names = tuple("01234567")
-    message = "class 8 of mnist is None, of this model '8'"
+    message = "label 8; 0 to 7, its classes, are needed"
     assert_refused([str(run), "--dataset=mnist", out], message, capsys)
 
 

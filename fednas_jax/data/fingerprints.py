@@ -1,6 +1,7 @@
 """What examples are known again by: a digest of each image, and one of all in their order."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -34,6 +35,19 @@ def sha256(images: np.ndarray, labels: np.ndarray) -> str:
         digest.update(_kind(array, array.shape))
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def sha256_of_all(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
+    """Of images and labels in several parts, whatever their order and however they are parted.
+
+    Args:
+      parts: of each images [N, H, W, C] and labels [N].
+    """
+    examples = np.concatenate(
+        [np.stack([image_digests(x), y.astype(np.uint64)], axis=1) for x, y in parts]
+    )
+    ordered = examples[np.lexsort((examples[:, 1], examples[:, 0]))]
+    return hashlib.sha256(ordered.astype("<u8").tobytes()).hexdigest()
 
 
 def _kind(array: np.ndarray, shape: tuple[int, ...]) -> bytes:
