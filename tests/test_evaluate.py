@@ -76,6 +76,33 @@ def test_scores_of_something_else_are_not_overwritten(
     assert (out / "evaluation.json").read_bytes() == before
 
 
+def test_the_same_examples_by_another_name_are_written_over(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    digits = datasets.load("digits", seed=3, max_train_examples=88)  # as the run has them
+    images = np.concatenate([digits.train.images[:9], digits.test.images[:20]])
+    labels = np.concatenate([digits.train.labels[:9], digits.test.labels[:20]])
+    for name in ("one.npz", "two.npz"):
+        np.savez(tmp_path / name, images=images, labels=labels)
+        assert main([str(run), f"--npz={tmp_path / name}", f"--out={tmp_path / 'out'}"]) == 0
+        told = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+        assert told["data"] == str(tmp_path / name)
+        assert (told["examples"], told["left_out"]) == (20, 9)
+    assert "9 more are left out: the run has learnt from them" in capsys.readouterr().out
+
+
+def test_a_file_that_has_changed_is_not_written_over(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    digits, path = datasets.load("digits", seed=3).test, tmp_path / "own.npz"
+    command = [str(run), f"--npz={path}", f"--out={tmp_path / 'out'}"]
+    np.savez(path, images=digits.images[:20], labels=digits.labels[:20])
+    assert main(command) == 0
+    np.savez(path, images=digits.images[:20], labels=digits.labels[1:21])
+    message = f"evaluation.json has data other examples of {path}, not {path}; another folder"
+    assert_refused(command, message, capsys)
+
+
 def test_nothing_is_written_into_a_checkpoint(run: Path, capsys: pytest.CaptureFixture) -> None:
     checkpoints = run / "checkpoints"
     for folder in (checkpoints, checkpoints / "000001"):

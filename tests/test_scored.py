@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +180,7 @@ def test_labels_without_names_are_numbers(
     path = str(tmp_path / "nameless.npz")
     np.savez(path, images=255 - IMAGES, labels=LABELS)
     assert scored.choose(model, npz=path).labels.tolist() == LABELS.tolist()
-    told = f"{path} has no class_names; its labels are taken as numbers of this model's classes (ant"
+    told = f"{path} has no class_names; its labels are taken as numbers of this model's classes"
     assert told in capsys.readouterr().err
     assert (scored.choose(model, dataset=path).labels < 3).all()
     assert told in capsys.readouterr().err
@@ -301,7 +300,7 @@ def test_what_a_first_run_had_learnt_from_is_not_known(
 
 
 @pytest.fixture
-def mnist(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Decoded]]:
+def mnist(monkeypatch: pytest.MonkeyPatch) -> dict[str, Decoded]:
     """Stands in for published data by folder; one of 12 test images is a training image as well."""
     names = np.array([str(i) for i in range(10)])
     test = np.concatenate([IMAGES[:1], 255 - IMAGES[:11]])
@@ -310,7 +309,7 @@ def mnist(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Decoded]]:
     monkeypatch.setattr(
         published, "read", lambda name, data_dir=None, **_: found[str(data_dir or "")]
     )
-    yield found
+    return found
 
 
 def test_published_data_by_content(mnist: dict[str, Decoded], tmp_path: Path) -> None:

@@ -79,8 +79,9 @@ def test_a_test_file_is_matched_to_the_training_data(
     # Without names numbers count, and a line says so.
     test = save(tmp_path / "none.npz", [0, 1, 1])
     assert datasets.load(train, test_path=test).test.labels.tolist() == [0, 1, 1]
-    assert "none.npz has no class_names; its labels are taken as numbers of the training data's" in (
-        capsys.readouterr().err
+    assert (
+        "none.npz has no class_names; its labels are taken as numbers of the training data's"
+        in (capsys.readouterr().err)
     )
     nameless = save(tmp_path / "nameless.npz", [0, 1, 2])
     found = datasets.load(nameless, test_path=test)

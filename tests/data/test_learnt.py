@@ -23,9 +23,9 @@ SETTINGS = {
 
 def split(*values: int, labels: list[int] | None = None) -> Split:
     """Images of one grey level each."""
-    images = np.zeros((len(values), 8, 8, 1), np.uint8) + np.array(values, np.uint8)[
-        :, None, None, None
-    ]
+    images = (
+        np.zeros((len(values), 8, 8, 1), np.uint8) + np.array(values, np.uint8)[:, None, None, None]
+    )
     return Split(images, np.array(labels or [0] * len(values), np.int32), None)
 
 
