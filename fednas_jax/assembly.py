@@ -1,6 +1,5 @@
 """From a config to the parts of an experiment, each of which can be built and used alone."""
 
-import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,13 +7,13 @@ import jax
 import numpy as np
 import optax
 
-from fednas_jax import model_file, networks, omissions, warm_start
+from fednas_jax import model_file, networks, omissions, warm_start, workdir
 from fednas_jax.config import Config, default
-from fednas_jax.data import datasets
+from fednas_jax.data import datasets, partition_file
 from fednas_jax.data import partition as partitions
 from fednas_jax.data.augment import Augmentation
 from fednas_jax.data.datasets import Dataset
-from fednas_jax.errors import UserError
+from fednas_jax.errors import UserError, warn
 from fednas_jax.federated import clients as client_data
 from fednas_jax.federated import cohort as cohorts
 from fednas_jax.federated import server_optimizer
@@ -23,6 +22,7 @@ from fednas_jax.federated.algorithms import fedavg, fednas
 from fednas_jax.federated.clients import Clients, Examples
 from fednas_jax.model_file import Description
 from fednas_jax.nn.supernet import Supernet
+from fednas_jax.paths import expand
 from fednas_jax.schedules import LearningRate, Ramp
 from fednas_jax.search.genotype import Genotype
 from fednas_jax.search.milenas import SearchOptions
@@ -58,23 +58,54 @@ def load_dataset(config: Config, cut_by: str = "client") -> Dataset:
     )
 
 
-def make_partition(config: Config, dataset: Dataset) -> partitions.Partition:
+def make_partition(
+    config: Config, dataset: Dataset, *, begun: bool = False
+) -> partitions.Partition:
     """The clients that `config.partition` describes; a line on stderr if it says more than counts.
 
+    Args:
+      config: resolved.
+      dataset: of the run.
+      begun: whether the run goes on, so that its own record says which data the partition is of.
+
     Raises:
-      UserError: it cannot be made.
+      UserError: it cannot be made; or it is a file that does not say which examples its indices
+        count, and these are not the same for every seed.
     """
     options = dict(config["partition"])
     partition = partitions.make(options.pop("name"), dataset.train, **options)
+    if config["partition"]["name"] == "file" and not begun:
+        _check_counted(config, dataset, partition)
     asked, made = options["num_clients"], len(partition.clients)
     # Who has left the default alone has asked for nothing.
     if asked not in (made, default().partition.num_clients):
-        print(
-            f"fednas_jax: warning: config.partition.num_clients: {asked} is not used; "
-            f"partition '{config['partition']['name']}' brings {made} clients",
-            file=sys.stderr,
+        warn(
+            f"config.partition.num_clients: {asked} is not used; "
+            f"partition '{config['partition']['name']}' brings {made} clients"
         )
     return partition
+
+
+def _check_counted(config: Config, dataset: Dataset, partition: partitions.Partition) -> None:
+    """Refuses a file of indices that may count other examples than these."""
+    path = expand(config["partition"]["path"], "config.partition.path")
+    if partition_file.read(path)[1]:
+        return  # checked as it was loaded
+    # One that a run of an earlier version left: what that run recorded of its data has to do.
+    recorded = workdir.recorded_data(path.parent) if path.name == workdir.PARTITION_FILE else ""
+    if recorded == workdir.fingerprint(dataset, partition.clients):
+        return
+    if datasets.depends_on_seed(dataset, config["dataset"], config["seed"]):
+        raise UserError(
+            f"config.partition.path: {path} does not say which examples its indices count, and "
+            "another config.seed makes others of them; one that says so is needed, as "
+            "fednas_jax.data.partition.save(path, partition, examples) writes it, or data with a "
+            "test set of their own and no config.dataset.max_train_examples"
+        )
+    warn(
+        f"config.partition.path: {path} does not say which examples its indices count; whether "
+        "they are those of this run cannot be checked"
+    )
 
 
 def prepare(
@@ -92,7 +123,7 @@ def prepare(
     """
     dataset = load_dataset(config, cut_by)
     algorithm = build_algorithm(config, dataset, begun=begun)
-    return populate(config, dataset, make_partition(config, dataset)), algorithm
+    return populate(config, dataset, make_partition(config, dataset, begun=begun)), algorithm
 
 
 def populate(config: Config, dataset: Dataset, partition: partitions.Partition) -> Population:
@@ -205,7 +236,8 @@ def build_algorithm(config: Config, dataset: Dataset, *, begun: bool = False) ->
         return algorithm
     if config["warm_start"] and not begun:
         model = warm_start.source(config["warm_start"])
-        algorithm = warm_start.begin_with(algorithm, model, describe_model(config, dataset))
+        described = describe_model(config, dataset)
+        algorithm = warm_start.begin_with(algorithm, model, described, dataset)
     return algorithm._replace(large=networks.is_large(config["network"]["name"]))
 
 

@@ -6,6 +6,7 @@
     checkpoint.json   format, round, best round so far, the arrays' shapes and dtypes, and
                       whatever JSON the caller adds
     model.json        of which model the arrays are (`model_file.py`): all that predicting needs
+    examples.npz      which examples it has learnt from (`data/learnt.py`), as digests
     checksums.json    SHA-256 of every other file
 
 What a run has measured so far stands beside them in rows.jsonl (`report/ledger.py`).
@@ -30,6 +31,7 @@ from fednas_jax.checkpoint_folder import (
     describe,
     first_difference,
     read_facts,
+    read_learnt,
     read_model,
     read_part,
     read_state,
@@ -38,6 +40,7 @@ from fednas_jax.checkpoint_folder import (
     verify,
     write_folder,
 )
+from fednas_jax.data.learnt import Learnt
 from fednas_jax.errors import UserError
 from fednas_jax.files import check_format, reason
 
@@ -65,6 +68,8 @@ class Saved(NamedTuple):
     """The JSON given to `save`, as it was read: not checked."""
     variables: dict[str, Any]
     """By collection, nested dicts of NumPy arrays."""
+    learnt: Learnt | None
+    """Which examples it has learnt from; None of a checkpoint of an earlier version."""
 
 
 class Checkpoints:
@@ -109,6 +114,7 @@ class Checkpoints:
         *,
         is_best: bool,
         model: dict[str, Any] | None = None,
+        examples: bytes = b"",
     ) -> None:
         """Writes the checkpoint of a round, then removes those that are no longer to be kept.
 
@@ -121,6 +127,7 @@ class Checkpoints:
           extra: anything that JSON can hold.
           is_best: this round is the best so far (so is the first that is saved).
           model: JSON that says of which model the state is, for `read_saved`.
+          examples: which examples it has learnt from, as `learnt.to_bytes` gives it.
 
         Raises:
           UserError: it cannot be written; what was there before is as it was.
@@ -136,10 +143,11 @@ class Checkpoints:
         temporary = self.folder / f".tmp-{round}-{os.getpid()}"
         try:
             temporary.mkdir(parents=True)
-            write_folder(temporary, state, facts, model)
+            write_folder(temporary, state, facts, model, examples)
             self._put_in_place(temporary, round)
         except OSError as error:
-            raise self._unwritable(round, reason(error, temporary, room_bytes(state))) from error
+            room = room_bytes(state) + len(examples)
+            raise self._unwritable(round, reason(error, temporary, room)) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         self._prune(round)
@@ -296,11 +304,27 @@ def read_saved(path: Path, collections: Collection[str]) -> Saved:
     """
     try:
         facts = _whole_facts(path)
-        model = read_model(path)
+        model, learnt = read_model(path), read_learnt(path)
     except Damaged as error:
         raise UserError(f"{path}: {error}; a whole checkpoint is needed") from error
     wanted = [leaf for leaf in facts["leaves"] if leaf["path"].split("/")[0] in collections]
-    return Saved(path, facts["round"], model, read_part(path / "state", wanted))
+    return Saved(path, facts["round"], model, read_part(path / "state", wanted), learnt)
+
+
+def learnt_of(path: Path) -> Learnt | None:
+    """Which examples a checkpoint's model has learnt from; None where it does not say.
+
+    Args:
+      path: of one checkpoint.
+
+    Raises:
+      UserError: it is damaged, or of a later version of this program.
+    """
+    try:
+        _whole_facts(path)
+        return read_learnt(path)
+    except Damaged as error:
+        raise UserError(f"{path}: {error}; a whole checkpoint is needed") from error
 
 
 def _whole_facts(path: Path) -> dict[str, Any]:

@@ -14,6 +14,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from fednas_jax import model_file
+from fednas_jax.data import learnt
+from fednas_jax.data.learnt import Learnt
 from fednas_jax.errors import UserError
 from fednas_jax.files import read_json
 
@@ -64,7 +66,11 @@ def _is_key(leaf: Any) -> bool:
 
 
 def write_folder(
-    folder: Path, state: Any, facts: dict[str, Any], model: dict[str, Any] | None = None
+    folder: Path,
+    state: Any,
+    facts: dict[str, Any],
+    model: dict[str, Any] | None = None,
+    examples: bytes = b"",
 ) -> None:
     """Writes a checkpoint into an empty folder, and waits until it is on the disk.
 
@@ -73,6 +79,7 @@ def write_folder(
       state: a tree of arrays, numbers and typed keys.
       facts: JSON; `leaves` is `describe(state)`.
       model: JSON for `model.json`; None for no such file.
+      examples: the content of `examples.npz`; empty for no such file.
 
     Raises:
       OSError: the disk is full, or refuses otherwise.
@@ -82,11 +89,13 @@ def write_folder(
     arrays = {path: _to_host(leaf) for path, leaf in leaves.items()}
     implementations = {p: str(jax.random.key_impl(x)) for p, x in leaves.items() if _is_key(x)}
     text = json.dumps({**facts, "keys": implementations}, indent=1, allow_nan=False)
-    _claim_space(folder, _room_bytes(arrays.values()) + len(text))
+    _claim_space(folder, _room_bytes(arrays.values()) + len(text) + len(examples))
     (folder / "checkpoint.json").write_text(text, encoding="utf-8")
     if model is not None:
         text = json.dumps(model, indent=1, allow_nan=False)
         (folder / model_file.FILE).write_text(text, encoding="utf-8")
+    if examples:
+        (folder / learnt.FILE).write_bytes(examples)
     _write_arrays(folder / "state", arrays)
     checksums = {name: _sha256(folder / name) for name in _files(folder)}
     (folder / "checksums.json").write_text(json.dumps(checksums, indent=1), encoding="utf-8")
@@ -207,7 +216,10 @@ def verify(path: Path) -> None:
         checksums = dict(read_json(path / "checksums.json"))
     except (UserError, TypeError, ValueError) as error:
         raise Damaged("checksums.json is missing or damaged") from error
-    for name in {"checkpoint.json": "", **checksums}:
+    required = {"checkpoint.json": "", **checksums}
+    if (path / learnt.FILE).exists():  # put there by somebody else, where there is no checksum
+        required[learnt.FILE] = ""
+    for name in required:
         try:
             right = _sha256(path / name) == checksums.get(name)
         except OSError as error:
@@ -232,6 +244,20 @@ def read_model(path: Path) -> Any:
         return read_json(path / model_file.FILE)
     except UserError as error:
         raise Damaged(f"{model_file.FILE} is damaged") from error
+
+
+def read_learnt(path: Path) -> Learnt | None:
+    """Reads `examples.npz`; None where there is none, in checkpoints of earlier versions.
+
+    Raises:
+      Damaged: it is not what was written.
+    """
+    if not (path / learnt.FILE).exists():
+        return None
+    try:
+        return learnt.read(path / learnt.FILE)
+    except UserError as error:
+        raise Damaged(f"{learnt.FILE} is not what was written ({error})") from error
 
 
 def read_facts(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""The one exception that stands for bad input, and how its line names what is wrong and right."""
+"""The one exception that stands for bad input, how its line says what would be right; warnings."""
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -43,3 +44,8 @@ def one_line(error: BaseException) -> str:
     """What an error of the system, or of a library, says, without its line breaks."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(text.split())
+
+
+def warn(line: str) -> None:
+    """Says on stderr, in one line, what a user should know and what does not stop the command."""
+    print(f"fednas_jax: warning: {line}", file=sys.stderr, flush=True)

@@ -1,12 +1,9 @@
 """Scores a checkpoint: `python -m fednas_jax.evaluate DIR [--dataset=NAME | --npz=FILE]`."""
 
-import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from fednas_jax import environment
 
@@ -14,11 +11,8 @@ if __name__ == "__main__":
     environment.prepare("fednas_jax.evaluate")  # may start the process anew: before others
 
 from fednas_jax.command_line import HELP_FLAGS, guarded, one_folder, out_folder, round_of
-from fednas_jax.data import datasets, own
-from fednas_jax.data.datasets import Dataset
 from fednas_jax.errors import UserError
 from fednas_jax.files import make_folder, read_json, write_json
-from fednas_jax.model_file import Description
 
 RESULTS, PICTURE = "evaluation.json", "confusion.png"
 
@@ -36,6 +30,9 @@ which classes it takes for which.
   --out       where evaluation.json and confusion.png go; if not given, DIR/evaluation, or
               DIR/evaluation-NAME of other data; needed where DIR is a checkpoint
 
+Images that the run has learnt from, or chosen its best round by, are left out, in whatever file
+they are; a run's own test set is scored whole, and refused where its data have changed. Where a
+file has `class_names`, labels are matched to the model's classes by name.
 What lies there of another checkpoint or of other data is not overwritten.
 """
 
@@ -57,13 +54,21 @@ def _run(argv: Sequence[str]) -> None:
     of = Path(given["dataset"] or given["npz"]).stem
     place = out_folder(folder, given["out"], f"evaluation-{of}" if of else "evaluation")
     # Here, not above: they import jax, and bad arguments should fail at once.
-    from fednas_jax import cache, extras, model
+    from fednas_jax import cache, extras, model, scored
+    from fednas_jax.data.fingerprints import sha256
     from fednas_jax.report import confusion
 
     restored = model.restore(folder, round_of(given["round"]))
-    examples = _examples(restored.description, given)
+    asked = {"dataset": given["dataset"], "data_dir": given["data-dir"], "npz": given["npz"]}
+    examples = scored.choose(restored, **asked)
     path = str(restored.path.resolve())
-    about = {"checkpoint": path, "round": restored.round, "data": examples.source}
+    about = {
+        "checkpoint": path,
+        "round": restored.round,
+        "data": examples.source,
+        "data_sha256": sha256(examples.images, examples.labels),
+        "left_out": examples.left_out,
+    }
     _check_free(place, about)
     with cache.kept("auto"):
         found = confusion.measure(restored.logits(examples.images), examples.labels)
@@ -77,6 +82,11 @@ def _run(argv: Sequence[str]) -> None:
     for entry in numbers["classes"]:
         score = "not there" if entry["accuracy"] is None else f"{entry['accuracy']:.2%}"
         print(f"  {entry['name']:<16} {score:>9} of {entry['examples']}")
+    if examples.left_out:
+        print(
+            f"{examples.left_out} more are left out: the run has learnt from them, or chosen its "
+            "best round by them"
+        )
     print(
         f"{found.accuracy:.2%} right of {numbers['examples']} examples of {examples.source}, loss "
         f"{found.loss:.4f} ({path})"
@@ -87,64 +97,22 @@ def _run(argv: Sequence[str]) -> None:
 
 
 def _check_free(place: Path, about: Mapping[str, Any]) -> None:
-    """Refuses a folder that holds the scores of something else."""
+    """Refuses a folder that holds the scores of something else, by whatever name."""
     if not (place / RESULTS).exists():
         return
     there = read_json(place / RESULTS, "another --out is needed")
-    for name, here in about.items():
-        of = there.get(name) if isinstance(there, dict) else None
-        if of != here:
+    if not isinstance(there, dict):
+        there = {}
+    # By an earlier version the name alone is recorded.
+    data = "data" if "data_sha256" not in there else "data_sha256"
+    for name in ("checkpoint", "round", data):
+        if there.get(name) != about[name]:
+            shown = name.removesuffix("_sha256")
+            other = "other examples of " if there.get(shown) == about[shown] else ""
             raise UserError(
-                f"--out: {place / RESULTS} has {name} {of}, not {here}; another folder is needed"
+                f"--out: {place / RESULTS} has {shown} {other}{there.get(shown)}, not "
+                f"{about[shown]}; another folder is needed"
             )
-
-
-class _Examples(NamedTuple):
-    """Images [N, H, W, C], labels [N], and where they are from."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    source: str
-
-
-def _examples(description: Description, given: Mapping[str, str]) -> _Examples:
-    if given["npz"]:
-        images, labels, _ = own.read_examples(given["npz"], "--npz")
-        found = _Examples(images, labels, given["npz"])
-    else:
-        dataset = _test_set(description.data, given["dataset"], given["data-dir"])
-        name = given["dataset"] or description.data["name"]
-        _check_classes(dataset.class_names, description.class_names, name)
-        found = _Examples(dataset.test.images, dataset.test.labels, f"the test set of {name}")
-    if not len(found.labels):
-        raise UserError(f"{found.source}: empty; at least one example is needed")
-    most = len(description.class_names) - 1
-    if found.labels.max() > most:
-        raise UserError(
-            f"{found.source}: label {found.labels.max()}; 0 to {most}, the classes of this "
-            "model, are needed"
-        )
-    return found
-
-
-def _check_classes(there: Sequence[str], here: Sequence[str], name: str) -> None:
-    """Refuses a data set whose labels mean something else than the model's."""
-    for number, (its, ours) in enumerate(itertools.zip_longest(there, here)):
-        if its != ours:
-            raise UserError(
-                f"--dataset: class {number} of {name} is {its!r}, of this model {ours!r}; "
-                "data of the same classes are needed"
-            )
-
-
-def _test_set(data: Mapping[str, Any], name: str, data_dir: str) -> Dataset:
-    """The test set: of the run's own data cut as there, so that no example was trained on."""
-    options = {"cut_by": "class", **data}  # as earlier versions cut, which did not record it
-    if name == options.pop("name"):
-        options["max_test_examples"] = 0
-    elif name:
-        options = {}
-    return datasets.load(name or data["name"], data_dir=data_dir or None, **options)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from fednas_jax import (
     extras,
     model_file,
     omissions,
+    provenance,
     ranks,
     signals,
 )
@@ -172,6 +173,7 @@ class Experiment:
             **({"clients_per_chunk_seconds": timings} if timings else {}),
             "padding_share": self._cohort(1).padding_share(population.clients.local_steps),
             "data_sha256": fingerprint,
+            "examples_sha256": provenance.examples_sha256(population.dataset),
             "genotype": self._model["genotype"],
             "ranks": communicator.size,
             "held_out": omissions.selection(population.held_out)._asdict(),
@@ -179,6 +181,9 @@ class Experiment:
             **self._rules,
         }
         restored = self._checkpoints.restore_latest(self._state)
+        newest = restored and folder / _CHECKPOINTS / f"{restored.round:06d}"
+        about = config, population.dataset, population.partition, newest
+        self._examples = provenance.to_keep(communicator, *about)
         # Only now, when nothing speaks against this start any more, is the folder changed.
         if communicator.rank == 0:
             folders.write_run(folder, recorded, facts)
@@ -268,8 +273,9 @@ class Experiment:
         return partition, dataset.train.labels, dataset.class_names, ids
 
     def _save_partition(self) -> None:
-        partitions.save(self._folder / "partition.npz", self._population.partition)
-        run_folder.write_partition(self._folder, *self._about_partition())
+        about, examples = self._about_partition(), self._population.dataset.train
+        partitions.save(self._folder / folders.PARTITION_FILE, about[0], examples)
+        run_folder.write_partition(self._folder, *about)
 
     def _draw_partition(self) -> None:
         if self._communicator.rank == 0 and extras.wanted(self._config["report"], "plots"):
@@ -371,7 +377,8 @@ class Experiment:
             "costs": self._costs.so_far(),
         }
         is_best = records.is_best(number)
-        self._checkpoints.save(number, self._state, extra, is_best=is_best, model=self._model)
+        about = {"model": self._model, "examples": self._examples}
+        self._checkpoints.save(number, self._state, extra, is_best=is_best, **about)
 
     def _finish(self) -> dict[str, Any]:
         about = self._folder, self._config, self._records

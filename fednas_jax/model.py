@@ -12,7 +12,9 @@ from flax import linen as nn
 
 from fednas_jax import checkpoint, compilation, model_file, networks, stages
 from fednas_jax.checkpoint_folder import describe, first_difference
+from fednas_jax.data import learnt
 from fednas_jax.data.augment import normalize
+from fednas_jax.data.learnt import Learnt
 from fednas_jax.errors import UserError, one_line
 from fednas_jax.model_file import Description, Preprocessing
 from fednas_jax.nn.supernet import Supernet
@@ -37,6 +39,7 @@ class Model:
       description: class names, preprocessing, and what it was trained on.
       path: of the checkpoint.
       round: after which it was written.
+      learnt: which examples it has learnt from; None of a checkpoint of an earlier version.
     """
 
     network: nn.Module
@@ -45,6 +48,7 @@ class Model:
     description: Description
     path: Path
     round: int
+    learnt: Learnt | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -108,6 +112,28 @@ class Model:
         """
         return self.logits(images).argmax(axis=1)
 
+    def has_learnt_from(self, images: Any) -> np.ndarray:
+        """Which of these raw images its run has learnt from, or chosen its best round by.
+
+        An image is known again pixel by pixel, in whatever file it is.
+
+        Args:
+          images: as of `logits`.
+
+        Returns:
+          [N] bool.
+
+        Raises:
+          UserError: as of `logits`; or the checkpoint is of an earlier version, which did not
+            record it.
+        """
+        if self.learnt is None:
+            raise UserError(
+                f"{self.path}: does not say which images the model has learnt from; a checkpoint "
+                "of this version of fednas_jax is needed"
+            )
+        return learnt.contains(self.learnt, self.preprocessing.check(images))
+
     @functools.cached_property
     def _compiled(self) -> Any:
         return compilation.jit(self.forward, quick=self.is_supernet)
@@ -133,7 +159,7 @@ def restore(folder: Path | str, which: int | str = "best") -> Model:
     _check_fits(network, description, variables, source)
     arch = variables.get("arch")
     genotype = description.genotype if arch is None else genotypes.derive(arch)
-    return Model(network, variables, genotype, description, path, saved.round)
+    return Model(network, variables, genotype, description, path, saved.round, saved.learnt)
 
 
 def build(description: Description, source: str) -> nn.Module:

@@ -1,5 +1,6 @@
 """Several runs one after another, each in a folder of its own, those already done left alone."""
 
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -44,6 +45,7 @@ def run_all(planned: Sequence[Planned], workdir: Path) -> Iterator[Outcome]:
     Raises:
       UserError: before the first run, if a folder holds a run of another config.
     """
+    seen: dict[str, tuple[str, str]] = {}
     done = [folders.recorded_run(workdir / run.name, run.config) for run in planned]
     for number, (run, recorded) in enumerate(zip(planned, done, strict=True), start=1):
         folder = workdir / run.name
@@ -58,7 +60,36 @@ def run_all(planned: Sequence[Planned], workdir: Path) -> Iterator[Outcome]:
                 summary = folders.read_summary(folder)
             else:
                 summary = experiment.run(run.config, folder)
+            _check_same_data(run, folder, seen)
         except UserError as failure:
-            error = str(failure)
+            summary, error = None, str(failure)
             print(f"fednas_jax: error: {run.name}: {error}", file=sys.stderr)
         yield Outcome(run, folder, summary, error)
+
+
+def _check_same_data(run: Planned, folder: Path, seen: dict[str, tuple[str, str]]) -> None:
+    """Refuses a run on data that have changed since another: the two are not to be compared.
+
+    Args:
+      run: that is done.
+      folder: of it.
+      seen: of the runs before, by what says which examples they have: the name, and what it had.
+
+    Raises:
+      UserError: other examples than of a run before.
+    """
+    found = folders.recorded_examples(folder)
+    if not found:  # of an earlier version
+        return
+    data = run.config["dataset"]
+    which = [data[name] for name in ("name", "data_dir", "test_path")]
+    limits = [data["max_train_examples"], data["max_test_examples"]]
+    if any(limits):  # then the seed chooses
+        which += [*limits, data["test_fraction"], run.config["seed"]]
+    key = json.dumps(which)
+    first, there = seen.setdefault(key, (run.name, found))
+    if there != found:
+        raise UserError(
+            f"{folder}: its data are not those of {first}, though both are {data['name']!r}: the "
+            "file has changed between the two; one and the same is needed, in another --workdir"
+        )

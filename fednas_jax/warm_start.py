@@ -5,9 +5,11 @@ from typing import Any
 
 import jax
 
+from fednas_jax import provenance
 from fednas_jax.config import default
-from fednas_jax.data.datasets import choice_of_test_set
-from fednas_jax.errors import UserError
+from fednas_jax.data import class_names, learnt
+from fednas_jax.data.datasets import Dataset, choice_of_test_set
+from fednas_jax.errors import UserError, warn
 from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.model import Model, restore
 from fednas_jax.model_file import Description
@@ -34,19 +36,25 @@ def source(folder: str) -> Model:
         raise UserError(f"config.warm_start: {error}") from error
 
 
-def begin_with(algorithm: Algorithm, model: Model, run: Description) -> Algorithm:
+def begin_with(algorithm: Algorithm, model: Model, run: Description, dataset: Dataset) -> Algorithm:
     """The algorithm, with a first state out of a checkpoint.
+
+    A line on stderr says where it cannot be checked that the model is of the run's classes, or that
+    it has not learnt from the run's test images.
 
     Args:
       algorithm: whose state has `params` and `batch_stats`.
       model: of the same network; or of the supernet that the genotype is from, or any supernet of
         as many channels and cells.
       run: what the run trains, and on what.
+      dataset: of the run.
 
     Raises:
-      UserError: the model is of something else, or has learnt from what the run tests on.
+      UserError: the model is of something else, or has the same classes in another order, or has
+        learnt from what the run tests on.
     """
     _check_unseen(model, run)
+    _check_test_images(model, dataset)
     if model.is_supernet:
         taken = _from_supernet(model, run)
     else:
@@ -67,7 +75,41 @@ def begin_with(algorithm: Algorithm, model: Model, run: Description) -> Algorith
             f"config.warm_start: {model.path} is of another network: {error}; one of the same, or "
             "a supernet of as many classes, is needed"
         ) from error
+    _check_classes(model, dataset)
     return algorithm._replace(init=init)
+
+
+def _check_test_images(model: Model, dataset: Dataset) -> None:
+    """Refuses a model that has learnt from images on which the run is tested."""
+    there = model.learnt or provenance.of_checkpoint(model.path)
+    if there is None:
+        warn(
+            f"config.warm_start: {model.path} does not say which images its model has learnt "
+            "from; whether this run's test images are among them cannot be checked"
+        )
+    elif known := learnt.tested_here(there, dataset):
+        raise UserError(
+            f"config.warm_start: {model.path} has learnt from {known} of this run's "
+            f"{len(dataset.test.labels)} test images; a model that has not is needed, or test "
+            "images of their own (config.dataset.test_path)"
+        )
+
+
+def _check_classes(model: Model, dataset: Dataset) -> None:
+    """Refuses a model whose outputs stand for this run's classes in another order."""
+    there, here = model.class_names, dataset.class_names
+    if there == here:
+        return
+    if (name := class_names.moved(there, here)) and dataset.named:
+        raise UserError(
+            f"config.warm_start: class {here.index(name)} of this run, {name!r}, is class "
+            f"{there.index(name)} of {model.path}; the same order of classes is needed"
+        )
+    warn(
+        f"config.warm_start: {model.path} has other names of classes "
+        f"({class_names.listed(there)}) than this run ({class_names.listed(here)}); what it has "
+        "learnt of them is taken in the order of their numbers"
+    )
 
 
 def _check_unseen(model: Model, run: Description) -> None:

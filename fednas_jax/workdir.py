@@ -28,6 +28,7 @@ from fednas_jax.search.genotype import Genotype
 RUN_FILE, SUMMARY_FILE, METRICS_FILE = "run.json", "summary.json", "metrics.jsonl"
 GENOTYPES_FOLDER, PLOTS_FOLDER = "genotypes", "plots"
 CHECKPOINTS_FOLDER = "checkpoints"
+PARTITION_FILE = "partition.npz"
 _NUMBERS = ("rounds", "best_round", "test_accuracy_round")
 _COSTS = ("seconds", "compile_seconds", "peak_memory_bytes")
 _MEASURED = ("held_out_accuracy", "test_accuracy")
@@ -179,6 +180,23 @@ def read_summary(folder: Path) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"{path}: {error}; {right}") from error
     return summary
+
+
+def recorded_data(folder: Path) -> str:
+    """The fingerprint of the data of the run in a folder; "" where there is no such record."""
+    return _recorded(folder, "data_sha256")
+
+
+def recorded_examples(folder: Path) -> str:
+    """The SHA-256 of all its examples, however they are cut; "" where there is no such record."""
+    return _recorded(folder, "examples_sha256")
+
+
+def _recorded(folder: Path, name: str) -> str:
+    try:
+        return str(read_json(folder / RUN_FILE)[name])
+    except (UserError, KeyError, TypeError):
+        return ""
 
 
 def check_same_data(folder: Path, run: dict[str, Any], fingerprint: str) -> None:

@@ -1,16 +1,19 @@
 """From a config to its parts: what each part gets, and what does not fit together."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fednas_jax import assembly
+from fednas_jax import assembly, workdir
 from fednas_jax import config as schema
+from fednas_jax.data import partition as partitions
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.partition import Partition
 from fednas_jax.errors import UserError
 from fednas_jax.federated.algorithm import Algorithm
+from fednas_jax.files import write_json
 
 TRAIN, TEST, CLIENTS = 40, 10, 4
 
@@ -125,6 +128,53 @@ def test_a_number_of_clients_that_is_not_used(
         "partition 'natural' brings 10 clients\n"
     )
     assert capsys.readouterr().err == (warning if warns else "")
+
+
+def saved_by_hand(folder: Path, name: str, count: int) -> Any:
+    """A config for a file of indices that does not say which examples they count."""
+    np.savez(folder / "p.npz", indices=np.arange(count), counts=[count])
+    fields = {"dataset.name": name, "partition.name": "file", "partition.num_clients": 1}
+    return small(**fields, **{"partition.path": str(folder / "p.npz")})
+
+
+def test_indices_by_hand_are_refused_where_the_seed_says_what_they_count(tmp_path: Path) -> None:
+    """A cut by another seed leaves others, and no line of warning would be read in a sweep."""
+    data, right = dataset(), r"^config\.partition\.path: .*p\.npz does not say which examples its"
+    config = saved_by_hand(tmp_path, "digits", TRAIN)
+    with pytest.raises(UserError, match=right + ".*another config.seed makes others") as error:
+        assembly.make_partition(config, data)
+    assert "\n" not in str(error.value)
+    limited = schema.resolve(config, {"dataset.name": "mnist", "dataset.max_train_examples": "40"})
+    with pytest.raises(UserError, match=right):
+        assembly.make_partition(limited, data)
+    # A run that goes on has a record of its own.
+    assert len(assembly.make_partition(config, data, begun=True).clients) == 1
+    partition = Partition((np.arange(TRAIN, dtype=np.int32),))
+    partitions.save(tmp_path / "p.npz", partition, data.train)
+    assert len(assembly.make_partition(config, data).clients) == 1
+    with pytest.raises(UserError, match=r"p\.npz count other training examples than"):
+        assembly.make_partition(config, data._replace(train=data.test))
+
+
+def test_indices_by_hand_of_data_that_no_seed_cuts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = saved_by_hand(tmp_path, "mnist", TRAIN)
+    assert len(assembly.make_partition(config, dataset()).clients) == 1
+    assert "whether they are those of this run cannot be checked" in capsys.readouterr().err
+
+
+def test_indices_that_a_run_of_an_earlier_version_left(tmp_path: Path) -> None:
+    data = dataset()
+    config = saved_by_hand(tmp_path, "digits", TRAIN)
+    path = (tmp_path / "p.npz").rename(tmp_path / "partition.npz")
+    config = schema.resolve(config, {"partition.path": str(path)})
+    dealt = (np.arange(TRAIN, dtype=np.int32),)
+    write_json(tmp_path / "run.json", {"data_sha256": workdir.fingerprint(data, dealt)})
+    assert len(assembly.make_partition(config, data).clients) == 1
+    other = data._replace(test=data.test._replace(labels=1 - data.test.labels))
+    with pytest.raises(UserError, match="does not say which examples"):
+        assembly.make_partition(config, other)
 
 
 @pytest.mark.parametrize("name", ["crop_padding", "cutout"])

@@ -48,3 +48,22 @@ def test_facts_that_do_not_say_all(tmp_path: Path, name: str) -> None:
     assert restored.round == 1
     assert lines[0].startswith(f"{tmp_path / '000002'}: checkpoint.json ")
     assert len(lines) == 1
+
+
+def test_examples_are_held_against_their_checksum(tmp_path: Path) -> None:
+    """Also where somebody has put them there, with no checksum of their own."""
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    checkpoints.save(1, make_state(), None, is_best=True, examples=b"examples")
+    path = tmp_path / "000001"
+    assert (path / "examples.npz").read_bytes() == b"examples"
+    checkpoint_folder.verify(path)
+    with pytest.raises(checkpoint_folder.Damaged, match=r"examples\.npz is not what was written"):
+        checkpoint_folder.read_learnt(path)
+    sums = json.loads((path / "checksums.json").read_text())
+    del sums["examples.npz"]
+    (path / "checksums.json").write_text(json.dumps(sums))
+    with pytest.raises(checkpoint_folder.Damaged, match=r"examples\.npz is cut short or has been"):
+        checkpoint_folder.verify(path)
+    (path / "examples.npz").unlink()
+    checkpoint_folder.verify(path)
+    assert checkpoint_folder.read_learnt(path) is None

@@ -51,7 +51,7 @@ def test_the_same_data_whole_is_cut_as_the_run_cut_it(run: Path, tmp_path: Path)
 
 
 def test_an_npz_of_ones_own(run: Path, tmp_path: Path) -> None:
-    digits = datasets.load("digits").train
+    digits = datasets.load("digits", seed=3).test  # what the run has not learnt from
     images, labels = digits.images[:20], np.full(20, 4)  # one class alone
     np.savez(tmp_path / "own.npz", images=images[..., 0], labels=labels)
     assert main([str(run), f"--npz={tmp_path / 'own.npz'}", "--round=1"]) == 0
@@ -76,6 +76,33 @@ def test_scores_of_something_else_are_not_overwritten(
     assert (out / "evaluation.json").read_bytes() == before
 
 
+def test_the_same_examples_by_another_name_are_written_over(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    digits = datasets.load("digits", seed=3, max_train_examples=88)  # as the run has them
+    images = np.concatenate([digits.train.images[:9], digits.test.images[:20]])
+    labels = np.concatenate([digits.train.labels[:9], digits.test.labels[:20]])
+    for name in ("one.npz", "two.npz"):
+        np.savez(tmp_path / name, images=images, labels=labels)
+        assert main([str(run), f"--npz={tmp_path / name}", f"--out={tmp_path / 'out'}"]) == 0
+        told = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+        assert told["data"] == str(tmp_path / name)
+        assert (told["examples"], told["left_out"]) == (20, 9)
+    assert "9 more are left out: the run has learnt from them" in capsys.readouterr().out
+
+
+def test_a_file_that_has_changed_is_not_written_over(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    digits, path = datasets.load("digits", seed=3).test, tmp_path / "own.npz"
+    command = [str(run), f"--npz={path}", f"--out={tmp_path / 'out'}"]
+    np.savez(path, images=digits.images[:20], labels=digits.labels[:20])
+    assert main(command) == 0
+    np.savez(path, images=digits.images[:20], labels=digits.labels[1:21])
+    message = f"evaluation.json has data other examples of {path}, not {path}; another folder"
+    assert_refused(command, message, capsys)
+
+
 def test_nothing_is_written_into_a_checkpoint(run: Path, capsys: pytest.CaptureFixture) -> None:
     checkpoints = run / "checkpoints"
     for folder in (checkpoints, checkpoints / "000001"):
@@ -91,10 +118,10 @@ def test_classes_of_another_name(
     names = ("0", "1", "two", *"3456789")
     monkeypatch.setattr(datasets, "load", lambda *_, **__: digits._replace(class_names=names))
     out = f"--out={tmp_path / 'out'}"
-    message = "--dataset: class 2 of mnist is 'two', of this model '2'; data of the same classes"
+    message = "class 2 is 'two', none of this model's classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)"
     assert_refused([str(run), "--dataset=mnist", out], message, capsys)
     names = tuple("01234567")
-    message = "class 8 of mnist is None, of this model '8'"
+    message = "label 8; 0 to 7, its classes, are needed"
     assert_refused([str(run), "--dataset=mnist", out], message, capsys)
 
 

@@ -17,6 +17,7 @@ import pytest
 from fednas_jax import assembly, experiment
 from fednas_jax import config as schema
 from fednas_jax.checkpoint import Checkpoints
+from fednas_jax.data import partition
 from fednas_jax.data.partition import Partition
 from fednas_jax.errors import UserError
 from fednas_jax.federated import chunks
@@ -131,7 +132,10 @@ def test_same_seed_same_bits_and_other_seed_other_bits(finished: Path, tmp_path:
     config.seed, config.rounds = 1, 1
     # The same division, since arrays of other lengths would need another program.
     config.partition.name = "file"
-    config.partition.path = str(finished / "partition.npz")
+    config.partition.path = str(tmp_path / "partition.npz")
+    dataset = assembly.load_dataset(config)  # cut by another seed
+    dealt = partition.load(finished / "partition.npz", len(dataset.train.labels))
+    partition.save(config.partition.path, dealt, dataset.train)
     experiment.run(config, tmp_path / "other")
     assert untimed(tmp_path / "other")[0] != untimed(finished)[0]
 

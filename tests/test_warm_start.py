@@ -1,5 +1,6 @@
 """Trainings that begin with what a checkpoint holds."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +150,70 @@ def test_a_cut_that_looked_at_clients_is_another_cut() -> None:
     earlier, now = (warm_start._test_choice(d) for d in (data, data | {"cut_by": "client"}))
     assert earlier != now
     assert earlier == warm_start._test_choice(data | {"cut_by": "class"})
+
+
+def own(path: Path, first: int, *, names: str = "abc") -> str:
+    """60 numbered images; the last 12 are the test set."""
+    images = np.zeros((60, 8, 8), np.uint8)
+    images[:, 0, 0] = first + np.arange(60)
+    labels = np.arange(60) % 3
+    test = {"test_images": images[48:], "test_labels": labels[48:]}
+    named = {"class_names": np.array(list(names))} if names else {}
+    np.savez(path, images=images[:48], labels=labels[:48], **test, **named)
+    return str(path)
+
+
+def on(name: str, **fields: Any) -> Any:
+    """A config that trains a 2NN on own data."""
+    config = fedavg_config()
+    config.dataset.name = name
+    config.update_from_flattened_dict(fields)
+    return config
+
+
+def prepared(config: Any) -> None:
+    resolved = schema.resolve(config)
+    assembly.build_algorithm(resolved, assembly.load_dataset(resolved))
+
+
+def test_test_images_that_the_model_has_learnt_from(tmp_path: Path) -> None:
+    """Whatever the file is called."""
+    first_checkpoint(on(own(tmp_path / "a.npz", 0)), tmp_path / "run")
+    started = {"warm_start": str(tmp_path / "run")}
+    prepared(on(own(tmp_path / "copy.npz", 0), **started))
+    prepared(on(own(tmp_path / "others.npz", 100), **started))
+    message = r"000001 has learnt from 7 of this run's 12 test images; a model that has not is"
+    with pytest.raises(UserError, match=message):  # it tests on 41 to 52, as 256 is 0 again
+        prepared(on(own(tmp_path / "b.npz", 256 - 7), **started))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [("bca", "class 0 of this run, 'b', is class 1 of .*the same order of classes is needed"),
+     ("ade", ""), ("abc", None), ("", "")],
+)  # fmt: skip
+def test_classes_of_other_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture, names: str, message: str | None
+) -> None:
+    first_checkpoint(on(own(tmp_path / "a.npz", 0)), tmp_path / "run")
+    config = on(own(tmp_path / "b.npz", 100, names=names), warm_start=str(tmp_path / "run"))
+    if message:
+        with pytest.raises(UserError, match=message):
+            prepared(config)
+        return
+    prepared(config)
+    told = "has other names of classes (a, b, c) than this run ("
+    assert (told in capsys.readouterr().err) == (message is not None)
+
+
+def test_a_model_of_an_earlier_version(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Of which nobody knows what it has learnt from: a line says so."""
+    path = first_checkpoint(on(own(tmp_path / "a.npz", 0)), tmp_path / "run")
+    (path / "examples.npz").unlink()
+    sums = json.loads((path / "checksums.json").read_text())
+    del sums["examples.npz"]
+    (path / "checksums.json").write_text(json.dumps(sums))
+    prepared(on(own(tmp_path / "b.npz", 100), warm_start=str(tmp_path / "run")))
+    assert "does not say which images its model has learnt from; whether this run's test" in (
+        capsys.readouterr().err
+    )

@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from fednas_jax import assembly, config_file, model_file
+from fednas_jax import assembly, config_file, model_file, provenance
 from fednas_jax import config as schema
 from fednas_jax.checkpoint import Checkpoints
+from fednas_jax.federated.communicator import LOCAL
 from fednas_jax.files import read_json
 from tests.quick import quick_jit
 
@@ -115,7 +116,12 @@ def abstract_state(config: Any) -> Any:
 
 
 def _save(state: Any, config: Any, workdir: Path) -> Path:
-    described = assembly.describe_model(config, assembly.load_dataset(config))
-    model = model_file.to_json(described)
-    Checkpoints(workdir / "checkpoints").save(1, state, None, is_best=True, model=model)
+    dataset = assembly.load_dataset(config)
+    model = model_file.to_json(assembly.describe_model(config, dataset))
+    partition = assembly.make_partition(config, dataset)
+    about = {
+        "model": model,
+        "examples": provenance.to_keep(LOCAL, config, dataset, partition, None),
+    }
+    Checkpoints(workdir / "checkpoints").save(1, state, None, is_best=True, **about)
     return workdir / "checkpoints" / "000001"

@@ -5,6 +5,7 @@ mnist and fashion_mnist as commonly published; all others are computed.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,7 +46,8 @@ class Dataset(NamedTuple):
     """A data set; mean and std are one a channel, in units of the images after `to_unit`.
 
     `lost` says, a line each, which clients and classes the cuts have left without examples.
-    `cut_by` is "client" where the test set was cut off within each client and class, else "class".
+    `cut_by` is "client" where cuts go through each client and class, else "class".
+    `named` says whether the data name their classes; else `class_names` are their numbers.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Dataset(NamedTuple):
     std: tuple[float, ...]
     lost: tuple[str, ...] = ()
     cut_by: str = "class"
+    named: bool = True
 
 
 def load(
@@ -146,6 +149,19 @@ def choice_of_test_set(
     return choice if own.brings_test_set(_real(name)) else {**choice, **cut}
 
 
+def depends_on_seed(dataset: Dataset, options: Mapping[str, Any], seed: int) -> bool:
+    """Whether another seed would have made other training examples, or another order of them.
+
+    Args:
+      dataset: as `load` made it.
+      options: `name`, `test_path`, `test_fraction` and `max_train_examples`, as of `load`.
+      seed: likewise.
+    """
+    names = ("name", "test_path", "test_fraction")
+    cut = "seed" in choice_of_test_set(**{name: options[name] for name in names}, seed=seed)
+    return cut or 0 < options["max_train_examples"] == len(dataset.train.labels)
+
+
 def _real(path: str) -> str:
     return os.path.realpath(os.path.expanduser(path))
 
@@ -182,11 +198,11 @@ def _load_own(
 ) -> Dataset:
     data = own.read(path, test_path)
     everything = train = Split(*data.train)
+    cut_by = "class" if everything.client is None else cut_by
     if data.test is None:
-        cut_by = "class" if everything.client is None else cut_by
         train, test = _cut_test(everything, test_fraction, seed, path, cut_by)
     else:
-        cut_by, test = "class", Split(*data.test)
+        test = Split(*data.test)
     mean, std = _moments(train.images)
     cut = f"config.dataset.test_fraction: {test_fraction}"
     lost = _lost(everything, train, data.class_names, cut)
@@ -197,7 +213,8 @@ def _load_own(
             f"{len(test.labels)}, as every client and class keeps one to train on"
         )
     names = data.class_names
-    return Dataset(path, train, test, len(names), names, mean, std, tuple(lost), cut_by)
+    cuts_lost, named = tuple(lost), data.named
+    return Dataset(path, train, test, len(names), names, mean, std, cuts_lost, cut_by, named)
 
 
 def _cut_test(

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fednas_jax.data import class_names
 from fednas_jax.data.npz import read_npz
-from fednas_jax.errors import UserError
+from fednas_jax.errors import UserError, warn
 from fednas_jax.paths import expand
 
 SMALLEST_SIDE = 8  # pixels; two reductions leave 2 x 2
@@ -29,6 +30,15 @@ class Own(NamedTuple):
     train: Examples
     test: Examples | None
     class_names: tuple[str, ...]
+    named: bool
+    """Whether the file names its classes; else they are named by their numbers."""
+
+
+class Labelled(NamedTuple):
+    """Examples of which classes may be missing, and the names of the classes; None if not there."""
+
+    examples: Examples
+    class_names: tuple[str, ...] | None
 
 
 def read(path: str | Path, test_path: str | Path | None = None) -> Own:
@@ -38,7 +48,8 @@ def read(path: str | Path, test_path: str | Path | None = None) -> Own:
       path: an .npz with `images` [N, H, W, C] or [N, H, W], uint8 or float; `labels` [N] integers
         that go from 0 to classes - 1 without a gap, of 2 classes or more; and as one likes
         `client` [N] integers, `class_names` [classes] text, `test_images` and `test_labels`.
-      test_path: another such .npz, of which `images` and `labels` are the test set.
+      test_path: another such .npz, of which `images` and `labels` are the test set. Where it has
+        `class_names`, its labels are matched to those of the first by name.
 
     Raises:
       UserError: naming the file and the key, and what would be right.
@@ -56,15 +67,33 @@ def read(path: str | Path, test_path: str | Path | None = None) -> Own:
             f"{path}: 'labels' has no example of class {gap} but goes up to {classes - 1}; "
             "0 to classes - 1 without a gap"
         )
+    names = _class_names(arrays, classes, path)
     test = None
     if test_path:
         test_path = expand(test_path, "config.dataset.test_path")
-        test = read_examples(test_path, "config.dataset.test_path")
+        test = _test_file(test_path, names or class_names.numbered(classes))
         _check_test(test, train, classes, test_path, "")
     elif "test_images" in arrays or "test_labels" in arrays:
         test = _examples(arrays, "test_", path)
         _check_test(test, train, classes, path, "test_")
-    return Own(train, test, _class_names(arrays, classes, path))
+    return Own(train, test, names or class_names.numbered(classes), names is not None)
+
+
+def _test_file(path: Path, names: tuple[str, ...]) -> Examples:
+    """The test set of another file, with labels as the training data number their classes."""
+    test, its_names = read_examples(path, "config.dataset.test_path")
+    if its_names is not None:
+        where = f"config.dataset.test_path: {path}"
+        labels = class_names.matched(
+            test.labels, its_names, names, where, "the classes of the training data"
+        )
+        return test._replace(labels=labels)
+    if names != class_names.numbered(len(names)):
+        warn(
+            f"config.dataset.test_path: {path} has no class_names; its labels are taken as numbers "
+            f"of the training data's classes ({class_names.listed(names)})"
+        )
+    return test
 
 
 def brings_test_set(path: str | Path) -> bool:
@@ -76,8 +105,8 @@ def brings_test_set(path: str | Path) -> bool:
         return False
 
 
-def read_examples(path: str | Path, field: str) -> Examples:
-    """Reads `images` and `labels`, in which classes may be missing.
+def read_examples(path: str | Path, field: str) -> Labelled:
+    """Reads `images` and `labels`, in which classes may be missing, and `class_names`.
 
     Args:
       path: an .npz.
@@ -87,7 +116,11 @@ def read_examples(path: str | Path, field: str) -> Examples:
       UserError: naming the file and the key, and what would be right.
     """
     path = expand(path, field)
-    return _examples(read_npz(path, _KEYS[:2], required=_KEYS[:2]), "", path)
+    required = _KEYS[:2]
+    arrays = read_npz(path, (*required, "class_names"), required=required)
+    examples = _examples(arrays, "", path)
+    at_least = int(examples.labels.max()) + 1
+    return Labelled(examples, _class_names(arrays, at_least, path, more=True))
 
 
 def _examples(arrays: dict[str, np.ndarray], prefix: str, path: str | Path) -> Examples:
@@ -161,13 +194,24 @@ def _check_test(
         )
 
 
-def _class_names(arrays: dict[str, np.ndarray], classes: int, path: str | Path) -> tuple[str, ...]:
+def _class_names(
+    arrays: dict[str, np.ndarray], classes: int, path: str | Path, *, more: bool = False
+) -> tuple[str, ...] | None:
+    """The names that a file has for its classes; None where it has none.
+
+    Args:
+      arrays: of the file.
+      classes: that its labels show.
+      path: of the file.
+      more: whether there may be more, of which no label is.
+    """
     names = arrays.get("class_names")
     if names is None:
-        return tuple(str(c) for c in range(classes))
-    if names.dtype.kind != "U" or names.shape != (classes,):
+        return None
+    fits = names.ndim == 1 and (len(names) >= classes if more else len(names) == classes)
+    if names.dtype.kind != "U" or not fits:
         raise UserError(
             f"{path}: 'class_names' is {names.dtype} of shape {names.shape}; "
-            f"text of shape ({classes},), one name a class"
+            f"text of shape ({classes},){' or longer' if more else ''}, one name a class"
         )
     return tuple(str(name) for name in names)

@@ -13,11 +13,19 @@ References:
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
-from fednas_jax.data.partition_file import Partition, check, class_counts, counts, load, save
+from fednas_jax.data.partition_file import (
+    Counted,
+    Partition,
+    check,
+    class_counts,
+    counts,
+    load,
+    save,
+)
 from fednas_jax.data.power_law import power_law
 from fednas_jax.data.tables import read_table, scale_table
 from fednas_jax.errors import UserError, suggest
@@ -99,7 +107,8 @@ def make(
       labels_per_client, sigma: of `power_law`.
       balanced: deal as many examples of each class as the smallest has, chosen at random, and no
         others; not of table and file.
-      path: of file: the .npz that `save` wrote.
+      path: of file: the .npz that `save` wrote. What it says of the examples that its indices count
+        is checked where `examples` has images.
 
     Raises:
       UserError: unknown name, or a partition that cannot be made.
@@ -111,7 +120,8 @@ def make(
         if balanced:
             raise UserError(f"config.partition.balanced: '{name}' says itself what is dealt; false")
         if name == "file":
-            return load(path, len(labels))
+            counted = cast(Counted, examples) if hasattr(examples, "images") else None
+            return load(path, len(labels), counted)
         return _named_table(labels, table, table_fraction, seed)
     rng = _rng(seed, num_clients)
     kept = _equal_classes(labels, rng) if balanced else np.arange(len(labels), dtype=np.int32)

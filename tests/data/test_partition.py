@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fednas_jax.data import partition
+from fednas_jax.data.datasets import Split
 from fednas_jax.errors import UserError
 
 CIFAR_LABELS = np.repeat(np.arange(10), 5000)
@@ -395,3 +396,41 @@ def test_what_the_data_calls_the_clients_of_a_partition():
     assert partition.ids(partition.Partition((np.array([0]),)), None) is None
     dealt = partition.natural(column, 0, np.random.RandomState(0))
     assert partition.ids(dealt, column) == [4, 7, 9]
+
+
+# --- which examples a file's indices count -----------------------------------------------------
+
+
+def counted(*values):
+    """Examples of one grey level each."""
+    images = np.array(values, np.uint8)[:, None, None, None] + np.zeros((1, 8, 8, 1), np.uint8)
+    return Split(images, np.arange(len(values), dtype=np.int32), None)
+
+
+def test_a_file_says_which_examples_its_indices_count(tmp_path):
+    path, examples = tmp_path / "partition.npz", counted(1, 2, 3)
+    made = partition.Partition((np.array([2, 0], np.int32), np.array([1], np.int32)))
+    partition.save(path, made, examples)
+    options = {"num_clients": 2, "seed": 0, "path": str(path)}
+    loaded = partition.make("file", examples, **options)
+    assert [indices.tolist() for indices in loaded.clients] == [[2, 0], [1]]
+    others = (
+        counted(1, 3, 2),  # the same images in another order
+        counted(1, 2, 4),
+        examples._replace(labels=examples.labels[::-1]),
+        counted(1, 2, 3, 4),
+    )
+    for other in others:
+        message = r"config\.partition\.path: the indices in .*partition\.npz count other training"
+        with pytest.raises(UserError, match=message) as error:
+            partition.make("file", other, **options)
+        one_line(error)
+    # Labels alone cannot be told from others.
+    partition.make("file", Examples(np.zeros(3, int)), **options)
+
+
+@pytest.mark.parametrize("value", [np.zeros(64, np.uint8), np.array(["ab"]), 5])
+def test_what_is_no_fingerprint_is_refused(tmp_path, value):
+    np.savez(tmp_path / "p.npz", indices=INTEGERS, counts=[3], examples_sha256=value)
+    with pytest.raises(UserError, match=r"p\.npz: 'examples_sha256' is .* of rank .; one text"):
+        partition.load(tmp_path / "p.npz", 3)

@@ -1,0 +1,54 @@
+"""What examples are known again by: a digest of each image, and one of all in their order."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+_DIGEST_BYTES = 8
+
+
+def image_digests(images: np.ndarray) -> np.ndarray:
+    """[N] uint64: 8 bytes of the SHA-256 of each image; about 2 microseconds for one of CIFAR-10.
+
+    Args:
+      images: [N, H, W, C]. Images of another size or type have other digests.
+    """
+    start = hashlib.sha256(_kind(images, images.shape[1:]))
+    found = bytearray()
+    for image in np.ascontiguousarray(images):
+        digest = start.copy()
+        digest.update(image.data)
+        found += digest.digest()[:_DIGEST_BYTES]
+    return np.frombuffer(bytes(found), "<u8").astype(np.uint64)
+
+
+def sha256(images: np.ndarray, labels: np.ndarray) -> str:
+    """Of all images and labels, in their order.
+
+    Args:
+      images: [N, H, W, C].
+      labels: [N].
+    """
+    digest = hashlib.sha256()
+    for array in (images, labels.astype(np.int64)):
+        digest.update(_kind(array, array.shape))
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def sha256_of_all(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
+    """Of images and labels in several parts, whatever their order and however they are parted.
+
+    Args:
+      parts: of each images [N, H, W, C] and labels [N].
+    """
+    examples = np.concatenate(
+        [np.stack([image_digests(x), y.astype(np.uint64)], axis=1) for x, y in parts]
+    )
+    ordered = examples[np.lexsort((examples[:, 1], examples[:, 0]))]
+    return hashlib.sha256(ordered.astype("<u8").tobytes()).hexdigest()
+
+
+def _kind(array: np.ndarray, shape: tuple[int, ...]) -> bytes:
+    return repr((array.dtype.str, shape)).encode()

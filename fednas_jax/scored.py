@@ -1,0 +1,194 @@
+"""Which labelled images `evaluate` scores: never those that the model has learnt from."""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fednas_jax import provenance
+from fednas_jax.data import class_names, datasets, learnt, own
+from fednas_jax.data.datasets import Dataset, Split
+from fednas_jax.data.learnt import Learnt
+from fednas_jax.errors import UserError, warn
+from fednas_jax.model import Model
+
+
+class Scored(NamedTuple):
+    """Examples to score.
+
+    Attributes:
+      images: [N, H, W, C], as the model takes them.
+      labels: [N], numbers of the model's classes.
+      source: where they are from.
+      left_out: how many more there are, which the model has learnt from; None where that cannot be
+        known.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    source: str
+    left_out: int | None
+
+
+def choose(model: Model, *, dataset: str = "", data_dir: str = "", npz: str = "") -> Scored:
+    """The examples that a command asks for.
+
+    Args:
+      model: to be scored.
+      dataset: a known data set or an own .npz, of which the test set is asked for; "" for the one
+        that the model's run tests on.
+      data_dir: where published data sets lie, or "".
+      npz: a file of which all examples are asked for, or "".
+
+    Raises:
+      UserError: there are none, or not the run's any more, or none that the model has not learnt
+        from, or they do not fit the model.
+    """
+    known = model.learnt or provenance.of_checkpoint(model.path)
+    if npz:
+        (images, labels, _), names = own.read_examples(npz, "--npz")
+        labels = _as_of(model, labels, names, npz)
+        return _not_learnt_from(model, known, images, labels, npz)
+    if not dataset:
+        found = _own(model, known, data_dir)
+    elif (whole := _if_the_runs(model, known, dataset, data_dir)) is not None:
+        found = whole
+    else:
+        cut = {name: _options(model, known)[name] for name in ("test_fraction", "seed")}
+        other = datasets.load(dataset, data_dir=data_dir or None, **cut)
+        is_cut = "seed" in datasets.choice_of_test_set(dataset, **cut)
+        return _of_other(model, known, other, cut=is_cut)
+    labels = _as_of(model, found.test.labels, _names(found), found.name)
+    return Scored(found.test.images, labels, f"the test set of {found.name}", 0)
+
+
+def _own(model: Model, known: Learnt | None, data_dir: str) -> Dataset:
+    """The data of the model's run, cut and reduced as there.
+
+    Raises:
+      UserError: they have changed.
+    """
+    options = _options(model, known)
+    found = datasets.load(**options, data_dir=data_dir or None)
+    _check_unchanged(model, known, found)
+    return found
+
+
+def _if_the_runs(model: Model, known: Learnt | None, dataset: str, data_dir: str) -> Dataset | None:
+    """A data set whole, cut as the run cut it, if it is the run's, by whatever name; else None."""
+    options = _options(model, known)
+    same_name = _real(options["name"]) == _real(dataset)
+    own_test_file = options["test_path"] if dataset.endswith(".npz") else ""
+    options |= {"name": dataset, "test_path": own_test_file}
+    # The run's test file goes with the run's data alone.
+    with contextlib.suppress(UserError) if own_test_file else contextlib.nullcontext():
+        found = datasets.load(**options, data_dir=data_dir or None)
+        if known is None and same_name:
+            _check_unchanged(model, known, found)
+        elif known is None or not learnt.is_of(known, found):
+            return None
+        return datasets.load(**options | {"max_test_examples": 0}, data_dir=data_dir or None)
+    return None
+
+
+def _check_unchanged(model: Model, known: Learnt | None, found: Dataset) -> None:
+    """Refuses data that are not those of the run any more."""
+    if known is not None:
+        changed = not learnt.is_of(known, found)
+    else:
+        changed = provenance.data_have_changed(model.path)
+    if changed or found.class_names != model.class_names:
+        raise UserError(
+            f"{found.name}: the data have changed since the run of {model.path} began, or another "
+            "test set is cut off from them; the data as they were are needed, or others, named by "
+            "--dataset or --npz"
+        )
+    if known is None:
+        _warn_unknown(model)
+
+
+def _of_other(model: Model, known: Learnt | None, other: Dataset, *, cut: bool) -> Scored:
+    """The test set of other data than the run's.
+
+    Args:
+      model: to be scored.
+      known: what it has learnt from.
+      other: the data.
+      cut: whether the test set is only cut off from them. If so, and the model has learnt from some
+        of it, all that it has not learnt from is taken.
+    """
+    test, source = other.test, f"the test set of {other.name}"
+    if cut and known is not None and learnt.contains(known, test.images).any():
+        test, source = _both(other), other.name
+    labels = _as_of(model, test.labels, _names(other), other.name)
+    return _not_learnt_from(model, known, test.images, labels, source)
+
+
+def _both(data: Dataset) -> Split:
+    parts = data.train, data.test
+    images, labels = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    return Split(images, labels, None)
+
+
+def _not_learnt_from(
+    model: Model, known: Learnt | None, images: np.ndarray, labels: np.ndarray, source: str
+) -> Scored:
+    """Examples without those that the model has learnt from."""
+    if known is None:
+        _warn_unknown(model)
+        return Scored(images, labels, source, None)
+    if not known.complete:
+        warn(
+            f"{model.path}: its run began with what another had learnt from images that are not "
+            "recorded; whether they are among those that are scored cannot be checked"
+        )
+    kept = learnt.may_be_scored(known, images, labels)
+    if not kept.any():
+        raise UserError(
+            f"{source}: the run of {model.path} has learnt from all {len(labels)} images, or "
+            "chosen its best round by them; others are needed"
+        )
+    return Scored(images[kept], labels[kept], source, int((~kept).sum()))
+
+
+def _as_of(
+    model: Model, labels: np.ndarray, names: Sequence[str] | None, source: str
+) -> np.ndarray:
+    """Labels as numbers of the model's classes: by name where they have names, else as they are."""
+    classes = model.class_names
+    if names is not None:
+        return class_names.matched(labels, names, classes, source, "this model's classes")
+    most = len(classes) - 1
+    if labels.max() > most:
+        raise UserError(
+            f"{source}: label {labels.max()}; 0 to {most}, the classes of this model, are needed"
+        )
+    if classes != class_names.numbered(len(classes)):
+        warn(
+            f"{source} has no class_names; its labels are taken as numbers of this model's "
+            f"classes ({class_names.listed(classes)})"
+        )
+    return labels
+
+
+def _names(data: Dataset) -> tuple[str, ...] | None:
+    return data.class_names if data.named else None
+
+
+def _warn_unknown(model: Model) -> None:
+    warn(
+        f"{model.path} does not say which images its model has learnt from; whether they are "
+        "among those that are scored cannot be checked"
+    )
+
+
+def _options(model: Model, known: Learnt | None) -> dict[str, Any]:
+    """Of `datasets.load`, for the data of the run."""
+    earlier = {"cut_by": "class"}  # as earlier versions cut, which did not record it
+    return dict(known.settings if known is not None else earlier | model.description.data)
+
+
+def _real(name: str) -> str:
+    return os.path.realpath(os.path.expanduser(name)) if name.endswith(".npz") else name
