@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from fednas_jax import cache
+from fednas_jax.runtime import settings
 
 CPU_OPTIONS: dict[str, Any] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 
@@ -126,7 +127,14 @@ class Program:
 
         XLA compiles a large program on one core; the other may trace and compile what comes later.
         """
-        self._pending = _thread().submit(lambda: self.prepare(*arguments()))
+        device = jax.config.jax_default_device
+
+        def prepare() -> None:
+            # What this thread computes with is not known to the other.
+            with settings.fixed(say=False), jax.default_device(device):
+                self.prepare(*arguments())
+
+        self._pending = _thread().submit(prepare)
 
     def __call__(self, *arguments: Any) -> Any:
         """Runs; compiles if it was not prepared."""

@@ -19,6 +19,7 @@ from fednas_jax.data.datasets import Dataset
 from fednas_jax.errors import UserError
 from fednas_jax.files import make_folder, read_json, write_json
 from fednas_jax.model_file import Description
+from fednas_jax.runtime import console, start
 
 RESULTS = "evaluation.json"
 
@@ -40,6 +41,7 @@ What lies there of another checkpoint or of other data is not overwritten.
 """
 
 
+@console.tolerant()
 def main(argv: Sequence[str]) -> int:
     """Scores one checkpoint; returns the exit code: 0 done (or help shown), 2 bad input."""
     if any(argument in HELP_FLAGS for argument in argv):
@@ -57,6 +59,7 @@ def _run(argv: Sequence[str]) -> None:
     of = Path(given["dataset"] or given["npz"]).stem
     place = out_folder(folder, given["out"], f"evaluation-{of}" if of else "evaluation")
     # Here, not above: they import jax, and bad arguments should fail at once.
+    start.import_jax()
     from fednas_jax import cache, model
     from fednas_jax.report import confusion
 

@@ -15,6 +15,7 @@ from fednas_jax import config_file, stages
 from fednas_jax.command_line import HELP_FLAGS, guarded, options
 from fednas_jax.errors import UserError
 from fednas_jax.paths import expand
+from fednas_jax.runtime import console, start
 
 HELP = """Searches or trains a network with federated clients, as a config file describes.
 
@@ -36,6 +37,7 @@ Fields, with their defaults:
 """
 
 
+@console.tolerant()
 def main(argv: Sequence[str]) -> int:
     """Runs one experiment.
 
@@ -57,6 +59,7 @@ def _run(argv: Sequence[str]) -> None:
         print(f"fednas_jax: workdir {workdir}", flush=True)
         stages.run(planned, workdir)
         return
+    start.import_jax()
     from fednas_jax.federated import communicator as communicators
 
     communicator = communicators.start()
