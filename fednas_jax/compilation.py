@@ -127,7 +127,7 @@ class Program:
 
         XLA compiles a large program on one core; the other may trace and compile what comes later.
         """
-        device = jax.config.jax_default_device
+        device = settings.chosen_device()
 
         def prepare() -> None:
             # What this thread computes with is not known to the other.

@@ -205,6 +205,7 @@ def main(argv: Sequence[str]) -> int:
         print(__doc__)
         return 0
     if list(argv) == ["--rank"]:
+        start.import_jax_or_exit()
         rank()
         return 0
     if argv:

@@ -52,8 +52,8 @@ def read(name: str, data_dir: str | Path | None = None, *, cache: bool = True) -
       name: one of `NAMES`.
       data_dir: see `data_folder`.
       cache: keep the decoded images in `cache_folder()`, or find them there. Decoding CIFAR-10
-        takes about 10 s, reading 184 MB from the cache less than 1 s. Where there is no such folder,
-        or it cannot be written, nothing is kept; a damaged file is made anew.
+        takes about 10 s, reading 184 MB from the cache less than 1 s. Where there is no such
+        folder, or it cannot be written, nothing is kept; a damaged file is made anew.
 
     Raises:
       UserError: not there, and cannot be fetched; or cannot be read.

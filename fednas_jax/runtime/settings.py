@@ -105,7 +105,10 @@ def fixed(*, say: bool = True) -> Iterator[None]:
 def set_aside() -> dict[str, Any]:
     """Of the settings that `fixed` fixes, those that have another value now, with that value."""
     differing = [n for n, value in {**OF_THREAD, **OF_PROCESS}.items() if _differs(n, value)]
-    return {name: _value(name) for name in (*differing, *filter(_forbids, _GUARDS))}
+    guards = [name for name in _GUARDS if _forbids(name)]
+    if guards[:1] == ["jax_transfer_guard"]:  # stands for the others, which it sets
+        guards = guards[:1]
+    return {name: _value(name) for name in (*differing, *guards)}
 
 
 def check_devices() -> None:
@@ -145,6 +148,11 @@ def device() -> jax.Device:
     """The device that computes where none is named: JAX's first one, or `jax_default_device`."""
     (found,) = jax.numpy.zeros(()).devices()
     return found
+
+
+def chosen_device() -> Any:
+    """What this thread has `jax_default_device` set to; None where it has not."""
+    return _value("jax_default_device")
 
 
 def cores(environment: Mapping[str, str] = os.environ) -> int:
@@ -199,7 +207,7 @@ def _say_what_is_set_aside() -> None:
 
 @functools.cache
 def _say_once(given: str) -> None:
-    line = f"{given} is set aside while fednas_jax computes, which needs JAX's own values"
+    line = f"{given}: set aside while fednas_jax computes; results are those of the default values"
     print(f"fednas_jax: warning: {line}", file=sys.stderr, flush=True)
 
 
