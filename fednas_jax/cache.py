@@ -20,7 +20,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from fednas_jax.errors import UserError
 from fednas_jax.files import read_json, write_json
-from fednas_jax.paths import expand
+from fednas_jax.paths import cache_home, expand
 
 SECONDS_FILE = "compile_seconds.json"
 _DAMAGED = re.compile(r"Error (reading|writing) persistent compilation cache entry for '(\w+)'")
@@ -55,10 +55,16 @@ def _wanted(where: str, told: str | None) -> dict[str, Any]:
     """JAX's settings for a value of `config.compilation_cache`."""
     if where == "off" or (where == "auto" and told is not None):
         return {} if where == "auto" else {"jax_enable_compilation_cache": False}
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(home) / "fednas_jax" / "xla"
     if where != "auto":
         folder = expand(where, "config.compilation_cache")
+    elif home := cache_home():
+        folder = home / "fednas_jax" / "xla"
+    else:
+        _warn(
+            "there is no home folder (HOME is not set), so compiled programs are not kept; "
+            "XDG_CACHE_HOME=FOLDER keeps them"
+        )
+        return {"jax_enable_compilation_cache": False}
     if fault := _unwritable(folder):
         if where != "auto":
             raise UserError(

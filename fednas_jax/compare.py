@@ -17,6 +17,7 @@ from fednas_jax.command_line import HELP_FLAGS, guarded, options
 from fednas_jax.comparison import BY_HAND, RANDOM
 from fednas_jax.errors import UserError
 from fednas_jax.paths import expand
+from fednas_jax.runtime import console, start
 
 HELP = f"""Trains several networks on the same clients, with the same budget and seeds: a table.
 
@@ -43,6 +44,7 @@ SIGTERM. Example:
 """
 
 
+@console.tolerant()
 def main(argv: Sequence[str], program: str = "python -m fednas_jax.compare") -> int:
     """Makes a comparison.
 
@@ -70,6 +72,7 @@ def _run(argv: Sequence[str]) -> None:
     workdir = expand(given["workdir"], "--workdir")
     plan = comparison.plan(given["config"], fields, given["search"], names, seeds, workdir)
     # Here, not above: it imports jax, and bad arguments should fail at once.
+    start.import_jax()
     from fednas_jax import comparison_results
 
     if failed := comparison_results.make(plan, workdir):

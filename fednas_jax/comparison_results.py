@@ -14,6 +14,7 @@ from fednas_jax.report import run_folder
 from fednas_jax.report.traffic import sent_so_far
 from fednas_jax.report.writers import read_rows
 from fednas_jax.runs import Outcome, Planned, run_all
+from fednas_jax.runtime import settings
 from fednas_jax.workdir import METRICS_FILE
 
 RESULTS, TABLE, CONFIGS = "comparison.json", "comparison.md", "configs"
@@ -28,6 +29,7 @@ _COLUMNS = (
 )
 
 
+@settings.fixed()
 def make(plan: Plan, workdir: Path) -> list[str]:
     """Makes all runs, and writes the table anew after each of a network.
 
@@ -58,7 +60,8 @@ def make(plan: Plan, workdir: Path) -> list[str]:
             _write(plan, results, workdir)
         elif outcome.summary is not None:
             seconds[outcome.planned.config["seed"]] = outcome.summary["seconds"]
-    print(f"\n{(workdir / TABLE).read_text()}\nFiles in {workdir}: {RESULTS}, {TABLE}, {CONFIGS}/")
+    told = (workdir / TABLE).read_text(encoding="utf-8")
+    print(f"\n{told}\nFiles in {workdir}: {RESULTS}, {TABLE}, {CONFIGS}/")
     return failed
 
 

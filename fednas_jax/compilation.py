@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from fednas_jax import cache
-from fednas_jax.runtime import releases
+from fednas_jax.runtime import releases, settings
 
 CPU_OPTIONS: dict[str, Any] = {
     "xla_disable_hlo_passes": "cse_barrier_expander",
@@ -133,7 +133,14 @@ class Program:
 
         XLA compiles a large program on one core; the other may trace and compile what comes later.
         """
-        self._pending = _thread().submit(lambda: self.prepare(*arguments()))
+        device = settings.chosen_device()
+
+        def prepare() -> None:
+            # What this thread computes with is not known to the other.
+            with settings.fixed(say=False), jax.default_device(device):
+                self.prepare(*arguments())
+
+        self._pending = _thread().submit(prepare)
 
     def __call__(self, *arguments: Any) -> Any:
         """Runs; compiles if it was not prepared."""

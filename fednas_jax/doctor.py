@@ -20,8 +20,9 @@ import psutil
 
 from fednas_jax import __version__, environment, extras
 from fednas_jax.command_line import HELP_FLAGS
-from fednas_jax.errors import one_line
-from fednas_jax.runtime import gpu, releases
+from fednas_jax.data import published
+from fednas_jax.errors import UserError
+from fednas_jax.runtime import console, gpu, releases, start
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _DATA_SETS = ("cifar10", "cifar100", "mnist", "fashion_mnist")
@@ -64,12 +65,16 @@ def versions() -> Iterator[Finding]:
 
 def devices() -> Iterator[Finding]:
     """What JAX computes on, with its memory."""
-    import jax
-
     try:
+        start.import_jax()
+        import jax
+
+        from fednas_jax.runtime import settings
+
+        settings.check_devices()
         all_devices = jax.local_devices()
-    except RuntimeError as error:
-        yield Finding(BROKEN, "devices", f"{one_line(error)}; JAX_PLATFORMS=cpu runs without")
+    except UserError as error:
+        yield Finding(BROKEN, "devices", str(error))
         return
     for device in all_devices:
         limit = (device.memory_stats() or {}).get("bytes_limit")
@@ -167,7 +172,11 @@ def data() -> Iterator[Finding]:
     """Data sets that are there."""
     yield Finding(OK, "digits", "comes with scikit-learn")
     told = os.environ.get("TFDS_DATA_DIR")
-    folder = Path(told or "~/tensorflow_datasets").expanduser()
+    try:
+        folder = published.data_folder()
+    except UserError as error:
+        yield Finding(ABSENT, "data", str(error))
+        return
     for name in _DATA_SETS:
         if (folder / name).is_dir():
             yield Finding(OK, name, f"in {folder / name}")
@@ -199,6 +208,7 @@ _PARTS: tuple[Callable[[], Iterator[Finding]], ...] = (
 )  # fmt: skip
 
 
+@console.tolerant()
 def main(argv: Sequence[str], program: str = "python -m fednas_jax.doctor") -> int:
     """Prints the report.
 
@@ -213,6 +223,7 @@ def main(argv: Sequence[str], program: str = "python -m fednas_jax.doctor") -> i
         print((__doc__ or "").replace("fednas-jax doctor", program))
         return 0
     if list(argv) == ["--rank"]:
+        start.import_jax_or_exit()
         rank()
         return 0
     if argv:

@@ -10,6 +10,7 @@ from fednas_jax.files import plain, write_json
 from fednas_jax.ranks import Unwritten
 from fednas_jax.report import rows
 from fednas_jax.report.records import Records
+from fednas_jax.runtime import console
 
 
 def summarize(
@@ -53,7 +54,7 @@ def already_finished(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
       UserError: it cannot be read.
     """
     summary = folders.read_summary(folder)
-    print(f"{folder}: this run is finished; another --workdir starts a new one")
+    console.show(f"{folder}: this run is finished; another --workdir starts a new one")
     _tell(summary, config, folder)
     return summary
 
@@ -66,4 +67,4 @@ def _tell(summary: dict[str, Any], config: Mapping[str, Any], folder: Path) -> N
         with_pictures=(folder / folders.PLOTS_FOLDER / "accuracy_and_loss.png").exists(),
         with_page=(folder / "report.html").exists(),
     )
-    print(text)
+    console.show(text)

@@ -94,8 +94,8 @@ def prepare(module: str, script: str = "") -> None:
     found = missing(os.environ)
     if not found:
         return
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it is closed
+        stream.flush()
     # By sys.executable: "python" might be found elsewhere on the path, outside a virtual
     # environment.
     command = [sys.executable, *sys.orig_argv[1:]]

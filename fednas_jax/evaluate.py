@@ -13,6 +13,7 @@ if __name__ == "__main__":
 from fednas_jax.command_line import HELP_FLAGS, guarded, one_folder, out_folder, round_of
 from fednas_jax.errors import UserError
 from fednas_jax.files import make_folder, read_json, write_json
+from fednas_jax.runtime import console, start
 
 RESULTS, PICTURE = "evaluation.json", "confusion.png"
 
@@ -37,6 +38,7 @@ What lies there of another checkpoint or of other data is not overwritten.
 """
 
 
+@console.tolerant()
 def main(argv: Sequence[str], program: str = "python -m fednas_jax.evaluate") -> int:
     """Scores one checkpoint; returns the exit code: 0 done (or help shown), 2 bad input."""
     if any(argument in HELP_FLAGS for argument in argv):
@@ -54,6 +56,7 @@ def _run(argv: Sequence[str]) -> None:
     of = Path(given["dataset"] or given["npz"]).stem
     place = out_folder(folder, given["out"], f"evaluation-{of}" if of else "evaluation")
     # Here, not above: they import jax, and bad arguments should fail at once.
+    start.import_jax()
     from fednas_jax import cache, extras, model, scored
     from fednas_jax.data.fingerprints import sha256
     from fednas_jax.report import confusion

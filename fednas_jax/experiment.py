@@ -17,7 +17,6 @@ import jax
 import numpy as np
 
 from fednas_jax import (
-    __version__,
     answering,
     assembly,
     cache,
@@ -29,11 +28,12 @@ from fednas_jax import (
     omissions,
     provenance,
     ranks,
+    resumption,
     signals,
 )
 from fednas_jax import config as schema
 from fednas_jax import workdir as folders
-from fednas_jax.checkpoint import Checkpoints, Restored
+from fednas_jax.checkpoint import Restored
 from fednas_jax.costs import Costs
 from fednas_jax.data import partition as partitions
 from fednas_jax.errors import UserError
@@ -47,7 +47,7 @@ from fednas_jax.paths import expand
 from fednas_jax.report import pictures, rows, run_folder, tracking
 from fednas_jax.report.progress import Progress
 from fednas_jax.report.records import Records
-from fednas_jax.runtime import gpu
+from fednas_jax.runtime import console, gpu, settings
 from fednas_jax.search import genotype as genotypes
 from fednas_jax.turnout import Turnout
 
@@ -79,40 +79,27 @@ def run(
     resolved = schema.resolve(config)
     tracking.check(resolved["report"])
     folder = expand(workdir, "--workdir")
-    ranks.check_same(communicator, "the versions of fednas_jax", __version__)
+    ranks.check_same(communicator, "the versions of packages", folders.versions())
     ranks.check_same(communicator, "the configs", schema.to_json(resolved))
-    found = communicator.decide(lambda: _look(resolved, folder))
-    if found["finished"]:
+    ranks.check_same(communicator, "the settings of JAX and XLA", settings.recorded())
+    found = resumption.Found(*communicator.decide(lambda: resumption.look(folder, resolved)))
+    if found.finished:
         return communicator.decide(lambda: ending.already_finished(resolved, folder))
-    if communicator.rank == 0:
-        gpu.warn()
-    with cache.kept(resolved["compilation_cache"]):
-        cut_by = folders.rules_of(found["recorded"])["cut_by"]
-        population, algorithm = assembly.prepare(resolved, begun=found["begun"], cut_by=cut_by)
-        if communicator.rank == 0:
+    told = communicator.rank == 0
+    if told:
+        resumption.tell(found)
+    with settings.fixed(say=told), cache.kept(resolved["compilation_cache"]):
+        cut_by = folders.rules_of(found.recorded)["cut_by"]
+        population, algorithm = assembly.prepare(resolved, begun=found.begun, cut_by=cut_by)
+        if told:
+            gpu.warn()
             omissions.tell(population.remarks)
         with contextlib.ExitStack() as stack:
-            if communicator.rank == 0:
+            if told:
                 with_genotypes = assembly.searches(resolved)
                 stack.enter_context(folders.opened(folder, with_genotypes=with_genotypes))
-            parts = population, algorithm, found["recorded"], costs, communicator
+            parts = population, algorithm, found.recorded, costs, communicator
             return Experiment(resolved, folder, *parts).run()
-
-
-def _look(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """What the workdir holds of this run.
-
-    Before the lock makes the folder: a refused run should leave nothing behind.
-    """
-    recorded = folders.recorded_run(folder, config)
-    if recorded:
-        folders.check_same_genotype(folder, recorded, config, assembly.genotype_of(config))
-    begun = recorded is not None and Checkpoints(folder / _CHECKPOINTS, reading=True).rounds()
-    return {
-        "recorded": recorded,
-        "begun": bool(begun),
-        "finished": bool(recorded) and (folder / folders.SUMMARY_FILE).exists(),
-    }
 
 
 class Experiment:
@@ -406,4 +393,4 @@ class Experiment:
         if self._progress:
             self._progress.say(line)
         else:
-            print(line, flush=True)
+            console.show(line)

@@ -5,9 +5,11 @@ import sys
 from collections.abc import Sequence
 
 from fednas_jax import environment
+from fednas_jax.runtime import start
 
 if __name__ == "__main__":
     environment.prepare("fednas_jax.export")  # may start the process anew: before others
+    start.import_jax_or_exit()
 
 import jax
 import numpy as np
@@ -18,6 +20,7 @@ from fednas_jax import model_file
 from fednas_jax.command_line import HELP_FLAGS, guarded, one_folder, out_folder, round_of
 from fednas_jax.files import make_folder, write_atomic, write_json
 from fednas_jax.model import Model, restore
+from fednas_jax.runtime import console, settings
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 PROGRAM_FILE, WEIGHTS_FILE = "predict.jax", "weights.safetensors"
@@ -37,6 +40,7 @@ HELP = f"""Writes the model of a checkpoint into files that other programs read:
 """
 
 
+@console.tolerant()
 def main(argv: Sequence[str], program: str = "python -m fednas_jax.export") -> int:
     """Exports one checkpoint; returns the exit code: 0 done (or help shown), 2 bad input."""
     if any(argument in HELP_FLAGS for argument in argv):
@@ -58,6 +62,7 @@ def _run(argv: Sequence[str]) -> None:
     print(f"Files in {out}: {sizes}, {model_file.FILE} ({model.path})")
 
 
+@settings.fixed()
 def program(model: Model) -> bytes:
     """The prediction as `jax.export` serialises it, for any number of images and any platform.
 

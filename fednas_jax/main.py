@@ -17,6 +17,7 @@ from fednas_jax import config_file, stages
 from fednas_jax.command_line import HELP_FLAGS, guarded, options
 from fednas_jax.errors import UserError
 from fednas_jax.paths import expand
+from fednas_jax.runtime import console, start
 
 Kind: TypeAlias = Literal["", "search", "train"]
 """What the config must do; "" where it may do either."""
@@ -51,6 +52,7 @@ Fields, with their defaults:
 _MISSING = "--config: missing; the name of a config or its file is needed, such as digits_quick"
 
 
+@console.tolerant()
 def main(argv: Sequence[str], program: str = "python -m fednas_jax.main", kind: Kind = "") -> int:
     """Runs one experiment.
 
@@ -86,6 +88,7 @@ def _run(argv: Sequence[str], kind: Kind) -> None:
         print(f"fednas_jax: workdir {workdir}", flush=True)
         stages.run(planned, workdir)
         return
+    start.import_jax()
     from fednas_jax.federated import communicator as communicators
 
     communicator = communicators.start()

@@ -19,6 +19,7 @@ from fednas_jax.errors import UserError, one_line
 from fednas_jax.model_file import Description, Preprocessing
 from fednas_jax.nn.supernet import Supernet
 from fednas_jax.paths import expand
+from fednas_jax.runtime import settings
 from fednas_jax.search import genotype as genotypes
 from fednas_jax.search.genotype import Genotype
 
@@ -78,6 +79,7 @@ class Model:
         logits: Any = self.network.apply(self.variables, normal, train=False)
         return logits
 
+    @settings.fixed()
     def logits(self, images: Any) -> np.ndarray:
         """Logits of raw images, compiled at the first call.
 
@@ -101,6 +103,7 @@ class Model:
             found.append(np.asarray(self._compiled(np.pad(batch, padding)))[: len(batch)])
         return np.concatenate(found)
 
+    @settings.fixed()
     def probabilities(self, images: Any) -> np.ndarray:
         """Softmax of `logits`, [N, classes]."""
         return np.asarray(jax.nn.softmax(self.logits(images)))
@@ -139,6 +142,7 @@ class Model:
         return compilation.jit(self.forward, quick=self.is_supernet)
 
 
+@settings.fixed()
 def restore(folder: Path | str, which: int | str = "best") -> Model:
     """Builds the model of a checkpoint; nothing else of its run is needed.
 
@@ -148,7 +152,8 @@ def restore(folder: Path | str, which: int | str = "best") -> Model:
       which: a round that has a checkpoint, or "best"; not looked at where `folder` is a checkpoint.
 
     Raises:
-      UserError: there is no checkpoint, or it is damaged, of no model, or of a later version.
+      UserError: there is no checkpoint, or it is damaged, of no model, or of a later version; or
+        JAX finds no device.
     """
     path = checkpoint.locate(stages.last(expand(folder, "restore")), which)
     saved = checkpoint.read_saved(path, model_file.COLLECTIONS)

@@ -21,6 +21,21 @@ CONFIGS = _shipped("configs")
 """The config files that `config_file.load` finds by name."""
 
 
+def cache_home() -> Path | None:
+    """Where this user's programs keep what can be made again: XDG_CACHE_HOME, else ~/.cache.
+
+    Returns:
+      None where there is neither: HOME is not set, and the system does not know the user, as in a
+      container that runs under a number.
+    """
+    if told := os.environ.get("XDG_CACHE_HOME"):
+        return Path(told)
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:
+        return None
+
+
 def expand(path: str | Path, field: str) -> Path:
     """A path as a user writes it, with `~` put in full.
 
@@ -44,7 +59,11 @@ def expand(path: str | Path, field: str) -> Path:
         reason = error.strerror or type(error).__name__
         raise UserError(f"{field}: {shown}: {reason}; a path within reach is needed") from error
     except RuntimeError as error:
-        raise UserError(f"{field}: {shown}: no such user; a path in full is needed") from error
+        if shown.partition("/")[0] == "~":
+            reason = "there is no home folder, as HOME is not set and the system has none"
+        else:
+            reason = "no such user"
+        raise UserError(f"{field}: {shown}: {reason}; a path in full is needed") from error
     except ValueError as error:
         raise UserError(f"{field}: {shown!r} is not a path ({error}); one is needed") from error
     return expanded

@@ -113,8 +113,13 @@ def check_same(communicator: Communicator, what: str, mine: Any) -> None:
     Raises:
       UserError: rank 0 has something else.
     """
-    if json.dumps(communicator.decide(lambda: mine)) != json.dumps(mine):
-        raise UserError(f"{what} here and on rank 0 differ; the same are needed on every host")
+    theirs = communicator.decide(lambda: mine)
+    if json.dumps(theirs) == json.dumps(mine):
+        return
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        names = [n for n in {**theirs, **mine} if theirs.get(n) != mine.get(n)]
+        what = f"{what} ({', '.join(names)})" if names else what
+    raise UserError(f"{what} here and on rank 0 differ; the same are needed on every host")
 
 
 def check_same_state(communicator: Communicator, number: int, state: Any) -> None:

@@ -23,6 +23,7 @@ from fednas_jax import config as schema
 from fednas_jax.config import THEN_TRAIN
 from fednas_jax.data.datasets import choice_of_test_set
 from fednas_jax.errors import UserError
+from fednas_jax.runtime import start
 
 if TYPE_CHECKING:
     from fednas_jax.federated.communicator import Communicator
@@ -142,6 +143,7 @@ def run(stages: Stages, workdir: Path, communicator: "Communicator | None" = Non
       UserError: as `experiment.run`.
     """
     # Not above: they import jax.
+    start.import_jax()
     from fednas_jax import experiment
     from fednas_jax.workdir import SUMMARY_FILE
 
@@ -170,12 +172,14 @@ def _check_training(config: ml_collections.FrozenConfigDict) -> None:
     """
     from fednas_jax import assembly, warm_start
     from fednas_jax.report import tracking
+    from fednas_jax.runtime import settings
 
     tracking.check(config["report"])
     if config["warm_start"] not in ("", FROM_SEARCH):
         warm_start.source(config["warm_start"])
     # What fits a first state depends on what is found.
-    assembly.prepare(schema.resolve(config, {"warm_start": ""}))
+    with settings.fixed():
+        assembly.prepare(schema.resolve(config, {"warm_start": ""}))
 
 
 def last(workdir: Path) -> Path:

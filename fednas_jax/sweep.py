@@ -19,6 +19,7 @@ from fednas_jax import config_file
 from fednas_jax.command_line import HELP_FLAGS, guarded, options
 from fednas_jax.errors import UserError
 from fednas_jax.paths import expand
+from fednas_jax.runtime import console, start
 
 HELP = """Runs every combination of lists of settings, and counts the rounds to a target accuracy.
 
@@ -41,6 +42,7 @@ Ctrl-C, 143 by SIGTERM. Example:
 """
 
 
+@console.tolerant()
 def main(argv: Sequence[str], program: str = "python -m fednas_jax.sweep") -> int:
     """Makes a sweep.
 
@@ -67,15 +69,18 @@ def _run(argv: Sequence[str]) -> None:
     combined = combinations(given["config"], fields)
     workdir = expand(given["workdir"], "--workdir")
     # Here, not above: they import jax, and bad arguments should fail at once.
+    start.import_jax()
     from fednas_jax import extras, sweep_results
     from fednas_jax.runs import Planned, run_all
+    from fednas_jax.runtime import settings
 
     planned = [Planned(name, config) for name, config in combined.items()]
     outcomes = []
-    for outcome in run_all(planned, workdir):
-        outcomes.append(outcome)
-        sweep_results.write(outcomes, targets, workdir)
-    told = (workdir / sweep_results.TABLE).read_text()
+    with settings.fixed():
+        for outcome in run_all(planned, workdir):
+            outcomes.append(outcome)
+            sweep_results.write(outcomes, targets, workdir)
+    told = (workdir / sweep_results.TABLE).read_text(encoding="utf-8")
     print(f"\n{told}\nFiles in {workdir}: {sweep_results.files()}")
     if lacking := extras.left_out("curves"):
         print(f"fednas_jax: {lacking}", file=sys.stderr)

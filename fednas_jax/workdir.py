@@ -22,6 +22,7 @@ from fednas_jax.data.datasets import Dataset
 from fednas_jax.errors import UserError
 from fednas_jax.files import read_json, write_json
 from fednas_jax.report.rows import SELECTED_BY, SELECTED_EARLIEST
+from fednas_jax.runtime import settings
 from fednas_jax.search import genotype as genotypes
 from fednas_jax.search.genotype import Genotype
 
@@ -263,14 +264,29 @@ def write_run(folder: Path, run: dict[str, Any] | None, facts: dict[str, Any]) -
     write_json(folder / RUN_FILE, {**record, "starts": starts})
 
 
+def versions() -> dict[str, str]:
+    """Of this package and of those that decide over its results."""
+    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"fednas_jax": __version__, **packages}
+
+
+def machine() -> dict[str, Any]:
+    """What computes here, as run.json records it: `versions`, `device` and `cores`."""
+    device = settings.device()
+    return {
+        "versions": versions(),
+        "device": f"{device.platform}: {device.device_kind}",
+        "cores": settings.cores(),
+    }
+
+
 def _start(facts: dict[str, Any], first: schema.Config) -> dict[str, Any]:
-    device = jax.devices()[0]
-    now, before = _values(facts["config"]), _values(first)
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    now, before, here = _values(facts["config"]), _values(first), machine()
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"fednas_jax": __version__, "python": platform.python_version(), **versions},
-        "device": f"{device.platform}: {device.device_kind}",
+        **here,
+        "versions": here["versions"] | {"python": platform.python_version()},
+        "settings": settings.recorded(),
         "command": _command(),
         "devices": jax.device_count(),
         "ranks": facts.get("ranks", 1),

@@ -16,7 +16,7 @@ from fednas_jax.data import archives
 from fednas_jax.data.archives import Decoded
 from fednas_jax.data.npz import read_npz
 from fednas_jax.errors import UserError
-from fednas_jax.paths import expand
+from fednas_jax.paths import cache_home, expand
 
 NAMES = tuple(archives.ARCHIVES)
 _READ_AT_ONCE = 1000
@@ -33,7 +33,7 @@ def data_folder(data_dir: str | Path | None = None) -> Path:
         return expand(data_dir, "config.dataset.data_dir")
     if from_environment := os.environ.get("TFDS_DATA_DIR"):
         return expand(from_environment, "TFDS_DATA_DIR")
-    return expand("~/tensorflow_datasets", "config.dataset.data_dir")
+    return expand("~/tensorflow_datasets", "TFDS_DATA_DIR or config.dataset.data_dir")
 
 
 def prepared_folder(name: str, folder: Path) -> Path | None:
@@ -53,8 +53,8 @@ def read(name: str, data_dir: str | Path | None = None, *, cache: bool = True) -
       name: one of `NAMES`.
       data_dir: see `data_folder`.
       cache: keep the decoded images in `cache_folder()`, or find them there. Decoding CIFAR-10
-        takes about 10 s, reading 184 MB from the cache less than 1 s. Where the folder cannot be
-        written nothing is kept; a damaged file is made anew.
+        takes about 10 s, reading 184 MB from the cache less than 1 s. Where there is no such
+        folder, or it cannot be written, nothing is kept; a damaged file is made anew.
 
     Raises:
       UserError: not there, and cannot be fetched; or cannot be read.
@@ -70,7 +70,7 @@ def read(name: str, data_dir: str | Path | None = None, *, cache: bool = True) -
             f"config.dataset.data_dir: {error.filename or folder} cannot be read "
             f"({error.strerror or error}); a folder that can is needed"
         ) from error
-    if not cache:
+    if not cache or kept is None:
         return _decode(name, prepared)
     decoded = _read_cache(kept)
     if decoded is None:
@@ -79,18 +79,25 @@ def read(name: str, data_dir: str | Path | None = None, *, cache: bool = True) -
     return decoded
 
 
-def cache_folder() -> Path:
-    """XDG_CACHE_HOME/fednas_jax, or ~/.cache/fednas_jax."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "fednas_jax"
+def cache_folder() -> Path | None:
+    """XDG_CACHE_HOME/fednas_jax, or ~/.cache/fednas_jax; None where there is no home folder."""
+    home = cache_home()
+    return home and home / "fednas_jax"
 
 
-def _cache_path(name: str, prepared: Path) -> Path:
-    """Named after the files it was made from, by name, size and time: changed data is decoded."""
+def _cache_path(name: str, prepared: Path) -> Path | None:
+    """Named after the files it was made from, by name, size and time: changed data is decoded.
+
+    None where there is no folder for it.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return None
     digest = hashlib.sha256(f"{_CACHE_FORMAT} {prepared.resolve()}\n".encode())
     for file in sorted(prepared.iterdir()):
         facts = file.stat()
         digest.update(f"{file.name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
-    return cache_folder() / f"{name}-{prepared.name}-{digest.hexdigest()[:16]}.npz"
+    return folder / f"{name}-{prepared.name}-{digest.hexdigest()[:16]}.npz"
 
 
 def _read_cache(path: Path) -> Decoded | None:

@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from fednas_jax import extras
+from fednas_jax.runtime import console, start
+
+if __name__ == "__main__":
+    start.import_jax_or_exit()
+
 from fednas_jax.command_line import HELP_FLAGS, folders, guarded
 from fednas_jax.files import write_atomic
 from fednas_jax.paths import expand
@@ -128,6 +133,7 @@ def _library() -> str:
     return vl_convert.javascript_bundle(vl_version=versions[-1])  # type: ignore[call-arg]
 
 
+@console.tolerant()
 def main(argv: Sequence[str], program: str = "python -m fednas_jax.report.page") -> int:
     """The command; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
     if any(argument in HELP_FLAGS for argument in argv):

@@ -1,0 +1,132 @@
+"""What a workdir holds of a run, and whether it may be gone on with here."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fednas_jax import assembly
+from fednas_jax import workdir as folders
+from fednas_jax.checkpoint import Checkpoints
+from fednas_jax.errors import UserError
+from fednas_jax.runtime import settings
+
+
+class Found(NamedTuple):
+    """What lies there; made of what JSON can hold."""
+
+    recorded: dict[str, Any] | None
+    """run.json, if there is one."""
+    begun: bool
+    """Whether there is a checkpoint to go on from."""
+    finished: bool
+    """Whether there is a summary."""
+    unlike: list[str]
+    """What is otherwise than at the last start, and may change the last bits; see `unlike`."""
+
+
+def look(folder: Path, config: Mapping[str, Any]) -> Found:
+    """Looks into the folder of a run, and leaves it as it is.
+
+    To be called before the lock makes the folder: a refused run should leave nothing behind.
+
+    Args:
+      folder: the workdir.
+      config: resolved.
+
+    Raises:
+      UserError: it holds another run, or one of another genotype, or one that was computed with
+        other settings of JAX or XLA; or JAX finds no device.
+    """
+    recorded = folders.recorded_run(folder, config)
+    if recorded is None:
+        return Found(None, False, False, [])
+    folders.check_same_genotype(folder, recorded, config, assembly.genotype_of(config))
+    begun = bool(Checkpoints(folder / folders.CHECKPOINTS_FOLDER, reading=True).rounds())
+    finished = (folder / folders.SUMMARY_FILE).exists()
+    if not begun or finished:
+        return Found(recorded, begun, finished, [])
+    check_same_settings(folder, recorded, settings.recorded())
+    with settings.fixed(say=False):
+        return Found(recorded, begun, finished, unlike(recorded, folders.machine()))
+
+
+def tell(found: Found) -> None:
+    """Says on stderr what is otherwise than at the last start."""
+    for line in found.unlike:
+        print(f"fednas_jax: warning: {line}", file=sys.stderr, flush=True)
+
+
+def check_same_settings(folder: Path, run: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuses to go on with settings that would change the run's bits.
+
+    Settings of JAX are compared where the release of JAX is the same, as others have other
+    defaults. A run that was begun by a version that recorded none is not refused.
+
+    Args:
+      folder: of the run.
+      run: what run.json says.
+      now: of `settings.recorded`.
+
+    Raises:
+      UserError: a setting is not as it was.
+    """
+    last = _last_start(run)
+    before = last.get("settings")
+    if not isinstance(before, dict):
+        return
+    same_release = _versions(last).get("jax") == folders.versions()["jax"]
+    for name, value in now.items():
+        of_release = name not in settings.VARIABLES
+        if name not in before or before[name] == value or (of_release and not same_release):
+            continue
+        was = before[name]
+        needed = f"{name}={was} is needed" if was != "" else f"{name} has to be unset"
+        is_now = f"is {value!r}" if value != "" else "is not set"
+        raise UserError(
+            f"--workdir: {name} {is_now}, and the run in {folder} was computed with {was!r}; "
+            f"{needed} to go on with it, or another workdir"
+        )
+
+
+def unlike(run: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What may make the bits of the rounds to come others than those of an undisturbed run.
+
+    Args:
+      run: what run.json says.
+      now: of `workdir.machine`.
+
+    Returns:
+      Lines for people.
+    """
+    last = _last_start(run)
+    before, versions = _versions(last), now["versions"]
+    pairs = {
+        **{name: (before.get(name), versions[name]) for name in versions},
+        "device": (last.get("device"), now["device"]),
+    }
+    if now["device"].startswith("cpu:"):
+        pairs["cores"] = last.get("cores"), now["cores"]
+    changed = [f"{n} {a} -> {b}" for n, (a, b) in pairs.items() if a is not None and a != b]
+    lines = []
+    if changed:
+        lines.append(
+            f"since the last start: {', '.join(changed)}; the rounds to come may differ in the "
+            "last bits from those of a run that went on undisturbed"
+        )
+    if not isinstance(last.get("settings"), dict):
+        lines.append(
+            "run.json is of an earlier version and does not say with which settings of JAX and "
+            "XLA_FLAGS the run was begun, so they are not compared"
+        )
+    return lines
+
+
+def _last_start(run: Mapping[str, Any]) -> Mapping[str, Any]:
+    starts = run["starts"]
+    return starts[-1] if starts and isinstance(starts[-1], dict) else {}
+
+
+def _versions(start: Mapping[str, Any]) -> Mapping[str, Any]:
+    versions = start.get("versions")
+    return versions if isinstance(versions, dict) else {}

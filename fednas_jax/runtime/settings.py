@@ -1,0 +1,245 @@
+"""Settings of JAX and Flax that decide over the numbers of a run, and what a run does about them.
+
+They come from the environment (JAX_ENABLE_X64=1) or from Python (`jax.config.update`). Some change
+what a program means: `fixed` gives these the values that the package is written for, while it
+computes. Others change the compiler or the rounding only. `recorded` lists these: a run may be made
+with any of them, and is not resumed with others.
+"""
+
+import contextlib
+import enum
+import functools
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+
+from fednas_jax.errors import UserError, one_line
+
+OF_THREAD: dict[str, Any] = {
+    "jax_enable_x64": False,
+    "jax_default_matmul_precision": None,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_numpy_rank_promotion": "allow",
+    "jax_disable_jit": False,
+}
+"""Fixed for the calling thread alone, by a context manager of JAX: what a user computes in another
+thread meanwhile is not touched."""
+
+OF_PROCESS: dict[str, Any] = {
+    "jax_explicit_x64_dtypes": "warn",
+    "jax_random_seed_offset": 0,
+    "jax_high_dynamic_range_gumbel": False,
+    "flax_fix_rng_separator": False,
+    "flax_preserve_adopted_names": False,
+    "flax_return_frozendict": False,
+}
+"""Fixed for the process, as there is no such context manager."""
+
+SWITCHES = (
+    "eager_constant_folding",
+    "jax_allow_f16_reductions",
+    "jax_compiler_enable_remat_pass",
+    "jax_custom_vjp3",
+    "jax_disable_most_optimizations",
+    "jax_enable_pgle",
+    "jax_exec_time_optimization_effort",
+    "jax_optimization_level",
+    "jax_remat3",
+    "jax_scan3",
+    "jax_softmax_custom_jvp",
+    "jax_threefry_gpu_kernel_lowering",
+    "jax_use_direct_linearize",
+)
+"""Settings of JAX that choose how it derives or compiles a program; releases differ in defaults."""
+
+VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "XLA_FLAGS")
+"""Variables of the environment that compilers and libraries read."""
+
+_GUARDS = tuple(
+    f"jax_transfer_guard{of}"
+    for of in ("", "_host_to_device", "_device_to_device", "_device_to_host")
+)
+_WITHOUT_EFFECT = (
+    "xla_dump_", "xla_hlo_profile", "xla_force_host_platform_device_count",
+    "xla_gpu_cuda_data_dir", "xla_cpu_experimental_ynn_fusion_type",
+)  # fmt: skip
+"""Beginnings of XLA's flags that decide over no bit of a run; the last is set by each program."""
+
+_PLATFORMS = ("jax_platforms", "jax_platform_name", "jax_xla_backend")
+
+
+@contextlib.contextmanager
+def fixed(*, say: bool = True) -> Iterator[None]:
+    """While it lasts, JAX and Flax compute with the values that the package is written for.
+
+    It may be entered again inside, and by several threads; a thread that computes for another has
+    to enter it too. What is set aside is said once, on stderr.
+
+    Args:
+      say: whether to say it.
+
+    Raises:
+      UserError: JAX finds no device to compute on.
+    """
+    if say:
+        _say_what_is_set_aside()
+    with contextlib.ExitStack() as stack:
+        for name, value in OF_THREAD.items():
+            if _differs(name, value):
+                stack.enter_context(getattr(jax, name.removeprefix("jax_"))(value))
+        if any(_forbids(name) for name in _GUARDS):
+            stack.enter_context(jax.transfer_guard("allow"))
+        stack.enter_context(_process)
+        check_devices()
+        yield
+
+
+def set_aside() -> dict[str, Any]:
+    """Of the settings that `fixed` fixes, those that have another value now, with that value."""
+    differing = [n for n, value in {**OF_THREAD, **OF_PROCESS}.items() if _differs(n, value)]
+    guards = [name for name in _GUARDS if _forbids(name)]
+    if guards[:1] == ["jax_transfer_guard"]:  # stands for the others, which it sets
+        guards = guards[:1]
+    return {name: _value(name) for name in (*differing, *guards)}
+
+
+def check_devices() -> None:
+    """Starts JAX's backend, if it has not started.
+
+    Raises:
+      UserError: it does not start, as by JAX_PLATFORMS=cuda without CUDA.
+    """
+    try:
+        jax.devices()
+    except Exception as error:  # of many types, an AssertionError without a text among them
+        name = next((name for name in _PLATFORMS if jax.config.values.get(name)), _PLATFORMS[0])
+        reason = one_line(error).partition(" (set JAX_PLATFORMS")[0]
+        if not str(error):
+            reason = "no such device is known to the JAX that is installed"
+        raise UserError(
+            f"{name.upper()}: {jax.config.values[name]!r} cannot be used here ({reason}); "
+            "another value is needed, such as cpu, or none"
+        ) from error
+
+
+def recorded(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """What decides over the bits of a run beside its config and the versions, as JSON holds it.
+
+    Args:
+      environment: of the process.
+
+    Returns:
+      Setting of JAX or variable of the environment -> its value; "" of a variable that is not set.
+    """
+    switches = {name: _value(name) for name in SWITCHES if name in jax.config.values}
+    variables = {name: environment.get(name, "") for name in VARIABLES}
+    return {**switches, **variables, "XLA_FLAGS": _flags(variables["XLA_FLAGS"])}
+
+
+def device() -> jax.Device:
+    """The device that computes where none is named: JAX's first one, or `jax_default_device`."""
+    (found,) = jax.numpy.zeros(()).devices()
+    return found
+
+
+def chosen_device() -> Any:
+    """What this thread has `jax_default_device` set to; None where it has not."""
+    return _value("jax_default_device")
+
+
+def cores(environment: Mapping[str, str] = os.environ) -> int:
+    """How many threads XLA computes with on a CPU; it cuts sums into as many parts.
+
+    Args:
+      environment: of the process; NPROC takes the place of the cores that are there.
+    """
+    told = environment.get("NPROC", "")
+    if told.isdecimal() and int(told):
+        return int(told)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _flags(text: str) -> str:
+    """XLA_FLAGS without what decides over no bit; of a flag given twice the last, all in order."""
+    if text and not text.lstrip().startswith("-"):  # the name of a file that holds them
+        with contextlib.suppress(OSError):
+            text = Path(text).read_text(encoding="utf-8", errors="replace")
+    given = {flag.lstrip("-").partition("=")[0]: flag for flag in text.split()}
+    return " ".join(given[n] for n in sorted(given) if not n.startswith(_WITHOUT_EFFECT))
+
+
+def _value(name: str) -> Any:
+    """The value that counts in this thread, as JSON holds it."""
+    if name.startswith("flax_"):
+        return getattr(flax.config, name)
+    # An attribute where a context manager may have changed it for this thread.
+    value = getattr(jax.config, name, jax.config.values.get(name))
+    return value.name.lower() if isinstance(value, enum.Enum) else value
+
+
+def _known(name: str) -> bool:
+    """Whether the release that is installed has a setting."""
+    return hasattr(flax.config, name) if name.startswith("flax_") else name in jax.config.values
+
+
+def _differs(name: str, value: Any) -> bool:
+    return _known(name) and _value(name) != value
+
+
+def _forbids(guard: str) -> bool:
+    return _known(guard) and str(_value(guard)).startswith("disallow")
+
+
+def _say_what_is_set_aside() -> None:
+    if given := set_aside():
+        _say_once(", ".join(f"{name}={value}" for name, value in given.items()))
+
+
+@functools.cache
+def _say_once(given: str) -> None:
+    line = f"{given}: set aside while fednas_jax computes; results are those of the default values"
+    print(f"fednas_jax: warning: {line}", file=sys.stderr, flush=True)
+
+
+class _Process:
+    """Fixes the settings of the process while at least one thread is inside."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before: dict[str, Any] = {}
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                differing = {n: v for n, v in OF_PROCESS.items() if _differs(n, v)}
+                self._before = {name: _value(name) for name in differing}
+                _update(differing)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                _update(self._before)
+
+
+def _update(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if name.startswith("flax_"):
+            flax.config.update(name, value)
+        else:
+            jax.config.update(name, value)
+
+
+_process = _Process()
