@@ -254,7 +254,7 @@ class Experiment:
 
     def _save_partition(self) -> None:
         partition, dataset = self._population.partition, self._population.dataset
-        partitions.save(self._folder / folders.PARTITION_FILE, partition, dataset.train)
+        partitions.save(self._folder / folders.INDICES_FILE, partition, dataset.train)
         run_folder.write_partition(
             self._folder, partition, dataset.train.labels, dataset.class_names
         )
