@@ -92,7 +92,7 @@ def _check_counted(config: Config, dataset: Dataset, partition: partitions.Parti
     if partition_file.read(path)[1]:
         return  # checked as it was loaded
     # One that a run of an earlier version left: what that run recorded of its data has to do.
-    recorded = workdir.recorded_data(path.parent) if path.name == workdir.PARTITION_FILE else ""
+    recorded = workdir.recorded_data(path.parent) if path.name == workdir.INDICES_FILE else ""
     if recorded == workdir.fingerprint(dataset, partition.clients):
         return
     if datasets.depends_on_seed(dataset, config["dataset"], config["seed"]):

@@ -261,7 +261,7 @@ class Experiment:
 
     def _save_partition(self) -> None:
         about, examples = self._about_partition(), self._population.dataset.train
-        partitions.save(self._folder / folders.PARTITION_FILE, about[0], examples)
+        partitions.save(self._folder / folders.INDICES_FILE, about[0], examples)
         run_folder.write_partition(self._folder, *about)
 
     def _draw_partition(self) -> None:

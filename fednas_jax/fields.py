@@ -269,7 +269,9 @@ FIELDS: tuple[Field, ...] = (
           "power_law: of the log-normal; the larger, the less equal the clients' sizes"),
     Field("partition.balanced", False, _FLAG, _anything,
           "deal no more examples of a class than the smallest class has; not of table and file"),
-    Field("partition.path", "", _TEXT, _anything, "file: a saved partition (.npz)"),
+    Field("partition.path", "", _TEXT, _anything,
+          "file: a saved partition (.npz), of the same training examples: where a test set is cut "
+          "off, of the same seed"),
     Field("client.held_out_fraction", 0.1, _FLOAT, between(0, 1),
           "part of a client's examples that selects the best round; 0: the last round is best"),
     Field("client.train_fraction", 0.5, _FLOAT, between(0, 1, "()"),

@@ -170,7 +170,7 @@ def _read_again(checkpoint_path: Path) -> _ReadAgain | None:
         config = recorded["config"]
         settings = learnt.settings_of(config, folders.rules_of(recorded)["cut_by"])
         dataset = datasets.load(**settings, data_dir=config["dataset"]["data_dir"])
-        partition, _ = partition_file.read(run / folders.PARTITION_FILE)
+        partition, _ = partition_file.read(run / folders.INDICES_FILE)
         # As a run has them in memory.
         clients = tuple(indices.astype(np.int32) for indices in partition.clients)
         if recorded["data_sha256"] != folders.fingerprint(dataset, clients):

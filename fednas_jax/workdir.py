@@ -29,7 +29,7 @@ from fednas_jax.search.genotype import Genotype
 RUN_FILE, SUMMARY_FILE, METRICS_FILE = "run.json", "summary.json", "metrics.jsonl"
 GENOTYPES_FOLDER, PLOTS_FOLDER = "genotypes", "plots"
 CHECKPOINTS_FOLDER = "checkpoints"
-PARTITION_FILE = "partition.npz"
+INDICES_FILE = "partition.npz"
 _NUMBERS = ("rounds", "best_round", "test_accuracy_round")
 _COSTS = ("seconds", "compile_seconds", "peak_memory_bytes")
 _MEASURED = ("held_out_accuracy", "test_accuracy")
