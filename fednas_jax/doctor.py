@@ -135,7 +135,10 @@ def round_trip(launcher: str) -> Finding:
         return Finding(BROKEN, "two ranks", text)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip(" -")] or ["no message"]
-        return Finding(BROKEN, "two ranks", f"{lines[0]}; {_SETUP} installs what fits together")
+        cure = f"{_SETUP} installs what fits together"
+        if "home directory" in lines[0]:
+            cure = "mpirun needs HOME=FOLDER"
+        return Finding(BROKEN, "two ranks", f"{lines[0]}; {cure}")
     return Finding(OK, "two ranks", done.stdout.strip())
 
 
