@@ -141,7 +141,10 @@ def round_trip(launcher: str) -> Finding:
         return Finding(BROKEN, "two ranks", text)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip(" -")] or ["no message"]
-        return Finding(BROKEN, "two ranks", f"{lines[0]}; {_SETUP} installs what fits together")
+        cure = f"{_SETUP} installs what fits together"
+        if "home directory" in lines[0]:
+            cure = "mpirun needs HOME=FOLDER"
+        return Finding(BROKEN, "two ranks", f"{lines[0]}; {cure}")
     return Finding(OK, "two ranks", done.stdout.strip())
 
 
@@ -188,13 +191,13 @@ def data() -> Iterator[Finding]:
 
 def groups() -> Iterator[Finding]:
     """What is left out for want of packages that not every run needs."""
-    for group, what in (("report", "pictures, pages, TensorBoard"), ("data", "TFDS's folders")):
-        features = [name for name, feature in extras.FEATURES.items() if feature.group == group]
-        if absent := extras.missing(*features):
-            text = f"without {', '.join(absent)}; {extras.command(*features)} brings them"
-            yield Finding(ABSENT, group, f"{what}: {text}")
-        else:
-            yield Finding(OK, group, f"{what}: all packages are installed")
+    what = "pictures, pages, TensorBoard"
+    features = [name for name, feature in extras.FEATURES.items() if feature.group == "report"]
+    if absent := extras.missing(*features):
+        text = f"without {', '.join(absent)}; {extras.command(*features)} brings them"
+        yield Finding(ABSENT, "report", f"{what}: {text}")
+    else:
+        yield Finding(OK, "report", f"{what}: all packages are installed")
 
 
 def settings() -> Iterator[Finding]:

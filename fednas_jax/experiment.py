@@ -43,7 +43,7 @@ from fednas_jax.federated.cohort import Cohort
 from fednas_jax.federated.communicator import LOCAL, Communicator
 from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
 from fednas_jax.files import plain
-from fednas_jax.paths import expand
+from fednas_jax.paths import check_utf8, expand
 from fednas_jax.report import pictures, rows, run_folder, tracking
 from fednas_jax.report.progress import Progress
 from fednas_jax.report.records import Records
@@ -78,7 +78,7 @@ def run(
     costs = Costs()
     resolved = schema.resolve(config)
     tracking.check(resolved["report"])
-    folder = expand(workdir, "--workdir")
+    folder = check_utf8(expand(workdir, "--workdir"), "--workdir")
     ranks.check_same(communicator, "the versions of packages", folders.versions())
     ranks.check_same(communicator, "the configs", schema.to_json(resolved))
     ranks.check_same(communicator, "the settings of JAX and XLA", settings.recorded())

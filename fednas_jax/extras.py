@@ -33,14 +33,6 @@ FEATURES = {
     "confusion": Feature("report", _PICTURE, "confusion.png"),
     "curves": Feature("report", _PICTURE, "curves.png"),
     "wandb": Feature("wandb", {"wandb": "wandb"}),
-    "published": Feature(
-        "data",
-        {
-            "array_record": "array_record",
-            "PIL": "pillow",
-            "tensorflow_datasets": "tensorflow-datasets",
-        },
-    ),
 }
 """By name."""
 

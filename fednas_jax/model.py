@@ -18,7 +18,7 @@ from fednas_jax.data.learnt import Learnt
 from fednas_jax.errors import UserError, one_line
 from fednas_jax.model_file import Description, Preprocessing
 from fednas_jax.nn.supernet import Supernet
-from fednas_jax.paths import expand
+from fednas_jax.paths import check_utf8, expand
 from fednas_jax.runtime import settings
 from fednas_jax.search import genotype as genotypes
 from fednas_jax.search.genotype import Genotype
@@ -155,7 +155,7 @@ def restore(folder: Path | str, which: int | str = "best") -> Model:
       UserError: there is no checkpoint, or it is damaged, of no model, or of a later version; or
         JAX finds no device.
     """
-    path = checkpoint.locate(stages.last(expand(folder, "restore")), which)
+    path = checkpoint.locate(stages.last(check_utf8(expand(folder, "restore"), "restore")), which)
     saved = checkpoint.read_saved(path, model_file.COLLECTIONS)
     source = str(path / model_file.FILE)
     description = model_file.from_json(saved.model, source)

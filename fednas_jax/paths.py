@@ -1,6 +1,9 @@
 """Where the files that ship with the package lie, and paths as users write them."""
 
+import contextlib
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from fednas_jax.errors import UserError
@@ -34,6 +37,43 @@ def cache_home() -> Path | None:
         return Path.home() / ".cache"
     except RuntimeError:
         return None
+
+
+@contextlib.contextmanager
+def home() -> Iterator[None]:
+    """While it lasts there is a home folder: for imports of packages that ask for one."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = tempfile.gettempdir()
+    else:
+        yield
+        return
+    try:
+        yield
+    finally:
+        del os.environ["HOME"]
+
+
+def check_utf8(path: Path, field: str) -> Path:
+    """Refuses a path that is not text in UTF-8, as what writes checkpoints needs.
+
+    Args:
+      path: of a run's folder.
+      field: where the user gave it, for the message.
+
+    Raises:
+      UserError: its name has other bytes; or the locale, such as C, has no such letters, so that
+        Python takes them for other bytes.
+    """
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{field}: {os.fsencode(path)!r} is no text in this locale, and checkpoints cannot be "
+            "kept there; PYTHONUTF8=1 is needed, or a folder with a name in ASCII"
+        ) from error
+    return path
 
 
 def expand(path: str | Path, field: str) -> Path:

@@ -10,18 +10,13 @@ import pytest
 
 import fednas_jax
 from fednas_jax import extras
-from fednas_jax.data import published
-from fednas_jax.errors import UserError
 from fednas_jax.report import page
 from tests.report import runs
 
 ROOT = Path(fednas_jax.__file__).resolve().parents[1]
 GROUP = "pip install 'fednas_jax[report]'"
 # Not SciPy, without which there is no JAX.
-ABSENT = (
-    *("altair", "jinja2", "matplotlib", "tensorboardX", "vl_convert"),
-    *("array_record", "PIL", "tensorflow_datasets", "wandb"),
-)
+ABSENT = (*("altair", "jinja2", "matplotlib", "tensorboardX", "vl_convert", "wandb"),)
 
 
 @pytest.fixture
@@ -88,15 +83,6 @@ def test_a_page_that_is_asked_for_is_refused_in_one_line(
         f"installed; {GROUP} is needed\n"
     )
     assert not (tmp_path / "x.html").exists()
-
-
-@pytest.mark.usefixtures("bare")
-def test_a_data_set_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path) -> None:
-    place = tmp_path / "cifar10" / "3.0.2"
-    place.mkdir(parents=True)
-    (place / "dataset_info.json").write_text("{}")
-    with pytest.raises(UserError, match=r"^config.dataset.name: 'cifar10': array_record, pillow, "):
-        published.read("cifar10", tmp_path, cache=False)
 
 
 PROGRAM = """

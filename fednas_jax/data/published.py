@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from fednas_jax import extras
 from fednas_jax.data import archives
 from fednas_jax.data.archives import Decoded
 from fednas_jax.data.npz import read_npz
 from fednas_jax.errors import UserError
-from fednas_jax.paths import cache_home, expand
+from fednas_jax.paths import cache_home, expand, home
 
 NAMES = tuple(archives.ARCHIVES)
 _READ_AT_ONCE = 1000
@@ -131,8 +130,7 @@ def _decode(name: str, prepared: Path) -> Decoded:
     In one thread: two take longer (1.2 s against 0.9 for 5,000 images of CIFAR-10), since most
     of the time is spent in Python around the decoder.
     """
-    extras.need("published", f"config.dataset.name: '{name}'")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), home():
         warnings.simplefilter("ignore")  # of other packages' imports
         import tensorflow_datasets as tfds  # slow, and only needed here
     try:

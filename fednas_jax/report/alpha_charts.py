@@ -7,11 +7,11 @@ numbers would take ten times the room.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import altair as alt
 import numpy as np
 
 from fednas_jax.nn.space import EDGES, PRIMITIVES
 from fednas_jax.report.charts import Spec, finish
+from fednas_jax.report.vega import alt
 from fednas_jax.search.genotype import KINDS, derive, softmax
 
 _MOST_ROUNDS = 101

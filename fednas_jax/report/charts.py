@@ -8,11 +8,11 @@ width is that of the page. Every chart has a description, which screen readers r
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import altair as alt
 import numpy as np
 
 from fednas_jax.report.colors import SERIES
 from fednas_jax.report.page_text import NOTHING
+from fednas_jax.report.vega import alt
 
 Spec = dict[str, Any]
 Rows = Sequence[Mapping[str, Any]]

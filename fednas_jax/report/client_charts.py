@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import altair as alt
 import numpy as np
 
 from fednas_jax.report.charts import Rows, Spec, finish, percent, round_axis
 from fednas_jax.report.run_folder import ClassCounts
+from fednas_jax.report.vega import alt
 
 _MOST_BARS = 60
 """More clients than that are counted in bins rather than shown one by one."""

@@ -4,14 +4,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import altair as alt
-
 from fednas_jax.report.charts import Spec, finish
 from fednas_jax.report.page_parts import Chart, Choice, Page, Part, Section, Table
 from fednas_jax.report.page_text import NOTHING, duration, in_bytes, percent
 from fednas_jax.report.run_folder import RunFolder
 from fednas_jax.report.run_sections import cells, flat, last_scores, subtitle, total, with_parts
 from fednas_jax.report.traffic import sent_so_far
+from fednas_jax.report.vega import alt
 
 _METRICS = (
     "test_accuracy",
