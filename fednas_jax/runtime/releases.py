@@ -27,6 +27,10 @@ SLOW: dict[str, str] = {
 }
 """Release of jaxlib -> what it is slow at, against which there is no cure."""
 
+NOISY = ("0.10.1",)
+"""Releases that print an error of 4 KB for each program read from the compilation cache, though all
+is well (openxla/xla#44565, jax-ml/jax#38445)."""
+
 
 @functools.cache
 def installed() -> str:
@@ -38,11 +42,11 @@ def installed() -> str:
 
 
 def cure_process(environment: MutableMapping[str, str], release: str) -> None:
-    """Adds `CURE` to XLA_FLAGS where the release miscompiles.
+    """Adds `CURE` to XLA_FLAGS where the release miscompiles; silences one that is `NOISY`.
 
     XLA reads its flags when it first compiles. From there on all programs of the process are cured,
-    those of the user too. On any other release, or where XLA_FLAGS has the option already, nothing
-    is changed.
+    those of the user too. On any other release, or where the user has set the same, nothing is
+    changed. What XLA raises as an exception is seen on a silenced release, too.
 
     Args:
       environment: of the process, such as `os.environ`.
@@ -51,6 +55,8 @@ def cure_process(environment: MutableMapping[str, str], release: str) -> None:
     flags = environment.get("XLA_FLAGS", "")
     if release in MISCOMPILES and OPTION not in flags:
         environment["XLA_FLAGS"] = f"{flags} --{OPTION}={CURE}".strip()
+    if release in NOISY:
+        environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def objection(release: str, python: tuple[int, int] = sys.version_info[:2]) -> str:

@@ -62,7 +62,6 @@ def test_the_reported_programs_are_right(name: str) -> None:
         ("0.10.2", "", f"--{releases.OPTION}={releases.CURE}"),
         ("0.11.0", "--xla_a=1", f"--xla_a=1 --{releases.OPTION}={releases.CURE}"),
         ("0.10.2", f"--{releases.OPTION}=", f"--{releases.OPTION}="),
-        ("0.10.1", "--xla_a=1", "--xla_a=1"),
         ("0.11.1", "", ""),
         ("0.11.2", "", ""),
         ("", "", ""),
@@ -74,9 +73,33 @@ def test_a_process_is_cured_of_a_release_that_miscompiles(
     environment = {"XLA_FLAGS": before}
     releases.cure_process(environment, release)
     assert environment == {"XLA_FLAGS": after}
-    other: dict[str, str] = {}
-    releases.cure_process(other, "0.10.1")
-    assert other == {}
+
+
+def test_a_noisy_release_is_silenced() -> None:
+    for release, before, after in (
+        ("0.10.1", {}, {"TF_CPP_MIN_LOG_LEVEL": "3"}),
+        ("0.10.1", {"TF_CPP_MIN_LOG_LEVEL": "0"}, {"TF_CPP_MIN_LOG_LEVEL": "0"}),
+        ("0.11.2", {}, {}),
+    ):
+        environment: dict[str, str] = dict(before)
+        releases.cure_process(environment, release)
+        assert environment == after
+
+
+def test_programs_from_the_cache_are_read_without_a_word(tmp_path: Path) -> None:
+    code = (
+        "import fednas_jax, jax\n"
+        f"jax.config.update('jax_compilation_cache_dir', {str(tmp_path)!r})\n"
+        "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)\n"
+        "print(jax.jit(lambda x: x @ x)(jax.numpy.ones((4, 4)))[0, 0])"
+    )
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+            cwd=Path(__file__).resolve().parents[2],
+        )  # fmt: skip
+        assert (done.stdout, done.stderr) == ("4.0\n", "")
+    assert list(tmp_path.iterdir())
 
 
 def test_the_import_cures_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
