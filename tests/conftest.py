@@ -1,12 +1,15 @@
-"""What all tests share: a cache of compiled programs, float64, and room for more programs."""
+"""What all tests share: a cache of compiled programs, workers, float64, room for more programs."""
 
 import gc
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests import workers
 
 # Compiling takes most of the suite's time, and a second run need not do it again. As environment,
 # set before anything imports jax, so that the processes which tests start find the cache too.
@@ -14,6 +17,17 @@ CACHE = Path(__file__).resolve().parent.parent / ".cache" / "jax-tests"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 # Eager references consist of thousands of programs that each compile in milliseconds.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slowest files first."""
+    items[:] = [items[i] for i in workers.in_order([item.nodeid for item in items])]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several workers share the tests."""
+    return workers.scheduler(config, log)
 
 
 @pytest.fixture
