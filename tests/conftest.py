@@ -39,17 +39,34 @@ def x64() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def tiny_runs() -> Iterator[None]:
+    """The file's runs are so small that compiling takes all their time: nothing is optimised.
+
+    Notebooks, `digits_quick` and what starts processes run as users compile.
+    """
+    from tests.quick import compiled_quickly
+
+    with compiled_quickly(0):
+        yield
+
+
 @pytest.fixture(scope="session")
 def finished_search(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The workdir of an undisturbed search, with all reports on; to be left as it is."""
+    """The workdir of an undisturbed search, with all reports on; to be left as it is.
+
+    Who compares bits with it compiles as it did: with `tiny_runs`.
+    """
     from fednas_jax import experiment
+    from tests.quick import compiled_quickly
     from tests.tiny import search_config
 
     folder = tmp_path_factory.mktemp("finished") / "run"
     config = search_config()
     config.report.plots = config.report.tensorboard = config.report.progress = True
     config.report.page = True
-    experiment.run(config, folder)
+    with compiled_quickly(0):
+        experiment.run(config, folder)
     return folder
 
 

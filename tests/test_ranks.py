@@ -19,6 +19,7 @@ from fednas_jax.federated import communicator as communicators
 from fednas_jax.federated.round import RoundEngine
 from fednas_jax.report.writers import read_rows
 from tests import ranks, tiny
+from tests.quick import compile_quickly
 
 pytestmark = [ranks.needs_mpi, pytest.mark.alone]
 
@@ -248,6 +249,8 @@ def _main() -> None:
         (workdir.parent / f"rank{own.rank}").write_text(str(os.getpid()))
         if own.rank == 1 and seed:
             fields["seed"] = seed
+        if kind == "search":
+            compile_quickly(0)
         if stop:
             stop_after(stop)
         if slow and own.rank == 1:
