@@ -3,6 +3,9 @@
 # several ranks skip without it).
 #
 #   bash scripts/test.sh [--mpi] [arguments for pytest, such as tests/data]
+#
+# Workers, one a core, share the tests; those marked `alone` follow, one after the other. Types are
+# checked beside them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -13,18 +16,47 @@ if [[ "${1:-}" == --mpi ]]; then
 fi
 bash scripts/setup.sh "${setup[@]}"
 
+python="${VENV:-.venv}/bin/python"
+made="$(mktemp -d)"
+trap 'rm -rf "$made"' EXIT
 failed=()
+
 # One that fails does not hide what the next would say.
 check() {
   echo "+ $*"
-  "${VENV:-.venv}/bin/python" -m "$@" || failed+=("$1")
+  "$python" -m "$@" || failed+=("$1")
 }
+
+NO_TESTS=5 # pytest's exit status
+chosen=false
+# Runs the tests of one kind, if the arguments choose any, and keeps what pytest says.
+tests() {
+  local status=0 color=()
+  [[ -t 1 ]] && color=(--color=yes)
+  echo "+ pytest $*"
+  "$python" -m pytest ${color[@]+"${color[@]}"} "$@" 2>&1 | tee -a "$made/tests" || status=$?
+  if ((status != NO_TESTS)); then
+    chosen=true
+    ((status == 0)) || failed+=(pytest)
+  fi
+}
+
+workers="$(getconf _NPROCESSORS_ONLN)"
+((workers <= 4)) || workers=4 # each takes up to 2 GB
 
 check ruff check .
 check ruff format --check .
-check mypy
-check pytest "$@"
+"$python" -m mypy >"$made/types" 2>&1 &
+mypy=$!
+tests -n "$workers" --no-loadscope-reorder -m "not alone" "$@"
+tests -m alone "$@"
+"$chosen" || failed+=("pytest, which found no tests")
+echo "+ mypy"
+wait "$mypy" || failed+=(mypy)
+cat "$made/types"
 
+echo "test: pytest said:"
+sed 's/\x1b\[[0-9;]*m//g' "$made/tests" | grep -E '^(FAILED|ERROR) | in [0-9.]+s' || true
 if ((${#failed[@]})); then
   echo "test: failed: ${failed[*]}" >&2
   exit 1

@@ -1,6 +1,8 @@
 """Every quick config runs: on data of the right shape, as the real images may not be at hand."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from fednas_jax import assembly, config_file, stages
 from fednas_jax import config as schema
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.files import read_json
+from tests.quick import compiled_quickly
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 STAGES = {  # searches, then trains: as these two
@@ -32,18 +35,18 @@ def coloured_squares(count: int, seed: int) -> Split:
     return Split(images, labels, None)
 
 
-def as_cifar10() -> Dataset:
-    """A tenth of the size: what `:quick` uses of each class, and no more."""
+def as_cifar10(count: int = 1000) -> Dataset:
+    """A fiftieth of the size: one image for each client of `pfl_cifar10`."""
     names = tuple(map(str, range(CLASSES)))
     moments = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
     return Dataset(
-        "cifar10", coloured_squares(5000, 0), coloured_squares(200, 1), CLASSES, names, *moments
+        "cifar10", coloured_squares(count, 0), coloured_squares(200, 1), CLASSES, names, *moments
     )
 
 
 def as_mnist() -> Dataset:
     """60 images a class, 28 x 28, one channel."""
-    data = as_cifar10()
+    data = as_cifar10(5000)
     train, test = (
         split._replace(images=split.images[::8, :28, :28, :1], labels=split.labels[::8])
         for split in (data.train, data.test)
@@ -80,6 +83,14 @@ def test_the_papers_train_stage() -> None:
     assert both.server.batch_stats == both.then_train.server.batch_stats == "averaged"
 
 
+@pytest.fixture
+def _compiled_quickly(spec: str) -> Iterator[None]:
+    """Small networks too compile as large ones; those of the quick start as users compile."""
+    with contextlib.nullcontext() if spec.startswith("digits_quick") else compiled_quickly(1):
+        yield
+
+
+@pytest.mark.usefixtures("_compiled_quickly")
 @pytest.mark.parametrize("spec", QUICK)
 def test_every_quick_config_runs(
     spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -87,6 +98,8 @@ def test_every_quick_config_runs(
     config: Any = config_file.load(str(CONFIGS / spec))
     config.rounds = config.local_epochs = 1
     config.report.progress = False
+    if config.partition.name == "table":
+        config.partition.table_fraction = 0.02  # all that `as_cifar10` has of each class
     if config.dataset.name in ("cifar10", "mnist"):
         dataset = as_cifar10() if config.dataset.name == "cifar10" else as_mnist()
         monkeypatch.setattr(assembly, "load_dataset", lambda config, *cut_by: dataset)

@@ -49,6 +49,7 @@ def test_ranks_that_hang_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert finding.text.startswith("not back after 0.2 s; ")
 
 
+@pytest.mark.alone
 @ranks.needs_mpi
 def test_two_ranks_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     launcher = doctor.mpirun()

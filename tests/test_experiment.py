@@ -28,6 +28,8 @@ from fednas_jax.search import genotype
 from tests.tiny import final_state
 from tests.tiny import search_config as tiny_config
 
+pytestmark = pytest.mark.usefixtures("tiny_runs")
+
 ROOT = Path(__file__).resolve().parents[1]
 TIMES = ("seconds", "client_steps_per_second")
 ROUNDS = 3
@@ -57,6 +59,8 @@ def start_process(folder: Path, *overrides: str) -> subprocess.Popen:
     config_path = folder.parent / "tiny.py"
     config_path.write_text(
         "from fednas_jax.config import default\n"
+        "from tests.quick import compile_quickly\n"
+        "compile_quickly(0)\n"  # as the run that it is compared with
         "def get_config(variant=''):\n"
         "    config = default()\n"
         f"    config.update({tiny_config().to_dict()!r})\n"

@@ -12,6 +12,8 @@ from fednas_jax.errors import UserError
 from fednas_jax.report.writers import read_rows
 from tests.tiny import fedavg_config, final_state, search_config
 
+pytestmark = pytest.mark.usefixtures("tiny_runs")
+
 TIMES = ("seconds", "client_steps_per_second")
 
 

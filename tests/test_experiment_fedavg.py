@@ -20,6 +20,8 @@ from fednas_jax.report.writers import read_rows
 from tests.tiny import fedavg_config as tiny_config
 from tests.tiny import final_state
 
+pytestmark = pytest.mark.usefixtures("tiny_runs")
+
 TIMES = ("seconds", "client_steps_per_second")
 
 

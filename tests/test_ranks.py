@@ -16,10 +16,12 @@ import pytest
 
 from fednas_jax import experiment, signals
 from fednas_jax.federated import communicator as communicators
+from fednas_jax.federated.round import RoundEngine
 from fednas_jax.report.writers import read_rows
 from tests import ranks, tiny
+from tests.quick import compile_quickly
 
-pytestmark = ranks.needs_mpi
+pytestmark = [ranks.needs_mpi, pytest.mark.alone]
 
 TIMES = ("seconds", "client_steps_per_second")
 CONFIGS = {"fedavg": tiny.fedavg_config, "search": tiny.search_config}
@@ -144,36 +146,39 @@ def test_an_error_of_one_names_the_rank(tmp_path: Path) -> None:
     assert line.endswith("the configs here and on rank 0 differ; the same are needed on every host")
 
 
-ROUNDS = {"rounds": 60, "checkpoint_every": 1, "test_every": 0, "held_out_every": 0}
+ROUNDS = {"rounds": 40, "test_every": 0, "held_out_every": 0}
 
 
 @contextlib.contextmanager
 def three_in_a_round(folder: Path, **fields: Any) -> Iterator[tuple[subprocess.Popen[str], Any]]:
-    """Three ranks that have some rounds behind them and many to go; and their process ids."""
+    """Three ranks that have made some rounds, with many to go; and their process ids."""
+    before = rounds_done(folder)
     with subprocess.Popen(
-        launched(3, "fedavg", folder, **ROUNDS | fields),
+        launched(3, "fedavg", folder, SLOW=True, **ROUNDS | fields),
         env=ranks.environment(FEDNAS_JAX_MPI_SECONDS="4"),
         cwd=ranks.ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
-        wait_for(lambda: (folder / "metrics.jsonl").exists() and len(rows(folder)) > 3)
+        wait_for(lambda: rounds_done(folder) > before + 2)
         yield process, [int((folder.parent / f"rank{n}").read_text()) for n in range(3)]
+
+
+def rounds_done(workdir: Path) -> int:
+    """As far as they are recorded."""
+    recorded = rows(workdir) if (workdir / "metrics.jsonl").exists() else []
+    return recorded[-1]["round"] if recorded else 0
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("by_three") / "run"
-    assert run(3, "fedavg", folder, **ROUNDS).returncode == 0
+    assert run(3, "fedavg", folder, checkpoint_every=1000, **ROUNDS).returncode == 0
     return folder
 
 
-@pytest.mark.parametrize(
-    ("rank", "number"), [(2, signal.SIGKILL), (2, signal.SIGSTOP), (0, signal.SIGKILL)]
-)
-def test_a_rank_that_is_lost_in_a_round_ends_all(
-    undisturbed: Path, tmp_path: Path, rank: int, number: int
-) -> None:
-    """And the next start ends in the bits of a run that nothing happened to."""
-    with three_in_a_round(tmp_path / "run") as (process, pids):
+def lose(folder: Path, rank: int, number: signal.Signals) -> None:
+    """A rank that is lost in a round ends all."""
+    with three_in_a_round(folder) as (process, pids):
+        before = rounds_done(folder)
         os.kill(pids[rank], number)
         _, error = process.communicate(timeout=60)
     assert process.returncode in (3, 128 + signal.SIGKILL)
@@ -182,31 +187,42 @@ def test_a_rank_that_is_lost_in_a_round_ends_all(
     assert line.startswith(f"fednas_jax: error: rank {rank} on ")
     assert f" {how}; the same command goes on after the last checkpoint" in line
     wait_for(lambda: not any(map(alive, pids)))
-    assert 3 < rows(tmp_path / "run")[-1]["round"] < ROUNDS["rounds"]
-    done = run(3, "fedavg", tmp_path / "run", **ROUNDS)
-    assert done.returncode == 0, done.stderr
-    assert tiny.final_state(tmp_path / "run") == tiny.final_state(undisturbed)
-    assert rows(tmp_path / "run") == rows(undisturbed)
+    assert before <= rounds_done(folder) < ROUNDS["rounds"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_keeps_the_last_whole_round(
-    undisturbed: Path, tmp_path: Path, number: int
-) -> None:
-    with three_in_a_round(tmp_path / "run", checkpoint_every=1000) as (process, pids):
+def interrupt(folder: Path, number: signal.Signals) -> None:
+    """A signal keeps the last whole round, though no checkpoint was due."""
+    with three_in_a_round(folder, checkpoint_every=1000) as (process, pids):
         # What mpirun gets it hands on to all.
         os.kill(pids[2] if number == signal.SIGTERM else process.pid, number)
         _, error = process.communicate(timeout=60)
     assert process.returncode == 143
-    last = rows(tmp_path / "run")[-1]["round"]
-    assert (tmp_path / "run" / "checkpoints" / f"{last:06d}").is_dir()
+    last = rounds_done(folder)
+    assert last < ROUNDS["rounds"]
+    assert (folder / "checkpoints" / f"{last:06d}").is_dir()
     (line,) = [line for line in error.splitlines() if "fednas_jax" in line]
     assert line == "fednas_jax: error: interrupted; the same command goes on with the run"
     wait_for(lambda: not any(map(alive, pids)))
-    done = run(3, "fedavg", tmp_path / "run", **ROUNDS | {"checkpoint_every": 1000})
+
+
+def test_lost_ranks_and_signals_end_all_and_each_next_start_goes_on_with_the_same_bits(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    """One run that is disturbed five times ends in the bits of one that nothing happened to."""
+    folder = tmp_path / "run"
+    for disturb in (
+        lambda: lose(folder, 2, signal.SIGKILL),
+        lambda: lose(folder, 2, signal.SIGSTOP),
+        lambda: interrupt(folder, signal.SIGTERM),
+        lambda: lose(folder, 0, signal.SIGKILL),
+        lambda: interrupt(folder, signal.SIGUSR1),
+    ):
+        disturb()
+    done = run(3, "fedavg", folder, **ROUNDS)
     assert done.returncode == 0, done.stderr
-    assert tiny.final_state(tmp_path / "run") == tiny.final_state(undisturbed)
-    assert rows(tmp_path / "run") == rows(undisturbed)
+    assert len(json.loads((folder / "run.json").read_text())["starts"]) == 6
+    assert tiny.final_state(folder) == tiny.final_state(undisturbed)
+    assert rows(folder) == rows(undisturbed)
 
 
 def alive(pid: int) -> bool:
@@ -228,12 +244,17 @@ def _main() -> None:
     """One rank."""
     kind, workdir, fields = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
     stop, seed = fields.pop("STOP", 0), fields.pop("SEED_OF_RANK_1", 0)
+    slow = fields.pop("SLOW", False)
     with signals.raised(), communicators.one_for_all(own := communicators.start()):
         (workdir.parent / f"rank{own.rank}").write_text(str(os.getpid()))
         if own.rank == 1 and seed:
             fields["seed"] = seed
+        if kind == "search":
+            compile_quickly(0)
         if stop:
             stop_after(stop)
+        if slow and own.rank == 1:
+            take_longer()
         experiment.run(configured(kind, **fields), workdir, own)
 
 
@@ -247,6 +268,17 @@ def stop_after(number: int) -> None:
             raise RuntimeError("stopped on purpose")
 
     experiment.Experiment._record = recorded  # type: ignore[method-assign]
+
+
+def take_longer() -> None:
+    """This rank's rounds take a little longer, so that the others wait for it in each."""
+    run = RoundEngine.run
+
+    def slow(*arguments: Any, **named: Any) -> Any:
+        time.sleep(0.1)
+        return run(*arguments, **named)
+
+    RoundEngine.run = slow  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ from fednas_jax.search import genotype
 from tests.quick import quick_jit
 from tests.tiny import genotype_config, search_config
 
+pytestmark = pytest.mark.usefixtures("tiny_runs")
+
 
 @pytest.fixture(scope="module")
 def stopped(finished_search: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

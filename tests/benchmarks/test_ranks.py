@@ -132,6 +132,7 @@ def test_parts_sum_up_to_a_round(monkeypatch):
     assert given["sum_bytes"] == (32 - 2) / 10  # less what two barriers sent
 
 
+@pytest.mark.alone
 @needs_mpi
 def test_two_ranks_take_a_turn(tmp_path):
     with Peer(ranks.sys.executable, "benchmarks.one_rank", [str(tmp_path), "cnn"],

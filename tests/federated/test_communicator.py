@@ -171,6 +171,7 @@ def test_alone(check: Any) -> None:
     check(LOCAL)
 
 
+@pytest.mark.alone
 @ranks.needs_mpi
 @pytest.mark.parametrize("size", [2, 3])
 def test_over_mpi(size: int) -> None:
