@@ -297,10 +297,10 @@ def read_saved(path: Path, collections: Collection[str]) -> Saved:
     try:
         facts = _whole_facts(path)
         model = read_model(path)
+        wanted = [leaf for leaf in facts["leaves"] if leaf["path"].split("/")[0] in collections]
+        return Saved(path, facts["round"], model, read_part(path / "state", wanted))
     except Damaged as error:
         raise UserError(f"{path}: {error}; a whole checkpoint is needed") from error
-    wanted = [leaf for leaf in facts["leaves"] if leaf["path"].split("/")[0] in collections]
-    return Saved(path, facts["round"], model, read_part(path / "state", wanted))
 
 
 def _whole_facts(path: Path) -> dict[str, Any]:
