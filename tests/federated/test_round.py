@@ -372,6 +372,74 @@ def test_clients_walk_through_their_own_number_of_steps():
         assert [taken[k] for k in range(NUM_CLIENTS)] == list(toys.STEPS)
 
 
+def tells_facts(told: list[Any] | None = None) -> Algorithm:
+    """Each client sends 1, and tells what its chunk and the cohort say to it."""
+
+    def client_update(state, client, facts, examples, key):
+        if told is not None:
+            told.append((facts.local_epochs, sorted(client.facts)))
+        metrics = {
+            "round": facts.round,
+            "steps": facts.local_steps,
+            "most": 0 if facts.local_epochs is None else facts.local_epochs,
+            "own": client.facts.get("local_epochs", 0),
+            "limit": client.facts.get("step_limit", 0),
+        }
+        metrics = {name: jnp.int32(value) for name, value in metrics.items()}
+        present = (client.id >= 0).astype(jnp.int32)
+        return ClientUpdate(present, present, metrics)
+
+    return Algorithm(None, [Phase(client_update, lambda s, sums, weights: sums)], None)
+
+
+@pytest.mark.parametrize("clients_per_chunk", [1, 3])
+def test_epochs_and_limits_are_each_clients_and_the_most_is_the_chunks(clients_per_chunk):
+    # Work of 6, 4, 5 and 2 steps; the client with the most work does not make the most epochs.
+    epochs, limits = np.array([2, 4, 1, 1]), np.array([6, 4, 5, 2])
+    members = in_chunks(
+        np.array([0, 1, 2, 4]),
+        np.asarray(CLIENTS.local_steps),
+        clients_per_chunk,
+        7,
+        epochs=epochs,
+        step_limits=limits,
+    )
+    _, (found,) = engine(tells_facts(), clients_per_chunk).run(jnp.int32(0), members, KEY)
+    rows = {1: [[6], [5], [4], [2]], 3: [[6, 5, 4], [2, 0, 0]]}[clients_per_chunk]
+    assert found["limit"].tolist() == rows
+    rows = {1: [[2], [1], [4], [1]], 3: [[2, 1, 4], [1, 0, 0]]}[clients_per_chunk]
+    assert found["own"].tolist() == rows
+    assert found["most"].tolist() == [[max(row)] * len(row) for row in rows]
+    assert set(found["round"].ravel().tolist()) == {7}
+    rows = {1: [[3], [5], [1], [2]], 3: [[5] * 3, [2] * 3]}[clients_per_chunk]
+    assert found["steps"].tolist() == rows
+
+
+def test_without_them_no_client_is_told_any():
+    told: list[Any] = []
+    engine(tells_facts(told), 3).run(jnp.int32(0), cohort(3), KEY)
+    assert told == [(None, [])]
+
+
+def test_each_rank_runs_its_own_clients_and_all_are_added_up():
+    # Of 3, 1, 5, 0 and 2 steps: 5, 1 and 0 go to the one rank, 3 and 2 to the other.
+    everyone = in_chunks(EVERYONE, np.asarray(CLIENTS.local_steps), 1, ranks=2)
+    for rank, ids in enumerate([[2, 1, 3], [0, 4]]):
+        runner = RoundEngine(toys.means(), CLIENTS, EXAMPLES, 1, toys.OneOf(rank, 2))
+        own, (found,) = runner.run(jnp.zeros(()), everyone, KEY)
+        alone = engine(toys.means(), 1)
+        wanted, (metrics,) = alone.run(jnp.zeros(()), cohort(1, np.array(ids)), KEY)
+        assert float(own) == float(wanted)
+        assert found["value"][: len(ids)].tolist() == metrics["value"].tolist()
+    # The server is given the sums over all ranks, and the weights too.
+    doubles = toys.OneOf(0, 1)
+    doubles.total = lambda tree: jax.tree.map(lambda x: 2 * x, tree)
+    both = Phase(tells_facts().phases[0].client_update, lambda s, sums, weights: (sums, weights))
+    runner = RoundEngine(Algorithm(None, [both], None), CLIENTS, EXAMPLES, 1, doubles)
+    sums, weights = runner.run((jnp.int32(0), jnp.int32(0)), cohort(1), KEY)[0]
+    assert (int(sums), int(weights)) == (2 * NUM_CLIENTS, 2 * NUM_CLIENTS)
+
+
 def test_progress_counts_the_chunks_of_all_phases():
     def client_update(state, client, facts, examples, key):
         return ClientUpdate(jnp.zeros(()), jnp.ones(()), {})
@@ -389,5 +457,17 @@ def test_traffic_and_memory(averaging, state):
     # Down: a weight of 4 and a bias, float32. Up: the same and one weight of the average.
     traffic = averaging[1].traffic(state)
     assert traffic == {"bytes_up_per_client": 24, "bytes_down_per_client": 20}
+    # In two phases the state is sent twice, and each phase's sums and weights come back.
+    first = averaging[1].algorithm.phases[0]
+
+    def second(state, client, facts, examples, key):
+        return ClientUpdate({"bias": jnp.zeros(2)}, {"bias": jnp.ones(3, jnp.int8)}, {})
+
+    both = [first, Phase(second, lambda state, sums, weights: state)]
+    two = engine(averaging[1].algorithm._replace(phases=both), 1).traffic(state)
+    assert two == {"bytes_up_per_client": 24 + 8 + 3, "bytes_down_per_client": 40}
+    # What the server keeps to itself is not sent.
+    less = averaging[1].algorithm._replace(broadcast=lambda state: state.bias)
+    assert engine(less, 1).traffic(state)["bytes_down_per_client"] == 4
     sizes = [averaging[n].temporary_bytes(state, cohort(n)) for n in (1, NUM_CLIENTS)]
     assert 0 < sizes[0] < sizes[1]
