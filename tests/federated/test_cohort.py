@@ -124,6 +124,8 @@ def test_clients_with_like_work_share_a_chunk():
     np.testing.assert_array_equal(cohort.epochs, [[2, 4], [1, 4]])
     np.testing.assert_array_equal(cohort.steps, [8, 9])
     assert cohort.round == 7
+    # The longest of a chunk need not be the first: 3 * 4 and 9 * 1.
+    assert in_chunks(np.arange(2), steps, 2, epochs=epochs[:2]).steps.tolist() == [9]
     # Computed: 2 places x (8 * 4 + 9 * 4) = 136; wanted: 12 + 9 + 4 + 16 = 41.
     assert cohort.padding_share(steps) == pytest.approx(1 - 41 / 136)
 
