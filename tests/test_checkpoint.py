@@ -237,7 +237,7 @@ def test_what_is_gone_with_its_checksums_is_missed(tmp_path: Path, name: str) ->
     assert restored.round == 1
     (line,) = lines
     assert line.startswith(f"{path}: ")
-    with pytest.raises(UserError, match="000002: .*; a whole checkpoint is needed"):
+    with pytest.raises(UserError, match=r"000002: .*; a whole checkpoint is needed"):
         read_saved(path, ("params",))
 
 

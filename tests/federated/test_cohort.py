@@ -171,7 +171,7 @@ def test_shares_of_unreachable_clients_and_stragglers():
 
 
 def test_a_keys_draws_are_those_of_earlier_versions():
-    # A run is gone on with by a later version: who is drawn must stay. As version 1 drew them.
+    # A run is gone on with by a later version, which has to draw the same clients.
     key, ids = jax.random.key(7), np.arange(10, dtype=np.int32)
     assert sample(key, 50, 5).tolist() == [6, 15, 21, 34, 39]
     assert sample(key, 8, 5).tolist() == [1, 3, 4, 5, 7]

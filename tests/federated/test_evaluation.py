@@ -116,7 +116,7 @@ def test_ranks_share_the_batches_and_none_is_scored_twice(ranks, start, stop, mo
     np.testing.assert_allclose(np.sum(parts, axis=0), whole, rtol=1e-6)
     ((first, last),) = calls
     batches = [list(range(*walk)) for (walk,) in walks]
-    assert sum(batches, []) == list(range(first, last))
+    assert np.concatenate(batches).tolist() == list(range(first, last))
     assert max(map(len, batches)) - min(map(len, batches)) <= 1
 
 

@@ -168,7 +168,9 @@ def test_stragglers_keep_their_epochs() -> None:
     np.testing.assert_array_equal(dropped.epochs, [1])
 
 
-@pytest.mark.parametrize(("wanted", "extra", "asked"), [(10, 0.29, 13), (10, 0.0, 10), (80, 1, 100)])
+@pytest.mark.parametrize(
+    ("wanted", "extra", "asked"), [(10, 0.29, 13), (10, 0.0, 10), (80, 1, 100)]
+)
 def test_how_many_are_drawn(wanted: int, extra: float, asked: int) -> None:
     assert Faults(extra_share=extra).drawn(wanted, 100) == asked
 
