@@ -305,10 +305,10 @@ def read_saved(path: Path, collections: Collection[str]) -> Saved:
     try:
         facts = _whole_facts(path)
         model, learnt = read_model(path), read_learnt(path)
+        wanted = [leaf for leaf in facts["leaves"] if leaf["path"].split("/")[0] in collections]
+        return Saved(path, facts["round"], model, read_part(path / "state", wanted), learnt)
     except Damaged as error:
         raise UserError(f"{path}: {error}; a whole checkpoint is needed") from error
-    wanted = [leaf for leaf in facts["leaves"] if leaf["path"].split("/")[0] in collections]
-    return Saved(path, facts["round"], model, read_part(path / "state", wanted), learnt)
 
 
 def learnt_of(path: Path) -> Learnt | None:

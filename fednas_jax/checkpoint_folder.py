@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from fednas_jax import model_file
 from fednas_jax.data import learnt
 from fednas_jax.data.learnt import Learnt
-from fednas_jax.errors import UserError
+from fednas_jax.errors import UserError, one_line
 from fednas_jax.files import read_json
 
 
@@ -120,14 +120,21 @@ def _write_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _read_arrays(folder: Path, like: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays at these paths; others that lie there are not touched."""
+    """The arrays at these paths; others that lie there are not touched.
+
+    Raises:
+      Damaged: Orbax cannot read them, though every file is as it was written.
+    """
     filled = {path: array for path, array in like.items() if array.size}
     if not filled:
         return like
     as_numpy = dict.fromkeys(filled, ocp.RestoreArgs(restore_type=np.ndarray))
     wanted = ocp.args.PyTreeRestore(filled, as_numpy, partial_restore=True)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as orbax:
-        return {**like, **orbax.restore(folder.absolute(), args=wanted)}
+    try:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as orbax:
+            return {**like, **orbax.restore(folder.absolute(), args=wanted)}
+    except (ValueError, KeyError, OSError) as error:
+        raise Damaged(f"its arrays cannot be read ({one_line(error)})") from error
 
 
 def read_state(folder: Path, implementations: dict[str, str], abstract_state: Any) -> Any:
@@ -140,6 +147,9 @@ def read_state(folder: Path, implementations: dict[str, str], abstract_state: An
 
     Returns:
       A tree as `abstract_state`, with arrays on the default device.
+
+    Raises:
+      Damaged: they cannot be read.
     """
     leaves, tree = jax.tree.flatten(abstract_state)
     paths = [leaf["path"] for leaf in describe(abstract_state)]
@@ -158,6 +168,9 @@ def read_part(folder: Path, leaves: list[dict[str, Any]]) -> dict[str, Any]:
 
     Returns:
       Nested dicts, by the parts of each path; NumPy arrays.
+
+    Raises:
+      Damaged: they cannot be read.
     """
     like = {leaf["path"]: np.empty(leaf["shape"], jnp.dtype(leaf["dtype"])) for leaf in leaves}
     nested: dict[str, Any] = {}
@@ -210,20 +223,19 @@ def verify(path: Path) -> None:
     """Holds every file of a checkpoint against its checksum.
 
     Raises:
-      Damaged: one is missing, cut short or edited.
+      Damaged: one is missing, cut short or edited, or has no checksum.
     """
     try:
         checksums = dict(read_json(path / "checksums.json"))
     except (UserError, TypeError, ValueError) as error:
         raise Damaged("checksums.json is missing or damaged") from error
-    required = {"checkpoint.json": "", **checksums}
-    if (path / learnt.FILE).exists():  # put there by somebody else, where there is no checksum
-        required[learnt.FILE] = ""
-    for name in required:
+    if lacking := [name for name in _read_from(path) if name not in checksums]:
+        raise Damaged(f"checksums.json has no checksum of {lacking[0]}")
+    for name, checksum in checksums.items():
         try:
-            right = _sha256(path / name) == checksums.get(name)
-        except OSError as error:
-            raise Damaged(f"{name} cannot be read ({error.strerror})") from error
+            right = _sha256(path / name) == checksum
+        except (OSError, ValueError) as error:  # ValueError: not a name that a file can have
+            raise Damaged(f"{name} cannot be read ({one_line(error)})") from error
         if not right:
             raise Damaged(f"{name} is cut short or has been edited")
 
@@ -301,6 +313,15 @@ def _is_leaf(leaf: Any) -> bool:
         and isinstance(leaf["shape"], list)
         and all(isinstance(size, int) and size >= 0 for size in leaf["shape"])
     )
+
+
+def _read_from(path: Path) -> list[str]:
+    """The files that a checkpoint is read from; another may lie beside them, as a user's notes."""
+    arrays = [f"state/{name}" for name in _files(path / "state")]
+    # Orbax names none of its own so, but a file manager does.
+    arrays = [name for name in arrays if not Path(name).name.startswith(".")]
+    about = [name for name in (model_file.FILE, learnt.FILE) if (path / name).exists()]
+    return ["checkpoint.json", *about, *(arrays or ["state"])]
 
 
 def _files(folder: Path) -> list[str]:

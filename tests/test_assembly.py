@@ -272,6 +272,55 @@ def test_the_train_stage_gets_what_the_config_says(monkeypatch: pytest.MonkeyPat
     assert options.momentum == options.batch_size == 0
 
 
+def test_the_search_stage_gets_what_the_config_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every field a number of its own, so that none can stand for another."""
+    built: list[Any] = []
+    monkeypatch.setattr(assembly.fednas, "build", lambda *arguments: built.extend(arguments))
+    config = small(
+        **{
+            "local_epochs": 7,
+            "batch_size": 11,
+            "optimizer.learning_rate": 0.2,
+            "optimizer.learning_rate_min": 0.02,
+            "optimizer.momentum": 0.8,
+            "optimizer.weight_decay": 0.003,
+            "optimizer.clip_norm": 4.0,
+            "arch_optimizer.learning_rate": 0.05,
+            "arch_optimizer.beta1": 0.6,
+            "arch_optimizer.beta2": 0.95,
+            "arch_optimizer.weight_decay": 0.007,
+            "search.order": "alpha_first",
+            "search.lambda_train": 0.4,
+            "search.lambda_valid": 0.9,
+            "server.recalibration_fraction": 0.3,
+        }
+    )
+    assembly.build_algorithm(config, dataset())
+    _, image_shape, _, options = built
+    assert image_shape == (8, 8, 1)
+    search = ("alpha_first", 0.4, 0.9, 0.8, 0.003, 4.0, 0.05, 0.6, 0.95, 0.007)
+    assert options == (7, 11, 0.2, 0.02, search, "recalibrated", 0.3)
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [("momentum", {"momentum": 0.7}), ("yogi", {"beta1": 0.6, "beta2": 0.7, "epsilon": 0.1})],
+)
+def test_the_servers_optimiser_gets_what_the_config_says(
+    monkeypatch: pytest.MonkeyPatch, name: str, numbers: dict[str, float]
+) -> None:
+    built: dict[str, Any] = {}
+
+    def build(name: str, learning_rate: float, **options: float) -> None:
+        built.update(options, name=name, learning_rate=learning_rate)
+
+    monkeypatch.setattr(assembly.server_optimizer, "build", build)
+    fields = {"server.optimizer": name, "server.learning_rate": 0.3}
+    fields |= {f"server.{number}": value for number, value in numbers.items()}
+    assembly.build_algorithm(small(algorithm="fedavg", **fields), dataset())
+    assert built.items() >= {"name": name, "learning_rate": 0.3, **numbers}.items()
+
+
 def test_large_networks_are_compiled_with_quick_options() -> None:
     for name, large in (("2nn", False), ("genotype", True)):
         config = small(**{"algorithm": "fedavg", "network.name": name})

@@ -63,7 +63,8 @@ def saved(folder: Path, rounds: int, keep: int = 2) -> tuple[Checkpoints, list[s
     lines: list[str] = []
     checkpoints = Checkpoints(folder, keep, lines.append)
     for number in range(1, rounds + 1):
-        checkpoints.save(number, make_state(number), {"rows": [number]}, is_best=number == 1)
+        state, extra, model = make_state(number), {"rows": [number]}, {"name": "toy"}
+        checkpoints.save(number, state, extra, is_best=number == 1, model=model)
     return checkpoints, lines
 
 

@@ -1,6 +1,7 @@
-"""What checkpoint.json says: of which format it is, and whether it says all that is needed."""
+"""What checkpoint.json says, and that no file is trusted without its checksum."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from fednas_jax import checkpoint, checkpoint_folder
+from fednas_jax.checkpoint import read_saved
 from fednas_jax.errors import UserError
 from tests.test_checkpoint import assert_same_bits, make_state, saved
 
@@ -62,8 +64,74 @@ def test_examples_are_held_against_their_checksum(tmp_path: Path) -> None:
     sums = json.loads((path / "checksums.json").read_text())
     del sums["examples.npz"]
     (path / "checksums.json").write_text(json.dumps(sums))
-    with pytest.raises(checkpoint_folder.Damaged, match=r"examples\.npz is cut short or has been"):
+    with pytest.raises(checkpoint_folder.Damaged, match=r"has no checksum of examples\.npz"):
         checkpoint_folder.verify(path)
     (path / "examples.npz").unlink()
     checkpoint_folder.verify(path)
     assert checkpoint_folder.read_learnt(path) is None
+
+
+def sums_left(path: Path, keep: Callable[[str], bool]) -> None:
+    """Takes the checksums of all other files away."""
+    file = path / "checksums.json"
+    sums = json.loads(file.read_text())
+    file.write_text(json.dumps({name: value for name, value in sums.items() if keep(name)}))
+
+
+@pytest.mark.parametrize(
+    ("keep", "lacks"),
+    [
+        (lambda name: False, "checkpoint.json"),
+        (lambda name: name == "checkpoint.json", "model.json"),
+        (lambda name: not name.startswith("state/"), "state/_CHECKPOINT_METADATA"),
+        (lambda name: name != "state/manifest.ocdbt", "state/manifest.ocdbt"),
+    ],
+)
+def test_a_file_without_its_checksum_is_not_trusted(
+    tmp_path: Path, keep: Callable[[str], bool], lacks: str
+) -> None:
+    checkpoints, lines = saved(tmp_path, 2)
+    path = tmp_path / "000002"
+    sums_left(path, keep)
+    restored = checkpoints.restore_latest(make_state())
+    assert restored is not None
+    assert restored.round == 1
+    assert lines == [f"{path}: checksums.json has no checksum of {lacks}; passing over it"]
+    with pytest.raises(UserError, match=f"no checksum of {lacks}; a whole checkpoint is needed"):
+        read_saved(path, ("params",))
+
+
+@pytest.mark.parametrize("name", ["state", "state/manifest.ocdbt"])
+def test_what_is_gone_with_its_checksums_is_missed(tmp_path: Path, name: str) -> None:
+    checkpoints, lines = saved(tmp_path, 2)
+    path = tmp_path / "000002"
+    sums_left(path, lambda listed: not listed.startswith(name))
+    gone = path / name
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    restored = checkpoints.restore_latest(make_state())
+    assert restored is not None
+    assert restored.round == 1
+    (line,) = lines
+    assert line.startswith(f"{path}: ")
+    with pytest.raises(UserError, match=r"000002: .*; a whole checkpoint is needed"):
+        read_saved(path, ("params",))
+
+
+def test_a_checksum_of_what_cannot_be_a_file(tmp_path: Path) -> None:
+    checkpoints, lines = saved(tmp_path, 2)
+    sums = tmp_path / "000002" / "checksums.json"
+    sums.write_text(json.dumps(json.loads(sums.read_text()) | {"a\0b": "0"}))
+    restored = checkpoints.restore_latest(make_state())
+    assert restored is not None
+    assert restored.round == 1
+    assert "cannot be read (embedded null byte); passing over it" in lines[0]
+
+
+def test_what_others_put_beside_the_files_does_no_harm(tmp_path: Path) -> None:
+    checkpoints, lines = saved(tmp_path, 1)
+    (tmp_path / "000001" / "notes.txt").write_text("of mine")
+    (tmp_path / "000001" / "state" / ".DS_Store").write_bytes(b"\0")
+    restored = checkpoints.restore_latest(make_state())
+    assert restored is not None
+    assert_same_bits(restored.state.params, make_state(1).params)
+    assert lines == []

@@ -13,6 +13,9 @@ from fednas_jax import assembly, config_file, stages
 from fednas_jax import config as schema
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.files import read_json
+from fednas_jax.report import pictures
+from fednas_jax.report.writers import read_rows
+from fednas_jax.search import genotype
 from tests.quick import compiled_quickly
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -113,11 +116,42 @@ def test_every_quick_config_runs(
             client=np.arange(len(train.labels)) % 3,
         )
     stages.run(stages.resolve(config, {}), tmp_path / "run")
-    summary = read_json(tmp_path / "run" / "summary.json")
-    assert summary["rounds"] == 1
-    assert 0 <= summary["test_accuracy"] <= 1
-    picture = "cells.png" if summary["genotype"] else "accuracy_and_loss.png"
-    assert (tmp_path / "run" / "plots" / picture).exists()
+    assert_agrees_with_itself(tmp_path / "run", schema.resolve(config))
+
+
+def assert_agrees_with_itself(run: Path, config: Any) -> None:
+    """What a run of one round has left, held against its config and each part against another."""
+    assert read_json(run / "run.json")["config"] == schema.to_json(config)
+    dataset, searches = assembly.load_dataset(config), config.algorithm == "fednas"
+    rows = {row["round"]: row for row in read_rows(run / "metrics.jsonl")}
+    assert list(rows) == ([1] if searches else [0, 1])
+    row, summary = rows[1], read_json(run / "summary.json")
+    assert all(0 < row[name] < np.inf for name in ("train_loss", "test_loss"))
+    for one in rows.values():
+        right = one["test_accuracy"] * len(dataset.test.labels)
+        assert right == pytest.approx(round(right), abs=1e-4), "a whole number of examples"
+    assert searches or row["test_loss"] != rows[0]["test_loss"]
+    assert (summary["rounds"], summary["best_round"], summary["test_accuracy_round"]) == (1, 1, 1)
+    for name in ("test_accuracy", "held_out_accuracy"):
+        assert summary[name] == row[name]
+    # Every image is dealt once; of the paper's table of 5,000 a class a part.
+    counts = np.array(read_json(run / "partition.json")["class_counts"])
+    dealt = np.bincount(dataset.train.labels).tolist()
+    if config.partition.name == "table":
+        dealt = [round(5000 * config.partition.table_fraction)] * CLASSES
+    assert counts.sum(axis=0).tolist() == dealt
+    held_out = (config.client.held_out_fraction * counts.sum(axis=1)).astype(int)
+    assert (row["held_out_loss"] is not None) == held_out.any()
+    # A client gets all of the state in each phase; a server's optimiser is no part of it here.
+    leaves = read_json(run / "checkpoints" / "000001" / "checkpoint.json")["leaves"]
+    state_bytes = sum(4 * int(np.prod(leaf["shape"])) for leaf in leaves)
+    assert row["bytes_down_per_client"] in (state_bytes, 2 * state_bytes)
+    if searches:
+        alphas = pictures.read_alphas(run / "alphas.jsonl", last_round=1)[-1]
+        assert summary["genotype"] == genotype.to_json(genotype.derive(alphas))
+        assert not np.allclose(alphas["normal"], alphas["reduce"])
+    picture = "cells.png" if searches else "accuracy_and_loss.png"
+    assert (run / "plots" / picture).exists()
 
 
 @pytest.mark.parametrize("variant", ["", ":quick"])

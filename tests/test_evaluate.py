@@ -50,6 +50,25 @@ def test_the_same_data_whole_is_cut_as_the_run_cut_it(run: Path, tmp_path: Path)
     assert told["accuracy"] == pytest.approx(right(run, test.images, test.labels))
 
 
+def test_other_data_are_not_reduced_as_the_run_reduced_its_own(run: Path, tmp_path: Path) -> None:
+    """The run tests on 30 of its examples; of another data set all 60 that it has are scored."""
+    digits = datasets.load("digits")
+    train, test = digits.train, digits.test
+    other = tmp_path / "other.npz"
+    np.savez(
+        other,
+        images=train.images[:200],
+        labels=train.labels[:200],
+        class_names=np.array(digits.class_names),
+        test_images=test.images[:60],
+        test_labels=test.labels[:60],
+    )
+    assert main([str(run), f"--dataset={other}", f"--out={tmp_path / 'out'}"]) == 0
+    told = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert told["examples"] == 60
+    assert told["accuracy"] == pytest.approx(right(run, test.images[:60], test.labels[:60]))
+
+
 def test_an_npz_of_ones_own(run: Path, tmp_path: Path) -> None:
     digits = datasets.load("digits", seed=3).test  # what the run has not learnt from
     images, labels = digits.images[:20], np.full(20, 4)  # one class alone

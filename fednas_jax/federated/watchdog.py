@@ -49,7 +49,7 @@ class Peer:
     def __init__(self, rank: int, host: str, connection: socket.socket) -> None:
         """Args: rank and host, for people; connection, open."""
         self.rank, self.host, self.connection = rank, host, connection
-        self.heard = time.monotonic()
+        self.heard = -math.inf  # the watchdog counts from its start
         self.barriers = 0
         self.done = False
         self.rest = b""
@@ -75,6 +75,7 @@ class Watchdog:
         peers: list[Peer],
         limit_seconds: float,
         end: Callable[[int], None] = os._exit,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepares; `start` starts.
 
@@ -84,8 +85,10 @@ class Watchdog:
           limit_seconds: after so long without a heartbeat a peer is given up.
           end: takes the exit code at a fault, after it was said and the peers were told; called
             from the thread.
+          clock: seconds since any one moment.
         """
         self._rank, self._peers, self._limit, self._end = rank, peers, limit_seconds, end
+        self._clock = clock
         self._barriers = 0
         self._given_up: Fault | None = None
         self._ended = self._closing = False
@@ -154,14 +157,15 @@ class Watchdog:
     def _watch(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self._woken, selectors.EVENT_READ)
+            pause, ticked, due = self._limit / BEATS_PER_LIMIT, self._clock(), 0.0
             for peer in self._peers:
+                peer.heard = ticked
                 peer.connection.setblocking(False)
                 selector.register(peer.connection, selectors.EVENT_READ, peer)
-            pause, ticked, due = self._limit / BEATS_PER_LIMIT, time.monotonic(), 0.0
             while not self._ended and not self._closing:
                 until = min(due, self._next())
-                events = selector.select(max(0.0, until - time.monotonic()))
-                now = time.monotonic()
+                events = selector.select(max(0.0, until - self._clock()))
+                now = self._clock()
                 if now - ticked > self._limit / 2:  # it was this process that stood still
                     self._stood_still = now
                     for peer in self._peers:
@@ -201,7 +205,7 @@ class Watchdog:
             if not peer.done:
                 self._lost(peer, "died")
             return
-        peer.heard = time.monotonic()
+        peer.heard = self._clock()
         *lines, peer.rest = (peer.rest + received).split(b"\n")
         for line in lines:
             self._heed(peer, json.loads(line))
@@ -218,7 +222,7 @@ class Watchdog:
 
     def _heed_error(self, peer: Peer, line: str, code: int) -> None:
         if code in _INTERRUPTED:
-            self._interrupt_at = min(self._interrupt_at, time.monotonic())
+            self._interrupt_at = min(self._interrupt_at, self._clock())
         else:
             self._finish(Fault(f"{peer}: {line}" if line else "", code))
 
@@ -254,7 +258,7 @@ class Watchdog:
         Who has just stood still says nothing: the others have given it up, and have said so.
         """
         says = self._rank == 0 or (peer.rank == 0 and self._rank == 1)
-        says = says and time.monotonic() - self._stood_still > self._limit / 2
+        says = says and self._clock() - self._stood_still > self._limit / 2
         again = "the same command goes on after the last checkpoint"
         self._finish(Fault(f"{peer} {how}; {again}" if says else "", LOST))
 

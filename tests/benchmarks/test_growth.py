@@ -1,6 +1,6 @@
 """The benchmarks of growth and of a round's shares, without their long runs."""
 
-import time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -50,13 +50,18 @@ def test_a_federation_is_nothing_but_its_index_table():
     assert ours.parameters() == 199_210
 
 
-def test_clock_adds_up_by_name():
+def test_clock_adds_up_by_name(monkeypatch):
+    now = [5.0]
+    monkeypatch.setattr(round_share, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     clock = round_share.Clock()
-    nap = clock.watched(lambda which: f"phase {which}", lambda which: time.sleep(0.01))
-    for which in (0, 1, 0):
-        nap(which)
-    assert set(clock.seconds) == {"phase 0", "phase 1"}
-    assert clock.seconds["phase 0"] >= 0.02
+
+    def work(which, seconds):
+        now[0] += seconds
+        return which + 1
+
+    timed = clock.watched(lambda which, _: f"phase {which}", work)
+    assert [timed(0, 2.0), timed(1, 8.0), timed(0, 0.5)] == [1, 2, 1]
+    assert clock.seconds == {"phase 0": 2.5, "phase 1": 8.0}
 
 
 def test_shares_are_of_whole_steps_and_a_fifth_is_tested(tmp_path):

@@ -191,6 +191,18 @@ def test_shards_of_two_equal_classes_are_pure():
     assert sorted(classes.tolist()) == [[0, 10]] * 5 + [[10, 0]] * 5
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_client_that_holds_exactly_its_share_gets_no_more(seed):
+    # A concentration so small that a class goes to one client whole. After the first class this
+    # client holds 10 of 20 = N/K, so the second class goes to the other one.
+    labels = np.repeat([0, 1], 10)
+    made = partition.hetero(
+        labels, 2, np.random.RandomState(seed), concentration=1e-300, max_tries=1
+    )
+    classes = partition.class_counts(made, labels, 2).tolist()
+    assert sorted(classes) == [[0, 10], [10, 0]]
+
+
 def test_scale_table_by_hand():
     # Column totals 10 and 3 at 0.5: 5 and 1. The ties (2.5, 2.5; 0.5, 0.5) go to client 0.
     table = np.array([[5, 1], [5, 1], [0, 1]])

@@ -1,10 +1,13 @@
 """The choice of clients side by side: by memory, or by the clock."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
 
 from fednas_jax.federated import chunks, memory
+from fednas_jax.federated import round as round_module
 from fednas_jax.federated.cohort import in_chunks
 from fednas_jax.federated.round import RoundEngine
 from tests.federated import toys
@@ -100,16 +103,58 @@ def test_clients_that_may_make_unequal_epochs_are_timed_as_such(state, timed):
     assert [cohort.epochs for cohort in cohorts] == [None, None]
 
 
-def test_by_the_real_clock(state):
+class Clock:
+    """Stands in for the module `time`: what is timed takes the next of `seconds`."""
+
+    def __init__(self):
+        self.seconds, self.now, self.running = [], 0.0, False
+
+    def monotonic(self):
+        if self.running:
+            self.now += self.seconds.pop(0)
+        self.running = not self.running
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(round_module, "time", clock)
+    return clock
+
+
+def test_a_chunk_takes_the_least_of_three_times_after_it_was_compiled(state, clock):
+    for later in ([3.0, 2.0, 4.0], [2.0, 3.0, 4.0], [4.0, 3.0, 2.0]):
+        clock.seconds = [1.0, *later]
+        assert build(1).seconds_of_a_chunk(state, in_chunks(EVERYONE, STEPS, 1)) == 2.0
+        assert clock.seconds == []
+
+
+def test_what_was_measured_runs(state, clock):
+    # A chunk of 1, 2 and 3 clients in 1, 1 and 9 seconds for 2 steps; rounds of 11, 7 and 6 steps.
+    clock.seconds = [seconds for seconds in (1.0, 1.0, 9.0) for _ in range(4)]
     choice = chunks.measured(build, state, EVERYONE, STEPS, lambda line: None)
-    assert choice.round_seconds["1"] > 0
-    assert choice.round_seconds[str(choice.engine.clients_per_chunk)] == min(
-        choice.round_seconds.values()
-    )
-    result, _ = choice.engine.run(
-        state, in_chunks(EVERYONE, STEPS, choice.engine.clients_per_chunk), jax.random.key(1)
-    )
+    assert choice.round_seconds == {"1": 5.5, "2": 3.5, "3": 27.0}
+    assert (choice.engine.clients_per_chunk, clock.seconds) == (2, [])
+    clock.seconds = [0.0] * 3  # of the calls for 1 and for 2 chunks
+    result, _ = choice.engine.run(state, in_chunks(EVERYONE, STEPS, 2), jax.random.key(1))
     assert np.isfinite(result.weight).all()
+
+
+def test_memory_is_that_of_the_greediest_phase(state, monkeypatch):
+    def two(first, second):
+        engine = build(1)
+        sizes = [SimpleNamespace(temp_size_in_bytes=size) for size in (first, second)]
+        engine._accumulate = [
+            SimpleNamespace(
+                prepare=lambda *_, size=size: SimpleNamespace(memory_analysis=lambda: size)
+            )
+            for size in sizes
+        ]
+        monkeypatch.setattr(engine, "_arguments", lambda *_: ())
+        return engine.temporary_bytes(state, in_chunks(EVERYONE, STEPS, 1))
+
+    assert two(3, 8) == two(8, 3) == 8
 
 
 def test_fitting_is_one_on_a_cpu_and_what_fits_elsewhere(state, monkeypatch):

@@ -21,11 +21,13 @@ def test_all_take_part():
     np.testing.assert_array_equal(sample(jax.random.key(0), 5, 5), [0, 1, 2, 3, 4])
 
 
-def test_sampled_without_replacement():
+@pytest.mark.parametrize("count", [1, 4, 5, 6, 9])
+def test_sampled_without_replacement(count):
+    # Up to a half by draws until enough are distinct, above it by a permutation.
     for seed in range(20):
-        ids = sample(jax.random.key(seed), 10, 4)
+        ids = sample(jax.random.key(seed), 10, count)
         assert ids.dtype == np.int32
-        assert len(ids) == 4
+        assert len(ids) == count
         assert (np.diff(ids) > 0).all()
         assert ids[0] >= 0
         assert ids[-1] < 10
@@ -122,6 +124,8 @@ def test_clients_with_like_work_share_a_chunk():
     np.testing.assert_array_equal(cohort.epochs, [[2, 4], [1, 4]])
     np.testing.assert_array_equal(cohort.steps, [8, 9])
     assert cohort.round == 7
+    # The longest of a chunk need not be the first: 3 * 4 and 9 * 1.
+    assert in_chunks(np.arange(2), steps, 2, epochs=epochs[:2]).steps.tolist() == [9]
     # Computed: 2 places x (8 * 4 + 9 * 4) = 136; wanted: 12 + 9 + 4 + 16 = 41.
     assert cohort.padding_share(steps) == pytest.approx(1 - 41 / 136)
 
@@ -164,6 +168,16 @@ def test_shares_of_unreachable_clients_and_stragglers():
     np.testing.assert_array_equal(dropped.ids, found.ids[found.epochs == 5])
     assert dropped.epochs is None
     assert dropped[2:] == found[2:]
+
+
+def test_a_keys_draws_are_those_of_earlier_versions():
+    # A run is gone on with by a later version, which has to draw the same clients.
+    key, ids = jax.random.key(7), np.arange(10, dtype=np.int32)
+    assert sample(key, 50, 5).tolist() == [6, 15, 21, 34, 39]
+    assert sample(key, 8, 5).tolist() == [1, 3, 4, 5, 7]
+    found = attend(key, ids, 5, unreachable_share=0.3, stragglers_share=0.5)
+    assert found.ids.tolist() == [0, 2, 3, 4, 5, 6, 9]
+    assert found.epochs.tolist() == [4, 2, 5, 5, 3, 5, 4]
 
 
 def test_attendance_follows_from_the_key_alone():
@@ -225,6 +239,16 @@ def test_each_ranks_chunks_lie_behind_anothers():
     assert (first.chunks_with_clients(), second.chunks_with_clients()) == (2, 1)
     assert [part.local_steps(steps, 1) for part in (first, second)] == [14, 11]
     assert in_chunks(np.array([], int), steps, 2, places=4).chunks_with_clients() == 0
+
+
+def test_each_ranks_limits_are_those_of_its_clients():
+    # Of 3, 4 and 5 steps twice: the work left is 1, 7 and 4, dealt as 7 | 4, 1.
+    steps, two = np.array([3, 4, 5]), np.array([2, 2, 2])
+    both = in_chunks(np.arange(3), steps, 1, epochs=two, step_limits=np.array([1, 7, 4]), ranks=2)
+    parts = [both.of_rank(rank, 2) for rank in range(2)]
+    assert [part.ids.ravel().tolist() for part in parts] == [[1, -1, -1], [2, 0, -1]]
+    assert [part.step_limits.ravel().tolist() for part in parts] == [[7, 0, 0], [4, 1, 0]]
+    assert [part.local_steps(steps, 2) for part in parts] == [7, 5]
 
 
 def test_local_steps_count_each_ones_epochs():

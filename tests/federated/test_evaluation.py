@@ -7,7 +7,9 @@ import pytest
 
 from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.federated.clients import Examples
+from fednas_jax.federated.communicator import LOCAL
 from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
+from tests.federated.toys import OneOf
 
 # Example i has the image value i and the label 2 i. The toy's loss is state * value + label, and it
 # is right on even values.
@@ -19,7 +21,7 @@ EXAMPLES = Examples(
 NOTHING = np.array([], np.int64)
 
 
-def evaluator(groups, batch_size=4, traces=None):
+def evaluator(groups, batch_size=4, traces=None, communicator=LOCAL):
     def evaluate(state, images, labels):
         if traces is not None:
             traces.append(images.shape)
@@ -27,7 +29,8 @@ def evaluator(groups, batch_size=4, traces=None):
         return state * values + labels, (values % 2 == 0).astype(jnp.float32)
 
     algorithm = Algorithm(lambda key: jnp.zeros(()), [], evaluate)
-    return Evaluator(algorithm, EXAMPLES, [np.asarray(g) for g in groups], batch_size)
+    groups = [np.asarray(g) for g in groups]
+    return Evaluator(algorithm, EXAMPLES, groups, batch_size, communicator)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 5, 64])
@@ -66,6 +69,55 @@ def test_first_groups_alone():
     state = jnp.float32(3)
     for count in range(4):
         np.testing.assert_array_equal(score_all(state, count), score_all(state)[:count])
+
+
+def walked(score, monkeypatch):
+    """Lists the batches, first and stop, that an evaluator walks through in each call."""
+    calls, run = [], score._run
+    monkeypatch.setattr(score, "_run", lambda *a: calls.append(tuple(map(int, a[4:]))) or run(*a))
+    return calls
+
+
+GROUPS = [[1, 3, 5], [2, 4], [0, 11, 6, 9], NOTHING, [7, 8, 10]]
+"""12 examples: batches of 2 are cut across the groups."""
+
+
+def test_groups_from_one_to_another_alone(monkeypatch):
+    score = evaluator(GROUPS, 2)
+    state = jnp.float32(3)
+    whole, calls = score(state), walked(score, monkeypatch)
+    # Groups begin at places 0, 3, 5, 9 and 9 of 12.
+    for start, stop, batches in [
+        (1, 3, (1, 5)),
+        (0, 1, (0, 2)),
+        (4, 5, (4, 6)),
+        (2, None, (2, 6)),
+        (0, None, (0, 6)),
+    ]:
+        np.testing.assert_array_equal(score(state, stop, start), whole[start:stop])
+        assert calls.pop() == batches
+    assert np.isnan(score(state, 4, 3)).all()
+    assert calls == [], "of no example nothing is computed"
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 7])
+@pytest.mark.parametrize(("start", "stop"), [(0, None), (1, 3), (4, 5)])
+def test_ranks_share_the_batches_and_none_is_scored_twice(ranks, start, stop, monkeypatch):
+    # Of one process's sums each rank has a part: these add up to its scores.
+    state, alone = jnp.float32(3), evaluator(GROUPS, 2)
+    calls = walked(alone, monkeypatch)
+    whole = np.array(alone(state, stop, start))
+    parts, walks = [], []
+    for rank in range(ranks):
+        part = evaluator(GROUPS, 2, communicator=OneOf(rank, ranks))
+        walks.append(walked(part, monkeypatch))
+        parts.append(part(state, stop, start))
+    # An empty group has no score on any rank.
+    np.testing.assert_allclose(np.sum(parts, axis=0), whole, rtol=1e-6)
+    ((first, last),) = calls
+    batches = [list(range(*walk)) for (walk,) in walks]
+    assert np.concatenate(batches).tolist() == list(range(first, last))
+    assert max(map(len, batches)) - min(map(len, batches)) <= 1
 
 
 def test_first_groups_leave_later_batches_out():

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from fednas_jax.federated.cohort import Attendance, in_chunks
+from fednas_jax.federated.cohort import Attendance, attend, in_chunks
 from fednas_jax.federated.faults import Answers, Faults, answers
 
 KEY = jax.random.key(4)
@@ -86,6 +86,68 @@ def test_the_first_to_come_back_are_those_with_the_fewest_steps() -> None:
     assert found.counts["surplus"] == 2
 
 
+def test_of_equal_clients_the_fastest_come_back_first() -> None:
+    # A deadline at 30 of 30 steps shows who has a speed of 1 or more: who makes them all.
+    faults = {"speed_sigma": 0.5, "extra_share": 1.0}
+    shown = drawn(deadline_steps=30, late="keep", **faults)
+    assert shown.steps is not None
+    in_time = IDS[shown.steps == 30]
+    assert abs(len(in_time) - COUNT / 2) < 90
+    np.testing.assert_array_equal(drawn(wanted=len(in_time), **faults).ids, in_time)
+    # Then those that have come the furthest.
+    further = IDS[shown.steps >= 28]
+    np.testing.assert_array_equal(drawn(wanted=len(further), **faults).ids, further)
+
+
+def test_who_is_cut_off_at_the_deadline_comes_back_after_all_others() -> None:
+    # Also who has a few steps to send: these come at the deadline, not when they were made.
+    faults = {"speed_sigma": 0.5, "extra_share": 1.0, "deadline_steps": 30, "late": "keep"}
+    everyone = drawn(**faults)
+    assert everyone.steps is not None
+    in_time = IDS[everyone.steps == 30]
+    found = drawn(wanted=len(in_time), **faults)
+    np.testing.assert_array_equal(found.ids, in_time)
+    assert found.counts["surplus"] == found.counts["late"] == COUNT - len(in_time)
+
+
+def test_a_client_is_late_or_breaks_off_and_not_both() -> None:
+    # All would break off, after 0 to 29 of 30 steps; 14 of these 30 numbers are above 15.
+    both = {"dropout_share": 1.0, "deadline_steps": 15}
+    found = drawn(**both)
+    assert found.counts["dropouts"] + found.counts["late"] == COUNT
+    assert abs(found.counts["late"] - COUNT * 14 / 30) < 90
+    assert len(found.ids) == 0
+    # What is done about the one is not done about the other.
+    late = drawn(late="keep", **both)
+    assert len(late.ids) == found.counts["late"]
+    assert late.steps is not None
+    assert (late.steps == 15).all()
+    broken = drawn(dropouts="keep", **both)
+    assert broken.steps is not None
+    assert (broken.steps <= 15).all()
+    assert broken.counts == found.counts
+
+
+def test_who_has_nothing_to_do_neither_breaks_off_nor_is_late() -> None:
+    steps, ids = np.array([0, 10]), np.arange(2, dtype=np.int32)
+    faults = Faults(dropout_share=1.0, deadline_steps=1)
+    found = answers(KEY, Attendance(ids, None, 0, 0), steps, 3, 2, faults)
+    np.testing.assert_array_equal(found.ids, [0])
+    assert found.counts["dropouts"] + found.counts["late"] == 1
+
+
+def test_who_is_slow_does_not_for_that_break_off_earlier() -> None:
+    # Attendance and faults draw apart: both halves break off half way on average, deviation 1 %.
+    present = attend(KEY, IDS, 3, stragglers_share=0.5)
+    assert present.epochs is not None
+    found = drawn(present, dropout_share=1.0, dropouts="keep")
+    assert found.steps is not None
+    epochs = dict(zip(present.ids.tolist(), present.epochs.tolist(), strict=True))
+    whole = 10 * np.array([epochs[i] for i in found.ids.tolist()])
+    parts = found.steps / whole
+    assert abs(parts[whole < 30].mean() - parts[whole == 30].mean()) < 0.1
+
+
 def test_equals_come_first_by_chance_and_not_by_number() -> None:
     found = drawn(wanted=1000, extra_share=1.0)
     assert len(found.ids) == found.counts["surplus"] == 1000
@@ -100,11 +162,26 @@ def test_stragglers_keep_their_epochs() -> None:
     dropped = drawn(present, 2, deadline_steps=20)
     np.testing.assert_array_equal(dropped.ids, IDS[:1])
     np.testing.assert_array_equal(dropped.epochs, [1])
+    other_way = Attendance(IDS[:2], np.array([3, 1], np.int32), 0, 1)
+    dropped = drawn(other_way, 2, deadline_steps=20)
+    np.testing.assert_array_equal(dropped.ids, IDS[1:2])
+    np.testing.assert_array_equal(dropped.epochs, [1])
 
 
-@pytest.mark.parametrize(("wanted", "extra", "asked"), [(10, 0.3, 13), (10, 0.0, 10), (80, 1, 100)])
+@pytest.mark.parametrize(
+    ("wanted", "extra", "asked"), [(10, 0.29, 13), (10, 0.0, 10), (80, 1, 100)]
+)
 def test_how_many_are_drawn(wanted: int, extra: float, asked: int) -> None:
     assert Faults(extra_share=extra).drawn(wanted, 100) == asked
+
+
+def test_a_keys_draws_are_those_of_earlier_versions() -> None:
+    present = Attendance(np.arange(10, dtype=np.int32), None, 0, 0)
+    faults = Faults(0.5, "keep", deadline_steps=25, late="keep", speed_sigma=0.5)
+    found = answers(jax.random.key(7), present, STEPS, 3, 6, faults)
+    assert found.ids.tolist() == [0, 1, 2, 3, 5, 6]
+    assert found.steps is not None
+    assert found.steps.tolist() == [30, 9, 30, 30, 7, 12]
 
 
 def test_the_key_alone_decides() -> None:

@@ -1,8 +1,10 @@
 """What is not finite is found and named; what was not measured is no fault."""
 
+import jax
 import numpy as np
 import pytest
 
+from fednas_jax.federated.algorithms import fedavg, fednas
 from fednas_jax.federated.evaluation import Score
 from fednas_jax.federated.finite import clients_fault, server_fault
 
@@ -40,3 +42,23 @@ def test_scores_are_named(bad: Score) -> None:
 def test_weights_that_no_score_shows_are_looked_at() -> None:
     state = STATE | {"weights": np.array([1.0, INF])}
     assert server_fault(state, [NONE], [0], None) == "averaged weights are not finite"
+
+
+ONES = np.ones(3, np.float32)
+STATES = {
+    "fednas": fednas.ServerState({"stem": ONES, "cell": ONES}, {"normal": ONES}, {"norm": ONES}),
+    "fedavg": fedavg.ServerState({"dense": ONES}, {"norm": ONES}, {"velocity": ONES}),
+}
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+@pytest.mark.parametrize("name", STATES)
+def test_every_part_of_a_state_is_looked_at(name: str, bad: float) -> None:
+    """Weights, alphas, batch statistics, and what the server's optimiser remembers."""
+    leaves, tree = jax.tree.flatten(STATES[name])
+    assert server_fault(STATES[name], [GOOD], [3], GOOD) == ""
+    for place in range(len(leaves)):
+        changed = [leaf.copy() for leaf in leaves]
+        changed[place][1] = bad
+        state = jax.tree.unflatten(tree, changed)
+        assert server_fault(state, [GOOD], [3], GOOD) == "averaged weights are not finite"

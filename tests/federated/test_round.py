@@ -389,5 +389,17 @@ def test_traffic_and_memory(averaging, state):
     # Down: a weight of 4 and a bias, float32. Up: the same and one weight of the average.
     traffic = averaging[1].traffic(state)
     assert traffic == {"bytes_up_per_client": 24, "bytes_down_per_client": 20}
+    # In two phases the state is sent twice, and each phase's sums and weights come back.
+    first = averaging[1].algorithm.phases[0]
+
+    def second(state, client, facts, examples, key):
+        return ClientUpdate({"bias": jnp.zeros(2)}, {"bias": jnp.ones(3, jnp.int8)}, {})
+
+    both = [first, Phase(second, lambda state, sums, weights: state)]
+    two = engine(averaging[1].algorithm._replace(phases=both), 1).traffic(state)
+    assert two == {"bytes_up_per_client": 24 + 8 + 3, "bytes_down_per_client": 40}
+    # What the server keeps to itself is not sent.
+    less = averaging[1].algorithm._replace(broadcast=lambda state: state.bias)
+    assert engine(less, 1).traffic(state)["bytes_down_per_client"] == 4
     sizes = [averaging[n].temporary_bytes(state, cohort(n)) for n in (1, NUM_CLIENTS)]
     assert 0 < sizes[0] < sizes[1]

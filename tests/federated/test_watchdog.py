@@ -1,5 +1,9 @@
-"""Watchdogs in one process, each in its thread, with an end that ends nothing."""
+"""Watchdogs in one process, each in its thread, with a clock that the tests set.
 
+And with an end that ends nothing.
+"""
+
+import math
 import os
 import queue
 import signal
@@ -12,8 +16,14 @@ import pytest
 from fednas_jax import signals
 from fednas_jax.federated.watchdog import LOST, TERMINATED, Fault, Peer, Watchdog
 
-LIMIT_SECONDS = 1.2
-PATIENCE_SECONDS = 30
+LIMIT_SECONDS = 8.0
+"""By the tests' clock."""
+
+STEP_SECONDS = LIMIT_SECONDS / 4
+"""Less than half of the limit, after which a process takes itself for one that stood still."""
+
+PATIENCE_SECONDS = 60
+"""By the real clock, until a test fails that would wait for ever."""
 
 
 class Pack:
@@ -21,6 +31,7 @@ class Pack:
 
     def __init__(self) -> None:
         self.ended: queue.Queue[tuple[int, int]] = queue.Queue()
+        self.seconds = 100.0
         links = [socket.socketpair() for _ in range(2)]
         self.sockets = [end for link in links for end in link]
         others = [Peer(n + 1, f"host{n + 1}", link[0]) for n, link in enumerate(links)]
@@ -29,11 +40,35 @@ class Pack:
 
     def dog(self, rank: int, peers: list[Peer]) -> Watchdog:
         end: Callable[[int], None] = lambda code: self.ended.put((rank, code))  # noqa: E731
-        return Watchdog(rank, peers, LIMIT_SECONDS, end)
+        return Watchdog(rank, peers, LIMIT_SECONDS, end, lambda: self.seconds)
 
     def ends(self, count: int) -> list[tuple[int, int]]:
         """The next so many, sorted by rank."""
         return sorted(self.ended.get(timeout=PATIENCE_SECONDS) for _ in range(count))
+
+    def heard(self, listener: int, speaker: int) -> float:
+        """When a rank last heard of another, by the tests' clock."""
+        peers = self.dogs[listener]._peers
+        return next(peer.heard for peer in peers if peer.rank == speaker)
+
+    def advance(self, seconds: float, links: list[tuple[int, int]]) -> None:
+        """Sets the clock, and waits until these ranks have heard of each other at the new time."""
+        self.seconds += seconds
+        for rank in {rank for link in links for rank in link}:
+            self.dogs[rank]._wake()
+        both = [pair for one, two in links for pair in ((one, two), (two, one))]
+        wait_until(lambda: all(self.heard(*pair) == self.seconds for pair in both))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail("waited for in vain")
+        time.sleep(0.001)
+
+
+ALL = [(0, 1), (0, 2)]
 
 
 @pytest.fixture
@@ -52,14 +87,16 @@ def pack() -> Iterator[Pack]:
 
 
 def start(dogs: list[Watchdog]) -> None:
-    """Without the signals, which are the tests' own."""
+    """Without the signals, which are the tests' own; returns when all watch."""
     for dog in dogs:
         dog._thread.start()
+    wait_until(lambda: all(peer.heard > -math.inf for dog in dogs for peer in dog._peers))
 
 
 def test_ranks_that_live_end_nothing(pack: Pack, capfd: pytest.CaptureFixture[str]) -> None:
     start(pack.dogs)
-    time.sleep(2 * LIMIT_SECONDS)
+    for _ in range(9):  # more than two limits
+        pack.advance(STEP_SECONDS, ALL)
     for dog in pack.dogs:
         dog._closing = True
         dog._wake()
@@ -80,12 +117,28 @@ def test_one_that_dies_is_named_by_rank_0(pack: Pack, capfd: pytest.CaptureFixtu
 
 def test_one_that_falls_silent_is_given_up(pack: Pack, capfd: pytest.CaptureFixture[str]) -> None:
     start([pack.dogs[0], pack.dogs[2]])
-    begun = time.monotonic()
+    for _ in range(4):  # just the limit
+        pack.advance(STEP_SECONDS, [(0, 2)])
+    assert pack.ended.empty()
+    pack.seconds += STEP_SECONDS
+    pack.dogs[0]._wake()
     assert pack.ends(2) == [(0, LOST), (2, LOST)]
-    assert time.monotonic() - begun >= LIMIT_SECONDS
     error = capfd.readouterr().err
-    assert error.startswith("fednas_jax: error: rank 1 on host1 has not been heard of for 1 s; ")
+    assert error.startswith("fednas_jax: error: rank 1 on host1 has not been heard of for 10 s; ")
     assert error.count("\n") == 1
+
+
+def test_who_stood_still_gives_nobody_up_and_blames_nobody(
+    pack: Pack, capfd: pytest.CaptureFixture[str]
+) -> None:
+    start([pack.dogs[0], pack.dogs[2]])
+    # As after a stop of the machine: everybody's clock is far on. Rank 1 has said nothing at all.
+    pack.advance(5 * LIMIT_SECONDS, [(0, 2)])
+    assert pack.heard(0, 1) == pack.seconds
+    assert pack.ended.empty()
+    pack.sockets[3].shutdown(socket.SHUT_RDWR)
+    assert pack.ends(2) == [(0, LOST), (2, LOST)]
+    assert capfd.readouterr().err == "", "the others have given it up, and have said so"
 
 
 def test_rank_1_says_that_rank_0_is_gone(pack: Pack, capfd: pytest.CaptureFixture[str]) -> None:
@@ -114,10 +167,9 @@ def test_who_is_late_for_a_barrier_is_known(pack: Pack) -> None:
     start(pack.dogs)
     for rank in (0, 0, 1, 1, 2):
         pack.dogs[rank].reach_barrier()
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while [p.rank for p in pack.dogs[0].missing()] != [2] and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert [peer.rank for peer in pack.dogs[0].missing()] == [2]
+    wait_until(lambda: [peer.rank for peer in pack.dogs[0].missing()] == [2])
+    assert pack.dogs[2].reach_barrier() == 2
+    wait_until(lambda: pack.dogs[0].missing() == [])
 
 
 @pytest.mark.parametrize("signalled", [0, 2])
@@ -129,6 +181,9 @@ def test_sigterm_interrupts_rank_0_and_ends_all_if_that_does_nothing(
             pack.dogs[signalled]._tell({"error": "interrupted", "code": TERMINATED})
         else:
             os.kill(os.getpid(), signal.SIGTERM)
+            wait_until(lambda: pack.dogs[0]._interrupt_at < math.inf)
+            assert not pack.dogs[0]._interrupted, "which rank died is to be read first"
+            pack.advance(STEP_SECONDS, ALL)
         time.sleep(PATIENCE_SECONDS)
 
     try:
@@ -137,7 +192,11 @@ def test_sigterm_interrupts_rank_0_and_ends_all_if_that_does_nothing(
             start(pack.dogs[1:])
             with pytest.raises(signals.Terminated):
                 wait()
-            assert pack.ended.empty()
+            for _ in range(3):
+                pack.advance(STEP_SECONDS, ALL)
+            assert pack.ended.empty(), "there is a checkpoint to write"
+            pack.seconds += STEP_SECONDS
+            pack.dogs[0]._wake()
             assert pack.ends(3) == [(rank, TERMINATED) for rank in range(3)]
     finally:
         signal.set_wakeup_fd(-1)

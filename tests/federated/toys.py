@@ -11,12 +11,23 @@ from fednas_jax.federated import batches
 from fednas_jax.federated.algorithm import Algorithm, ChunkFacts, ClientUpdate, Phase, weighted_mean
 from fednas_jax.federated.clients import Clients, Division, Examples, build
 from fednas_jax.federated.cohort import NOBODY, Cohort
+from fednas_jax.federated.communicator import Local
 
 FEATURES = 4
 BATCH = 2
 EPOCHS = 2
 STEPS = (3, 1, 5, 0, 2)
 """Local steps an epoch of the clients of `population`; the one with none has no example."""
+
+
+class OneOf(Local):
+    """One of several ranks that hears nothing from the others: its sums are its own part alone.
+
+    So the parts of all ranks, added up, have to be what one process comes to.
+    """
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
 
 
 class Linear(NamedTuple):

@@ -279,6 +279,20 @@ def test_a_padded_step_changes_nothing(state, options):
     assert bool(alone.metrics["finite"])
 
 
+def test_finite_looks_at_all_that_a_client_sends():
+    client = jax.tree.map(lambda x: x[0], CLIENTS)
+    sent = {name: {"leaf": jnp.ones(2)} for name in ("params", "batch_stats")}
+    sums = fedavg._Sums(*(jnp.float32(1) for _ in fedavg._Sums._fields))
+
+    def finite(sent, sums):
+        return fedavg._client_update(sent, sums, client, jnp.int32(1)).metrics["finite"].item()
+
+    assert finite(sent, sums)
+    for name in sent:
+        assert not finite(sent | {name: {"leaf": jnp.array([1.0, jnp.inf])}}, sums), name
+    assert not finite(sent, sums._replace(loss=jnp.float32(jnp.nan)))
+
+
 def test_a_client_without_examples_sends_nothing(state):
     update = (
         algorithm()

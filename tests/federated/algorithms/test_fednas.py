@@ -17,6 +17,7 @@ from fednas_jax.federated.algorithms.fednas import FedNASOptions, ServerState
 from fednas_jax.federated.clients import Clients, Examples, build, divide
 from fednas_jax.federated.cohort import NOBODY, Cohort, in_chunks
 from fednas_jax.federated.round import RoundEngine
+from fednas_jax.search import milenas
 from fednas_jax.search.milenas import SearchOptions
 from tests.federated.algorithms.small import EPSILON, SmallSupernet
 from tests.federated.toys import cohort_of
@@ -238,6 +239,22 @@ def test_work_that_is_cut_short_is_its_first_steps(averaged, state, limit, epoch
     assert metrics["train_loss"].item() == pytest.approx(expected.metrics["train_loss"], abs=1e-5)
 
 
+@pytest.mark.parametrize("limits", [[3, 2], [4, 1], [1, 2]])
+def test_clients_side_by_side_are_cut_short_each_at_its_own_limit(averaged, state, limits):
+    # Of 2 and 1 steps an epoch: the longer one's are those that the chunk walks through.
+    beside = cohort_of([[0, 1, NOBODY]], CLIENTS)
+    cut = beside._replace(
+        epochs=np.array([[2, 2, 0]], np.int32), step_limits=np.array([[*limits, 0]], np.int32)
+    )
+    after, (metrics,) = averaged[3].run(state, cut, KEY)
+    walks = [walk_by_hand(state, k, "joint", PLAIN_IMAGES, limits[k]) for k in (0, 1)]
+    assert metrics["local_steps"].ravel().tolist() == [*limits, 0]
+    expected = jax.tree.map(
+        lambda a, b: (SIZES[0] * a + SIZES[1] * b) / sum(SIZES[:2]), *(w.state for w in walks)
+    )
+    assert_close(after, expected, 1e-5)
+
+
 def test_orders_differ(state):
     # So the test above can tell them apart.
     walks = [walk_by_hand(state, 0, order, PLAIN_IMAGES).state for order in plain.ORDERS]
@@ -373,6 +390,20 @@ def test_finite_flags_the_client_with_nan_images(averaged, state, clients_per_ch
         ids = everyone(clients_per_chunk).ids
         np.testing.assert_array_equal(metrics["finite"], ids != bad)
         np.testing.assert_array_equal(np.isnan(metrics["train_loss"]), ids == bad)
+
+
+def test_finite_looks_at_all_that_a_client_sends(state):
+    local = milenas.start(*state, SearchOptions())
+    client = jax.tree.map(lambda x: x[0], CLIENTS)
+    sums = fednas._Sums(*(jnp.float32(1) for _ in fednas._Sums._fields))
+    assert fednas._search_update(local, sums, client).metrics["finite"]
+    for name in ("params", "arch", "batch_stats"):
+        bad = jax.tree.map(lambda x: x.at[(0,) * x.ndim].set(jnp.nan), getattr(local, name))
+        update = fednas._search_update(local._replace(**{name: bad}), sums, client)
+        assert not update.metrics["finite"], name
+    for name in ("train_loss", "valid_loss"):
+        bad_sums = sums._replace(**{name: jnp.float32(jnp.inf)})
+        assert not fednas._search_update(local, bad_sums, client).metrics["finite"], name
 
 
 def test_large_weights_are_finite(averaged, state):
