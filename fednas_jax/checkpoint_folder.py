@@ -315,13 +315,17 @@ def _is_leaf(leaf: Any) -> bool:
     )
 
 
+_MANIFEST = "state/manifest.ocdbt"
+"""Without it Orbax does not only raise: reads that it has begun fail later, on other threads."""
+
+
 def _read_from(path: Path) -> list[str]:
     """The files that a checkpoint is read from; another may lie beside them, as a user's notes."""
     arrays = [f"state/{name}" for name in _files(path / "state")]
     # Orbax names none of its own so, but a file manager does.
     arrays = [name for name in arrays if not Path(name).name.startswith(".")]
     about = [name for name in (model_file.FILE, learnt.FILE) if (path / name).exists()]
-    return ["checkpoint.json", *about, *(arrays or ["state"])]
+    return ["checkpoint.json", *about, *arrays, _MANIFEST]
 
 
 def _files(folder: Path) -> list[str]:
