@@ -55,10 +55,15 @@ def test_streams_are_put_back(monkeypatch):
     out, err = stream("ascii"), stream("ascii")
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
-    with pytest.raises(KeyError), console.tolerant():
+
+    @console.tolerant()
+    def command():
         print("é")
         print("名", file=sys.stderr)
         raise KeyError
+
+    with pytest.raises(KeyError):
+        command()
     assert sys.stdout is out
     assert sys.stderr is err
     assert out.buffer.getvalue() == rb"\xe9" + b"\n"

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from fednas_jax import compilation, model
-from fednas_jax.errors import UserError
 from fednas_jax.runtime import settings
 from tests.tiny import ROOT, any_checkpoint, fedavg_config
 
@@ -176,8 +175,6 @@ def test_a_model_predicts_the_same_numbers(tmp_path):
 
 
 # Devices -----------------------------------------------------------------------------------------
-
-
 
 
 def test_backend_that_does_not_start():
