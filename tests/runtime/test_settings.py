@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fednas_jax import compilation, model
+from fednas_jax import compilation, model, ranks
+from fednas_jax.errors import UserError
+from fednas_jax.federated import communicator
 from fednas_jax.runtime import settings
 from tests.tiny import ROOT, any_checkpoint, fedavg_config
 
@@ -229,3 +231,13 @@ def test_variables_and_switches_are_recorded():
 def test_cores_are_those_that_xla_takes():
     assert settings.cores({"NPROC": "3"}) == 3
     assert settings.cores({}) == settings.cores({"NPROC": "many"}) >= 1
+
+
+def test_ranks_that_differ_are_told_in_what():
+    class Second(communicator.Local):
+        def decide(self, value):
+            return {**value(), "XLA_FLAGS": "--xla_a=1"}
+
+    ranks.check_same(communicator.LOCAL, "the settings of JAX and XLA", settings.recorded())
+    with pytest.raises(UserError, match=r"^the settings of JAX and XLA \(XLA_FLAGS\) here and on"):
+        ranks.check_same(Second(), "the settings of JAX and XLA", settings.recorded())
