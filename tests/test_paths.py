@@ -1,12 +1,19 @@
 """Paths as users write them: in full, or refused in one line that names the field."""
 
 import errno
+import os
+import pwd
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 
-from fednas_jax import paths
+import fednas_jax
+from fednas_jax import cache, config, doctor, experiment, paths
+from fednas_jax.data import published
 from fednas_jax.errors import UserError
 from fednas_jax.main import _parse
 from fednas_jax.paths import expand
@@ -59,3 +66,106 @@ def test_a_workdir_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.Monkey
     assert _parse([DIGITS, "--workdir=~/runs/x"])[1] == tmp_path / "runs" / "x"
     with pytest.raises(UserError, match=r"^--workdir: ~nobody-here/x: no such user"):
         _parse([DIGITS, "--workdir=~nobody-here/x"])
+
+
+@pytest.fixture
+def without_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under a number."""
+
+    def unknown(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+
+
+def test_without_a_home_folder(
+    without_home: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"^--workdir: ~/runs/x: there is no home folder, as HOME"):
+        expand("~/runs/x", "--workdir")
+    with pytest.raises(UserError, match=r"^--workdir: ~nobody-here/x: no such user"):
+        expand("~nobody-here/x", "--workdir")
+    assert paths.cache_home() is None
+    assert published.cache_folder() is None
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert paths.cache_home() == tmp_path
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert paths.cache_home() == tmp_path / ".cache"
+
+
+def test_packages_that_ask_for_a_home_folder_are_given_one(without_home: None) -> None:
+    with paths.home():
+        assert Path.home().is_dir()
+    with pytest.raises(RuntimeError):
+        Path.home()
+
+
+def test_a_home_folder_that_is_there_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with paths.home():
+        assert Path.home() == tmp_path
+    assert Path.home() == tmp_path
+
+
+def test_compiled_programs_are_not_kept_without_a_home_folder(
+    without_home: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = jax.config.values["jax_compilation_cache_dir"]
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        with cache.kept("auto"):
+            assert cache.seconds_file() is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", folder)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "there is no home folder" in line
+
+
+def test_data_sets_are_decoded_without_a_home_folder(
+    without_home: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "mnist" / "3.0.1").mkdir(parents=True)
+    (tmp_path / "mnist" / "3.0.1" / "dataset_info.json").write_text("{}")
+    monkeypatch.setattr(published, "_decode", lambda name, folder: (name, folder))
+    assert published.read("mnist", tmp_path) == ("mnist", tmp_path / "mnist" / "3.0.1")
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    with pytest.raises(UserError, match=r"^TFDS_DATA_DIR or config\.dataset\.data_dir: ~/tensor"):
+        published.read("mnist")
+
+
+def test_the_doctor_goes_on_without_a_home_folder(
+    without_home: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    *_, last = doctor.data()
+    assert last.mark == doctor.ABSENT
+    assert "no home folder" in last.text
+
+
+def test_pages_are_imported_without_a_home_folder() -> None:
+    code = (
+        "import os, pwd\n"
+        "def unknown(number):\n    raise KeyError(number)\n"
+        "pwd.getpwuid = unknown\n"
+        "os.environ.pop('HOME', None)\n"
+        "import fednas_jax.report.comparison\n"
+        "assert 'HOME' not in os.environ"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_workdir_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    assert paths.check_utf8(tmp_path / "名", "--workdir") == tmp_path / "名"
+    latin = Path(os.fsdecode(b"/tmp/f\xf8dernas"))
+    with pytest.raises(UserError, match=r"^--workdir: b'/tmp/f.xf8dernas' is no text"):
+        paths.check_utf8(latin, "--workdir")
+    with pytest.raises(UserError, match=r"^restore: .* is no text in this locale"):
+        fednas_jax.restore(latin)
+    with pytest.raises(UserError, match=r"^--workdir: .* is no text in this locale"):
+        experiment.run(config.default(), latin)
