@@ -134,7 +134,7 @@ def _read_arrays(folder: Path, like: dict[str, np.ndarray]) -> dict[str, np.ndar
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as orbax:
             return {**like, **orbax.restore(folder.absolute(), args=wanted)}
     except (ValueError, KeyError, OSError) as error:
-        raise Damaged(f"its arrays cannot be read ({one_line(error)})") from error
+        raise Damaged("its arrays cannot be read") from error
 
 
 def read_state(folder: Path, implementations: dict[str, str], abstract_state: Any) -> Any:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fednas_jax.federated.clients import Division, build, divide
+from fednas_jax.federated.clients import Division, build, divide, members_of
 
 
 def sizes(count: int, held_out: float, train: float) -> tuple[int, int, int]:
@@ -91,3 +91,12 @@ def test_clients_without_any_example_make_tables_of_one_column():
     clients = build([nothing, nothing], batch_size=4)
     assert clients.train.shape == clients.valid.shape == (2, 1)
     np.testing.assert_array_equal(clients.num_train, [0, 0])
+
+
+def test_an_empty_place_of_a_chunk_has_no_examples_and_no_steps():
+    parts = [Division(np.arange(n), np.arange(n), np.arange(0)) for n in (5, 3)]
+    members = members_of(jax.device_put(build(parts, 2)), jax.numpy.array([1, -1, 0]))
+    np.testing.assert_array_equal(members.id, [1, -1, 0])
+    for name in ("num_train", "num_valid", "num_examples"):
+        np.testing.assert_array_equal(getattr(members, name), [3, 0, 5], err_msg=name)
+    np.testing.assert_array_equal(members.local_steps, [1, 0, 2])
