@@ -8,7 +8,6 @@ not done or was killed, is taken away and compiled anew by whoever meets it.
 import contextlib
 import os
 import re
-import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from typing import Any
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-from fednas_jax.errors import UserError
+from fednas_jax.errors import UserError, warn
 from fednas_jax.files import read_json, write_json
 from fednas_jax.paths import cache_home, expand
 
@@ -60,7 +59,7 @@ def _wanted(where: str, told: str | None) -> dict[str, Any]:
     elif home := cache_home():
         folder = home / "fednas_jax" / "xla"
     else:
-        _warn(
+        warn(
             "there is no home folder (HOME is not set), so compiled programs are not kept; "
             "XDG_CACHE_HOME=FOLDER keeps them"
         )
@@ -71,7 +70,7 @@ def _wanted(where: str, told: str | None) -> dict[str, Any]:
                 f"config.compilation_cache: {folder} cannot be written ({fault}); "
                 "a writable folder, 'auto' or 'off' is needed"
             )
-        _warn(f"{folder} cannot be written ({fault}), so compiled programs are not kept")
+        warn(f"{folder} cannot be written ({fault}), so compiled programs are not kept")
         return {"jax_enable_compilation_cache": False}
     wanted = {"jax_compilation_cache_dir": str(folder), "jax_enable_compilation_cache": True}
     if _LEAST_SECONDS.upper() not in os.environ:
@@ -109,7 +108,7 @@ def _mended() -> Iterator[None]:
             before(message, *others, **options)
             return
         doing, program = found.groups()
-        _warn(f"error {doing} the compiled program {program} in the cache; going on without")
+        warn(f"error {doing} the compiled program {program} in the cache; going on without")
         with contextlib.suppress(OSError):
             _remove(program)
 
@@ -124,10 +123,6 @@ def _remove(program: str) -> None:
     """Removes all entries of a program's name, since JAX does not say which one was meant."""
     for path in Path(jax.config.values["jax_compilation_cache_dir"]).glob(f"{program}-*-cache"):
         path.unlink(missing_ok=True)
-
-
-def _warn(text: str) -> None:
-    print(f"fednas_jax: warning: {text}", file=sys.stderr, flush=True)
 
 
 # How long programs took -------------------------------------------------------------------------

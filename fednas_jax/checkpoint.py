@@ -20,7 +20,6 @@ import contextlib
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,7 +40,7 @@ from fednas_jax.checkpoint_folder import (
     write_folder,
 )
 from fednas_jax.data.learnt import Learnt
-from fednas_jax.errors import UserError
+from fednas_jax.errors import UserError, warn
 from fednas_jax.files import check_format, reason
 
 FORMAT = 2
@@ -93,7 +92,7 @@ class Checkpoints:
         """
         self.folder = Path(folder)
         self._keep = keep
-        self._say = say or _to_stderr
+        self._say = say or warn
         for path in self.folder.glob(".tmp-*"):
             if not reading and not _belongs_to_another(path.name):
                 shutil.rmtree(path, ignore_errors=True)
@@ -357,7 +356,3 @@ def _belongs_to_another(name: str) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _to_stderr(line: str) -> None:
-    print(f"fednas_jax: warning: {line}", file=sys.stderr, flush=True)

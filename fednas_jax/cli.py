@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from fednas_jax import __version__, environment
 from fednas_jax.command_line import HELP_FLAGS
 from fednas_jax.errors import suggest
+from fednas_jax.runtime import console, start
 
 PROGRAM = "fednas-jax"
 
@@ -21,6 +22,8 @@ class Command(NamedTuple):
     computes: bool = False
     """Whether it gains from what `environment.prepare` sets."""
     options: Mapping[str, Any] = {}
+    needs_jax: bool = False
+    """Whether the module imports JAX as soon as it is imported, which may fail."""
 
 
 COMMANDS = {
@@ -34,14 +37,19 @@ COMMANDS = {
     "compare": Command("fednas_jax.compare", "train several networks on the same clients", True),
     "sweep": Command("fednas_jax.sweep", "run every combination of lists of settings", True),
     "evaluate": Command("fednas_jax.evaluate", "score a checkpoint on labelled images", True),
-    "export": Command("fednas_jax.export", "write a model for other programs", True),
-    "report": Command("fednas_jax.report.page", "write the page of a run, or of several"),
+    "export": Command(
+        "fednas_jax.export", "write a model for other programs", True, needs_jax=True
+    ),
+    "report": Command(
+        "fednas_jax.report.page", "write the page of a run, or of several", needs_jax=True
+    ),
     "config": Command("fednas_jax.config", "list the fields of a config"),
     "environment": Command("fednas_jax.environment", "list what is set before JAX starts"),
     "doctor": Command("fednas_jax.doctor", "say what this machine has and lacks"),
 }  # fmt: skip
 
 
+@console.tolerant()
 def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
     """Runs a subcommand.
 
@@ -67,6 +75,8 @@ def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
         return 2
     if command.computes:  # may start the process anew, so before other imports
         environment.prepare("fednas_jax", script=PROGRAM)
+    if command.needs_jax:
+        start.import_jax_or_exit()
     run = importlib.import_module(command.module).main
     code: int = run(rest, program=f"{program} {name}", **command.options)
     return code

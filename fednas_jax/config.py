@@ -21,6 +21,7 @@ import ml_collections
 from fednas_jax import config_rules
 from fednas_jax.errors import UserError, suggest
 from fednas_jax.fields import ALGORITHMS, FIELDS, Field
+from fednas_jax.runtime import console
 
 Config: TypeAlias = Mapping[str, Any] | ml_collections.ConfigDict
 
@@ -265,6 +266,7 @@ def _unknown(name: str) -> Any:
     raise UserError(f"config.{name}: no such field{hint}")
 
 
+@console.tolerant()
 def main(argv: Sequence[str], program: str = "python -m fednas_jax.config") -> int:
     """Prints the table of fields; returns the exit code: 0 done, 2 bad input."""
     from fednas_jax.command_line import listing

@@ -92,7 +92,7 @@ def run(
         cut_by = folders.rules_of(found.recorded)["cut_by"]
         population, algorithm = assembly.prepare(resolved, begun=found.begun, cut_by=cut_by)
         if told:
-            gpu.warn()
+            omissions.tell(filter(None, [gpu.unused()]))
             omissions.tell(population.remarks)
         with contextlib.ExitStack() as stack:
             if told:

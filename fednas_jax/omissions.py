@@ -5,7 +5,6 @@ from another.
 """
 
 import math
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.data.partition import Partition, ids
-from fednas_jax.errors import listed
+from fednas_jax.errors import listed, warn
 from fednas_jax.federated.clients import Division
 
 FEWEST_TO_SELECT = 100
@@ -45,7 +44,7 @@ def selection(held_out: Sequence[np.ndarray]) -> Selection:
 def tell(remarks: Iterable[str]) -> None:
     """Says them on stderr, a line each."""
     for remark in remarks:
-        print(f"fednas_jax: warning: {remark}", file=sys.stderr, flush=True)
+        warn(remark)
 
 
 def lines(

@@ -1,6 +1,5 @@
 """What a workdir holds of a run, and whether it may be gone on with here."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +7,7 @@ from typing import Any, NamedTuple
 from fednas_jax import assembly
 from fednas_jax import workdir as folders
 from fednas_jax.checkpoint import Checkpoints
-from fednas_jax.errors import UserError
+from fednas_jax.errors import UserError, warn
 from fednas_jax.runtime import settings
 
 
@@ -54,7 +53,7 @@ def look(folder: Path, config: Mapping[str, Any]) -> Found:
 def tell(found: Found) -> None:
     """Says on stderr what is otherwise than at the last start."""
     for line in found.unlike:
-        print(f"fednas_jax: warning: {line}", file=sys.stderr, flush=True)
+        warn(line)
 
 
 def check_same_settings(folder: Path, run: Mapping[str, Any], now: Mapping[str, Any]) -> None:

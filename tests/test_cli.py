@@ -1,6 +1,8 @@
 """The command `fednas-jax`: its subcommands, their help, and which configs each takes."""
 
 import ast
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,18 @@ def test_help_lists_all_and_an_example_that_runs(
     assert example[0] == "fednas-jax"
     assert cli.main(example[1:]) == 0
     assert calls == [Path("runs/digits_quick")]
+
+
+@pytest.mark.parametrize("name", ["export", "report"])
+def test_a_variable_that_jax_refuses_is_one_line(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fednas_jax", name, "runs/x"],
+        env={**os.environ, "JAX_ENABLE_X64": "perhaps"},
+        cwd=PACKAGE.parent, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("fednas_jax: error: JAX cannot be imported: invalid truth value")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_arguments_are_those_of_the_process(

@@ -133,13 +133,6 @@ def unused() -> str:
     return why_unused(gpus, os.environ, packages(), Path(__file__).resolve().parents[2])
 
 
-def warn() -> None:
-    """Prints `unused` on stderr, where there is something to say."""
-    line = unused()
-    if line:
-        print(f"fednas_jax: warning: {line}", file=sys.stderr)
-
-
 def _installation(cuda: int, installed: Mapping[str, str], root: Path) -> str:
     if (root / "scripts" / "setup.sh").exists():
         return f"bash scripts/setup.sh --cuda={cuda} installs it"

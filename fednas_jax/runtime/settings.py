@@ -10,7 +10,6 @@ import contextlib
 import enum
 import functools
 import os
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import flax
 import jax
 
-from fednas_jax.errors import UserError, one_line
+from fednas_jax.errors import UserError, one_line, warn
 
 OF_THREAD: dict[str, Any] = {
     "jax_enable_x64": False,
@@ -208,7 +207,7 @@ def _say_what_is_set_aside() -> None:
 @functools.cache
 def _say_once(given: str) -> None:
     line = f"{given}: set aside while fednas_jax computes; results are those of the default values"
-    print(f"fednas_jax: warning: {line}", file=sys.stderr, flush=True)
+    warn(line)
 
 
 class _Process:

@@ -188,14 +188,3 @@ def test_the_cuda_to_install_for(
     monkeypatch.setattr(gpu, "find", lambda: gpus)
     assert gpu.main(argument) == (2 if error else 0)
     assert capsys.readouterr() == (out, error)
-
-
-def test_a_run_says_that_the_gpu_is_not_used(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(gpu, "unused", lambda: "")
-    gpu.warn()
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(gpu, "unused", lambda: "this machine has a GPU")
-    gpu.warn()
-    assert capsys.readouterr().err == "fednas_jax: warning: this machine has a GPU\n"
