@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_files_that_are_named_are_there() -> None:
-    for name in {*workers.SLOWEST_FIRST, *workers.SHARE_NOTHING}:
+    for name in {*workers.SLOWEST_FIRST, *workers.SHARE_NOTHING, *workers.TOGETHER}:
         assert (ROOT / name).is_file(), name
 
 
@@ -26,6 +26,8 @@ def test_units() -> None:
     assert workers.unit_of("tests/data/test_a.py::test_b[x::y]") == "tests/data/test_a.py"
     alone = f"{workers.SHARE_NOTHING[0]}::test_b[x::y]"
     assert workers.unit_of(alone) == alone
+    for name, other in workers.TOGETHER.items():
+        assert workers.unit_of(f"{name}::test_b") == workers.unit_of(f"{other}::test_c") == other
 
 
 def test_two_workers_run_each_file_whole(tmp_path: Path) -> None:

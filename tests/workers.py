@@ -11,9 +11,9 @@ SLOWEST_FIRST = (
     "tests/test_configs.py",
     "tests/test_notebooks.py",
     "tests/test_experiment.py",
+    "tests/test_stages_whole.py",
     "tests/federated/algorithms/test_fednas.py",
     "tests/search/test_milenas.py",
-    "tests/test_stages_whole.py",
     "tests/nn/test_supernet.py",
     "tests/test_experiment_fedavg.py",
     "tests/federated/algorithms/test_fedavg.py",
@@ -23,6 +23,9 @@ SLOWEST_FIRST = (
 
 SHARE_NOTHING = ("tests/test_configs.py", "tests/test_notebooks.py")
 """Files of long tests without common fixtures; each test may go to another worker."""
+
+TOGETHER = {"tests/test_stages_whole.py": "tests/test_experiment.py"}
+"""Files to the file whose worker takes them too: both begin with the same long run."""
 
 
 def in_order(nodeids: Sequence[str]) -> list[int]:
@@ -37,9 +40,9 @@ def file_of(nodeid: str) -> str:
 
 
 def unit_of(nodeid: str) -> str:
-    """What goes to one worker as a whole: the file, or the test where its file says so."""
+    """What goes to one worker as a whole: a test that shares nothing, or its file, or two files."""
     name = file_of(nodeid)
-    return nodeid if name in SHARE_NOTHING else name
+    return nodeid if name in SHARE_NOTHING else TOGETHER.get(name, name)
 
 
 def scheduler(config: Any, log: Any) -> Any:
