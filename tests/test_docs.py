@@ -159,13 +159,13 @@ def test_readme_restores_and_predicts(
     assert set(labels) <= set("0123456789")
 
 
-def test_readme_names_every_key_of_the_summary() -> None:
+def test_every_key_of_the_summary_is_explained() -> None:
     from fednas_jax.report import rows
     from fednas_jax.search import genotype
 
     row = {"round": 1, "held_out_accuracy": 0.5, "test_accuracy": 0.25}
     keys = set(rows.summary([row], genotype.load("FedNAS_V1")))
-    table = _text("README.md").partition("`summary.json`; ")[2].partition("A line of")[0]
+    table = _text("docs/workdir.md").partition("`summary.json`; ")[2].partition("A line of")[0]
     named = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     told = {key for cell in named for key in re.findall(r"`(\w+)`", cell)}
     assert told == keys | {"seconds", "compile_seconds", "peak_memory_bytes"}
