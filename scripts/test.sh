@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All checks: lint, format, types, tests. Sets up if need be; with --mpi first, MPI as well (tests of
+# All checks: lint, format, types, groups of pyproject.toml, tests. Sets up if need be; with --mpi first, MPI as well (tests of
 # several ranks skip without it).
 #
 #   bash scripts/test.sh [--mpi] [arguments for pytest, such as tests/data]
@@ -46,6 +46,10 @@ workers="$(getconf _NPROCESSORS_ONLN)"
 
 check ruff check .
 check ruff format --check .
+# Each group can be installed in the versions of the lock file, those for a GPU too; nothing is.
+for group in report wandb mpi cuda12 cuda13; do
+  check uv pip install --quiet --dry-run --python "$python" -c requirements-lock.txt ".[$group]"
+done
 "$python" -m mypy >"$made/types" 2>&1 &
 mypy=$!
 tests -n "$workers" --no-loadscope-reorder -m "not alone" "$@"

@@ -16,7 +16,7 @@ SECONDS = 300
 
 
 def read(name: str) -> Any:
-    nbformat = pytest.importorskip("nbformat", reason="requirements-dev.txt installs it")
+    nbformat = pytest.importorskip("nbformat", reason="the group dev installs it")
     return nbformat.read(ROOT / "notebooks" / name, as_version=4)
 
 
@@ -132,7 +132,7 @@ def installed(source: str) -> list[str]:
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nbclient = pytest.importorskip("nbclient", reason="requirements-dev.txt installs it")
+    nbclient = pytest.importorskip("nbclient", reason="the group dev installs it")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
     notebook = read(name)

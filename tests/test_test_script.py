@@ -10,7 +10,7 @@ import fednas_jax
 
 SCRIPTS = Path(fednas_jax.__file__).resolve().parents[1] / "scripts"
 # Writes down what it is asked for; ends as the environment says: FIRST of the workers, SECOND of
-# those marked `alone`, MYPY, RUFF.
+# those marked `alone`, MYPY, RUFF, GROUP of the group cuda12.
 PYTHON = """#!/usr/bin/env bash
 echo "$*" >> asked
 case "$*" in
@@ -19,6 +19,8 @@ case "$*" in
     exit "${FIRST:-0}" ;;
   *"pytest"*) echo "2 passed in 60.5s (0:01:00)"; exit "${SECOND:-0}" ;;
   *"mypy"*) echo "what mypy says"; exit "${MYPY:-0}" ;;
+  *"cuda12"*) exit "${GROUP:-0}" ;;
+  *"uv pip"*) ;;
   *) exit "${RUFF:-0}" ;;
 esac
 """
@@ -26,7 +28,7 @@ esac
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("VENV", "FIRST", "SECOND", "MYPY", "RUFF"):
+    for name in ("VENV", "FIRST", "SECOND", "MYPY", "RUFF", "GROUP"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "scripts").mkdir()
     shutil.copy(SCRIPTS / "test.sh", tmp_path / "scripts")
@@ -51,7 +53,9 @@ def test_all_checks_run_and_both_kinds_of_tests_get_the_arguments(project: Path)
     setup, *asked = (project / "asked").read_text().splitlines()
     assert setup == "setup --dev --mpi"
     tools = [line.split()[1] for line in asked]
-    assert sorted(tools) == ["mypy", "pytest", "pytest", "ruff", "ruff"]
+    assert sorted(tools) == ["mypy", "pytest", "pytest", "ruff", "ruff", *["uv"] * 5]
+    groups = [line.rpartition(" ")[2] for line in asked if "--dry-run" in line]
+    assert groups == [".[report]", ".[wandb]", ".[mpi]", ".[cuda12]", ".[cuda13]"]
     first, second = [line for line in asked if "pytest" in line]
     assert first.endswith("-m not alone tests/data -k a or b")
     assert " -n " in first
@@ -75,6 +79,7 @@ def test_all_checks_run_and_both_kinds_of_tests_get_the_arguments(project: Path)
         ({"FIRST": "5", "SECOND": "2"}, "pytest"),
         ({"MYPY": "1"}, "mypy"),
         ({"RUFF": "1"}, "ruff ruff"),
+        ({"GROUP": "1"}, "uv"),
         ({"FIRST": "5", "SECOND": "5"}, "pytest, which found no tests"),
     ],
 )
@@ -85,7 +90,7 @@ def test_what_fails_is_named_and_hides_nothing(
         monkeypatch.setenv(name, code)
     done = check(project)
     assert (done.returncode, done.stderr) == (1, f"test: failed: {says}\n")
-    assert len((project / "asked").read_text().splitlines()) == 6
+    assert len((project / "asked").read_text().splitlines()) == 11
 
 
 @pytest.mark.parametrize("chosen", ["FIRST", "SECOND"])

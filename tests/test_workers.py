@@ -32,7 +32,7 @@ def test_units() -> None:
 
 def test_two_workers_run_each_file_whole(tmp_path: Path) -> None:
     """A small suite with this one's conftest: each test writes down in which process it ran."""
-    pytest.importorskip("xdist", reason="requirements-dev.txt installs it")
+    pytest.importorskip("xdist", reason="the group dev installs it")
     (tmp_path / "tests").mkdir()
     for name in ("conftest.py", "workers.py"):
         (tmp_path / "tests" / name).write_text((ROOT / "tests" / name).read_text())

@@ -128,7 +128,7 @@ def history(records: list[Any]) -> dict[int, dict[str, Any]]:
 
 
 def test_wandb_offline_has_every_round_once_in_one_run(tmp_path: Path) -> None:
-    pytest.importorskip("wandb", reason="requirements-dev.txt installs it")
+    pytest.importorskip("wandb", reason="the group dev installs it")
     start = {"time": "2026-01-02T03:04:05+00:00"}
     record = {"config": {"rounds": 3}, "starts": [start], "data_sha256": "0"}
     (tmp_path / "run.json").write_text(json.dumps(record))
