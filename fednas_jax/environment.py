@@ -1,8 +1,9 @@
 """What helps only as environment: set by the command line itself, before JAX starts.
 
 Such variables are read when a process starts, so `fednas-jax` and `python -m fednas_jax.main` set
-what is missing and execute themselves once more. What a user has set stays as it is, and XLA_FLAGS
-is never touched. FEDNAS_JAX_ENVIRONMENT=off leaves everything alone. A notebook is never executed
+what is missing and execute themselves once more. What a user has set stays as it is.
+FEDNAS_JAX_ENVIRONMENT=off leaves everything alone, also what importing the package sets on some
+releases of jaxlib (`runtime/releases.py`). A notebook is never executed
 anew: there, set the variables before it starts. `python -m fednas_jax.environment` lists them.
 """
 
@@ -166,9 +167,15 @@ def _objection_to_huge_pages(environment: Mapping[str, str]) -> str:
 def main(argv: Sequence[str], program: str = "python -m fednas_jax.environment") -> int:
     """Prints the settings; returns the exit code: 0 done, 2 bad input."""
     from fednas_jax.command_line import listing  # not above: `prepare` goes before other imports
+    from fednas_jax.runtime import releases
 
     about = f"Lists what the command line sets before JAX starts.\n\n  {program}\n"
-    text = f"{table(os.environ)}\n\n{SWITCH}=off: the command line sets none of them."
+    parts = (
+        table(os.environ),
+        releases.told(releases.installed()),
+        f"{SWITCH}=off: nothing of this is set.",
+    )
+    text = "\n\n".join(filter(None, parts))
     return listing(argv, about, text)
 
 

@@ -1,6 +1,7 @@
 """The one exception that stands for bad input, how its line says what would be right; warnings."""
 
 import difflib
+import functools
 import sys
 from collections.abc import Iterable
 
@@ -44,6 +45,12 @@ def one_line(error: BaseException) -> str:
     """What an error of the system, or of a library, says, without its line breaks."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(text.split())
+
+
+@functools.cache
+def warn_once(line: str) -> None:
+    """`warn`, the first time that a process would say the very line."""
+    warn(line)
 
 
 def warn(line: str) -> None:

@@ -36,7 +36,7 @@ from fednas_jax import workdir as folders
 from fednas_jax.checkpoint import Restored
 from fednas_jax.costs import Costs
 from fednas_jax.data import partition as partitions
-from fednas_jax.errors import UserError
+from fednas_jax.errors import UserError, warn_once
 from fednas_jax.federated import finite
 from fednas_jax.federated.algorithm import Algorithm, ServerState
 from fednas_jax.federated.cohort import Cohort
@@ -92,7 +92,8 @@ def run(
         cut_by = folders.rules_of(found.recorded)["cut_by"]
         population, algorithm = assembly.prepare(resolved, begun=found.begun, cut_by=cut_by)
         if told:
-            omissions.tell(filter(None, [gpu.unused()]))
+            if unused := gpu.unused():
+                warn_once(unused)
             omissions.tell(population.remarks)
         with contextlib.ExitStack() as stack:
             if told:

@@ -298,13 +298,15 @@ def _start(facts: dict[str, Any], first: schema.Config) -> dict[str, Any]:
 
 def _command() -> str:
     """The command line of this process where it is one of the package's; else empty."""
-    arguments = sys.orig_argv
-    if "-m" not in arguments[:-1]:
-        return ""
-    module = arguments.index("-m") + 1
-    if not arguments[module].startswith(f"{__package__}."):
-        return ""
-    return shlex.join(["python", "-m", *arguments[module:]])
+    rest = sys.orig_argv[1:]
+    while rest:
+        first, *rest = rest
+        if Path(first).name == "fednas-jax":
+            return shlex.join(["fednas-jax", *rest])
+        if first == "-m":
+            ours = rest and rest[0].partition(".")[0] == __package__
+            return shlex.join(["python", "-m", *rest]) if ours else ""
+    return ""
 
 
 def _values(config: Any) -> dict[str, Any]:

@@ -175,6 +175,25 @@ find_cuda() {
   cuda="$said"
 }
 
+# Sets `cuda` to what an earlier --cuda has installed, so that it keeps step with the lock.
+find_installed_cuda() {
+  local number
+  for number in 12 13; do
+    if [[ -e "$venv/installed-cuda$number" ]]; then
+      cuda="$number"
+    fi
+  done
+}
+
+# JAX takes whichever of two plugins it finds first.
+remove_other_cuda() {
+  local other=$((25 - cuda))
+  if [[ -e "$venv/installed-cuda$other" ]]; then
+    "$venv/bin/python" -m pip uninstall -q -y "jax-cuda$other-plugin" "jax-cuda$other-pjrt"
+    rm "$venv/installed-cuda$other"
+  fi
+}
+
 extras=report mpi=false cuda_asked="" cuda=""
 for argument in "$@"; do
   case "$argument" in
@@ -188,8 +207,13 @@ done
 make_environment
 if [[ -n "$cuda_asked" ]]; then
   find_cuda "$cuda_asked"
+else
+  find_installed_cuda
+fi
+if [[ -n "$cuda" ]]; then
+  remove_other_cuda
   install "cuda$cuda" -e ".[cuda$cuda]"
-elif hint="$("$venv/bin/python" fednas_jax/runtime/gpu.py 2>/dev/null)" && [[ ! -e "$venv/installed-cuda$hint" ]]; then
+elif "$venv/bin/python" fednas_jax/runtime/gpu.py >/dev/null 2>&1; then
   echo "setup: this machine has an NVIDIA GPU; bash scripts/setup.sh --cuda lets JAX use it"
 fi
 install "$extras" -e ".[$extras]"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# All checks: lint, format, types, groups of pyproject.toml, tests. Sets up if need be; with --mpi first, MPI as well (tests of
-# several ranks skip without it).
+# All checks: lint, format, types, tests, and whether each group of pyproject.toml can be installed.
+# Sets up if need be; with --mpi first, MPI as well: tests of several ranks skip without it.
 #
 #   bash scripts/test.sh [--mpi] [arguments for pytest, such as tests/data]
 #
-# Workers, one a core, share the tests; those marked `alone` follow, one after the other. Types are
+# With arguments for pytest, groups are not checked. Workers, one a core, share the tests; those marked `alone` follow, one after the other. Types are
 # checked beside them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -46,10 +46,12 @@ workers="$(getconf _NPROCESSORS_ONLN)"
 
 check ruff check .
 check ruff format --check .
-# Each group can be installed in the versions of the lock file, those for a GPU too; nothing is.
-for group in report wandb mpi cuda12 cuda13; do
-  check uv pip install --quiet --dry-run --python "$python" -c requirements-lock.txt ".[$group]"
-done
+if (($# == 0)); then
+  # Each group can be installed in the versions of the lock file, those for a GPU too; nothing is.
+  for group in report wandb mpi cuda12 cuda13; do
+    check uv pip install --quiet --dry-run --python "$python" -c requirements-lock.txt ".[$group]"
+  done
+fi
 "$python" -m mypy >"$made/types" 2>&1 &
 mypy=$!
 tests -n "$workers" --no-loadscope-reorder -m "not alone" "$@"

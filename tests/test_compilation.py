@@ -7,6 +7,7 @@ import pytest
 from fednas_jax import cache, compilation
 from fednas_jax.nn.depthwise import stencil
 from fednas_jax.nn.window import Window
+from fednas_jax.runtime import releases
 
 
 @pytest.fixture
@@ -33,6 +34,8 @@ def test_optimization_barriers_are_kept():
 def test_options_that_xla_knows_are_used(fresh_options):
     assert compilation.compiler_options() == compilation.CPU_OPTIONS
     assert compilation.compiler_options(quick=True) == compilation.QUICK_OPTIONS
+    for quick in (False, True):  # XLA still knows what keeps sums of products right
+        assert compilation.compiler_options(quick=quick)[releases.OPTION] == releases.CURE
 
 
 def test_options_that_xla_does_not_know_are_left_out(fresh_options, monkeypatch):

@@ -212,6 +212,14 @@ def test_setup_for_a_gpu(project: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert installed(project)[-4:] == ["-c", "requirements-lock.txt", "-e", ".[cuda12]"]
     assert setup(project).stdout == ""
+    stamps = [project / ".venv" / f"installed-cuda{number}" for number in (12, 13)]
+    assert [stamp.exists() for stamp in stamps] == [True, False]
+    stamps[0].write_text("of another lock")
+    assert setup(project).returncode == 0
+    assert installed(project)[-1] == ".[cuda12]"
+    python.write_text(PYTHON.replace('echo "--cuda: no NVIDIA GPU found" >&2; exit 2', "echo 13"))
+    assert setup(project, "--cuda").returncode == 0
+    assert [stamp.exists() for stamp in stamps] == [False, True]
 
 
 def test_setup_refuses_what_it_does_not_know(project: Path) -> None:

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +213,22 @@ def test_fingerprint_changes_with_every_part() -> None:
     ]
     assert len(set(made)) == 4
     assert workdir.fingerprint(dataset(0, 0), one) == made[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["python", "-m", "fednas_jax.main", "a b"], "python -m fednas_jax.main 'a b'"),
+        (["python", "-X", "dev", "-m", "fednas_jax", "search"], "python -m fednas_jax search"),
+        (["python", "/x/bin/fednas-jax", "train", "--config=c"], "fednas-jax train --config=c"),
+        (["python", "-m", "pytest"], ""),
+        (["python", "-m", "fednas_jax_more"], ""),
+        (["python", "-m"], ""),
+        (["python"], ""),
+    ],
+)  # fmt: skip
+def test_the_command_of_the_process_is_recorded(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], command: str
+) -> None:
+    monkeypatch.setattr(sys, "orig_argv", arguments)
+    assert workdir._command() == command

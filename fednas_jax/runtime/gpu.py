@@ -7,6 +7,7 @@ Needs nothing but Python itself: `scripts/setup.sh` runs this file before anythi
 prints the CUDA to install for (12 or 13), or why there is none, with exit code 2.
 """
 
+import functools
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from typing import NamedTuple
 
 _WSL = "/usr/lib/wsl/lib/nvidia-smi"
 _QUERY_SECONDS = 30
+_PLATFORMS = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")
 _HIDING = ("", "-1", "none", "NoDevFiles", "void")
 
 
@@ -64,7 +66,9 @@ def objection(gpus: Gpus, cuda: int) -> str:
     """Why a CUDA release (12 or 13) does not serve these GPUs; "" where it does."""
     needs = NEEDS[cuda]
     if not gpus.driver:
-        return f"NVIDIA's driver is not loaded; CUDA {cuda} needs driver {_text(needs.driver)}"
+        return (
+            f"NVIDIA's driver is not loaded, and CUDA {cuda} needs {_text(needs.driver)} or newer"
+        )
     if _numbers(gpus.driver) < needs.driver:
         least = _text(needs.driver)
         return f"CUDA {cuda} needs NVIDIA driver {least} or newer, this is {gpus.driver}"
@@ -90,19 +94,22 @@ def why_unused(
       installed: name -> version, of the packages in `packages`.
       root: of the repository, if the package is used from one.
     """
-    cuda, platforms = newest_cuda(gpus), environment.get("JAX_PLATFORMS", "")
+    cuda, asked = newest_cuda(gpus), [v for v in _PLATFORMS if environment.get(v)]
     plugins = {n: f"jax-cuda{n}-plugin" for n in NEEDS if f"jax-cuda{n}-plugin" in installed}
+    unfit = [n for n in plugins if objection(gpus, n)]
     if cuda is None:
-        reason = f"{objection(gpus, min(NEEDS))}; install a newer driver"
-    elif platforms and not {"cuda", "gpu"} & set(platforms.split(",")):
-        reason = f"JAX_PLATFORMS={platforms} excludes it; unset JAX_PLATFORMS"
+        reason = f"{objection(gpus, min(NEEDS))}; {_way_out(gpus)}"
+    elif asked and not {"cuda", "gpu"} & set(environment[asked[0]].split(",")):
+        reason = f"{asked[0]}={environment[asked[0]]} excludes it; unset {asked[0]}"
     elif environment.get("CUDA_VISIBLE_DEVICES", "all") in _HIDING:
         hidden = environment["CUDA_VISIBLE_DEVICES"]
         reason = f"CUDA_VISIBLE_DEVICES={hidden!r} hides it; unset CUDA_VISIBLE_DEVICES"
     elif not plugins:
         reason = f"JAX is installed without CUDA; {_installation(cuda, installed, root)}"
-    elif cuda not in plugins and objection(gpus, max(plugins)):
-        reason = f"{objection(gpus, max(plugins))}; {_installation(cuda, installed, root)}"
+    elif unfit and cuda in plugins:
+        reason = f"{objection(gpus, unfit[0])}; pip uninstall {plugins[unfit[0]]} leaves the other"
+    elif len(unfit) == len(plugins):
+        reason = f"{objection(gpus, unfit[0])}; {_installation(cuda, installed, root)}"
     elif all(installed[name] != installed.get("jaxlib") for name in plugins.values()):
         name = plugins[max(plugins)]
         reason = f"{name} {installed[name]} does not fit jaxlib {installed.get('jaxlib')}; "
@@ -127,10 +134,24 @@ def unused() -> str:
     """`why_unused` of this process, if JAX computes on the CPU though there is a GPU; else ""."""
     import jax
 
-    gpus = find() if jax.default_backend() == "cpu" else None
+    gpus = _find_once() if jax.default_backend() == "cpu" else None
     if gpus is None:
         return ""
     return why_unused(gpus, os.environ, packages(), Path(__file__).resolve().parents[2])
+
+
+_find_once = functools.cache(find)
+"""nvidia-smi takes up to some seconds."""
+
+
+def _way_out(gpus: Gpus) -> str:
+    """What helps where no CUDA serves the GPUs."""
+    needs = NEEDS[min(NEEDS)]
+    if not gpus.driver:
+        return "load or install it; docker run --gpus all lets a container have it"
+    if _numbers(gpus.driver) < needs.driver:
+        return "install a newer driver"
+    return "JAX does not serve such GPUs any more"
 
 
 def _installation(cuda: int, installed: Mapping[str, str], root: Path) -> str:
@@ -215,7 +236,7 @@ def main(argv: list[str]) -> int:
         return _refuse(f"--cuda: {here}")
     newest = newest_cuda(gpus)
     if newest is None:
-        return _refuse(f"--cuda: {objection(gpus, min(NEEDS))}; install a newer driver")
+        return _refuse(f"--cuda: {objection(gpus, min(NEEDS))}; {_way_out(gpus)}")
     print(newest)
     return 0
 

@@ -53,7 +53,8 @@ def cure_process(environment: MutableMapping[str, str], release: str) -> None:
       release: of jaxlib.
     """
     flags = environment.get("XLA_FLAGS", "")
-    if release in MISCOMPILES and OPTION not in flags:
+    names_a_file = flags and not flags.lstrip().startswith("-")
+    if release in MISCOMPILES and OPTION not in flags and not names_a_file:
         environment["XLA_FLAGS"] = f"{flags} --{OPTION}={CURE}".strip()
     if release in NOISY:
         environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -74,5 +75,15 @@ def objection(release: str, python: tuple[int, int] = sys.version_info[:2]) -> s
 
 
 def cure() -> None:
-    """`cure_process` of this process, with the release that is installed."""
-    cure_process(os.environ, installed())
+    """`cure_process` of this process, with the release that is installed; not where it is off."""
+    if os.environ.get("FEDNAS_JAX_ENVIRONMENT") != "off":
+        cure_process(os.environ, installed())
+
+
+def told(release: str) -> str:
+    """What importing the package sets on a release of jaxlib, in lines of Markdown."""
+    environment: dict[str, str] = {}
+    cure_process(environment, release)
+    why = MISCOMPILES.get(release, "prints an error for each program read from the cache")
+    lines = [f"- {name}={value}: jaxlib {release} {why}" for name, value in environment.items()]
+    return "\n".join(["`import fednas_jax` sets, where you have not:", *lines]) if lines else ""

@@ -8,7 +8,6 @@ with any of them, and is not resumed with others.
 
 import contextlib
 import enum
-import functools
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,7 @@ from typing import Any
 import flax
 import jax
 
-from fednas_jax.errors import UserError, one_line, warn
+from fednas_jax.errors import UserError, one_line, warn_once
 
 OF_THREAD: dict[str, Any] = {
     "jax_enable_x64": False,
@@ -201,13 +200,10 @@ def _forbids(guard: str) -> bool:
 
 def _say_what_is_set_aside() -> None:
     if given := set_aside():
-        _say_once(", ".join(f"{name}={value}" for name, value in given.items()))
-
-
-@functools.cache
-def _say_once(given: str) -> None:
-    line = f"{given}: set aside while fednas_jax computes; results are those of the default values"
-    warn(line)
+        shown = ", ".join(f"{name}={value}" for name, value in given.items())
+        warn_once(
+            f"{shown}: set aside while fednas_jax computes; results are those of the default values"
+        )
 
 
 class _Process:

@@ -95,11 +95,26 @@ def test_the_newest_cuda_that_serves(
         ),
         (
             H100._replace(driver=""), {}, INSTALLED,
-            "NVIDIA's driver is not loaded; CUDA 12 needs driver 525.60.13; install a newer driver",
+            "NVIDIA's driver is not loaded, and CUDA 12 needs 525.60.13 or newer; load or install "
+            "it; docker run --gpus all lets a container have it",
         ),
         (
             H100, {}, INSTALLED | {"jaxlib": "0.10.1"},
             "jax-cuda13-plugin 0.11.2 does not fit jaxlib 0.10.1; {13}",
+        ),
+        (
+            H100._replace(driver="550.54.14"), {}, INSTALLED | {"jax-cuda12-plugin": "0.11.2"},
+            "CUDA 13 needs NVIDIA driver 580 or newer, this is 550.54.14; pip uninstall "
+            "jax-cuda13-plugin leaves the other",
+        ),
+        (
+            H100._replace(capability=3.7), {}, INSTALLED,
+            "CUDA 12 needs compute capability 5.2 or above, NVIDIA H100 80GB HBM3 has 3.7; JAX "
+            "does not serve such GPUs any more",
+        ),
+        (
+            H100, {"JAX_PLATFORM_NAME": "cpu"}, INSTALLED,
+            "JAX_PLATFORM_NAME=cpu excludes it; unset JAX_PLATFORM_NAME",
         ),
         (
             H100, {"JAX_PLATFORMS": "cpu"}, INSTALLED,
@@ -139,12 +154,12 @@ def test_in_a_clone_the_cure_is_its_script() -> None:
 def test_nothing_is_said_where_the_gpu_is_used_or_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     import jax
 
-    monkeypatch.setattr(gpu, "find", lambda: H100)
+    monkeypatch.setattr(gpu, "_find_once", lambda: H100)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert gpu.unused() == ""
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     assert gpu.unused().startswith("this machine has a GPU (NVIDIA H100 80GB HBM3), but ")
-    monkeypatch.setattr(gpu, "find", lambda: None)
+    monkeypatch.setattr(gpu, "_find_once", lambda: None)
     assert gpu.unused() == ""
 
 

@@ -1,5 +1,6 @@
 """The programs that releases of jaxlib computed wrongly, or crashed in, and what prevents it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,7 @@ def test_the_reported_programs_are_right(name: str) -> None:
         ("0.11.1", "", ""),
         ("0.11.2", "", ""),
         ("", "", ""),
+        ("0.10.2", "/etc/xla_flags", "/etc/xla_flags"),  # a file that holds them
     ],
 )
 def test_a_process_is_cured_of_a_release_that_miscompiles(
@@ -73,6 +75,20 @@ def test_a_process_is_cured_of_a_release_that_miscompiles(
     environment = {"XLA_FLAGS": before}
     releases.cure_process(environment, release)
     assert environment == {"XLA_FLAGS": after}
+
+
+def test_what_is_set_is_told_and_may_be_left_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert releases.told("0.10.2").splitlines()[1].startswith(f"- XLA_FLAGS=--{releases.OPTION}=")
+    assert "TF_CPP_MIN_LOG_LEVEL=3: jaxlib 0.10.1 prints an error" in releases.told("0.10.1")
+    assert releases.told("0.11.2") == ""
+    monkeypatch.setattr(releases, "installed", lambda: "0.10.1")
+    monkeypatch.setenv("FEDNAS_JAX_ENVIRONMENT", "off")
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    releases.cure()
+    assert "TF_CPP_MIN_LOG_LEVEL" not in os.environ
+    monkeypatch.setenv("FEDNAS_JAX_ENVIRONMENT", "done")
+    releases.cure()
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "3"
 
 
 def test_a_noisy_release_is_silenced() -> None:

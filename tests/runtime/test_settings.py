@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fednas_jax import compilation, model, ranks
+from fednas_jax import compilation, errors, model, ranks
 from fednas_jax.errors import UserError
 from fednas_jax.federated import communicator
 from fednas_jax.runtime import settings
@@ -38,7 +38,7 @@ FIXED = {**settings.OF_THREAD, **settings.OF_PROCESS}
 @pytest.fixture(autouse=True)
 def as_before():
     """Settings as they were, and nothing has been said."""
-    settings._say_once.cache_clear()
+    errors.warn_once.cache_clear()
     before = {name: settings._value(name) for name in FIXED}
     yield
     settings._update(before)
