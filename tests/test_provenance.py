@@ -56,7 +56,7 @@ def test_a_whole_run_records_what_its_clients_hold(finished_search: Path) -> Non
     assert not model.has_learnt_from(dataset.test.images).any()
     assert model.learnt.settings == {"name": "digits", "test_path": "", "test_fraction": 0.2,
         "max_train_examples": 90, "max_test_examples": 40, "seed": config.seed,
-        "cut_by": "class"}  # fmt: skip
+        "cut_by": "client"}  # fmt: skip
     recorded = read_json(finished_search / "run.json")["examples_sha256"]
     other = dataset._replace(train=dataset.test, test=dataset.train)
     assert recorded == provenance.examples_sha256(other)

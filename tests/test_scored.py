@@ -233,6 +233,28 @@ def test_a_limited_test_set_is_whole_where_it_is_asked_for(moved: Path) -> None:
     assert (len(found.labels), found.left_out) == (30, 30)
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_limit_that_keeps_a_rare_class(moved: Path, alone: bool) -> None:
+    """Which training images there are depends on the rule, without a `client` column too."""
+    images = np.random.RandomState(1).randint(0, 256, (122, 8, 8, 1)).astype(np.uint8)
+    save("rare.npz", images, np.r_[np.arange(120) % 2, [2] * 2])
+    shutil.copy("rare.npz", "same.npz")
+    config = own_config(**{"dataset.name": "rare.npz", "dataset.max_train_examples": 20})
+    data = of_the_run(config)
+    blind = assembly.load_dataset(config, "class")
+    assert not np.array_equal(data.train.images, blind.train.images)  # or this shows nothing
+    path = first_checkpoint(config, Path("other"))
+    if alone:
+        shutil.move(path, "alone")
+        shutil.rmtree("other")
+    model = fednas_jax.restore("alone" if alone else "other")
+    assert "cut_by" not in model.description.data
+    for name in ("", "rare.npz", "same.npz"):
+        found = scored.choose(model, dataset=name)
+        np.testing.assert_array_equal(found.images, data.test.images)
+        assert found.left_out == 0
+
+
 def test_a_checkpoint_alone_knows_what_it_has_learnt_from(moved: Path) -> None:
     shutil.move("run/checkpoints/000001", "alone")
     shutil.rmtree("run")

@@ -355,11 +355,22 @@ def test_cut_by_class_is_blind_to_clients_as_in_earlier_versions(tmp_path):
     one = with_clients(tmp_path / "one.npz", MIXED)
     two = save(tmp_path / "two.npz", **own(80))
     options = {"seed": 3, "max_train_examples": 40, "max_test_examples": 9}
-    first, second = datasets.load(one, cut_by="class", **options), datasets.load(two, **options)
+    first, second = (datasets.load(path, cut_by="class", **options) for path in (one, two))
     np.testing.assert_array_equal(first.train.images, second.train.images)
     np.testing.assert_array_equal(first.test.images, second.test.images)
     assert "clients without an example" in first.lost[0]
-    assert first.cut_by == second.cut_by == "class"
+    assert first.cut_by == "class"
+
+
+def test_the_rule_that_was_asked_for_gives_the_same_examples_again(tmp_path):
+    labels = np.r_[np.arange(120) % 2, [2] * 2]
+    path = save(tmp_path / "own.npz", **own(122, labels=labels))
+    for name in (path, "digits"):
+        for rule in ("class", "client"):
+            first = datasets.load(name, max_train_examples=20, cut_by=rule)
+            assert first.cut_by == rule
+            again = datasets.load(name, max_train_examples=20, cut_by=first.cut_by)
+            np.testing.assert_array_equal(first.train.images, again.train.images)
 
 
 def test_a_cut_that_looks_at_clients_is_another_choice_of_the_test_set():
