@@ -135,15 +135,21 @@ def _recorded(path: Path) -> Learnt | None:
 
 
 def _sources(config: Mapping[str, Any]) -> Iterator[tuple[str, Learnt | None]]:
-    """Of each run that a run begins with what it has learnt: the field, and its examples."""
+    """The field that names each run with which a run begins, and the examples of that run.
+
+    The examples are None where they cannot be known.
+    """
     if config.get("warm_start"):
         yield "warm_start", _of_folder(config["warm_start"])
     genotype = str(config.get("genotype", ""))
     if genotype.endswith(".json") and config.get("network", {}).get("name") == "genotype":
         place = expand(genotype, "config.genotype").parent
         run = place.parent
-        if place.name == folders.GENOTYPES_FOLDER and (run / folders.CHECKPOINTS_FOLDER).is_dir():
+        in_a_run = place.name == folders.GENOTYPES_FOLDER
+        if in_a_run and (run / folders.CHECKPOINTS_FOLDER).is_dir():
             yield "genotype", _of_folder(run)
+        else:  # copied out of its run, perhaps
+            yield "genotype", None
 
 
 def _of_folder(folder: Path | str) -> Learnt | None:

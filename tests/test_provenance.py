@@ -97,10 +97,14 @@ def test_a_genotype_brings_what_its_search_had_learnt_from(
     assert "config.genotype: comes of a run that has learnt from 12 of this run's 12 test" in (
         capsys.readouterr().err
     )
-    # Elsewhere it is a genotype like any other.
+    # Elsewhere nobody knows what its search has learnt from.
     moved = shutil.copy(found, tmp_path / "moved.json")
     config = config_of(data, genotype_config, genotype=str(moved))
-    assert not learnt.contains(of_run(config), numbered(0)).any()
+    elsewhere = of_run(config)
+    assert not learnt.contains(elsewhere, numbered(0)).any()
+    assert not elsewhere.complete
+    config = config_of(data, genotype_config, genotype="FedNAS_V1")
+    assert of_run(config).complete  # it is of no run
 
 
 def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
