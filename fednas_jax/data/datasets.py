@@ -244,12 +244,22 @@ def _cut_test(
         wanted = np.minimum(apportion(sizes, total), sizes - 1)
         taken = _choose(split.labels, wanted, rng)
     if not taken.any():
+        needed = "a test set of its own, or a larger part, is needed"
+        if not _has_spare(split, cut_by):
+            needed = "a test set of its own is needed"
         raise UserError(
             f"config.dataset.test_fraction: {fraction} of {source}'s {len(split.labels)} examples "
-            f"leaves no test example, as {keeps} keeps one to train on; a test set of its own, or "
-            "a larger part, is needed"
+            f"leaves no test example, as {keeps} keeps one to train on; {needed}"
         )
     return _where(split, ~taken), _where(split, taken)
+
+
+def _has_spare(split: Split, cut_by: str) -> bool:
+    """Whether a test set can be cut off at all: some class, or client, has a second example."""
+    if cut_by == "client" and split.client is not None:
+        rng = np.random.RandomState(0)
+        return bool(cuts.by_client(split.labels, split.client, len(split.labels), rng).any())
+    return bool((np.bincount(split.labels) > 1).any())
 
 
 def _reduced(

@@ -305,8 +305,18 @@ def test_no_client_is_lost_to_the_test_set(tmp_path):
 
 def test_clients_of_one_image_leave_no_test_set(tmp_path):
     path = with_clients(tmp_path / "own.npz", range(60))
-    with pytest.raises(UserError, match="every client and class keeps one to train on; a test set"):
+    message = "every client and class keeps one to train on; a test set of its own is needed$"
+    with pytest.raises(UserError, match=message):
         datasets.load(path)
+    with pytest.raises(UserError, match=message):
+        datasets.load(path, test_fraction=0.999)
+
+
+def test_a_larger_part_is_suggested_where_it_leaves_a_test_set(tmp_path):
+    path = with_clients(tmp_path / "own.npz", [*range(59), 58])
+    with pytest.raises(UserError, match=r"a test set of its own, or a larger part, is needed$"):
+        datasets.load(path, test_fraction=0.001)
+    assert len(datasets.load(path, test_fraction=0.999).test.labels) == 1
 
 
 def test_no_client_is_lost_to_a_limit(tmp_path):
