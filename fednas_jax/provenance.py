@@ -14,12 +14,11 @@ from fednas_jax import checkpoint, stages
 from fednas_jax import workdir as folders
 from fednas_jax.checkpoint_folder import Damaged, read_learnt, read_model
 from fednas_jax.data import datasets, learnt, partition_file
-from fednas_jax.data.class_names import listed
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.data.fingerprints import sha256_of_all
 from fednas_jax.data.learnt import Learnt
 from fednas_jax.data.partition_file import Partition
-from fednas_jax.errors import UserError, warn
+from fednas_jax.errors import UserError, listed, warn
 from fednas_jax.federated.communicator import Communicator
 from fednas_jax.files import read_json
 from fednas_jax.paths import expand

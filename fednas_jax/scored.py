@@ -11,7 +11,7 @@ from fednas_jax import provenance
 from fednas_jax.data import class_names, datasets, learnt, own
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.learnt import Learnt
-from fednas_jax.errors import UserError, warn
+from fednas_jax.errors import UserError, listed, warn
 from fednas_jax.model import Model
 
 
@@ -193,7 +193,7 @@ def _as_of(
     if classes != class_names.numbered(len(classes)):
         warn(
             f"{source} has no class_names; its labels are taken as numbers of this model's "
-            f"classes ({class_names.listed(classes)})"
+            f"classes ({listed(classes)})"
         )
     return labels
 
