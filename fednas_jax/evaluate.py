@@ -23,16 +23,19 @@ which classes it takes for which.
   {program} DIR [--dataset=NAME | --npz=FILE] [--round=N] [--out=FOLDER]
 
   DIR         the workdir of a run, or a checkpoint of it (DIR/checkpoints/000012)
-  --dataset   a known data set, whose test set is scored; if not given, the one that the run used,
-              cut and reduced as there
+  --dataset   a known data set or an .npz, whose test set is scored. The run's own data, by any
+              name, are cut as in the run, and the test set is whole. Others that bring no test set
+              are cut as by default (a fifth); if the run has learnt from some of that fifth, all
+              images that it has not learnt from are scored. If not given: the data that the run
+              used, cut and reduced as there
   --data-dir  where TensorFlow Datasets lie; TFDS_DATA_DIR or the default folder if not given
   --npz       a file with `images` [N, H, W, C] and `labels` [N], all of which are scored
   --round     the checkpoint of this round instead of the best one
   --out       where evaluation.json and confusion.png go; if not given, DIR/evaluation, or
               DIR/evaluation-NAME of other data; needed where DIR is a checkpoint
 
-Images that the run has learnt from, or chosen its best round by, are left out, in whatever file
-they are; a run's own test set is scored whole, and refused where its data have changed. Where a
+Images that the run, or a run that it began with, has learnt from or chosen its best round by are
+left out, in whatever file they are. A run's own data are refused where they have changed. Where a
 file has `class_names`, labels are matched to the model's classes by name.
 What lies there of another checkpoint or of other data is not overwritten.
 """
@@ -87,8 +90,8 @@ def _run(argv: Sequence[str]) -> None:
         print(f"  {entry['name']:<16} {score:>9} of {entry['examples']}")
     if examples.left_out:
         print(
-            f"{examples.left_out} more are left out: the run has learnt from them, or chosen its "
-            "best round by them"
+            f"{examples.left_out} more are left out: the run, or one that it began with, has "
+            "learnt from them or chosen its best round by them"
         )
     print(
         f"{found.accuracy:.2%} right of {numbers['examples']} examples of {examples.source}, loss "

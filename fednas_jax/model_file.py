@@ -82,7 +82,7 @@ class Description(NamedTuple):
       class_names: of each logit.
       preprocessing: of raw images.
       data: what it was trained on: fields of `config.dataset`, and the seed that cut the test set;
-        `cut_by` where that was not "class", as it was in earlier versions.
+        `cut_by` where a `client` column decided on the test set; not so in earlier versions.
     """
 
     network: dict[str, Any]
@@ -107,7 +107,7 @@ def describe(
     height, width, channels = images.shape[1:]
     shape, dtype = (height, width, channels), str(images.dtype)
     data = {field: config["dataset"][field] for field in _DATA} | {"seed": config["seed"]}
-    if dataset.cut_by != "class":
+    if dataset.cut_by != "class" and dataset.train.client is not None:
         data["cut_by"] = dataset.cut_by
     preprocessing = Preprocessing(shape, dtype, dataset.mean, dataset.std)
     return Description(network, genotype, dataset.class_names, preprocessing, data)

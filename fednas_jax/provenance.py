@@ -14,12 +14,11 @@ from fednas_jax import checkpoint, stages
 from fednas_jax import workdir as folders
 from fednas_jax.checkpoint_folder import Damaged, read_learnt, read_model
 from fednas_jax.data import datasets, learnt, partition_file
-from fednas_jax.data.class_names import listed
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.data.fingerprints import sha256_of_all
 from fednas_jax.data.learnt import Learnt
 from fednas_jax.data.partition_file import Partition
-from fednas_jax.errors import UserError, warn
+from fednas_jax.errors import UserError, listed, warn
 from fednas_jax.federated.communicator import Communicator
 from fednas_jax.files import read_json
 from fednas_jax.paths import expand
@@ -135,15 +134,21 @@ def _recorded(path: Path) -> Learnt | None:
 
 
 def _sources(config: Mapping[str, Any]) -> Iterator[tuple[str, Learnt | None]]:
-    """Of each run that a run begins with what it has learnt: the field, and its examples."""
+    """The field that names each run with which a run begins, and the examples of that run.
+
+    The examples are None where they cannot be known.
+    """
     if config.get("warm_start"):
         yield "warm_start", _of_folder(config["warm_start"])
     genotype = str(config.get("genotype", ""))
     if genotype.endswith(".json") and config.get("network", {}).get("name") == "genotype":
         place = expand(genotype, "config.genotype").parent
         run = place.parent
-        if place.name == folders.GENOTYPES_FOLDER and (run / folders.CHECKPOINTS_FOLDER).is_dir():
+        in_a_run = place.name == folders.GENOTYPES_FOLDER
+        if in_a_run and (run / folders.CHECKPOINTS_FOLDER).is_dir():
             yield "genotype", _of_folder(run)
+        else:  # copied out of its run, perhaps
+            yield "genotype", None
 
 
 def _of_folder(folder: Path | str) -> Learnt | None:

@@ -91,5 +91,6 @@ def _check_same_data(run: Planned, folder: Path, seen: dict[str, tuple[str, str]
     if there != found:
         raise UserError(
             f"{folder}: its data are not those of {first}, though both are {data['name']!r}: the "
-            "file has changed between the two; one and the same is needed, in another --workdir"
+            "file has changed between the two; restore the file, or start again in another "
+            "--workdir"
         )

@@ -11,7 +11,7 @@ from fednas_jax import provenance
 from fednas_jax.data import class_names, datasets, learnt, own
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.learnt import Learnt
-from fednas_jax.errors import UserError, warn
+from fednas_jax.errors import UserError, listed, warn
 from fednas_jax.model import Model
 
 
@@ -56,12 +56,13 @@ def choose(model: Model, *, dataset: str = "", data_dir: str = "", npz: str = ""
     elif (whole := _if_the_runs(model, known, dataset, data_dir)) is not None:
         found = whole
     else:
-        cut = {name: _options(model, known)[name] for name in ("test_fraction", "seed")}
+        cut = {}
+        if known is None and dataset.endswith(".npz"):  # which may be a copy of the run's file
+            cut = {name: _options(model, known)[name] for name in ("test_fraction", "seed")}
         other = datasets.load(dataset, data_dir=data_dir or None, **cut)
-        is_cut = "seed" in datasets.choice_of_test_set(dataset, **cut)
+        is_cut = "seed" in datasets.choice_of_test_set(dataset)
         return _of_other(model, known, other, cut=is_cut)
-    labels = _as_of(model, found.test.labels, _names(found), found.name)
-    return Scored(found.test.images, labels, f"the test set of {found.name}", 0)
+    return _of_the_runs(model, known, found)
 
 
 def _own(model: Model, known: Learnt | None, data_dir: str) -> Dataset:
@@ -77,15 +78,21 @@ def _own(model: Model, known: Learnt | None, data_dir: str) -> Dataset:
 
 
 def _if_the_runs(model: Model, known: Learnt | None, dataset: str, data_dir: str) -> Dataset | None:
-    """A data set whole, cut as the run cut it, if it is the run's, by whatever name; else None."""
+    """A data set whole, cut as the run cut it, if it is the run's, by whatever name; else None.
+
+    Raises:
+      UserError: it is the run's own file, which has changed.
+    """
     options = _options(model, known)
     same_name = _real(options["name"]) == _real(dataset)
+    same_file = same_name and dataset.endswith(".npz")
     own_test_file = options["test_path"] if dataset.endswith(".npz") else ""
     options |= {"name": dataset, "test_path": own_test_file}
     # The run's test file goes with the run's data alone.
-    with contextlib.suppress(UserError) if own_test_file else contextlib.nullcontext():
+    may_not_fit = own_test_file and not same_file
+    with contextlib.suppress(UserError) if may_not_fit else contextlib.nullcontext():
         found = datasets.load(**options, data_dir=data_dir or None)
-        if known is None and same_name:
+        if same_file or (known is None and same_name):
             _check_unchanged(model, known, found)
         elif known is None or not learnt.is_of(known, found):
             return None
@@ -107,6 +114,22 @@ def _check_unchanged(model: Model, known: Learnt | None, found: Dataset) -> None
         )
     if known is None:
         _warn_unknown(model)
+
+
+def _of_the_runs(model: Model, known: Learnt | None, found: Dataset) -> Scored:
+    """The run's own test set, without what the runs that it began with have learnt from."""
+    images, source = found.test.images, f"the test set of {found.name}"
+    labels = _as_of(model, found.test.labels, _names(found), found.name)
+    if known is None:
+        return Scored(images, labels, source, 0)
+    _warn_incomplete(model, known)
+    seen = learnt.begun_with(known, images)
+    if seen.any():
+        warn(
+            f"{source}: {seen.sum()} of {len(seen)} images are left out, as the runs that the run "
+            f"of {model.path} began with have learnt from them"
+        )
+    return _kept(model, images, labels, source, ~seen)
 
 
 def _of_other(model: Model, known: Learnt | None, other: Dataset, *, cut: bool) -> Scored:
@@ -139,12 +162,14 @@ def _not_learnt_from(
     if known is None:
         _warn_unknown(model)
         return Scored(images, labels, source, None)
-    if not known.complete:
-        warn(
-            f"{model.path}: its run began with what another had learnt from images that are not "
-            "recorded; whether they are among those that are scored cannot be checked"
-        )
-    kept = learnt.may_be_scored(known, images, labels)
+    _warn_incomplete(model, known)
+    return _kept(model, images, labels, source, learnt.may_be_scored(known, images, labels))
+
+
+def _kept(
+    model: Model, images: np.ndarray, labels: np.ndarray, source: str, kept: np.ndarray
+) -> Scored:
+    """The examples that `kept` [N] says, if there are any."""
     if not kept.any():
         raise UserError(
             f"{source}: the run of {model.path} has learnt from all {len(labels)} images, or "
@@ -168,13 +193,21 @@ def _as_of(
     if classes != class_names.numbered(len(classes)):
         warn(
             f"{source} has no class_names; its labels are taken as numbers of this model's "
-            f"classes ({class_names.listed(classes)})"
+            f"classes ({listed(classes)})"
         )
     return labels
 
 
 def _names(data: Dataset) -> tuple[str, ...] | None:
     return data.class_names if data.named else None
+
+
+def _warn_incomplete(model: Model, known: Learnt) -> None:
+    if not known.complete:
+        warn(
+            f"{model.path}: its run began with what another had learnt from images that are not "
+            "recorded; whether they are among those that are scored cannot be checked"
+        )
 
 
 def _warn_unknown(model: Model) -> None:

@@ -9,7 +9,7 @@ from fednas_jax import provenance
 from fednas_jax.config import default
 from fednas_jax.data import class_names, learnt
 from fednas_jax.data.datasets import Dataset, choice_of_test_set
-from fednas_jax.errors import UserError, warn
+from fednas_jax.errors import UserError, listed, warn
 from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.model import Model, restore
 from fednas_jax.model_file import Description
@@ -107,7 +107,7 @@ def _check_classes(model: Model, dataset: Dataset) -> None:
         )
     warn(
         f"config.warm_start: {model.path} has other names of classes "
-        f"({class_names.listed(there)}) than this run ({class_names.listed(here)}); what it has "
+        f"({listed(there)}) than this run ({listed(here)}); what it has "
         "learnt of them is taken in the order of their numbers"
     )
 

@@ -207,9 +207,15 @@ def check_same_data(folder: Path, run: dict[str, Any], fingerprint: str) -> None
       UserError: the data or its partition has changed.
     """
     if run.get("data_sha256") != fingerprint:
+        by_name = ""
+        if "cut_by" not in run and run["config"].get("dataset", {}).get("test_path"):
+            by_name = (
+                " (an earlier version took the labels of config.dataset.test_path as numbers; now "
+                "they are matched by class_names)"
+            )
         raise UserError(
-            f"--workdir: the data or its partition has changed since the run in {folder} began; "
-            "another folder is needed, or the data as it was"
+            f"--workdir: the data or its partition has changed since the run in {folder} began"
+            f"{by_name}; another folder is needed, or the data as it was"
         )
 
 

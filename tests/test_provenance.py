@@ -56,7 +56,7 @@ def test_a_whole_run_records_what_its_clients_hold(finished_search: Path) -> Non
     assert not model.has_learnt_from(dataset.test.images).any()
     assert model.learnt.settings == {"name": "digits", "test_path": "", "test_fraction": 0.2,
         "max_train_examples": 90, "max_test_examples": 40, "seed": config.seed,
-        "cut_by": "class"}  # fmt: skip
+        "cut_by": "client"}  # fmt: skip
     recorded = read_json(finished_search / "run.json")["examples_sha256"]
     other = dataset._replace(train=dataset.test, test=dataset.train)
     assert recorded == provenance.examples_sha256(other)
@@ -97,10 +97,14 @@ def test_a_genotype_brings_what_its_search_had_learnt_from(
     assert "config.genotype: comes of a run that has learnt from 12 of this run's 12 test" in (
         capsys.readouterr().err
     )
-    # Elsewhere it is a genotype like any other.
+    # Elsewhere nobody knows what its search has learnt from.
     moved = shutil.copy(found, tmp_path / "moved.json")
     config = config_of(data, genotype_config, genotype=str(moved))
-    assert not learnt.contains(of_run(config), numbered(0)).any()
+    elsewhere = of_run(config)
+    assert not learnt.contains(elsewhere, numbered(0)).any()
+    assert not elsewhere.complete
+    config = config_of(data, genotype_config, genotype="FedNAS_V1")
+    assert of_run(config).complete  # it is of no run
 
 
 def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:

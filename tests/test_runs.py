@@ -56,3 +56,4 @@ def test_runs_on_data_that_have_changed_are_not_compared(
         assert found[1].summary is None
         message = f"{tmp_path / 'two'}: its data are not those of one, though both are 'digits'"
         assert found[1].error.startswith(message)
+        assert found[1].error.endswith("restore the file, or start again in another --workdir")

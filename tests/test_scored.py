@@ -98,6 +98,10 @@ def as_set(images: np.ndarray, labels: np.ndarray) -> set[tuple[bytes, int]]:
     return {(image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)}
 
 
+def as_bytes(images: np.ndarray) -> set[bytes]:
+    return {image.tobytes() for image in images}
+
+
 def assert_the_runs_test_set(found: scored.Scored, config: Any, left_out: int = 0) -> None:
     test = of_the_run(config).test
     assert len(found.labels) == len(test.labels) == 18
@@ -152,9 +156,9 @@ def test_a_test_set_of_images_that_are_learnt(model: Model) -> None:
 def test_data_of_which_nothing_is_learnt_are_cut_as_before(model: Model, tmp_path: Path) -> None:
     new = save(str(tmp_path / "new.npz"), 255 - IMAGES, LABELS)
     found = scored.choose(model, dataset=new)
-    np.testing.assert_array_equal(
-        found.images, datasets.load(new, test_fraction=0.3, seed=1).test.images
-    )
+    # As every data set is cut by default: neither by the run's fraction nor by its seed.
+    np.testing.assert_array_equal(found.images, datasets.load(new).test.images)
+    assert len(found.labels) == 12
     assert found.left_out == 0
     assert len(scored.choose(model, npz=new).labels) == 60
 
@@ -202,6 +206,8 @@ def test_a_file_that_has_changed_is_refused(moved: Path, change: str) -> None:
     with pytest.raises(UserError, match=r"^rand\.npz: the data have changed since the run") as told:
         scored.choose(fednas_jax.restore("run"))
     assert "\n" not in str(told.value)
+    with pytest.raises(UserError, match=r"^\./rand\.npz: the data have changed since the run"):
+        scored.choose(fednas_jax.restore("run"), dataset="./rand.npz")
 
 
 def test_a_test_file(moved: Path) -> None:
@@ -215,11 +221,12 @@ def test_a_test_file(moved: Path) -> None:
         scored.choose(model, npz="rand.npz")
     # Of other data the run's test file is not the test set.
     save("new.npz", 254 - IMAGES // 2, LABELS)
-    assert len(scored.choose(model, dataset="new.npz").labels) == 18
+    assert len(scored.choose(model, dataset="new.npz").labels) == 12
     assert scored.choose(model, dataset="new.npz").images.min() > 120
     save("test.npz", 255 - IMAGES[:18], LABELS[1:19])
-    with pytest.raises(UserError, match="the data have changed"):
-        scored.choose(model)
+    for name in ("", "rand.npz"):
+        with pytest.raises(UserError, match="the data have changed"):
+            scored.choose(model, dataset=name)
 
 
 def test_a_limited_test_set_is_whole_where_it_is_asked_for(moved: Path) -> None:
@@ -231,6 +238,28 @@ def test_a_limited_test_set_is_whole_where_it_is_asked_for(moved: Path) -> None:
     # The 12 that no client holds are not learnt from.
     found = scored.choose(model, npz="copy.npz")
     assert (len(found.labels), found.left_out) == (30, 30)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_limit_that_keeps_a_rare_class(moved: Path, alone: bool) -> None:
+    """Which training images there are depends on the rule, without a `client` column too."""
+    images = np.random.RandomState(1).randint(0, 256, (122, 8, 8, 1)).astype(np.uint8)
+    save("rare.npz", images, np.r_[np.arange(120) % 2, [2] * 2])
+    shutil.copy("rare.npz", "same.npz")
+    config = own_config(**{"dataset.name": "rare.npz", "dataset.max_train_examples": 20})
+    data = of_the_run(config)
+    blind = assembly.load_dataset(config, "class")
+    assert not np.array_equal(data.train.images, blind.train.images)  # or this shows nothing
+    path = first_checkpoint(config, Path("other"))
+    if alone:
+        shutil.move(path, "alone")
+        shutil.rmtree("other")
+    model = fednas_jax.restore("alone" if alone else "other")
+    assert "cut_by" not in model.description.data
+    for name in ("", "rare.npz", "same.npz"):
+        found = scored.choose(model, dataset=name)
+        np.testing.assert_array_equal(found.images, data.test.images)
+        assert found.left_out == 0
 
 
 def test_a_checkpoint_alone_knows_what_it_has_learnt_from(moved: Path) -> None:
@@ -290,13 +319,45 @@ def test_a_checkpoint_of_an_earlier_version_alone(
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("limit", [0, 6])
+def test_what_a_first_run_had_learnt_from_is_not_scored(
+    moved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, limit: int
+) -> None:
+    whole = of_the_run(own_config())
+    config = own_config(**{"dataset.max_test_examples": limit})
+    tested = of_the_run(config).test
+    rest = np.array([image.tobytes() not in as_bytes(tested.images) for image in whole.test.images])
+    seen = np.concatenate([tested.images[:2], whole.test.images[rest][:3]])
+    labels = np.zeros(len(seen), np.int32)
+    train = whole.train._replace(images=seen, labels=labels)
+    settings = learnt.settings_of(config, "client") | {"name": "first.npz"}
+    first = learnt.of(whole._replace(train=train), [np.arange(len(seen))], settings)
+    first = first._replace(test_images=first.test_images[:0], test_labels=first.test_labels[:0])
+    monkeypatch.setattr(provenance, "_sources", lambda config: iter([("genotype", first)]))
+    first_checkpoint(config, Path("other"))
+    model = fednas_jax.restore("other")
+    capsys.readouterr()
+    for asked in ({}, {"dataset": "copy.npz"}, {"npz": "tested.npz"}, {"npz": "copy.npz"}):
+        found = scored.choose(model, **asked)
+        assert not as_bytes(found.images) & as_bytes(seen)
+        told = capsys.readouterr().err
+        if "npz" not in asked:
+            all_of_it = tested if not asked else whole.test
+            number = len(as_bytes(all_of_it.images) & as_bytes(seen))
+            assert (found.left_out, len(found.labels) + number) == (number, len(all_of_it.labels))
+            assert number >= 2
+            assert f"{number} of {len(all_of_it.labels)} images are left out, as the runs" in told
+
+
 def test_what_a_first_run_had_learnt_from_is_not_known(
     moved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(provenance, "_sources", lambda config: iter([("warm_start", None)]))
     first_checkpoint(own_config(), Path("other"))
-    scored.choose(fednas_jax.restore("other"), npz="copy.npz")
-    assert "began with what another had learnt from images that are not" in capsys.readouterr().err
+    for asked in ({}, {"dataset": "copy.npz"}, {"npz": "copy.npz"}):
+        scored.choose(fednas_jax.restore("other"), **asked)
+        told = capsys.readouterr().err
+        assert "began with what another had learnt from images that are not" in told
 
 
 @pytest.fixture

@@ -157,6 +157,19 @@ def test_other_data_are_refused(tmp_path: Path) -> None:
         workdir.check_same_data(tmp_path, FACTS, "cd")
 
 
+@pytest.mark.parametrize(
+    ("path", "recorded", "told"),
+    [("test.npz", {}, True), ("", {}, False), ("test.npz", {"cut_by": "client"}, False)],
+)
+def test_an_earlier_run_is_told_how_test_labels_are_matched_now(
+    tmp_path: Path, path: str, recorded: dict[str, Any], told: bool
+) -> None:
+    run = FACTS | {"config": {"dataset": {"test_path": path}}} | recorded
+    with pytest.raises(UserError, match="has changed since the run in") as caught:
+        workdir.check_same_data(tmp_path, run, "cd")
+    assert ("now they are matched by class_names" in str(caught.value)) == told
+
+
 def test_another_genotype_is_refused_and_the_same_in_another_file_is_not(tmp_path: Path) -> None:
     found, other = genotype.load("FedNAS_V1"), genotype.load("DARTS_V1")
     run = FACTS | {"genotype": genotype.to_json(found)}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fednas_jax.errors import UserError
+from fednas_jax.errors import UserError, listed
 
 
 def numbered(classes: int) -> tuple[str, ...]:
@@ -61,9 +61,3 @@ def moved(there: Sequence[str], here: Sequence[str]) -> str:
         if name in there and there[number : number + 1] != here[number : number + 1]:
             return name
     return ""
-
-
-def listed(names: Sequence[str], at_most: int = 10) -> str:
-    """Names for a line of text; of many the first."""
-    shown = ", ".join(names[:at_most])
-    return f"{shown}, and {len(names) - at_most} more" if len(names) > at_most else shown

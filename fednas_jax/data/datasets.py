@@ -46,7 +46,7 @@ class Dataset(NamedTuple):
     """A data set; mean and std are one a channel, in units of the images after `to_unit`.
 
     `lost` says, a line each, which clients and classes the cuts have left without examples.
-    `cut_by` is "client" where cuts go through each client and class, else "class".
+    `cut_by` is the rule that `load` was asked to cut by.
     `named` says whether the data name their classes; else `class_names` are their numbers.
     """
 
@@ -84,10 +84,12 @@ def load(
       test_fraction: part of each class that becomes the test set where the data has none (digits,
         and an own .npz without one), where there is a `client` column of each client and class in
         it. The last example of a class, and of a client, stays for training.
-      max_train_examples: use so many at most, of each class in proportion, one at least where it
-        can be; 0: all. Where there is a `client` column of each client and class, likewise.
-      max_test_examples: likewise of the test set, of each class.
-      seed: of both choices.
+      max_train_examples: use so many at most, of each class in proportion; 0: all. Each class
+        keeps one example where there is room for that, and where there is a `client` column each
+        client does too.
+      max_test_examples: test on so many at most, of each class in proportion; 0: all. A rare class
+        may end without a test example. The `client` column is not looked at.
+      seed: of these choices.
       cache: keep published sets decoded, see `published.read`.
       cut_by: "class" cuts as earlier versions did, blind to the `client` column and to classes
         that end without examples, for what was trained with them.
@@ -98,25 +100,13 @@ def load(
     _check_limits(max_train_examples=max_train_examples, max_test_examples=max_test_examples)
     if str(name).endswith(".npz"):
         data = _load_own(str(name), test_path, test_fraction, seed, cut_by)
-    elif test_path:
-        raise UserError(
-            f"config.dataset.test_path: '{test_path}' goes with an own .npz; "
-            f"empty is needed, as '{name}' has its test set"
-        )
-    elif name == "digits":
-        data = _load_digits(test_fraction, seed)
-    elif name in published.NAMES:
-        data = _load_published(name, data_dir, cache)
     else:
-        hint = suggest(name, NAMES)
-        raise UserError(
-            f"config.dataset.name: unknown data set '{name}'{hint} (or a path to an .npz)"
-        )
+        data = _load_known(name, data_dir, test_path, test_fraction, seed, cache=cache)
     train = _reduced(data.train, max_train_examples, np.random.RandomState([seed, 1]), cut_by)
     test = _reduced(data.test, max_test_examples, np.random.RandomState([seed, 2]), "class")
     limit = f"config.dataset.max_train_examples: {max_train_examples}"
     lost = [*data.lost, *_lost(data.train, train, data.class_names, limit), *_untested(data, test)]
-    return data._replace(train=train, test=test, lost=tuple(lost))
+    return data._replace(train=train, test=test, lost=tuple(lost), cut_by=cut_by)
 
 
 def choice_of_test_set(
@@ -172,6 +162,29 @@ def _check_limits(**limits: int) -> None:
             raise UserError(f"config.dataset.{field}: {number}; 0 or above")
 
 
+def _load_known(
+    name: str,
+    data_dir: str | Path | None,
+    test_path: str | Path | None,
+    test_fraction: float,
+    seed: int,
+    *,
+    cache: bool,
+) -> Dataset:
+    """One of `NAMES`, whole."""
+    if test_path:
+        raise UserError(
+            f"config.dataset.test_path: '{test_path}' goes with an own .npz; "
+            f"empty is needed, as '{name}' has its test set"
+        )
+    if name == "digits":
+        return _load_digits(test_fraction, seed)
+    if name in published.NAMES:
+        return _load_published(name, data_dir, cache)
+    hint = suggest(name, NAMES)
+    raise UserError(f"config.dataset.name: unknown data set '{name}'{hint} (or a path to an .npz)")
+
+
 def _load_digits(test_fraction: float, seed: int) -> Dataset:
     """scikit-learn's 1,797 digits of 8 x 8 pixels, which come with the package."""
     from sklearn.datasets import load_digits  # slow to import
@@ -198,7 +211,6 @@ def _load_own(
 ) -> Dataset:
     data = own.read(path, test_path)
     everything = train = Split(*data.train)
-    cut_by = "class" if everything.client is None else cut_by
     if data.test is None:
         train, test = _cut_test(everything, test_fraction, seed, path, cut_by)
     else:
@@ -212,9 +224,8 @@ def _load_own(
             f"{cut} of {len(everything.labels)} examples would be {wanted}, but the test set has "
             f"{len(test.labels)}, as every client and class keeps one to train on"
         )
-    names = data.class_names
-    cuts_lost, named = tuple(lost), data.named
-    return Dataset(path, train, test, len(names), names, mean, std, cuts_lost, cut_by, named)
+    names, named = data.class_names, data.named
+    return Dataset(path, train, test, len(names), names, mean, std, tuple(lost), named=named)
 
 
 def _cut_test(
@@ -233,12 +244,22 @@ def _cut_test(
         wanted = np.minimum(apportion(sizes, total), sizes - 1)
         taken = _choose(split.labels, wanted, rng)
     if not taken.any():
+        needed = "a test set of its own, or a larger part, is needed"
+        if not _has_spare(split, cut_by):
+            needed = "a test set of its own is needed"
         raise UserError(
             f"config.dataset.test_fraction: {fraction} of {source}'s {len(split.labels)} examples "
-            f"leaves no test example, as {keeps} keeps one to train on; a test set of its own, or "
-            "a larger part, is needed"
+            f"leaves no test example, as {keeps} keeps one to train on; {needed}"
         )
     return _where(split, ~taken), _where(split, taken)
+
+
+def _has_spare(split: Split, cut_by: str) -> bool:
+    """Whether a test set can be cut off at all: some class, or client, has a second example."""
+    if cut_by == "client" and split.client is not None:
+        rng = np.random.RandomState(0)
+        return bool(cuts.by_client(split.labels, split.client, len(split.labels), rng).any())
+    return bool((np.bincount(split.labels) > 1).any())
 
 
 def _reduced(

@@ -28,6 +28,7 @@ _SETTINGS = (
     *("max_train_examples", "max_test_examples"),
 )
 _OTHERS = ("seed", "cut_by")
+_ARRAYS = {"images": "u8", "test_images": "u8", "test_labels": "i4", "begun_with": "u8"}
 
 
 class Learnt(NamedTuple):
@@ -42,6 +43,8 @@ class Learnt(NamedTuple):
       test_sha256: of its test images and labels.
       settings: arguments of `datasets.load` that gave these, without `data_dir`.
       complete: whether `images` has all that it began with had learnt from.
+      begun_with: [K] uint64: those of `images` that only the runs that it began with have learnt
+        from. Images that published data have in both parts are none of them.
     """
 
     images: np.ndarray
@@ -51,6 +54,7 @@ class Learnt(NamedTuple):
     test_sha256: str
     settings: dict[str, Any]
     complete: bool
+    begun_with: np.ndarray
 
 
 def settings_of(config: Mapping[str, Any], cut_by: str) -> dict[str, Any]:
@@ -81,6 +85,7 @@ def of(dataset: Dataset, clients: Sequence[np.ndarray], settings: Mapping[str, A
         sha256(dataset.test.images, dataset.test.labels),
         dict(settings),
         True,
+        np.zeros(0, np.uint64),
     )
 
 
@@ -92,10 +97,20 @@ def after(learnt: Learnt, others: Sequence[Learnt | None]) -> Learnt:
       others: of the other runs; None of one of which nothing is known.
     """
     known = [other for other in others if other is not None]
+    brought = [learnt.begun_with, *(_brought(other, learnt) for other in known)]
     return learnt._replace(
         images=np.unique(np.concatenate([learnt.images, *(other.images for other in known)])),
         complete=learnt.complete and len(known) == len(others) and all(o.complete for o in known),
+        begun_with=np.setdiff1d(np.concatenate(brought), learnt.images),
     )
+
+
+def _brought(there: Learnt, here: Learnt) -> np.ndarray:
+    """Images that another run has learnt from, without those that its data have in both parts."""
+    name = there.settings["name"]
+    if name in published.NAMES and here.settings["name"] == name:
+        return there.begun_with  # of each of them there is one test set
+    return np.union1d(np.setdiff1d(there.images, there.test_images), there.begun_with)
 
 
 def is_of(learnt: Learnt, dataset: Dataset) -> bool:
@@ -116,11 +131,21 @@ def contains(learnt: Learnt, images: np.ndarray) -> np.ndarray:
     return np.isin(image_digests(images), learnt.images)
 
 
+def begun_with(learnt: Learnt, images: np.ndarray) -> np.ndarray:
+    """[N] bool: which images only the runs that the run began with have learnt from.
+
+    Args:
+      learnt: of the run.
+      images: [N, H, W, C], of the type that its data have.
+    """
+    return np.isin(image_digests(images), learnt.begun_with)
+
+
 def may_be_scored(learnt: Learnt, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """[N] bool: which examples the run has not learnt from.
 
-    Those of the run's own test set may be scored even where the same image is among those that it
-    has learnt from, as there are such in published data; but no more of them than are in there.
+    Those of the run's own test set may be scored even where the same image is among those that its
+    clients hold, as there are such in published data; but no more of them than are in there.
 
     Args:
       learnt: of the run.
@@ -131,7 +156,7 @@ def may_be_scored(learnt: Learnt, images: np.ndarray, labels: np.ndarray) -> np.
     free = ~np.isin(digests, learnt.images)
     tested = learnt.test_images.tolist(), learnt.test_labels.tolist()
     left = collections.Counter(zip(*tested, strict=True))
-    for i in np.flatnonzero(~free):
+    for i in np.flatnonzero(~free & ~np.isin(digests, learnt.begun_with)):
         example = int(digests[i]), int(labels[i])
         if left[example] > 0:
             left[example] -= 1
@@ -174,7 +199,7 @@ def read(path: Path) -> Learnt:
     """
     arrays = read_npz(path, Learnt._fields, required=Learnt._fields)
     try:
-        for name, kind in (("images", "u8"), ("test_images", "u8"), ("test_labels", "i4")):
+        for name, kind in _ARRAYS.items():
             if arrays[name].ndim != 1 or arrays[name].dtype.str[1:] != kind:
                 raise ValueError(f"'{name}' is {arrays[name].dtype}")
         if len(arrays["test_images"]) != len(arrays["test_labels"]):
@@ -190,6 +215,7 @@ def read(path: Path) -> Learnt:
             str(arrays["test_sha256"][()]),
             settings,
             bool(arrays["complete"]),
+            arrays["begun_with"],
         )
     except (ValueError, TypeError) as error:
         raise UserError(

@@ -8,7 +8,7 @@ import numpy as np
 
 from fednas_jax.data import class_names
 from fednas_jax.data.npz import read_npz
-from fednas_jax.errors import UserError, warn
+from fednas_jax.errors import UserError, listed, warn
 from fednas_jax.paths import expand
 
 SMALLEST_SIDE = 8  # pixels; two reductions leave 2 x 2
@@ -91,7 +91,7 @@ def _test_file(path: Path, names: tuple[str, ...]) -> Examples:
     if names != class_names.numbered(len(names)):
         warn(
             f"config.dataset.test_path: {path} has no class_names; its labels are taken as numbers "
-            f"of the training data's classes ({class_names.listed(names)})"
+            f"of the training data's classes ({listed(names)})"
         )
     return test
 

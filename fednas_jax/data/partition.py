@@ -23,6 +23,7 @@ from fednas_jax.data.partition_file import (
     check,
     class_counts,
     counts,
+    ids,
     load,
     save,
 )
@@ -350,26 +351,6 @@ def natural(client: np.ndarray, num_clients: int, rng: np.random.RandomState) ->
         )
     order = np.argsort(client, kind="stable").astype(np.int32)
     return _shuffled(np.split(order, firsts[1:]), rng)
-
-
-def ids(partition: Partition, column: np.ndarray | None) -> list[int] | None:
-    """What a `client` column calls each client of a partition.
-
-    Args:
-      partition: of the column's examples.
-      column: [N] integers, whose example each is; None where the data does not tell.
-
-    Returns:
-      One value a client; None where a client has examples of several values or none, or two
-      clients have examples of the same.
-    """
-    if column is None:
-        return None
-    values = [column[indices] for indices in partition.clients]
-    if not all(len(own) and (own == own[0]).all() for own in values):
-        return None
-    found = [int(own[0]) for own in values]
-    return found if len(set(found)) == len(found) else None
 
 
 def _check_clients(num_clients: int, num_examples: int) -> None:

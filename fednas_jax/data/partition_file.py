@@ -78,6 +78,26 @@ def check(
         raise UserError(f"{source}: example {np.argmin(times)} is dealt to no client")
 
 
+def ids(partition: Partition, column: np.ndarray | None) -> list[int] | None:
+    """What a `client` column calls each client of a partition.
+
+    Args:
+      partition: of the column's examples.
+      column: [N] integers, whose example each is; None where the data does not tell.
+
+    Returns:
+      One value a client; None where a client has examples of several values or none, or two
+      clients have examples of the same.
+    """
+    if column is None:
+        return None
+    values = [column[indices] for indices in partition.clients]
+    if not all(len(own) and (own == own[0]).all() for own in values):
+        return None
+    found = [int(own[0]) for own in values]
+    return found if len(set(found)) == len(found) else None
+
+
 def save(path: str | Path, partition: Partition, examples: Counted | None = None) -> None:
     """Writes an .npz: `indices` (all clients end to end, int32) and `counts` ([K] int64).
 

@@ -141,12 +141,15 @@ def _accuracy(row: Row) -> float:
 def _tie(rows: Sequence[Row], chosen: Row, by: Sequence[str]) -> Row:
     """`tied_rounds`: others of the best round's held-out accuracy; `tie_decided_by`: what decided.
 
-    That is "held_out_loss" or "round", and None where no round is tied.
+    That is "held_out_loss" or "round", and None where no round is tied. Of runs that choose by
+    `SELECTED_EARLIEST` it is "earliest": the first of the highest, unrounded.
     """
     scored = [row for row in rows if _known(row.get("held_out_accuracy"))]
     tied = [row for row in scored if row is not chosen and _accuracy(row) == _accuracy(chosen)]
     same_loss = [row for row in tied if _merit(row)[1] == _merit(chosen)[1]]
-    decided = "round" if same_loss or tuple(by) == SELECTED_EARLIEST else "held_out_loss"
+    decided = "round" if same_loss else "held_out_loss"
+    if tuple(by) == SELECTED_EARLIEST:
+        decided = "earliest"
     return {
         "tied_rounds": [row["round"] for row in tied],
         "tie_decided_by": decided if tied else None,
@@ -158,7 +161,8 @@ def summary(rows: Sequence[Row], best: Genotype | None, by: Sequence[str] = SELE
 
     The test accuracy is that of the best round, or of the last one if the best was not tested. The
     genotype is None where none is searched. `tied_rounds` are the others of the same held-out
-    accuracy, and `tie_decided_by` is "held_out_loss", "round", or None where there are none.
+    accuracy, and `tie_decided_by` is "held_out_loss", "round", "earliest", or None where there are
+    none.
 
     Args:
       rows: of all rounds, None where something was not measured.
@@ -241,12 +245,12 @@ def _tied(result: Mapping[str, Any]) -> list[str]:
     if not result.get("tied_rounds"):  # nor do summaries of earlier versions have it
         return []
     best, tied = result["best_round"], result["tied_rounds"]
-    if result["tie_decided_by"] == "held_out_loss":
-        why = "has the least held-out loss"
-    elif best < min(tied):
-        why = "is the first of them, as this run began with an earlier version"
-    else:
-        why = "is the last of those with the least held-out loss"
+    why = {
+        "held_out_loss": "has the least held-out loss",
+        "round": "is the last of those with the least held-out loss",
+        "earliest": "is the first of the highest before rounding, as this run began with an "
+        "earlier version",
+    }[result["tie_decided_by"]]
     rounds = listed(sorted([best, *tied]))
     return [f"Held-out accuracy is the same in rounds {rounds}; round {best} {why}"]
 

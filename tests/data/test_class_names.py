@@ -54,11 +54,6 @@ def test_which_class_has_moved(there: tuple[str, ...], here: tuple[str, ...], fo
     assert class_names.moved(there, here) == found
 
 
-def test_many_names_are_not_all_listed() -> None:
-    assert class_names.listed(["a", "b"]) == "a, b"
-    assert class_names.listed([str(i) for i in range(12)]).endswith("8, 9, and 2 more")
-
-
 def save(path: Path, labels: list[int], *names: str) -> str:
     images = np.random.RandomState(0).randint(0, 256, (len(labels), 8, 8)).astype(np.uint8)
     about = {"class_names": np.array(names)} if names else {}

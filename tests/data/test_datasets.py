@@ -305,8 +305,18 @@ def test_no_client_is_lost_to_the_test_set(tmp_path):
 
 def test_clients_of_one_image_leave_no_test_set(tmp_path):
     path = with_clients(tmp_path / "own.npz", range(60))
-    with pytest.raises(UserError, match="every client and class keeps one to train on; a test set"):
+    message = "every client and class keeps one to train on; a test set of its own is needed$"
+    with pytest.raises(UserError, match=message):
         datasets.load(path)
+    with pytest.raises(UserError, match=message):
+        datasets.load(path, test_fraction=0.999)
+
+
+def test_a_larger_part_is_suggested_where_it_leaves_a_test_set(tmp_path):
+    path = with_clients(tmp_path / "own.npz", [*range(59), 58])
+    with pytest.raises(UserError, match=r"a test set of its own, or a larger part, is needed$"):
+        datasets.load(path, test_fraction=0.001)
+    assert len(datasets.load(path, test_fraction=0.999).test.labels) == 1
 
 
 def test_no_client_is_lost_to_a_limit(tmp_path):
@@ -355,11 +365,22 @@ def test_cut_by_class_is_blind_to_clients_as_in_earlier_versions(tmp_path):
     one = with_clients(tmp_path / "one.npz", MIXED)
     two = save(tmp_path / "two.npz", **own(80))
     options = {"seed": 3, "max_train_examples": 40, "max_test_examples": 9}
-    first, second = datasets.load(one, cut_by="class", **options), datasets.load(two, **options)
+    first, second = (datasets.load(path, cut_by="class", **options) for path in (one, two))
     np.testing.assert_array_equal(first.train.images, second.train.images)
     np.testing.assert_array_equal(first.test.images, second.test.images)
     assert "clients without an example" in first.lost[0]
-    assert first.cut_by == second.cut_by == "class"
+    assert first.cut_by == "class"
+
+
+def test_the_rule_that_was_asked_for_gives_the_same_examples_again(tmp_path):
+    labels = np.r_[np.arange(120) % 2, [2] * 2]
+    path = save(tmp_path / "own.npz", **own(122, labels=labels))
+    for name in (path, "digits"):
+        for rule in ("class", "client"):
+            first = datasets.load(name, max_train_examples=20, cut_by=rule)
+            assert first.cut_by == rule
+            again = datasets.load(name, max_train_examples=20, cut_by=first.cut_by)
+            np.testing.assert_array_equal(first.train.images, again.train.images)
 
 
 def test_a_cut_that_looks_at_clients_is_another_choice_of_the_test_set():

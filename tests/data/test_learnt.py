@@ -92,6 +92,22 @@ def test_what_others_had_learnt_counts_too() -> None:
     assert not learnt.after(second, [first._replace(complete=False)]).complete
 
 
+def test_own_test_images_that_only_others_have_learnt_from_are_not_scored() -> None:
+    # 3 and 4 are test images here; 4 is a training image here too, and 6 is in both parts there.
+    first = known(split(1, 3, 4, 6), split(6))
+    second = learnt.after(known(split(2, 4), split(3, 4, 5, 6)), [first])
+    images = split(3, 4, 5, 6).images
+    assert learnt.begun_with(second, images).tolist() == [True, False, False, False]
+    assert learnt.may_be_scored(second, images, np.zeros(4)).tolist() == [False, True, True, True]
+    third = learnt.after(known(split(7), split(3, 8)), [second])
+    assert learnt.begun_with(third, split(3, 8).images).tolist() == [True, False]
+    # Of published data of one name there is one test set.
+    of_mnist = {**SETTINGS, "name": "mnist"}
+    there = known(split(1, 3), split(9), settings=of_mnist)
+    here = known(split(1), split(3), settings=of_mnist)
+    assert not learnt.begun_with(learnt.after(here, [there]), split(3).images).any()
+
+
 def test_test_images_that_another_run_has_learnt_from() -> None:
     there = known(split(1, 2, 3, 4), split(2, 8))
     # 1 is learnt from there; 2 is tested there too; 3 is a training image here too.
@@ -113,11 +129,11 @@ def test_the_runs_own_data_are_known_by_train_and_test() -> None:
 
 
 def test_comes_back(tmp_path: Path) -> None:
-    found = known(split(1, 2), split(3), complete=False)
+    found = known(split(1, 2), split(3), complete=False, begun_with=np.array([7], np.uint64))
     (tmp_path / learnt.FILE).write_bytes(learnt.to_bytes(found))
     again = learnt.read(tmp_path / learnt.FILE)
-    assert again[3:] == found[3:]
-    for name in ("images", "test_images", "test_labels"):
+    assert again[3:-1] == found[3:-1]
+    for name in ("images", "test_images", "test_labels", "begun_with"):
         np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
 
 

@@ -109,8 +109,15 @@ def test_a_run_that_began_by_the_earlier_rule_keeps_it() -> None:
     assert rows.best_round(made, list(rows.SELECTED_EARLIEST)) == 1
     assert rows.best_round(made, list(rows.SELECTED_BY)) == 5
     found = rows.summary(made, None, rows.SELECTED_EARLIEST)
-    assert (found["best_round"], found["tie_decided_by"]) == (1, "round")
-    assert "round 1 is the first of them" in text("digits", **found)
+    assert (found["best_round"], found["tie_decided_by"]) == (1, "earliest")
+    assert "round 1 is the first of the highest before rounding" in text("digits", **found)
+    # Rounds 2 and 3 are tied to 9 digits, and the earlier rule takes the higher of them.
+    made = [row(1, 0.1, None), row(2, 0.3, None), row(3, 0.3 + 1e-12, None)]
+    found = rows.summary(made, None, rows.SELECTED_EARLIEST)
+    assert (found["best_round"], found["tied_rounds"]) == (3, [2])
+    told = text("digits", **found)
+    assert "round 3 is the first of the highest before rounding" in told
+    assert "held-out loss" not in told
 
 
 @pytest.mark.parametrize(
