@@ -297,7 +297,7 @@ def test_round_of_clients_without_examples_changes_nothing(
     config.rounds = 1
     make = assembly.make_partition
 
-    def without_the_smallest(config: Any, dataset: Any) -> Partition:
+    def without_the_smallest(config: Any, dataset: Any, **_: Any) -> Partition:
         clients = list(make(config, dataset).clients)
         smallest = min(range(3), key=lambda i: len(clients[i]))
         clients[smallest] = clients[smallest][:0]
