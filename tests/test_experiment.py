@@ -138,7 +138,7 @@ def test_same_seed_same_bits_and_other_seed_other_bits(
     config.seed, config.rounds = 1, 1
     # The same images, divided in the same way: other moments or lengths need another program.
     dataset = assembly.load_dataset(schema.resolve(tiny_config()))
-    monkeypatch.setattr(assembly, "load_dataset", lambda config: dataset)
+    monkeypatch.setattr(assembly, "load_dataset", lambda config, cut_by: dataset)
     config.partition.name = "file"
     config.partition.path = str(tmp_path / "partition.npz")
     dataset = assembly.load_dataset(config)  # cut by another seed
