@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import fednas_jax  # noqa: F401  # before jax: it sets what some releases need
 from tests import workers
 
 # Compiling takes most of the suite's time, and a second run need not do it again. As environment,

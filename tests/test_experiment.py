@@ -138,10 +138,9 @@ def test_same_seed_same_bits_and_other_seed_other_bits(
     config.seed, config.rounds = 1, 1
     # The same images, divided in the same way: other moments or lengths need another program.
     dataset = assembly.load_dataset(schema.resolve(tiny_config()))
-    monkeypatch.setattr(assembly, "load_dataset", lambda config, cut_by: dataset)
+    monkeypatch.setattr(assembly, "load_dataset", lambda config, cut_by="client": dataset)
     config.partition.name = "file"
     config.partition.path = str(tmp_path / "partition.npz")
-    dataset = assembly.load_dataset(config)  # cut by another seed
     dealt = partition.load(finished / "partition.npz", len(dataset.train.labels))
     partition.save(config.partition.path, dealt, dataset.train)
     experiment.run(config, tmp_path / "other")
