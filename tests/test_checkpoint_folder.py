@@ -110,7 +110,9 @@ def test_arrays_that_are_gone_with_their_checksums_are_missed(tmp_path: Path) ->
     restored = checkpoints.restore_latest(make_state())
     assert restored is not None
     assert restored.round == 1
-    assert lines == [f"{path}: checksums.json has no checksum of state; passing over it"]
+    assert lines == [
+        f"{path}: checksums.json has no checksum of state/manifest.ocdbt; passing over it"
+    ]
 
 
 @pytest.mark.parametrize("error", [ValueError("NOT_FOUND"), KeyError("w"), FileNotFoundError()])

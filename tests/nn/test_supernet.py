@@ -321,13 +321,13 @@ def test_equal_shifts_of_an_edge_change_nothing(whole):
 @pytest.mark.usefixtures("x64")  # as the other tests: JAX keeps softmax's derivative between them
 def test_bfloat16_keeps_weights_statistics_and_gradients_in_float32():
     images = jax.random.normal(jax.random.key(1), (4, 8, 8, 1), jnp.float32)
+    init = quick_jit(functools.partial(Supernet(CLASSES, CHANNELS, LAYERS).init, train=False))
+    state = jax.tree.map(lambda x: x.astype(jnp.float32), init(jax.random.key(0), images[:1]))
     found = {}
     for dtype in ("float32", "bfloat16"):
         network = Supernet(CLASSES, CHANNELS, LAYERS, dtype=dtype)
-        state = network.init(jax.random.key(0), images[:1], train=False)
-        state = jax.tree.map(lambda x: x.astype(jnp.float32), state)
 
-        def loss(params, arch, network=network, state=state):
+        def loss(params, arch, network=network):
             trees = {"params": params, "arch": arch, "batch_stats": state["batch_stats"]}
             logits, new = network.apply(trees, images, train=True, mutable=["batch_stats"])
             return (logits**2).sum(), (logits, new)
