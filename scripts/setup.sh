@@ -149,7 +149,7 @@ cuda_to_build_with() {
 }
 
 # Installs MPI for Python, compiled against the MPI that there is: after the others and against them,
-# so without build isolation.
+# so without build isolation. One that pip has kept, or that is installed, may be of another jaxlib.
 install_mpi() {
   local cuda log="$venv/mpi-build.log" bin
   if ! command -v mpicc >/dev/null || ! command -v mpirun >/dev/null; then
@@ -164,7 +164,7 @@ install_mpi() {
   cuda="$(cuda_to_build_with)" bin="$(realpath "$venv/bin")"
   env PATH="$bin:$PATH" ${cuda:+CUDA_PATH="$cuda"} \
     "$venv/bin/python" -m pip install --disable-pip-version-check --no-build-isolation \
-    -c "$lock" mpi4jax >"$log" 2>&1 || fail "mpi4jax could not be compiled; $log says why"
+    --no-cache-dir --force-reinstall --no-deps -c "$lock" mpi4jax >"$log" 2>&1 || fail "mpi4jax could not be compiled; $log says why"
   cat pyproject.toml "$lock" >"$venv/installed-mpi"
 }
 
