@@ -53,17 +53,24 @@ def without_warnings(text: str) -> list[str]:
     return [line for line in text.splitlines() if not line.startswith("fednas_jax: warning: ")]
 
 
-def assert_same_up_to_rounding(one: Path, two: Path, growth: float = 1.0) -> None:
-    """Each round's rows within 1e-4, times `growth` for each round before it."""
+def assert_same_up_to_rounding(one: Path, two: Path, rounds: int = 100) -> None:
+    """The rows of the first rounds are the same within 1e-4; of later ones, the losses within 5 %.
+
+    In a supernet rounding grows: after the first round two runs are of equal worth (docs/ranks.md).
+    """
     for first, second in zip(rows(one), rows(two), strict=True):
-        rtol = 1e-4 * growth ** max(first["round"] - 1, 0)
         second.pop("local_steps_of_ranks", None)
         assert first.keys() == second.keys()
+        if first["round"] > rounds:
+            for name in ("train_loss", "valid_loss", "held_out_loss", "test_loss"):
+                if first[name] is not None:
+                    np.testing.assert_allclose(second[name], first[name], rtol=0.05, err_msg=name)
+            continue
         for name, value in first.items():
             if value is None or second[name] is None:
                 assert value == second[name]
             else:
-                np.testing.assert_allclose(second[name], value, rtol=rtol, err_msg=name)
+                np.testing.assert_allclose(second[name], value, rtol=1e-4, err_msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +109,7 @@ def test_a_search_on_two_ranks_of_which_rank_0_alone_prints(
     done = run(2, "search", tmp_path / "run", **{"report.progress": True})
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Best genotype") == 1
-    assert_same_up_to_rounding(finished_search, tmp_path / "run", growth=3.0)  # of a supernet
+    assert_same_up_to_rounding(finished_search, tmp_path / "run", rounds=1)
 
 
 def test_stopped_and_gone_on_with_the_same_bits(by_two: Path, tmp_path: Path) -> None:
