@@ -90,8 +90,12 @@ def test_requirements_txt_asks_for_the_same_as_the_package() -> None:
     assert [line for line in lines if not line.startswith("#")] == wanted
 
 
-def test_a_lock_for_other_pythons_is_refused(tmp_path: Path) -> None:
+def test_a_lock_for_other_pythons_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Before anything is installed."""
+    for name in ("PYTHON", "VENV"):  # of the environment that runs the tests
+        monkeypatch.delenv(name, raising=False)
     for folder in ("scripts", ".venv/bin"):
         (tmp_path / folder).mkdir(parents=True)
     script = tmp_path / "scripts/setup.sh"

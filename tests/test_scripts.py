@@ -26,7 +26,8 @@ SEARCH = ["-m", "fednas_jax.main", "--config=configs/digits_quick.py"]
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the scripts and a .venv that has all requirements, as setup sees it."""
-    monkeypatch.delenv("PYTHON", raising=False)
+    for name in ("PYTHON", "VENV"):  # of the environment that runs the tests
+        monkeypatch.delenv(name, raising=False)
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     python = tmp_path / ".venv" / "bin" / "python"
