@@ -91,7 +91,7 @@ class Watchdog:
         self._clock = clock
         self._barriers = 0
         self._given_up: Fault | None = None
-        self._ended = self._closing = False
+        self._ended = self._closing = self._said_goodbye = False
         self._interrupt_at = self._terminate_at = math.inf
         self._stood_still = -math.inf
         self._interrupted = self._handles = False
@@ -137,7 +137,11 @@ class Watchdog:
         self._thread.join()
 
     def close(self) -> None:
-        """Ends watching. All ranks are done, and know it."""
+        """Ends watching, once all peers have said goodbye. All ranks are done, and know it.
+
+        A connection that is closed with unread messages is reset, and takes with it what it has
+        not sent yet: a goodbye among it would be lost, and its peer would report a death.
+        """
         self._closing = True
         self._wake()
         self._thread.join()
@@ -162,7 +166,7 @@ class Watchdog:
                 peer.heard = ticked
                 peer.connection.setblocking(False)
                 selector.register(peer.connection, selectors.EVENT_READ, peer)
-            while not self._ended and not self._closing:
+            while not self._ended and not self._all_said_goodbye():
                 until = min(due, self._next())
                 events = selector.select(max(0.0, until - self._clock()))
                 now = self._clock()
@@ -179,11 +183,20 @@ class Watchdog:
                     self._wake_up(now)
                     due = now
                 if now >= due:
-                    self._tell({"beat": self._barriers})
+                    self._speak()
                     due = now + pause
                 self._look_around(now)
-            if not self._ended:
-                self._tell({"bye": True})
+
+    def _speak(self) -> None:
+        """Says that this rank lives; or, as the last word, that it is done."""
+        if not self._closing:
+            self._tell({"beat": self._barriers})
+        elif not self._said_goodbye:
+            self._said_goodbye = True
+            self._tell({"bye": True})
+
+    def _all_said_goodbye(self) -> bool:
+        return self._said_goodbye and all(peer.done for peer in self._peers)
 
     def _wake_up(self, now: float) -> None:
         """Sees to what comes from this process: a signal, another barrier, that it gives up."""
@@ -256,7 +269,11 @@ class Watchdog:
         """Rank 0 says so; where it is rank 0 itself, the next one does.
 
         Who has just stood still says nothing: the others have given it up, and have said so.
+        While this rank closes all are done, and none can be lost.
         """
+        if self._closing:
+            peer.done = True
+            return
         says = self._rank == 0 or (peer.rank == 0 and self._rank == 1)
         says = says and self._clock() - self._stood_still > self._limit / 2
         again = "the same command goes on after the last checkpoint"

@@ -77,7 +77,7 @@ def pack() -> Iterator[Pack]:
     yield pack
     for dog in pack.dogs:
         if dog._thread.ident is not None:
-            dog._closing = True
+            dog._ended = True
             dog._wake()
             dog._thread.join()
         dog._woken.close()
@@ -102,6 +102,36 @@ def test_ranks_that_live_end_nothing(pack: Pack, capfd: pytest.CaptureFixture[st
         dog._wake()
     for dog in pack.dogs:
         dog._thread.join()
+    assert pack.ended.empty()
+    assert capfd.readouterr().err == ""
+
+
+def test_nobody_leaves_before_all_have_said_goodbye(pack: Pack) -> None:
+    """Who closes a connection with unread messages takes back its own goodbye (see `close`)."""
+    start(pack.dogs)
+    for dog in pack.dogs[1:]:
+        dog._closing = True
+        dog._wake()
+    wait_until(lambda: all(peer.done for peer in pack.dogs[0]._peers))
+    assert all(dog._thread.is_alive() for dog in pack.dogs)
+    pack.dogs[0]._closing = True
+    pack.dogs[0]._wake()
+    for dog in pack.dogs:
+        dog._thread.join(PATIENCE_SECONDS)
+    assert not any(dog._thread.is_alive() for dog in pack.dogs)
+    assert pack.ended.empty()
+
+
+def test_who_dies_after_all_is_done_is_no_fault(
+    pack: Pack, capfd: pytest.CaptureFixture[str]
+) -> None:
+    start(pack.dogs[:1])
+    pack.dogs[0]._closing = True
+    for end in pack.sockets[1::2]:
+        end.close()
+    pack.dogs[0]._wake()
+    pack.dogs[0]._thread.join(PATIENCE_SECONDS)
+    assert not pack.dogs[0]._thread.is_alive()
     assert pack.ended.empty()
     assert capfd.readouterr().err == ""
 
