@@ -33,7 +33,10 @@ def test_optimization_barriers_are_kept():
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="options are for XLA's CPU compiler")
 def test_options_that_xla_knows_are_used(fresh_options):
     assert compilation.compiler_options() == compilation.CPU_OPTIONS
-    assert compilation.compiler_options(quick=True) == compilation.QUICK_OPTIONS
+    quick_options = dict(compilation.QUICK_OPTIONS)
+    if jax.__version_info__ >= (0, 11):  # whose XLA has no older emitters
+        del quick_options["xla_cpu_use_fusion_emitters"]
+    assert compilation.compiler_options(quick=True) == quick_options
     for quick in (False, True):  # XLA still knows what keeps sums of products right
         assert compilation.compiler_options(quick=quick)[releases.OPTION] == releases.CURE
 

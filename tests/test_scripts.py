@@ -1,5 +1,6 @@
 """The quick start's own logic, with a stand-in for .venv: nothing is installed or searched."""
 
+import functools
 import shutil
 import signal
 import subprocess
@@ -127,7 +128,13 @@ def test_launches_so_many_ranks_and_ends_as_they_do(launcher: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_is_handed_on_as_one_that_mpirun_hands_on(launcher: Path, number: int) -> None:
+def test_a_signal_is_handed_on_as_one_that_mpirun_hands_on(
+    launcher: Path, number: int, request: pytest.FixtureRequest
+) -> None:
+    # Under nohup it would be ignored, by all that this process starts as well.
+    request.addfinalizer(functools.partial(signal.signal, number, signal.getsignal(number)))
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
     started = launcher / "started"
     (launcher / ".venv" / "bin" / "mpirun").write_text(
         "#!/usr/bin/env bash\n"
