@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import optax
 
-from fednas_jax import model_file, networks, omissions, warm_start, workdir
+from fednas_jax import layout, model_file, networks, omissions, warm_start, workdir
 from fednas_jax.config import Config, default
 from fednas_jax.data import datasets, partition_file
 from fednas_jax.data import partition as partitions
@@ -92,7 +92,7 @@ def _check_counted(config: Config, dataset: Dataset, partition: partitions.Parti
     if partition_file.read(path)[1]:
         return  # checked as it was loaded
     # One that a run of an earlier version left: what that run recorded of its data has to do.
-    recorded = workdir.recorded_data(path.parent) if path.name == workdir.INDICES_FILE else ""
+    recorded = workdir.recorded_data(path.parent) if path.name == layout.INDICES_FILE else ""
     if recorded == workdir.fingerprint(dataset, partition.clients):
         return
     if datasets.depends_on_seed(dataset, config["dataset"], config["seed"]):

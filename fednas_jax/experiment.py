@@ -24,6 +24,7 @@ from fednas_jax import (
     ending,
     engine_choice,
     extras,
+    layout,
     model_file,
     omissions,
     provenance,
@@ -56,7 +57,7 @@ EVALUATION_BATCH = 128
 
 SECONDS_BETWEEN_PICTURES = 60
 
-_CHECKPOINTS = folders.CHECKPOINTS_FOLDER
+_CHECKPOINTS = layout.CHECKPOINTS_FOLDER
 
 
 def run(
@@ -262,12 +263,12 @@ class Experiment:
 
     def _save_partition(self) -> None:
         about, examples = self._about_partition(), self._population.dataset.train
-        partitions.save(self._folder / folders.INDICES_FILE, about[0], examples)
+        partitions.save(self._folder / layout.INDICES_FILE, about[0], examples)
         run_folder.write_partition(self._folder, *about)
 
     def _draw_partition(self) -> None:
         if self._communicator.rank == 0 and extras.wanted(self._config["report"], "plots"):
-            pictures.draw_partition(self._folder / folders.PLOTS_FOLDER, *self._about_partition())
+            pictures.draw_partition(self._folder / layout.PLOTS_FOLDER, *self._about_partition())
 
     def _start(self) -> None:
         """Round 0: the first weights, tested; not one of those that may be the best."""

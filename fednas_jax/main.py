@@ -90,8 +90,9 @@ def _run(argv: Sequence[str], kind: Kind) -> None:
         return
     start.import_jax()
     from fednas_jax.federated import communicator as communicators
+    from fednas_jax.federated import launch
 
-    communicator = communicators.start()
+    communicator = launch.start()
     with communicators.one_for_all(communicator):
         planned, workdir = _parse(argv, kind)
         if communicator.rank == 0:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fednas_jax import assembly
+from fednas_jax import assembly, layout
 from fednas_jax import workdir as folders
 from fednas_jax.checkpoint import Checkpoints
 from fednas_jax.errors import UserError, warn
@@ -41,8 +41,8 @@ def look(folder: Path, config: Mapping[str, Any]) -> Found:
     if recorded is None:
         return Found(None, False, False, [])
     folders.check_same_genotype(folder, recorded, config, assembly.genotype_of(config))
-    begun = bool(Checkpoints(folder / folders.CHECKPOINTS_FOLDER, reading=True).rounds())
-    finished = (folder / folders.SUMMARY_FILE).exists()
+    begun = bool(Checkpoints(folder / layout.CHECKPOINTS_FOLDER, reading=True).rounds())
+    finished = (folder / layout.SUMMARY_FILE).exists()
     if not begun or finished:
         return Found(recorded, begun, finished, [])
     check_same_settings(folder, recorded, settings.recorded())

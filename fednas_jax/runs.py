@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from fednas_jax import assembly, experiment
+from fednas_jax import assembly, experiment, layout
 from fednas_jax import workdir as folders
 from fednas_jax.errors import UserError
 
@@ -49,7 +49,7 @@ def run_all(planned: Sequence[Planned], workdir: Path) -> Iterator[Outcome]:
     done = [folders.recorded_run(workdir / run.name, run.config) for run in planned]
     for number, (run, recorded) in enumerate(zip(planned, done, strict=True), start=1):
         folder = workdir / run.name
-        finished = recorded is not None and (folder / folders.SUMMARY_FILE).exists()
+        finished = recorded is not None and (folder / layout.SUMMARY_FILE).exists()
         state = "is done already" if finished else str(folder)
         print(f"fednas_jax: run {number} of {len(planned)}: {run.name}: {state}", flush=True)
         summary, error = None, ""

@@ -23,12 +23,12 @@ from fednas_jax import config as schema
 from fednas_jax.config import THEN_TRAIN
 from fednas_jax.data.datasets import choice_of_test_set
 from fednas_jax.errors import UserError
+from fednas_jax.layout import GENOTYPES_FOLDER, SEARCH_FOLDER, SUMMARY_FILE, TRAIN_FOLDER
 from fednas_jax.runtime import start
 
 if TYPE_CHECKING:
     from fednas_jax.federated.communicator import Communicator
 
-SEARCH_FOLDER, TRAIN_FOLDER = "search", "train"
 FROM_SEARCH = "search"
 """Of `then_train.warm_start`: start from the weights of the search before."""
 
@@ -145,7 +145,6 @@ def run(stages: Stages, workdir: Path, communicator: "Communicator | None" = Non
     # Not above: they import jax.
     start.import_jax()
     from fednas_jax import experiment
-    from fednas_jax.workdir import SUMMARY_FILE
 
     ranks = {} if communicator is None else {"communicator": communicator}
     if stages.train is None:
@@ -157,7 +156,7 @@ def run(stages: Stages, workdir: Path, communicator: "Communicator | None" = Non
             _check_training(stages.train)
     experiment.run(stages.first, search, **ranks)
     # In full: a config that is written down should not depend on where one stands.
-    found = {"genotype": str(search.resolve() / "genotypes" / "best.json")}
+    found = {"genotype": str(search.resolve() / GENOTYPES_FOLDER / "best.json")}
     if stages.train["warm_start"] == FROM_SEARCH:
         found["warm_start"] = str(search.resolve())
     with _of_the_training():
@@ -180,24 +179,3 @@ def _check_training(config: ml_collections.FrozenConfigDict) -> None:
     # What fits a first state depends on what is found.
     with settings.fixed():
         assembly.prepare(schema.resolve(config, {"warm_start": ""}))
-
-
-def last(workdir: Path) -> Path:
-    """The folder of the run whose model counts: the training's, where a search went before.
-
-    Raises:
-      UserError: there is a search of which the training has not come to a checkpoint yet.
-    """
-    search, train = workdir / SEARCH_FOLDER, workdir / TRAIN_FOLDER
-    if _has_checkpoint(train):
-        return train
-    if _has_checkpoint(search) and not _has_checkpoint(workdir):
-        raise UserError(
-            f"{workdir}: its training has no checkpoint yet; for the search's supernet {search} "
-            "is needed"
-        )
-    return workdir
-
-
-def _has_checkpoint(run: Path) -> bool:
-    return any((run / "checkpoints").glob("[0-9]*"))

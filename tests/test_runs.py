@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fednas_jax import config as schema
-from fednas_jax import runs, workdir
+from fednas_jax import layout, runs
 from fednas_jax.files import read_json, write_json
 from tests.stand_in import stand_in
 from tests.tiny import fedavg_config
@@ -21,7 +21,7 @@ def planned(name: str, **fields: Any) -> runs.Planned:
 
 def record(folder: Path, examples: str) -> None:
     """Says in run.json of which examples a run was."""
-    path = folder / workdir.RUN_FILE
+    path = folder / layout.RUN_FILE
     write_json(path, {**read_json(path), "examples_sha256": examples})
 
 
