@@ -71,14 +71,21 @@ def options(argv: Sequence[str], defaults: dict[str, str]) -> tuple[dict[str, st
     values, fields = dict(defaults), {}
     for name, value in _flags(argv):
         if name.startswith(CONFIG_PREFIX):
-            fields[name.removeprefix(CONFIG_PREFIX)] = value
+            fields[name.removeprefix(CONFIG_PREFIX)] = _given(name, value)
         elif name not in values:
-            raise UserError(f"--{name}: no such flag{suggest(name, [*values, 'help'])}")
-        elif not value:
+            known = [f"--{flag}" for flag in (*values, "help")]
+            raise UserError(f"--{name}: no such flag{suggest(f'--{name}', known)}")
+        elif not _given(name, value):
             raise UserError(f"--{name}: is empty; a value is needed")
         else:
-            values[name] = value
+            values[name] = _given(name, value)
     return values, fields
+
+
+def _given(name: str, value: str | None) -> str:
+    if value is None:
+        raise UserError(f"--{name}: has no value; --{name}=value is needed")
+    return value
 
 
 def one_folder(argv: Sequence[str], known: Sequence[str]) -> tuple[str, dict[str, str]]:
@@ -157,15 +164,15 @@ def round_of(text: str) -> int | str:
     return int(text) if text else "best"
 
 
-def _flags(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The pairs of `--name=value` or `--name value`."""
+def _flags(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """The pairs of `--name=value` or `--name value`; None where there is no value."""
     rest = iter(argv)
     for argument in rest:
         if not argument.startswith("--"):
             raise UserError(f"{argument}: not a flag; --name=value is needed, see --help")
         name, equals, value = argument[2:].partition("=")
-        if not equals:
-            value = next(rest, "--")
-            if value.startswith("--"):
-                raise UserError(f"--{name}: has no value; --{name}=value is needed")
-        yield name, value
+        if equals:
+            yield name, value
+            continue
+        following = next(rest, "--")
+        yield name, None if following.startswith("--") else following

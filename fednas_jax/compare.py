@@ -32,7 +32,7 @@ HELP = f"""Trains several networks on the same clients, with the same budget and
   --seeds           each network is trained once with each; 0,1,2 if not given
   --search          a config that searches: its genotype, of each seed, is compared too
   --config.FIELD    sets a field of --config, as for a single run; where it says which clients
-                    there are (dataset, partition, held_out_fraction), of --search too
+                    there are (dataset, partition, client.held_out_fraction), of --search too
 
 Runs that are done already are not made again, an interrupted one goes on where it was. Written into
 the workdir, anew after each run: comparison.json, comparison.md, and configs/, the config of every

@@ -26,7 +26,8 @@ from fednas_jax.runtime import console, gpu, releases, start
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _DATA_SETS = ("cifar10", "cifar100", "mnist", "fashion_mnist")
-_SETUP = "bash scripts/setup.sh --mpi"
+_OWN_SETUP = gpu.setup_command()
+_SETUP = f"{_OWN_SETUP} --mpi" if _OWN_SETUP else "bash scripts/setup.sh --mpi in a clone"
 _ROUND_TRIP_SECONDS = 120
 _GIB = 2**30
 

@@ -78,13 +78,7 @@ def _run(argv: Sequence[str]) -> None:
     _check_free(place, about)
     with cache.kept("auto"):
         found = confusion.measure(restored.logits(examples.images), examples.labels)
-    out = make_folder(place, "--out")
     numbers = found.to_json(restored.class_names)
-    written = [RESULTS]
-    if not extras.missing("confusion"):
-        confusion.draw(found, restored.class_names, out / PICTURE)
-        written.append(PICTURE)
-    write_json(out / RESULTS, about | numbers)
     for entry in numbers["classes"]:
         score = "not there" if entry["accuracy"] is None else f"{entry['accuracy']:.2%}"
         print(f"  {entry['name']:<16} {score:>9} of {entry['examples']}")
@@ -97,6 +91,12 @@ def _run(argv: Sequence[str]) -> None:
         f"{found.accuracy:.2%} right of {numbers['examples']} examples of {examples.source}, loss "
         f"{found.loss:.4f} ({path})"
     )
+    out = make_folder(place, "--out")
+    written = [RESULTS]
+    if not extras.missing("confusion"):
+        confusion.draw(found, restored.class_names, out / PICTURE)
+        written.append(PICTURE)
+    write_json(out / RESULTS, about | numbers)
     print(f"Files in {out}: {', '.join(written)}")
     if lacking := extras.left_out("confusion"):
         print(f"fednas_jax: {lacking}", file=sys.stderr)

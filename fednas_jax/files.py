@@ -60,7 +60,7 @@ def make_folder(path: Path | str, field: str) -> Path:
       field: where the user gave it.
 
     Raises:
-      UserError: it cannot be made, or a file is there.
+      UserError: it cannot be made or written, or a file is there.
     """
     folder = expand(path, field)
     try:
@@ -69,6 +69,8 @@ def make_folder(path: Path | str, field: str) -> Path:
         raise UserError(
             f"{field}: {folder} cannot be made a folder ({error.strerror}); another is needed"
         ) from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{field}: {folder} cannot be written; another folder is needed")
     return folder
 
 

@@ -22,7 +22,7 @@ def test_reports_and_finds_nothing_broken(
     found = {line[4:].split()[0]: line for line in lines}
     assert found["mnist"] == f"ok  mnist        in {tmp_path / 'mnist'}"
     assert found["cifar10"].startswith(f"--  cifar10      not in {tmp_path} (TFDS_DATA_DIR); ")
-    assert found["MPI"].endswith("bash scripts/setup.sh --mpi")
+    assert found["MPI"].endswith(f"or machines: {doctor._SETUP}")
     assert f"jax {sys.modules['jax'].__version__}" in found["fednas_jax"]
     assert {"Python", "machine", "memory", "disk", "device"} <= found.keys()
 
@@ -38,7 +38,7 @@ def stand_in(folder: Path, script: str) -> str:
 def test_ranks_that_do_not_come_round_are_told(tmp_path: Path) -> None:
     finding = doctor.round_trip(stand_in(tmp_path, "echo; echo no slots left >&2; exit 1"))
     assert str(finding) == (
-        "!!  two ranks    no slots left; bash scripts/setup.sh --mpi installs what fits together"
+        f"!!  two ranks    no slots left; {doctor._SETUP} installs what fits together"
     )
 
 

@@ -72,3 +72,12 @@ def test_of_a_full_disk_it_is_said_what_to_free(tmp_path: Path, number: int, fre
         assert abs(int(lacking[1]) - 2_000_000) < 100_000
         assert lacking[2] == str(tmp_path)
     assert ("free some MB" in files.reason(error, tmp_path / "x")) == frees
+
+
+def test_a_folder_that_cannot_be_written_is_refused_when_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert files.make_folder(tmp_path / "out", "--out") == tmp_path / "out"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match=r"^--out: .*out cannot be written; another folder is"):
+        files.make_folder(tmp_path / "out", "--out")

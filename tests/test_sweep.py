@@ -130,7 +130,7 @@ def test_a_run_that_fails_keeps_no_other_from_being_made(
     [
         (["--workdir=out"], "--config: missing"),
         (["--config={spec}"], "--workdir: missing"),
-        (["--config={spec}", "--workdir=out", "--targt=0.5"], "did you mean 'target'?"),
+        (["--config={spec}", "--workdir=out", "--targt=0.5"], "did you mean '--target'?"),
         (["--config={spec}", "--workdir=out", "--target=1.5"], "--target: '1.5' is not usable"),
         (["--config={spec}", "--workdir=out", "--target=high"], "--target: 'high' is not usable"),
         (["--config={spec}:smal_a,large", "--workdir=out"], "did you mean 'small_a'?"),

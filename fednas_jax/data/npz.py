@@ -27,13 +27,16 @@ _DAMAGE = (
 )
 
 
-def read_npz(path: Path | str, keys: Collection[str], *, required: Collection[str] = ()) -> dict:
+def read_npz(
+    path: Path | str, keys: Collection[str], *, required: Collection[str] = (), field: str = ""
+) -> dict:
     """Reads some arrays of an .npz; the zip's checksums are checked on the way.
 
     Args:
       path: the file.
       keys: the arrays to read where they are there; others are not touched.
       required: those of `keys` that must be there.
+      field: where the user gave the path; "" where the program did.
 
     Returns:
       Arrays by key.
@@ -49,7 +52,8 @@ def read_npz(path: Path | str, keys: Collection[str], *, required: Collection[st
             file.seek(0)
             return _read_members(file, path, keys, required)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+        source = f"{field}: {path}" if field else f"{path}:"
+        raise UserError(f"{source} cannot be read ({error.strerror or error})") from error
 
 
 def _read_members(

@@ -55,7 +55,7 @@ def read(path: str | Path, test_path: str | Path | None = None) -> Own:
       UserError: naming the file and the key, and what would be right.
     """
     path = expand(path, "config.dataset.name")
-    arrays = read_npz(path, _KEYS, required=("images", "labels"))
+    arrays = read_npz(path, _KEYS, required=("images", "labels"), field="config.dataset.name")
     train = _examples(arrays, "", path)
     classes = int(train.labels.max()) + 1
     if classes < 2:
@@ -117,7 +117,7 @@ def read_examples(path: str | Path, field: str) -> Labelled:
     """
     path = expand(path, field)
     required = _KEYS[:2]
-    arrays = read_npz(path, (*required, "class_names"), required=required)
+    arrays = read_npz(path, (*required, "class_names"), required=required, field=field)
     examples = _examples(arrays, "", path)
     at_least = int(examples.labels.max()) + 1
     return Labelled(examples, _class_names(arrays, at_least, path, more=True))

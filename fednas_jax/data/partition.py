@@ -218,7 +218,8 @@ def hetero(
         raise UserError(
             f"config.partition.min_size: {num_clients} clients with {min_size} examples each need "
             f"{num_clients * min_size}, there are {len(labels)}; "
-            f"at most {len(labels) // num_clients}"
+            f"at most {len(labels) // num_clients}, or fewer clients "
+            "(config.partition.num_clients), are needed"
         )
     smallest = 0
     for _ in range(max_tries):
@@ -228,8 +229,9 @@ def hetero(
             return _shuffled(clients, rng)
     raise UserError(
         f"config.partition.min_size: {min_size} was not reached in {max_tries} tries (best "
-        f"smallest client: {smallest}); lower it, or raise "
-        f"config.partition.concentration ({concentration})"
+        f"smallest client: {smallest}); a smaller one is needed, or fewer clients "
+        f"(config.partition.num_clients, {num_clients}), or clients that are more alike "
+        f"(a larger config.partition.concentration, {concentration})"
     )
 
 

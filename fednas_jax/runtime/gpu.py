@@ -21,6 +21,7 @@ from typing import NamedTuple
 _WSL = "/usr/lib/wsl/lib/nvidia-smi"
 _QUERY_SECONDS = 30
 _PLATFORMS = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")
+_ROOT = Path(__file__).resolve().parents[2]
 _HIDING = ("", "-1", "none", "NoDevFiles", "void")
 
 
@@ -84,7 +85,7 @@ def newest_cuda(gpus: Gpus) -> int | None:
 
 
 def why_unused(
-    gpus: Gpus, environment: Mapping[str, str], installed: Mapping[str, str], root: Path
+    gpus: Gpus, environment: Mapping[str, str], installed: Mapping[str, str], setup: str
 ) -> str:
     """Why JAX computes on the CPU of a machine with a GPU, and what to do, in one line.
 
@@ -92,31 +93,37 @@ def why_unused(
       gpus: of the machine.
       environment: such as `os.environ`.
       installed: name -> version, of the packages in `packages`.
-      root: of the repository, if the package is used from one.
+      setup: the command that installs into this environment, of `setup_command`; "" where pip does.
     """
+    reason = _obstacle(gpus, environment, installed, setup)
+    return f"this machine has a GPU ({gpus.names[0]}), but JAX computes on the CPU: {reason}"
+
+
+def _obstacle(
+    gpus: Gpus, environment: Mapping[str, str], installed: Mapping[str, str], setup: str
+) -> str:
+    """What keeps JAX from the GPUs, and what to do."""
     cuda, asked = newest_cuda(gpus), [v for v in _PLATFORMS if environment.get(v)]
     plugins = {n: f"jax-cuda{n}-plugin" for n in NEEDS if f"jax-cuda{n}-plugin" in installed}
     unfit = [n for n in plugins if objection(gpus, n)]
     if cuda is None:
-        reason = f"{objection(gpus, min(NEEDS))}; {_way_out(gpus)}"
-    elif asked and not {"cuda", "gpu"} & set(environment[asked[0]].split(",")):
-        reason = f"{asked[0]}={environment[asked[0]]} excludes it; unset {asked[0]}"
-    elif environment.get("CUDA_VISIBLE_DEVICES", "all") in _HIDING:
+        return f"{objection(gpus, min(NEEDS))}; {_way_out(gpus)}"
+    if asked and not {"cuda", "gpu"} & set(environment[asked[0]].split(",")):
+        return f"{asked[0]}={environment[asked[0]]} excludes it; unset {asked[0]}"
+    if environment.get("CUDA_VISIBLE_DEVICES", "all") in _HIDING:
         hidden = environment["CUDA_VISIBLE_DEVICES"]
-        reason = f"CUDA_VISIBLE_DEVICES={hidden!r} hides it; unset CUDA_VISIBLE_DEVICES"
-    elif not plugins:
-        reason = f"JAX is installed without CUDA; {_installation(cuda, installed, root)}"
-    elif unfit and cuda in plugins:
-        reason = f"{objection(gpus, unfit[0])}; pip uninstall {plugins[unfit[0]]} leaves the other"
-    elif len(unfit) == len(plugins):
-        reason = f"{objection(gpus, unfit[0])}; {_installation(cuda, installed, root)}"
-    elif all(installed[name] != installed.get("jaxlib") for name in plugins.values()):
+        return f"CUDA_VISIBLE_DEVICES={hidden!r} hides it; unset CUDA_VISIBLE_DEVICES"
+    if not plugins:
+        return f"JAX is installed without CUDA; {_installation(cuda, installed, setup)}"
+    if unfit and cuda in plugins:
+        return f"{objection(gpus, unfit[0])}; pip uninstall {plugins[unfit[0]]} leaves the other"
+    if len(unfit) == len(plugins):
+        return f"{objection(gpus, unfit[0])}; {_installation(cuda, installed, setup)}"
+    if all(installed[name] != installed.get("jaxlib") for name in plugins.values()):
         name = plugins[max(plugins)]
-        reason = f"{name} {installed[name]} does not fit jaxlib {installed.get('jaxlib')}; "
-        reason += _installation(max(plugins), installed, root)
-    else:
-        reason = "CUDA does not start; python -c \"import jax; jax.devices('cuda')\" says why"
-    return f"this machine has a GPU ({gpus.names[0]}), but JAX computes on the CPU: {reason}"
+        unlike = f"{name} {installed[name]} does not fit jaxlib {installed.get('jaxlib')}"
+        return f"{unlike}; {_installation(max(plugins), installed, setup)}"
+    return "CUDA does not start; python -c \"import jax; jax.devices('cuda')\" says why"
 
 
 def packages() -> dict[str, str]:
@@ -137,7 +144,29 @@ def unused() -> str:
     gpus = _find_once() if jax.default_backend() == "cpu" else None
     if gpus is None:
         return ""
-    return why_unused(gpus, os.environ, packages(), Path(__file__).resolve().parents[2])
+    return why_unused(gpus, os.environ, packages(), setup_command())
+
+
+def why_not() -> str:
+    """Why a GPU that is asked for cannot be had on this machine, and what to do."""
+    gpus = _find_once()
+    if gpus is None:
+        return "no NVIDIA GPU is found"
+    return _obstacle(gpus, os.environ, packages(), setup_command())
+
+
+def setup_command(root: Path = _ROOT, prefix: Path | None = None) -> str:
+    """The command that installs into this environment: that of the repository it lies in, or "".
+
+    Args:
+      root: of the repository, if the package is used from one.
+      prefix: of the environment; None for this process's.
+    """
+    prefix = prefix or Path(sys.prefix)
+    if prefix.parent != root or not (root / "scripts" / "setup.sh").exists():
+        return ""
+    variable = "" if prefix.name == ".venv" else f"VENV={prefix.name} "
+    return f"{variable}bash scripts/setup.sh"
 
 
 _find_once = functools.cache(find)
@@ -154,9 +183,9 @@ def _way_out(gpus: Gpus) -> str:
     return "JAX does not serve such GPUs any more"
 
 
-def _installation(cuda: int, installed: Mapping[str, str], root: Path) -> str:
-    if (root / "scripts" / "setup.sh").exists():
-        return f"bash scripts/setup.sh --cuda={cuda} installs it"
+def _installation(cuda: int, installed: Mapping[str, str], setup: str) -> str:
+    if setup:
+        return f"{setup} --cuda={cuda} installs it"
     return f'pip install "jax[cuda{cuda}]=={installed.get("jaxlib", "")}" installs it'
 
 
@@ -232,8 +261,8 @@ def main(argv: list[str]) -> int:
         print(cuda)
         return 0
     if gpus is None:
-        here = "no NVIDIA GPU found; on the machine that has one, or --cuda=13 to install for it"
-        return _refuse(f"--cuda: {here}")
+        right = "run this on the machine that has one, or name its CUDA, as in --cuda=13"
+        return _refuse(f"--cuda: no NVIDIA GPU is found; {right}")
     newest = newest_cuda(gpus)
     if newest is None:
         return _refuse(f"--cuda: {objection(gpus, min(NEEDS))}; {_way_out(gpus)}")

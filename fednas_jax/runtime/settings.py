@@ -18,6 +18,7 @@ import flax
 import jax
 
 from fednas_jax.errors import UserError, one_line, warn_once
+from fednas_jax.runtime import gpu
 
 OF_THREAD: dict[str, Any] = {
     "jax_enable_x64": False,
@@ -122,9 +123,11 @@ def check_devices() -> None:
         reason = one_line(error).partition(" (set JAX_PLATFORMS")[0]
         if not str(error):
             reason = "no such device is known to the JAX that is installed"
+        if {"cuda", "gpu"} & set(str(jax.config.values[name]).split(",")):
+            reason = gpu.why_not()
         raise UserError(
             f"{name.upper()}: {jax.config.values[name]!r} cannot be used here ({reason}); "
-            "another value is needed, such as cpu, or none"
+            f"{name.upper()}=cpu computes on the CPU"
         ) from error
 
 

@@ -225,7 +225,13 @@ def test_a_truncated_missing_or_foreign_file_is_refused(tmp_path):
     path = tmp_path / "own.npz"
     save(path, **own())
     path.write_bytes(path.read_bytes()[:-30])
-    for bad, part in ((path, "truncated"), (tmp_path / "none.npz", "No such file")):
+    for bad, part in (
+        (path, "truncated"),
+        (
+            tmp_path / "none.npz",
+            r"^config\.dataset\.name: .*none\.npz cannot be read \(No such file",
+        ),
+    ):
         with pytest.raises(UserError, match=part):
             datasets.load(str(bad))
     path.write_text("images,labels")

@@ -340,7 +340,8 @@ def test_tables_that_cannot_be_read(tmp_path):
         (
             "hetero",
             {"min_size": 26},
-            "config.partition.min_size: 4 clients with 26 examples each need",
+            "4 clients with 26 examples each need 104, there are 100; at most 25, or fewer "
+            "clients (config.partition.num_clients), are needed",
         ),
         (
             "hetero",

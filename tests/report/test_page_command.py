@@ -62,7 +62,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ([], "RUN: missing; the workdir of a run is needed first"),
         (["--output=x.html"], "RUN: missing"),
-        (["run", "--outptu=x.html"], "--outptu: no such flag; did you mean 'output'?"),
+        (["run", "--outptu=x.html"], "--outptu: no such flag; did you mean '--output'?"),
         (["run", "--output"], "--output: has no value"),
         (["run", "--output=x.html", "run"], "run: not a flag"),
         (["run", "--config.rounds=3"], "--config.rounds: no such flag"),

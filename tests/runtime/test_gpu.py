@@ -131,7 +131,6 @@ def test_the_newest_cuda_that_serves(
     ],
 )  # fmt: skip
 def test_what_is_said_of_a_gpu_that_is_not_used(
-    tmp_path: Path,
     gpus: Gpus,
     environment: Mapping[str, str],
     installed: Mapping[str, str],
@@ -142,13 +141,43 @@ def test_what_is_said_of_a_gpu_that_is_not_used(
     pip = {c: f'pip install "jax[cuda{c}]=={release}" installs it' for c in (12, 13)}
     for cuda, command in pip.items():
         reason = reason.replace(f"{{{cuda}}}", command)
-    assert gpu.why_unused(gpus, environment, installed, tmp_path) == start + reason
+    assert gpu.why_unused(gpus, environment, installed, "") == start + reason
 
 
-def test_in_a_clone_the_cure_is_its_script() -> None:
-    root = Path(__file__).resolve().parents[2]
-    line = gpu.why_unused(H100, {}, {"jaxlib": "0.11.2"}, root)
+def test_in_a_clone_s_own_environment_the_cure_is_its_script() -> None:
+    line = gpu.why_unused(H100, {}, {"jaxlib": "0.11.2"}, "bash scripts/setup.sh")
     assert line.endswith("; bash scripts/setup.sh --cuda=13 installs it")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "command"),
+    [
+        ("clone/.venv", "bash scripts/setup.sh"),
+        ("clone/.venv-3.12", "VENV=.venv-3.12 bash scripts/setup.sh"),
+        ("elsewhere", ""),  # with an editable install, say
+        ("clone/within/.venv", ""),
+    ],
+)
+def test_the_script_serves_environments_of_its_clone(
+    tmp_path: Path, prefix: str, command: str
+) -> None:
+    root = tmp_path / "clone"
+    (root / "scripts").mkdir(parents=True)
+    assert gpu.setup_command(root, tmp_path / prefix) == ""
+    (root / "scripts" / "setup.sh").touch()
+    assert gpu.setup_command(root, tmp_path / prefix) == command
+
+
+def test_why_a_gpu_that_is_asked_for_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "_find_once", lambda: None)
+    assert gpu.why_not() == "no NVIDIA GPU is found"
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setattr(gpu, "_find_once", lambda: H100)
+    monkeypatch.setattr(gpu, "packages", lambda: {"jaxlib": "0.11.2"})
+    monkeypatch.setattr(gpu, "setup_command", lambda: "")
+    assert gpu.why_not() == (
+        'JAX is installed without CUDA; pip install "jax[cuda13]==0.11.2" installs it'
+    )
 
 
 def test_nothing_is_said_where_the_gpu_is_used_or_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,8 +200,8 @@ def test_nothing_is_said_where_the_gpu_is_used_or_missing(monkeypatch: pytest.Mo
         (None, ["13"], "13\n", ""),  # for a machine that is not this one
         (
             None, [], "",
-            "--cuda: no NVIDIA GPU found; on the machine that has one, or --cuda=13 to install "
-            "for it\n",
+            "--cuda: no NVIDIA GPU is found; run this on the machine that has one, or name its "
+            "CUDA, as in --cuda=13\n",
         ),
         (H100, ["11"], "", "--cuda=11: unknown; 12 or 13 is needed\n"),
         (

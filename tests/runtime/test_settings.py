@@ -193,7 +193,7 @@ def test_backend_that_does_not_start():
         )  # fmt: skip
         (line,) = done.stdout.splitlines()
         assert line.startswith(f"JAX_PLATFORMS: '{platform}' cannot be used here (")
-        assert line.endswith("another value is needed, such as cpu, or none")
+        assert line.endswith("; JAX_PLATFORMS=cpu computes on the CPU")
 
 
 # What is recorded --------------------------------------------------------------------------------
