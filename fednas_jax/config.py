@@ -1,4 +1,4 @@
-"""Configs: checked against the schema in `fields.py`, overridden, compared, described.
+"""Configs: checked against the schema in `schema.py`, overridden, compared, described.
 
 A config is an `ml_collections.ConfigDict`. A file under `configs/` starts from `default()` and
 changes what it needs; `check` refuses what is wrong in one line; `resolve` returns the frozen,
@@ -19,9 +19,11 @@ from typing import Any, TypeAlias
 import ml_collections
 
 from fednas_jax import config_rules
+from fednas_jax.algorithms import registry
 from fednas_jax.errors import UserError, suggest
-from fednas_jax.fields import ALGORITHMS, FIELDS, Field
+from fednas_jax.fields import Field
 from fednas_jax.runtime import console
+from fednas_jax.schema import FIELDS, readers
 
 Config: TypeAlias = Mapping[str, Any] | ml_collections.ConfigDict
 
@@ -131,11 +133,12 @@ def markdown() -> str:
 
 
 def _described(field: Field) -> str:
-    readers = [] if field.algorithms == ALGORITHMS else [", ".join(field.algorithms)]
+    of, everybody = readers(field), len(registry.ALGORITHMS)
+    conditions = [] if len(of) == everybody else [", ".join(of)]
     if field.needs:
         name, values = field.needs
-        readers.append(f"`{name}` of {', '.join(map(json.dumps, values))}")
-    return f"({'; '.join(readers)}) {field.meaning}" if readers else field.meaning
+        conditions.append(f"`{name}` of {', '.join(map(json.dumps, values))}")
+    return f"({'; '.join(conditions)}) {field.meaning}" if conditions else field.meaning
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,13 +174,14 @@ def _checked(config: Any) -> dict[str, Any]:
                 f"is {_value(other, flat)!r}; {field.default!r}, its default, is needed"
             )
     config_rules.check(values)
+    registry.find(values["algorithm"]).check(values)
     return values
 
 
 def _unread_for(field: Field, flat: Mapping[str, Any]) -> Field | None:
     """The other field because of whose value this one is not read, if there is one."""
     algorithm = _BY_NAME["algorithm"]
-    if _value(algorithm, flat) not in field.algorithms:
+    if not registry.find(_value(algorithm, flat)).is_read(field):
         return algorithm
     if field.needs is None:
         return None

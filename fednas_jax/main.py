@@ -14,6 +14,7 @@ if __name__ == "__main__":
 
 from fednas_jax import config as schema
 from fednas_jax import config_file, stages
+from fednas_jax.algorithms import registry
 from fednas_jax.command_line import HELP_FLAGS, guarded, options
 from fednas_jax.errors import UserError
 from fednas_jax.paths import expand
@@ -117,7 +118,7 @@ def _check_kind(planned: stages.Stages, kind: Kind, spec: str) -> None:
     Raises:
       UserError: it does not do what `kind` says; a search with a training after it is a search.
     """
-    searches = planned.first["algorithm"] == "fednas"
+    searches = registry.find(planned.first["algorithm"]).finds_genotype
     if not kind or searches == (kind == "search"):
         return
     does = "trains a network without a search"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import ml_collections
 
 from fednas_jax import config as schema
+from fednas_jax.algorithms import registry
 from fednas_jax.config import THEN_TRAIN
 from fednas_jax.data.datasets import choice_of_test_set
 from fednas_jax.errors import UserError
@@ -69,15 +70,19 @@ def resolve(config: ml_collections.ConfigDict, overrides: Mapping[str, str]) -> 
         return Stages(schema.resolve(config, overrides), None)
     now = {n: v for n, v in overrides.items() if not n.startswith(prefix)}
     first = schema.resolve(ml_collections.ConfigDict(fields, type_safe=False), now)
-    if first["algorithm"] != "fednas":
+    if not registry.find(first["algorithm"]).finds_genotype:
         raise UserError(
             f"config.algorithm: {first['algorithm']!r} searches nothing that could be trained "
-            "then; 'fednas' is needed, or no config.then_train"
+            f"then; {_finders()} is needed, or no config.then_train"
         )
     shared = {name: value for name, value in now.items() if name.split(".")[0] in _SHARED}
     train = _resolve_train(then, {**shared, **later})
     _check_together(first, train)
     return Stages(first, train)
+
+
+def _finders() -> str:
+    return " or ".join(repr(d.name) for d in registry.ALGORITHMS if d.finds_genotype)
 
 
 @contextlib.contextmanager
@@ -93,10 +98,10 @@ def _of_the_training() -> Iterator[None]:
 def _resolve_train(config: Any, overrides: Mapping[str, str]) -> ml_collections.FrozenConfigDict:
     with _of_the_training():
         train = schema.resolve(config, overrides)
-    if train["algorithm"] != "fedavg" or train["network"]["name"] != "genotype":
+    if "genotype" not in train:
         raise UserError(
-            f"config.{THEN_TRAIN}: does not train the genotype that is found; algorithm 'fedavg' "
-            "and network.name 'genotype' are needed"
+            f"config.{THEN_TRAIN}: does not train the genotype that is found; an algorithm that "
+            "trains networks, such as 'fedavg', and network.name 'genotype' are needed"
         )
     if train["genotype"] != schema.default().genotype:
         raise UserError(
