@@ -34,6 +34,8 @@ from fednas_jax import (
 )
 from fednas_jax import config as schema
 from fednas_jax import workdir as folders
+from fednas_jax.algorithms import registry
+from fednas_jax.algorithms.room import Room
 from fednas_jax.checkpoint import Restored
 from fednas_jax.costs import Costs
 from fednas_jax.data import partition as partitions
@@ -98,7 +100,7 @@ def run(
             omissions.tell(population.remarks)
         with contextlib.ExitStack() as stack:
             if told:
-                with_genotypes = assembly.searches(resolved)
+                with_genotypes = registry.room(resolved["algorithm"]).alphas is not None
                 stack.enter_context(folders.opened(folder, with_genotypes=with_genotypes))
             parts = population, algorithm, found.recorded, costs, communicator
             return Experiment(resolved, folder, *parts).run()
@@ -120,6 +122,7 @@ class Experiment:
         """Builds all parts; `recorded` is what run.json says of earlier starts."""
         self._costs, self._communicator = costs, communicator
         self._config, self._folder, self._population = config, folder, population
+        self._room: Room = registry.room(config["algorithm"])
         self._rules = folders.rules_of(recorded)
         self._key = jax.random.key(config["seed"])
         fingerprint = folders.fingerprint(population.dataset, population.partition.clients)
@@ -196,7 +199,7 @@ class Experiment:
                 say(self._opening(done))
                 if done < rounds:
                     self._compile(done + 1)
-                if not self._records.rows and not assembly.searches(self._config):
+                if not self._records.rows and self._room.tests_at_first:
                     self._start()
                 try:
                     self._rounds(done + 1)
@@ -344,9 +347,7 @@ class Experiment:
 
     def _arch(self, state: ServerState) -> dict[str, np.ndarray] | None:
         """The alphas of an algorithm that has some."""
-        if not assembly.searches(self._config):
-            return None
-        return {kind: np.asarray(alphas) for kind, alphas in state.arch.items()}
+        return self._room.alphas(state) if self._room.alphas else None
 
     def _record(self, row: rows.Row) -> None:
         """Writes down a round, and a checkpoint if one is due."""

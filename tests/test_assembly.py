@@ -8,6 +8,8 @@ import pytest
 
 from fednas_jax import assembly, workdir
 from fednas_jax import config as schema
+from fednas_jax.algorithms import parts, registry
+from fednas_jax.algorithms.fednas import room
 from fednas_jax.data import partition as partitions
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.partition import Partition
@@ -195,23 +197,24 @@ def test_an_augmentation_that_may_hide_all_of_an_image(
 
 def test_augmentation_has_the_moments_of_the_data() -> None:
     config = small(**{"augment.cutout": 7, "augment.crop_padding": 7, "augment.flip": False})
-    augmentation = assembly.build_augmentation(config, dataset())
+    augmentation = parts.augmentation(config, dataset())
     assert augmentation == (7, False, 7, (0.5,), (0.25,))
 
 
 def test_the_supernet_has_the_size_that_the_config_says() -> None:
     config = small(**{"supernet.init_channels": 4, "supernet.layers": 5, "supernet.remat": True})
-    supernet = assembly.build_supernet(config, 7)
+    supernet = room.build_supernet(config, 7)
     assert (supernet.num_classes, supernet.init_channels, supernet.layers) == (7, 4, 5)
     assert (supernet.remat, supernet.scan_cells) == (True, True)
 
 
 def test_every_algorithm_that_the_schema_knows_is_built() -> None:
     (field,) = [field for field in schema.FIELDS if field.name == "algorithm"]
-    for name in assembly._KINDS:
+    names = [declared.name for declared in registry.ALGORITHMS]
+    for name in names:
         assert field.check(name) == ""
-    assert field.check("") == f"one of {', '.join(assembly._KINDS)} is needed"
-    assert {fields["algorithm"] for fields, _ in BUILT} == set(assembly._KINDS)
+    assert field.check("") == f"one of {', '.join(names)} is needed"
+    assert {fields["algorithm"] for fields, _ in BUILT} == set(names)
 
 
 BUILT: list[tuple[dict[str, str], int]] = [

@@ -1,12 +1,15 @@
 """Every algorithm, by name."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fednas_jax.algorithms.declared import Declared
 from fednas_jax.algorithms.fedavg.config import DECLARED as FEDAVG
 from fednas_jax.algorithms.fednas.config import DECLARED as FEDNAS
 from fednas_jax.errors import UserError, suggest
+
+if TYPE_CHECKING:
+    from fednas_jax.algorithms.room import Room
 
 ALGORITHMS: tuple[Declared, ...] = (FEDNAS, FEDAVG)
 """A new one is a line above and a name here."""
@@ -29,10 +32,11 @@ def title(name: str) -> str:
     return next((declared.title for declared in ALGORITHMS if declared.name == name), name)
 
 
-def room(name: str) -> Any:
-    """The room of an algorithm; imports JAX. See `rooms.Room`.
+def room(name: str) -> "Room":
+    """The room of an algorithm; imports JAX.
 
     Raises:
       UserError: as `find`.
     """
-    return importlib.import_module(find(name).room).ROOM
+    found: Room = importlib.import_module(find(name).room).ROOM
+    return found

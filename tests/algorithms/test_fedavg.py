@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fednas_jax.algorithms.fedavg import algorithm as fedavg
 from fednas_jax.data.augment import Augmentation
 from fednas_jax.federated import batches, server_optimizer
 from fednas_jax.federated import clients as client_data
 from fednas_jax.federated.algorithm import ClientUpdate
-from fednas_jax.federated.algorithms import fedavg
 from fednas_jax.federated.clients import Examples
 from fednas_jax.federated.cohort import in_chunks
 from fednas_jax.federated.round import RoundEngine
