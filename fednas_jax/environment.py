@@ -3,8 +3,8 @@
 Such variables are read when a process starts, so `fednas-jax` and `python -m fednas_jax.main` set
 what is missing and execute themselves once more. What a user has set stays as it is.
 FEDNAS_JAX_ENVIRONMENT=off leaves everything alone, also what importing the package sets on some
-releases of jaxlib (`runtime/releases.py`). A notebook is never executed
-anew: there, set the variables before it starts. `python -m fednas_jax.environment` lists them.
+releases of jaxlib (`runtime/releases.py`). A notebook is never executed anew: there, set the
+variables before it starts. `python -m fednas_jax.environment` lists them.
 """
 
 import os

@@ -38,6 +38,7 @@ from fednas_jax.algorithms import registry
 from fednas_jax.algorithms.room import Room
 from fednas_jax.checkpoint import Restored
 from fednas_jax.costs import Costs
+from fednas_jax.data import datasets
 from fednas_jax.data import partition as partitions
 from fednas_jax.errors import UserError, warn_once
 from fednas_jax.federated import finite
@@ -92,6 +93,7 @@ def run(
     if told:
         resumption.tell(found)
     with settings.fixed(say=told), cache.kept(resolved["compilation_cache"]):
+        ranks.check_same(communicator, "the kinds of device", settings.device().platform)
         cut_by = folders.rules_of(found.recorded)["cut_by"]
         population, algorithm = assembly.prepare(resolved, begun=found.begun, cut_by=cut_by)
         if told:
@@ -165,7 +167,7 @@ class Experiment:
             **({"clients_per_chunk_seconds": timings} if timings else {}),
             "padding_share": self._cohort(1).padding_share(population.clients.local_steps),
             "data_sha256": fingerprint,
-            "examples_sha256": provenance.examples_sha256(population.dataset),
+            "examples_sha256": datasets.examples_sha256(population.dataset),
             "genotype": self._model["genotype"],
             "ranks": communicator.size,
             "held_out": omissions.selection(population.held_out)._asdict(),

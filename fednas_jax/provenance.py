@@ -15,7 +15,6 @@ from fednas_jax import workdir as folders
 from fednas_jax.checkpoint_folder import Damaged, read_learnt, read_model
 from fednas_jax.data import datasets, learnt, partition_file
 from fednas_jax.data.datasets import Dataset
-from fednas_jax.data.fingerprints import sha256_of_all
 from fednas_jax.data.learnt import Learnt
 from fednas_jax.data.partition_file import Partition
 from fednas_jax.errors import UserError, listed, warn
@@ -78,11 +77,6 @@ def of_run(
                 f"{len(dataset.test.labels)} test images"
             )
     return learnt.after(own, [source for _, source in sources])
-
-
-def examples_sha256(dataset: Dataset) -> str:
-    """Of all examples of a run, whichever of them are the test set: the same for every seed."""
-    return sha256_of_all([(part.images, part.labels) for part in (dataset.train, dataset.test)])
 
 
 def of_checkpoint(path: Path) -> Learnt | None:

@@ -109,16 +109,27 @@ def unlike(run: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     changed = [f"{n} {a} -> {b}" for n, (a, b) in pairs.items() if a is not None and a != b]
     lines = []
     if changed:
-        lines.append(
-            f"since the last start: {', '.join(changed)}; the rounds to come may differ in the "
-            "last bits from those of a run that went on undisturbed"
-        )
+        means = _consequence(*pairs["device"])
+        lines.append(f"since the last start: {', '.join(changed)}; {means}")
     if not isinstance(last.get("settings"), dict):
         lines.append(
             "run.json is of an earlier version and does not say with which settings of JAX and "
             "XLA_FLAGS the run was begun, so they are not compared"
         )
     return lines
+
+
+def _consequence(device: Any, now: str) -> str:
+    """What a change means for the rounds to come."""
+    if device is not None and str(device).partition(":")[0] != now.partition(":")[0]:
+        return (
+            "the rounds to come differ from those of a run that stayed on one kind of device, as a "
+            "GPU may multiply in fewer bits (TF32)"
+        )
+    return (
+        "the rounds to come may differ in the last bits from those of a run that went on "
+        "undisturbed"
+    )
 
 
 def _last_start(run: Mapping[str, Any]) -> Mapping[str, Any]:

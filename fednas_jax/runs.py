@@ -1,5 +1,6 @@
 """Several runs one after another, each in a folder of its own, those already done left alone."""
 
+import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ import ml_collections
 
 from fednas_jax import assembly, experiment, layout
 from fednas_jax import workdir as folders
+from fednas_jax.data import partition_file
 from fednas_jax.errors import UserError
 
 
@@ -61,6 +63,7 @@ def run_all(planned: Sequence[Planned], workdir: Path) -> Iterator[Outcome]:
             else:
                 summary = experiment.run(run.config, folder)
             _check_same_data(run, folder, seen)
+            _check_same_partition(run, folder, seen)
         except UserError as failure:
             summary, error = None, str(failure)
             print(f"fednas_jax: error: {run.name}: {error}", file=sys.stderr)
@@ -82,15 +85,39 @@ def _check_same_data(run: Planned, folder: Path, seen: dict[str, tuple[str, str]
     if not found:  # of an earlier version
         return
     data = run.config["dataset"]
-    which = [data[name] for name in ("name", "data_dir", "test_path")]
-    limits = [data["max_train_examples"], data["max_test_examples"]]
-    if any(limits):  # then the seed chooses
-        which += [*limits, data["test_fraction"], run.config["seed"]]
-    key = json.dumps(which)
+    key = json.dumps([data[name] for name in ("name", "data_dir", "test_path")])
     first, there = seen.setdefault(key, (run.name, found))
     if there != found:
         raise UserError(
             f"{folder}: its data are not those of {first}, though both are {data['name']!r}: the "
             "file has changed between the two; restore the file, or start again in another "
             "--workdir"
+        )
+
+
+def _check_same_partition(run: Planned, folder: Path, seen: dict[str, tuple[str, str]]) -> None:
+    """Refuses a run on a saved partition that has changed since another run on it.
+
+    Args:
+      run: that is done.
+      folder: of it.
+      seen: as of `_check_same_data`.
+
+    Raises:
+      UserError: clients hold other examples than in a run before.
+    """
+    options = run.config["partition"]
+    if options["name"] != "file" or not (folder / layout.INDICES_FILE).exists():
+        return
+    partition, _ = partition_file.read(folder / layout.INDICES_FILE)
+    digest = hashlib.sha256()
+    for indices in partition.clients:
+        digest.update(len(indices).to_bytes(8, "little") + indices.astype("<i8").tobytes())
+    found = digest.hexdigest()
+    first, there = seen.setdefault(f"partition {options['path']}", (run.name, found))
+    if there != found:
+        raise UserError(
+            f"{folder}: its partition is not that of {first}, though both are of "
+            f"{options['path']}: the file has changed between the two; restore the file, or start "
+            "again in another --workdir"
         )

@@ -58,7 +58,9 @@ def choose(model: Model, *, dataset: str = "", data_dir: str = "", npz: str = ""
     else:
         cut = {}
         if known is None and dataset.endswith(".npz"):  # which may be a copy of the run's file
-            cut = {name: _options(model, known)[name] for name in ("test_fraction", "seed")}
+            cut = {
+                name: _options(model, known)[name] for name in ("test_fraction", "seed", "cut_by")
+            }
         other = datasets.load(dataset, data_dir=data_dir or None, **cut)
         is_cut = "seed" in datasets.choice_of_test_set(dataset)
         return _of_other(model, known, other, cut=is_cut)

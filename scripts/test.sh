@@ -4,8 +4,8 @@
 #
 #   bash scripts/test.sh [--mpi] [arguments for pytest, such as tests/data]
 #
-# With arguments for pytest, groups are not checked. Workers, one a core, share the tests; those marked `alone` follow, one after the other. Types are
-# checked beside them.
+# With arguments for pytest, groups are not checked. Workers, one a core, share the tests; those
+# marked `alone` follow, one after the other. Types are checked beside them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 
 from fednas_jax import config as schema
@@ -17,6 +18,7 @@ from fednas_jax.federated import chunks
 from fednas_jax.federated.cohort import Cohort
 from fednas_jax.federated.round import RoundEngine
 from fednas_jax.report.writers import read_rows
+from fednas_jax.runtime import gpu
 from tests.tiny import fedavg_config as tiny_config
 from tests.tiny import final_state
 
@@ -47,6 +49,48 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fedavg") / "run"
     experiment.run(tiny_config(), folder)
     return folder
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        ("jax_enable_x64", True),
+        ("jax_disable_jit", True),
+        ("jax_numpy_rank_promotion", "raise"),
+        ("jax_default_matmul_precision", "bfloat16"),
+        ("jax_debug_nans", True),
+    ],
+    ids=lambda setting: setting[0],
+)
+def test_under_other_settings_of_jax_a_run_begins_and_goes_on_with_the_same_bits(
+    finished: Path, tmp_path: Path, setting: tuple[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, value = setting
+    record = experiment.Experiment._record
+
+    def stop(self: Any, row: Any) -> None:
+        record(self, row)
+        if row["round"] == 3:
+            raise RuntimeError("stopped on purpose")
+
+    with getattr(jax, name.removeprefix("jax_"))(value), monkeypatch.context() as patch:
+        patch.setattr(experiment.Experiment, "_record", stop)
+        with pytest.raises(RuntimeError, match="stopped on purpose"):
+            experiment.run(tiny_config(), tmp_path / "run")
+    experiment.run(tiny_config(), tmp_path / "run")  # set otherwise at first, and not now
+    assert untimed(tmp_path / "run") == untimed(finished)
+    assert final_state(tmp_path / "run") == final_state(finished)
+
+
+def test_a_run_says_at_its_start_that_a_gpu_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = "this machine has a GPU, but JAX computes on the CPU"
+    monkeypatch.setattr(gpu, "unused", lambda: line)
+    config = tiny_config()
+    config.rounds = 1
+    experiment.run(config, tmp_path / "run")
+    assert capsys.readouterr().err.startswith(f"fednas_jax: warning: {line}\n")
 
 
 def test_scores_when_they_are_due(finished: Path) -> None:

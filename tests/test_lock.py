@@ -1,9 +1,12 @@
 """The lock file: one version of everything that pyproject.toml asks for, on each Python."""
 
+import contextlib
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,33 @@ def test_the_lock_has_one_version_that_fits_of_all_that_is_asked_for(python: str
         version = versions.get(canonicalize_name(requirement.name))
         assert version, f"{requirement} is not locked; bash scripts/lock.sh"
         assert requirement.specifier.contains(version), f"{requirement}: {version}"
+
+
+def needed_here(name: str, extras: set[str]) -> Iterator[str]:
+    """What an installed distribution asks for, in this environment."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        for line in metadata.requires(name) or ():
+            requirement = Requirement(line)
+            chosen = [{"extra": extra} for extra in ("", *extras)]
+            if not requirement.marker or any(requirement.marker.evaluate(e) for e in chosen):
+                yield requirement.name
+
+
+def test_all_that_is_installed_for_the_package_is_locked() -> None:
+    """What the lock lacks would be installed in any version: it only constrains."""
+    groups = set(PYPROJECT["project"]["optional-dependencies"])
+    versions = dict(locked(f"{sys.version_info[0]}.{sys.version_info[1]}"))
+    missing, seen = set(), set()
+    left = list(needed_here("fednas_jax", groups))
+    while left:
+        name = canonicalize_name(left.pop())
+        if name in seen or name == "fednas-jax":
+            continue
+        seen.add(name)
+        missing |= set() if name in versions else {name}
+        left += needed_here(name, set())
+    assert len(seen) > 30
+    assert missing == set()
 
 
 def test_the_lock_names_exact_versions_and_no_index() -> None:

@@ -10,7 +10,7 @@ import pytest
 import fednas_jax
 from fednas_jax import assembly, checkpoint, provenance
 from fednas_jax import config as schema
-from fednas_jax.data import learnt
+from fednas_jax.data import datasets, learnt
 from fednas_jax.errors import UserError
 from fednas_jax.files import read_json, write_json
 from fednas_jax.search import genotype
@@ -59,7 +59,7 @@ def test_a_whole_run_records_what_its_clients_hold(finished_search: Path) -> Non
         "cut_by": "client"}  # fmt: skip
     recorded = read_json(finished_search / "run.json")["examples_sha256"]
     other = dataset._replace(train=dataset.test, test=dataset.train)
-    assert recorded == provenance.examples_sha256(other)
+    assert recorded == datasets.examples_sha256(other)
 
 
 def test_weights_bring_what_their_run_had_learnt_from(tmp_path: Path) -> None:

@@ -94,6 +94,16 @@ def test_what_may_change_the_last_bits_is_said(
     assert line.startswith(f"fednas_jax: warning: since the last start: {says}")
 
 
+def test_another_kind_of_device_is_more_than_the_last_bits(begun: Any, capsys: Any) -> None:
+    folder, config = begun
+    edit(folder, device="gpu: NVIDIA H100")
+    resumption.tell(resumption.look(folder, config))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "device gpu: NVIDIA H100 -> cpu: " in line
+    assert line.endswith("the rounds to come differ from those of a run that stayed on one kind of "
+                         "device, as a GPU may multiply in fewer bits (TF32)")  # fmt: skip
+
+
 def test_an_older_record_is_read_and_what_is_not_compared_is_said(begun: Any) -> None:
     folder, config = begun
     edit(folder, settings=None, cores=None)

@@ -7,6 +7,7 @@ import pytest
 
 from fednas_jax import config as schema
 from fednas_jax import layout, runs
+from fednas_jax.data import datasets, partition
 from fednas_jax.files import read_json, write_json
 from tests.stand_in import stand_in
 from tests.tiny import fedavg_config
@@ -36,7 +37,7 @@ def errors(plan: list[runs.Planned], workdir: Path) -> list[str]:
         ({"seed": 1}, True),  # which cuts another test set, of the same examples
         ({"dataset.name": "mnist"}, False),
         ({"dataset.test_path": ""}, True),
-        ({"dataset.max_test_examples": 5}, False),  # chosen by the seed
+        ({"dataset.max_test_examples": 5}, True),  # of the same examples
     ],
 )
 def test_runs_on_data_that_have_changed_are_not_compared(
@@ -57,3 +58,22 @@ def test_runs_on_data_that_have_changed_are_not_compared(
         message = f"{tmp_path / 'two'}: its data are not those of one, though both are 'digits'"
         assert found[1].error.startswith(message)
         assert found[1].error.endswith("restore the file, or start again in another --workdir")
+
+
+def test_runs_on_a_partition_that_has_changed_are_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch)
+    split = datasets.load("digits").train
+    fields = {"partition.name": "file", "partition.path": str(tmp_path / "p.npz")}
+    plan = [planned(name, **fields) for name in ("one", "two")]
+    assert errors(plan, tmp_path) == ["", ""]
+    for name, seed in (("one", 0), ("two", 0)):
+        dealt = partition.make("homo", split, num_clients=3, seed=seed)
+        partition.save(tmp_path / name / layout.INDICES_FILE, dealt, split)
+    assert errors(plan, tmp_path) == ["", ""]
+    dealt = partition.make("homo", split, num_clients=3, seed=1)
+    partition.save(tmp_path / "two" / layout.INDICES_FILE, dealt, split)
+    one, two = errors(plan, tmp_path)
+    assert not one
+    assert two.startswith(f"{tmp_path / 'two'}: its partition is not that of one, though both are")

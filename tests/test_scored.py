@@ -310,7 +310,9 @@ def test_a_checkpoint_of_an_earlier_version_alone(
     forget(Path("alone"))
     model = fednas_jax.restore("alone")
     told = "alone does not say which images its model has learnt from"
-    for name in ("", "./rand.npz", "copy.npz"):  # cut as the run cut it
+    members = {"class_names": np.array(NAMES), "client": np.arange(60) % 4}
+    save("clients.npz", IMAGES, LABELS, **members)
+    for name in ("", "./rand.npz", "copy.npz", "clients.npz"):  # cut as the run cut it
         found = scored.choose(model, dataset=name)
         np.testing.assert_array_equal(found.images, of_the_run(own_config()).test.images)
         assert told in capsys.readouterr().err

@@ -13,6 +13,7 @@ import numpy as np
 
 from fednas_jax.data import cuts, own, published
 from fednas_jax.data.cuts import apportion
+from fednas_jax.data.fingerprints import image_digests, sha256_of_all
 from fednas_jax.errors import UserError, listed, suggest
 
 NAMES = ("digits", *published.NAMES)
@@ -48,6 +49,7 @@ class Dataset(NamedTuple):
     `lost` says, a line each, which clients and classes the cuts have left without examples.
     `cut_by` is the rule that `load` was asked to cut by.
     `named` says whether the data name their classes; else `class_names` are their numbers.
+    `whole_sha256` is that of all examples where a limit has left some out; else "".
     """
 
     name: str
@@ -60,6 +62,7 @@ class Dataset(NamedTuple):
     lost: tuple[str, ...] = ()
     cut_by: str = "class"
     named: bool = True
+    whole_sha256: str = ""
 
 
 def load(
@@ -89,6 +92,8 @@ def load(
         client does too.
       max_test_examples: test on so many at most, of each class in proportion; 0: all. A rare class
         may end without a test example. The `client` column is not looked at.
+        In an .npz of one's own, no image is in both parts: those of a test set of its own that are
+        training images are left out.
       seed: of these choices.
       cache: keep published sets decoded, see `published.read`.
       cut_by: "class" cuts as earlier versions did, blind to the `client` column and to classes
@@ -106,7 +111,16 @@ def load(
     test = _reduced(data.test, max_test_examples, np.random.RandomState([seed, 2]), "class")
     limit = f"config.dataset.max_train_examples: {max_train_examples}"
     lost = [*data.lost, *_lost(data.train, train, data.class_names, limit), *_untested(data, test)]
-    return data._replace(train=train, test=test, lost=tuple(lost), cut_by=cut_by)
+    whole = "" if train is data.train and test is data.test else examples_sha256(data)
+    return data._replace(
+        train=train, test=test, lost=tuple(lost), cut_by=cut_by, whole_sha256=whole
+    )
+
+
+def examples_sha256(dataset: Dataset) -> str:
+    """Of all examples before a limit, whichever are the test set: the same for every seed."""
+    parts = [(part.images, part.labels) for part in (dataset.train, dataset.test)]
+    return dataset.whole_sha256 or sha256_of_all(parts)
 
 
 def choice_of_test_set(
@@ -211,13 +225,16 @@ def _load_own(
 ) -> Dataset:
     data = own.read(path, test_path)
     everything = train = Split(*data.train)
+    twice: list[str] = []
     if data.test is None:
         train, test = _cut_test(everything, test_fraction, seed, path, cut_by)
-    else:
+    elif cut_by == "class":
         test = Split(*data.test)
+    else:
+        test, twice = _never_trained(Split(*data.test), train, str(test_path or path))
     mean, std = _moments(train.images)
     cut = f"config.dataset.test_fraction: {test_fraction}"
-    lost = _lost(everything, train, data.class_names, cut)
+    lost = [*twice, *_lost(everything, train, data.class_names, cut)]
     wanted = round(test_fraction * len(everything.labels))
     if data.test is None and len(test.labels) < 0.9 * wanted:
         lost.append(
@@ -231,7 +248,10 @@ def _load_own(
 def _cut_test(
     split: Split, fraction: float, seed: int, source: str, cut_by: str = "class"
 ) -> tuple[Split, Split]:
-    """Cuts a stratified test set off; every class, and client, keeps one example at least."""
+    """Cuts a stratified test set off; every class, and client, keeps one example at least.
+
+    An image that is there more than once is not tested where one of its copies is trained on.
+    """
     if not 0 < fraction < 1:
         raise UserError(f"config.dataset.test_fraction: {fraction}; between 0 and 1, without both")
     total, rng = round(fraction * len(split.labels)), np.random.RandomState([seed, 0])
@@ -243,6 +263,9 @@ def _cut_test(
         sizes = np.bincount(split.labels)
         wanted = np.minimum(apportion(sizes, total), sizes - 1)
         taken = _choose(split.labels, wanted, rng)
+    if cut_by == "client":
+        digests = image_digests(split.images)
+        taken &= ~np.isin(digests, digests[~taken])
     if not taken.any():
         needed = "a test set of its own, or a larger part, is needed"
         if not _has_spare(split, cut_by):
@@ -252,6 +275,22 @@ def _cut_test(
             f"leaves no test example, as {keeps} keeps one to train on; {needed}"
         )
     return _where(split, ~taken), _where(split, taken)
+
+
+def _never_trained(test: Split, train: Split, source: str) -> tuple[Split, list[str]]:
+    """A test set without the images that are among the training images, and a line that says so."""
+    fresh = ~np.isin(image_digests(test.images), image_digests(train.images))
+    if not fresh.any():
+        raise UserError(
+            f"{source}: all {len(fresh)} test images are among the training images; others are "
+            "needed, or none, for a test set that is cut off"
+        )
+    if fresh.all():
+        return test, []
+    return _where(test, fresh), [
+        f"{source}: {int((~fresh).sum())} of {len(fresh)} test images are among the training "
+        "images, and are left out of the test set"
+    ]
 
 
 def _has_spare(split: Split, cut_by: str) -> bool:

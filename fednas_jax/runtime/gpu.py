@@ -144,7 +144,8 @@ def unused() -> str:
     gpus = _find_once() if jax.default_backend() == "cpu" else None
     if gpus is None:
         return ""
-    return why_unused(gpus, os.environ, packages(), setup_command())
+    environment = {**os.environ, "JAX_PLATFORMS": jax.config.values.get("jax_platforms") or ""}
+    return why_unused(gpus, environment, packages(), setup_command())
 
 
 def why_not() -> str:

@@ -28,6 +28,8 @@ OF_THREAD: dict[str, Any] = {
     "jax_numpy_dtype_promotion": "standard",
     "jax_numpy_rank_promotion": "allow",
     "jax_disable_jit": False,
+    "jax_debug_nans": False,
+    "jax_debug_infs": False,
 }
 """Fixed for the calling thread alone, by a context manager of JAX: what a user computes in another
 thread meanwhile is not touched."""

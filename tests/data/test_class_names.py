@@ -55,7 +55,11 @@ def test_which_class_has_moved(there: tuple[str, ...], here: tuple[str, ...], fo
 
 
 def save(path: Path, labels: list[int], *names: str) -> str:
-    images = np.random.RandomState(0).randint(0, 256, (len(labels), 8, 8)).astype(np.uint8)
+    images = (
+        np.random.RandomState(list(path.name.encode()))
+        .randint(0, 256, (len(labels), 8, 8))
+        .astype(np.uint8)
+    )
     about = {"class_names": np.array(names)} if names else {}
     np.savez(path, images=images, labels=np.array(labels), **about)
     return str(path)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fednas_jax.data import cuts, datasets, published
+from fednas_jax.data.fingerprints import image_digests
 from fednas_jax.errors import UserError
 
 
@@ -123,6 +124,7 @@ def test_own_npz_with_a_cut_test_set(tmp_path):
 
 def test_own_npz_with_a_test_file_or_test_arrays(tmp_path):
     train, test = own(), own(number=6, classes=2)
+    test["images"] = 255 - test["images"]
     one = save(
         tmp_path / "one.npz", **train, test_images=test["images"], test_labels=test["labels"]
     )
@@ -237,6 +239,61 @@ def test_a_truncated_missing_or_foreign_file_is_refused(tmp_path):
     path.write_text("images,labels")
     with pytest.raises(UserError, match=r"not an \.npz"):
         datasets.load(str(path))
+
+
+@pytest.mark.parametrize("column", [False, True])
+def test_an_image_that_is_there_twice_is_not_tested_where_it_is_trained(tmp_path, column):
+    arrays = own(number=80)
+    arrays["images"][40:] = arrays["images"][:40]  # with other labels, too
+    arrays["labels"][40:] = (arrays["labels"][:40] + 1) % 4
+    if column:
+        arrays["client"] = np.arange(80) % 5
+    path = save(tmp_path / "own.npz", **arrays)
+    digests = []
+    for seed in range(3):
+        data = datasets.load(path, test_fraction=0.4, seed=seed)
+        trained, tested = (image_digests(part.images) for part in (data.train, data.test))
+        assert len(tested)
+        assert not np.isin(tested, trained).any()
+        assert len(trained) + len(tested) == 80
+        digests.append(datasets.examples_sha256(data))
+    assert len(set(digests)) == 1, "the same examples for every seed"
+    earlier = datasets.load(path, test_fraction=0.4, cut_by="class")
+    assert np.isin(*(image_digests(x.images) for x in (earlier.test, earlier.train))).any()
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_test_images_that_are_training_images_are_left_out(tmp_path, within):
+    arrays, other = own(), own(number=12)
+    other["images"] = np.concatenate([arrays["images"][:8], 255 - arrays["images"][:4]])
+    path, test_path = str(tmp_path / "own.npz"), str(tmp_path / "test.npz")
+    if within:
+        arrays |= {"test_images": other["images"], "test_labels": other["labels"]}
+        test_path = ""
+    save(tmp_path / "own.npz", **arrays)
+    save(tmp_path / "test.npz", **other)
+    data = datasets.load(path, test_path=test_path)
+    np.testing.assert_array_equal(data.test.images, other["images"][8:])
+    source = path if within else test_path
+    line = f"{source}: 8 of 12 test images are among the training images, and are left out of the"
+    assert data.lost[0].startswith(line)
+
+
+def test_a_test_set_of_training_images_alone_is_refused(tmp_path):
+    path = save(tmp_path / "own.npz", **own())
+    (tmp_path / "link.npz").symlink_to(path)
+    for same in (path, str(tmp_path / "link.npz")):
+        with pytest.raises(UserError, match="all 40 test images are among the training images; "):
+            datasets.load(path, test_path=same)
+
+
+def test_the_digest_of_all_examples_is_of_those_before_a_limit(tmp_path):
+    path = save(tmp_path / "own.npz", **own())
+    whole = datasets.examples_sha256(datasets.load(path))
+    for options in ({"max_train_examples": 12}, {"max_test_examples": 5, "seed": 1}):
+        assert datasets.examples_sha256(datasets.load(path, **options)) == whole
+    save(tmp_path / "own.npz", **own(number=41))
+    assert datasets.examples_sha256(datasets.load(path, max_train_examples=12)) != whole
 
 
 # --- bad arguments ---------------------------------------------------------------------------

@@ -188,6 +188,10 @@ def test_nothing_is_said_where_the_gpu_is_used_or_missing(monkeypatch: pytest.Mo
     assert gpu.unused() == ""
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     assert gpu.unused().startswith("this machine has a GPU (NVIDIA H100 80GB HBM3), but ")
+    before = jax.config.values["jax_platforms"]
+    jax.config.update("jax_platforms", "cpu")  # by Python, not by the environment
+    assert gpu.unused().endswith("JAX_PLATFORMS=cpu excludes it; unset JAX_PLATFORMS")
+    jax.config.update("jax_platforms", before)
     monkeypatch.setattr(gpu, "_find_once", lambda: None)
     assert gpu.unused() == ""
 

@@ -25,6 +25,8 @@ OTHER = {
     "jax_numpy_dtype_promotion": "strict",
     "jax_numpy_rank_promotion": "raise",
     "jax_disable_jit": True,
+    "jax_debug_nans": True,
+    "jax_debug_infs": True,
     "jax_explicit_x64_dtypes": "allow",
     "jax_random_seed_offset": 7,
     "jax_high_dynamic_range_gumbel": True,
