@@ -35,6 +35,7 @@ from fednas_jax import (
 from fednas_jax import config as schema
 from fednas_jax import workdir as folders
 from fednas_jax.algorithms import registry
+from fednas_jax.algorithms.declared import Declared
 from fednas_jax.algorithms.room import Room
 from fednas_jax.checkpoint import Restored
 from fednas_jax.costs import Costs
@@ -64,7 +65,11 @@ _CHECKPOINTS = layout.CHECKPOINTS_FOLDER
 
 
 def run(
-    config: schema.Config, workdir: Path | str, communicator: Communicator = LOCAL
+    config: schema.Config,
+    workdir: Path | str,
+    communicator: Communicator = LOCAL,
+    *,
+    algorithm: Declared | None = None,
 ) -> dict[str, Any]:
     """Runs an experiment, or what is left of it, in a folder of its own.
 
@@ -72,6 +77,7 @@ def run(
       config: as `fednas_jax.config.default`, or a file under `configs/`, gives it.
       workdir: the folder; if it holds an interrupted run of this config, that run goes on.
       communicator: of the ranks that share the work, each of which calls this.
+      algorithm: one of your own, in place of that which `config.algorithm` names.
 
     Returns:
       The summary, as in summary.json.
@@ -80,11 +86,16 @@ def run(
       UserError: bad input of any kind; what the folder held is as it was.
     """
     costs = Costs()
-    resolved = schema.resolve(config)
+    if algorithm is not None:
+        registry.add(algorithm)
+        resolved = schema.resolve(config, {"algorithm": algorithm.name})
+    else:
+        resolved = schema.resolve(config)
     tracking.check(resolved["report"])
     folder = check_utf8(expand(workdir, "--workdir"), "--workdir")
     ranks.check_same(communicator, "the versions of packages", folders.versions())
     ranks.check_same(communicator, "the configs", schema.to_json(resolved))
+    ranks.check_same(communicator, "a user's code", resumption.user_code(resolved))
     ranks.check_same(communicator, "the settings of JAX and XLA", settings.recorded())
     found = resumption.Found(*communicator.decide(lambda: resumption.look(folder, resolved)))
     if found.finished:
@@ -95,7 +106,7 @@ def run(
     with settings.fixed(say=told), cache.kept(resolved["compilation_cache"]):
         ranks.check_same(communicator, "the kinds of device", settings.device().platform)
         cut_by = folders.rules_of(found.recorded)["cut_by"]
-        population, algorithm = assembly.prepare(resolved, begun=found.begun, cut_by=cut_by)
+        population, built = assembly.prepare(resolved, begun=found.begun, cut_by=cut_by)
         if told:
             if unused := gpu.unused():
                 warn_once(unused)
@@ -104,7 +115,7 @@ def run(
             if told:
                 with_genotypes = registry.room(resolved["algorithm"]).alphas is not None
                 stack.enter_context(folders.opened(folder, with_genotypes=with_genotypes))
-            parts = population, algorithm, found.recorded, costs, communicator
+            parts = population, built, found.recorded, costs, communicator
             return Experiment(resolved, folder, *parts).run()
 
 
@@ -172,6 +183,7 @@ class Experiment:
             "ranks": communicator.size,
             "held_out": omissions.selection(population.held_out)._asdict(),
             "remarks": list(population.remarks),
+            "user_code": resumption.user_code(config),
             **self._rules,
         }
         restored = self._checkpoints.restore_latest(self._state)

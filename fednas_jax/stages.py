@@ -151,7 +151,7 @@ def run(stages: Stages, workdir: Path, communicator: "Communicator | None" = Non
     start.import_jax()
     from fednas_jax import experiment
 
-    ranks = {} if communicator is None else {"communicator": communicator}
+    ranks: dict[str, Any] = {} if communicator is None else {"communicator": communicator}
     if stages.train is None:
         experiment.run(stages.first, workdir, **ranks)
         return

@@ -20,8 +20,9 @@ class Declared(NamedTuple):
     """As in `config.algorithm`."""
     title: str
     """For people."""
-    room: str
-    """The module with its `ROOM`, imported when it is built: it needs JAX."""
+    room: str | Callable[[], Any]
+    """The module with its `ROOM`, or a function that returns its `Room`: rooms need JAX, and are
+    imported when they are built."""
     fields: tuple[Field, ...] = ()
     """Its own."""
     reads: frozenset[str] = frozenset()
