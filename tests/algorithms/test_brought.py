@@ -114,6 +114,7 @@ def toy_room() -> Room:
                 "local_steps": client.local_steps.astype(jnp.float32),
                 "weight": weight,
                 "finite": jnp.bool_(True),
+                "classes": (counts > 0).sum().astype(jnp.float32),
             }
             return ClientUpdate({"shares": counts}, weight, metrics)
 
@@ -153,6 +154,7 @@ def test_a_third_algorithm_goes_through_the_whole_of_a_run(
     losses = [row["test_loss"] for row in rows if row["test_loss"] is not None]
     assert losses[0] == 1.0
     assert 0 < losses[-1] < 1
+    assert all(5 < row["classes"] <= 10 for row in rows[1:]), "whatever clients measure is kept"
     run = json.loads(Path("toy/run.json").read_text())
     assert run["config"]["toy"] == {"step": 0.5}
     assert run["user_code"]["algorithm"]["path"] == __file__
