@@ -53,8 +53,9 @@ def run(
     task = algorithm(**options)
     engine = RoundEngine(task, clients, jax.device_put(EXAMPLES), clients_per_chunk)
     steps = np.asarray(clients.local_steps)
-    limits = {"epochs": task_epochs, "step_limits": step_limits}
-    cohort = in_chunks(np.array(ids, np.int32), steps, clients_per_chunk, ROUND, **limits)
+    facts = {"local_epochs": task_epochs, "step_limit": step_limits}
+    facts = {name: values for name, values in facts.items() if values is not None}
+    cohort = in_chunks(np.array(ids, np.int32), steps, clients_per_chunk, ROUND, facts=facts)
     return engine.run(state, cohort, KEY)
 
 

@@ -109,7 +109,7 @@ def after_a_round(
         np.asarray(CLIENTS.local_steps),
         clients_per_chunk,
         ROUND,
-        epochs=None if epochs is None else np.array(epochs, np.int32),
+        facts={} if epochs is None else {"local_epochs": np.array(epochs, np.int32)},
         places=3,
     )
     state = first_state(network) if state is None else state
