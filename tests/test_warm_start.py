@@ -130,7 +130,8 @@ def test_what_does_not_fit(
     if fields.get("dataset.name") == "own":  # three classes
         path = str(tmp_path / "own.npz")
         labels = np.arange(90) % 3
-        np.savez(path, images=np.zeros((90, 8, 8, 1), np.uint8), labels=labels)
+        images = np.random.RandomState(0).randint(0, 256, (90, 8, 8, 1)).astype(np.uint8)
+        np.savez(path, images=images, labels=labels)
         fields = {"dataset.name": path}
     with pytest.raises(UserError, match=message) as caught:
         begin(genotype_config(**({"warm_start": str(supernet)} | fields)))

@@ -263,9 +263,15 @@ def _cut_test(
         sizes = np.bincount(split.labels)
         wanted = np.minimum(apportion(sizes, total), sizes - 1)
         taken = _choose(split.labels, wanted, rng)
-    if cut_by == "client":
+    if cut_by == "client" and taken.any():
         digests = image_digests(split.images)
         taken &= ~np.isin(digests, digests[~taken])
+        if not taken.any():
+            raise UserError(
+                f"config.dataset.test_fraction: {fraction} of {source}'s {len(split.labels)} "
+                "examples leaves no test example, as each of these images is there more than once, "
+                "and trained on; a test set of its own is needed, or each image once"
+            )
     if not taken.any():
         needed = "a test set of its own, or a larger part, is needed"
         if not _has_spare(split, cut_by):

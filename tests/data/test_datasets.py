@@ -262,6 +262,12 @@ def test_an_image_that_is_there_twice_is_not_tested_where_it_is_trained(tmp_path
     assert np.isin(*(image_digests(x.images) for x in (earlier.test, earlier.train))).any()
 
 
+def test_of_one_image_alone_no_test_set_can_be_cut_off(tmp_path):
+    path = save(tmp_path / "own.npz", **own(images=np.zeros((40, 8, 9, 3), np.uint8)))
+    with pytest.raises(UserError, match="as each of these images is there more than once, and tr"):
+        datasets.load(path)
+
+
 @pytest.mark.parametrize("within", [True, False])
 def test_test_images_that_are_training_images_are_left_out(tmp_path, within):
     arrays, other = own(), own(number=12)
