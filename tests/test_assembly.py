@@ -9,6 +9,7 @@ import pytest
 from fednas_jax import assembly, workdir
 from fednas_jax import config as schema
 from fednas_jax.algorithms import parts, registry
+from fednas_jax.algorithms.fedavg import room as fedavg_room
 from fednas_jax.algorithms.fednas import room
 from fednas_jax.data import partition as partitions
 from fednas_jax.data.datasets import Dataset, Split
@@ -243,7 +244,7 @@ def test_the_train_stage_gets_what_the_config_says(monkeypatch: pytest.MonkeyPat
         built.update(network=network, options=options)
         return Algorithm(*[None] * 3)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(assembly.fedavg, "build", build)
+    monkeypatch.setattr(fedavg_room.fedavg, "build", build)
     config = small(
         **{
             "algorithm": "fedavg",
@@ -278,7 +279,7 @@ def test_the_train_stage_gets_what_the_config_says(monkeypatch: pytest.MonkeyPat
 def test_the_search_stage_gets_what_the_config_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every field a number of its own, so that none can stand for another."""
     built: list[Any] = []
-    monkeypatch.setattr(assembly.fednas, "build", lambda *arguments: built.extend(arguments))
+    monkeypatch.setattr(room.fednas, "build", lambda *arguments: built.extend(arguments))
     config = small(
         **{
             "local_epochs": 7,
@@ -317,7 +318,7 @@ def test_the_servers_optimiser_gets_what_the_config_says(
     def build(name: str, learning_rate: float, **options: float) -> None:
         built.update(options, name=name, learning_rate=learning_rate)
 
-    monkeypatch.setattr(assembly.server_optimizer, "build", build)
+    monkeypatch.setattr(parts.server_optimizers, "build", build)
     fields = {"server.optimizer": name, "server.learning_rate": 0.3}
     fields |= {f"server.{number}": value for number, value in numbers.items()}
     assembly.build_algorithm(small(algorithm="fedavg", **fields), dataset())

@@ -1,5 +1,6 @@
 """Algorithms of a user's own: docs/extending.md from a folder elsewhere, and what is refused."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from fednas_jax import config as schema
-from fednas_jax import experiment, main, user_code
+from fednas_jax import experiment, main
 from fednas_jax.algorithms import registry
 from fednas_jax.algorithms.declared import Declared
 from fednas_jax.algorithms.fedavg.config import DECLARED as FEDAVG
@@ -56,14 +57,15 @@ def test_the_example_runs_as_a_command_and_is_recorded(elsewhere: Path) -> None:
     assert main.main(["--config=my_config.py", "--config.report.page=false"]) == 0
     run = json.loads(Path("runs/my_config/run.json").read_text())
     assert run["config"]["algorithm"] == "uniform.py:ALGORITHM"
-    brought = user_code.load("uniform.py:ALGORITHM", "config.algorithm")
-    assert run["user_code"]["algorithm"] == {"path": "uniform.py", "sha256": brought.sha256}
+    source = run["user_code"]["algorithm"]
+    assert Path(source["path"]).samefile("uniform.py")
+    assert source["sha256"] == hashlib.sha256(Path("uniform.py").read_bytes()).hexdigest()
 
 
 def test_all_clients_weigh_the_same(elsewhere: Path) -> None:
     """Their mean is that of FedAvg where all have as many examples, and another where not."""
     equal = {"dataset.max_train_examples": 84, "client.held_out_fraction": 0.0}
-    equal |= {"partition.num_clients": 6, "clients_per_round": 0}
+    equal |= {"held_out_every": 1, "clients_per_round": 0}
     losses = {}
     for name, more in (("equal", equal), ("unlike", {"partition.name": "hetero"})):
         for algorithm in ("uniform.py:ALGORITHM", "fedavg"):
@@ -71,7 +73,7 @@ def test_all_clients_weigh_the_same(elsewhere: Path) -> None:
             experiment.run(mine(algorithm=algorithm, **more), folder)
             losses[name, algorithm[:4]] = read_rows(folder / "metrics.jsonl")[-1]["test_loss"]
     np.testing.assert_allclose(losses["equal", "unif"], losses["equal", "feda"], rtol=1e-5)
-    assert abs(losses["unlike", "unif"] / losses["unlike", "feda"] - 1) > 1e-3
+    assert abs(losses["unlike", "unif"] / losses["unlike", "feda"] - 1) > 1e-4
 
 
 def test_a_run_does_not_go_on_with_changed_code(elsewhere: Path) -> None:
@@ -137,10 +139,13 @@ TOY = Declared("toy", "Toy", toy_room, fields=(NOISE,))
 
 
 def toy_config(**fields: Any) -> Any:
-    config = fedavg_config()
-    for section in ("network", "supernet", "search", "arch_optimizer"):
-        del config[section]
-    config.update_from_flattened_dict({"rounds": 3, "clients_per_round": 0, **fields})
+    registry.add(TOY)
+    config = schema.default("toy")
+    tiny = fedavg_config()
+    config.dataset, config.partition = tiny.dataset, tiny.partition
+    config.augment, config.report = tiny.augment, tiny.report
+    config.batch_size, config.local_epochs, config.rounds = 4, 1, 3
+    config.update_from_flattened_dict(fields)
     return config
 
 
@@ -186,11 +191,10 @@ def test_a_third_algorithm_is_stopped_and_gone_on_with(
 
 
 def test_its_fields_are_checked_and_listed(elsewhere: Path, capsys: Any) -> None:
-    registry.add(TOY)
     with pytest.raises(UserError, match=r"config\.toy\.step: 2\.0 is not usable; at most 1"):
-        schema.check(toy_config(algorithm="toy", **{"toy.step": 2.0}))
+        schema.check(toy_config(**{"toy.step": 2.0}))
     with pytest.raises(UserError, match=r"config\.toy\.stepp: no such field; did you mean 'toy\."):
-        schema.resolve(toy_config(algorithm="toy"), {"toy.stepp": "0.1"})
+        schema.resolve(toy_config(), {"toy.stepp": "0.1"})
     Path("c.py").write_text(
         "from fednas_jax import config\ndef get_config(variant=''):\n"
         "    return config.default('toy')\n"
@@ -200,14 +204,10 @@ def test_its_fields_are_checked_and_listed(elsewhere: Path, capsys: Any) -> None
 
 
 def test_fields_of_networks_are_refused_that_it_does_not_read(elsewhere: Path) -> None:
-    registry.add(TOY)
-    config = fedavg_config()
-    config.algorithm = "toy"
-    config.network.name = "cnn"
-    schema.check(config)
-    config.network.name = "2nn"
-    with pytest.raises(UserError, match=r"network\.name: '2nn' is not used where config"):
-        schema.check(config)
+    schema.check(toy_config())
+    message = r"network\.name: '2nn' is not used where config\.algorithm is 'toy'"
+    with pytest.raises(UserError, match=message):
+        schema.check(toy_config(**{"network.name": "2nn"}))
 
 
 @pytest.mark.parametrize(

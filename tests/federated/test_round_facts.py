@@ -61,10 +61,10 @@ def test_epochs_and_limits_are_each_clients_and_the_most_is_the_chunks(clients_p
     _, (found,) = engine(tells_facts(), clients_per_chunk).run(jnp.int32(0), members, KEY)
     rows = {1: [[6], [5], [4], [2]], 3: [[6, 5, 4], [2, 0, 0]]}[clients_per_chunk]
     assert found["limit"].tolist() == rows
+    tiers = {1: [[3], [1], [0], [2]], 3: [[3, 1, 0], [2, 0, 0]]}[clients_per_chunk]
+    assert found["tier"].tolist() == tiers, "any fact of a cohort reaches its client"
     rows = {1: [[2], [1], [4], [1]], 3: [[2, 1, 4], [1, 0, 0]]}[clients_per_chunk]
     assert found["own"].tolist() == rows
-    rows = {1: [[3], [1], [0], [2]], 3: [[3, 1, 0], [2, 0, 0]]}[clients_per_chunk]
-    assert found["tier"].tolist() == rows, "any fact of a cohort reaches its client"
     assert found["most"].tolist() == [[max(row)] * len(row) for row in rows]
     assert set(found["round"].ravel().tolist()) == {7}
     rows = {1: [[3], [5], [1], [2]], 3: [[5] * 3, [2] * 3]}[clients_per_chunk]
