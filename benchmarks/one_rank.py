@@ -27,6 +27,7 @@ from fednas_jax import config as schema
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.partition import Partition
 from fednas_jax.federated import communicator as communicators
+from fednas_jax.federated import launch
 from fednas_jax.federated.communicator import Communicator
 
 CLIENTS = 8
@@ -44,7 +45,7 @@ def main() -> None:
     """Serves."""
     folder, names = Path(sys.argv[1]), sys.argv[2:]
     take_a_core(int(os.environ.get("OMPI_COMM_WORLD_RANK", "0")))
-    communicator = communicators.start()
+    communicator = launch.start()
     with communicators.one_for_all(communicator), cache.kept("auto"):
         mine = {name: Federation(name, communicator) for name in names}
         if communicator.rank == 0:

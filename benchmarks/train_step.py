@@ -30,10 +30,10 @@ import numpy as np
 from benchmarks import harness
 from benchmarks.harness import Bar, Peer, Row, at_least, at_most
 from fednas_jax import compilation, networks
+from fednas_jax.algorithms.fedavg import algorithm as fedavg
 from fednas_jax.data.augment import Augmentation
 from fednas_jax.errors import UserError, suggest
 from fednas_jax.federated.algorithm import ChunkFacts
-from fednas_jax.federated.algorithms import fedavg
 from fednas_jax.federated.clients import Clients, Examples, build, divide
 from fednas_jax.schedules import LearningRate, Ramp
 from fednas_jax.search import genotype as genotypes

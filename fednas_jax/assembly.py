@@ -1,31 +1,24 @@
 """From a config to the parts of an experiment, each of which can be built and used alone."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import numpy as np
-import optax
 
-from fednas_jax import model_file, networks, omissions, warm_start, workdir
+from fednas_jax import layout, model_file, omissions, warm_start, workdir
+from fednas_jax.algorithms import registry
 from fednas_jax.config import Config, default
 from fednas_jax.data import datasets, partition_file
 from fednas_jax.data import partition as partitions
-from fednas_jax.data.augment import Augmentation
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.errors import UserError, warn
 from fednas_jax.federated import clients as client_data
 from fednas_jax.federated import cohort as cohorts
-from fednas_jax.federated import server_optimizer
 from fednas_jax.federated.algorithm import Algorithm
-from fednas_jax.federated.algorithms import fedavg, fednas
 from fednas_jax.federated.clients import Clients, Examples
 from fednas_jax.model_file import Description
-from fednas_jax.nn.supernet import Supernet
 from fednas_jax.paths import expand
-from fednas_jax.schedules import LearningRate, Ramp
 from fednas_jax.search.genotype import Genotype
-from fednas_jax.search.milenas import SearchOptions
 
 
 class Population(NamedTuple):
@@ -92,7 +85,7 @@ def _check_counted(config: Config, dataset: Dataset, partition: partitions.Parti
     if partition_file.read(path)[1]:
         return  # checked as it was loaded
     # One that a run of an earlier version left: what that run recorded of its data has to do.
-    recorded = workdir.recorded_data(path.parent) if path.name == workdir.INDICES_FILE else ""
+    recorded = workdir.recorded_data(path.parent) if path.name == layout.INDICES_FILE else ""
     if recorded == workdir.fingerprint(dataset, partition.clients):
         return
     if datasets.depends_on_seed(dataset, config["dataset"], config["seed"]):
@@ -144,14 +137,12 @@ def populate(config: Config, dataset: Dataset, partition: partitions.Partition) 
             f"config.faults.min_clients: {config['faults']['min_clients']} is more than the "
             f"clients of a round; at most {size} is needed"
         )
-    client, kind = config["client"], _KINDS[config["algorithm"]]
-    # An algorithm without a validation part trains on all that is not held out.
-    train_fraction = client["train_fraction"] if kind.searches else 1.0
+    rules = registry.room(config["algorithm"]).layout(config)
+    held_out = config["client"]["held_out_fraction"]
     divisions = [
-        client_data.divide(indices, client["held_out_fraction"], train_fraction)
-        for indices in partition.clients
+        client_data.divide(indices, held_out, rules.train_fraction) for indices in partition.clients
     ]
-    population = client_data.build(divisions, config["batch_size"], last_batch=kind.last_batch)
+    population = client_data.build(divisions, config["batch_size"], last_batch=rules.last_batch)
     if not population.local_steps.any():
         raise UserError("config.partition: no client has an example; at least one is needed")
     images = np.concatenate([dataset.train.images, dataset.test.images])
@@ -163,18 +154,8 @@ def populate(config: Config, dataset: Dataset, partition: partitions.Partition) 
         jax.device_put(Examples(images, labels.astype(np.int32))),
         [division.held_out for division in divisions],
         np.arange(len(dataset.train.labels), len(labels)),
-        omissions.lines(config, dataset, partition, divisions, validates=kind.searches),
+        omissions.lines(config, dataset, partition, divisions, validates=rules.validates),
     )
-
-
-def build_supernet(config: Config, num_classes: int) -> Supernet:
-    """The network that `config.supernet` describes."""
-    return Supernet(num_classes, **dict(config["supernet"]))
-
-
-def searches(config: Config) -> bool:
-    """Whether the algorithm searches an architecture: has alphas, and genotypes to write down."""
-    return _KINDS[config["algorithm"]].searches
 
 
 def genotype_of(config: Config) -> Genotype | None:
@@ -183,7 +164,7 @@ def genotype_of(config: Config) -> Genotype | None:
     Raises:
       UserError: there is no such genotype.
     """
-    return None if searches(config) else networks.genotype_of(config)
+    return registry.room(config["algorithm"]).genotype(config)
 
 
 def describe_model(config: Config, dataset: Dataset) -> Description:
@@ -192,30 +173,8 @@ def describe_model(config: Config, dataset: Dataset) -> Description:
     Raises:
       UserError: there is no such genotype.
     """
-    network = (
-        dict(config["network"])
-        if not searches(config)
-        else {"name": model_file.SUPERNET, **dict(config["supernet"])}
-    )
-    return model_file.describe(network, genotype_of(config), config, dataset)
-
-
-def build_augmentation(config: Config, dataset: Dataset) -> Augmentation:
-    """What `config.augment` says is done to the images that clients learn from.
-
-    Raises:
-      UserError: it may hide a whole image.
-    """
-    options = dict(config["augment"])
-    height, width = dataset.train.images.shape[1:3]
-    most = min(height, width) - 1
-    for name in ("crop_padding", "cutout"):
-        if options[name] > most:
-            raise UserError(
-                f"config.augment.{name}: {options[name]} may hide all of an image of "
-                f"{height} x {width}; at most {most}, or 0 for none, is needed"
-            )
-    return Augmentation(**options, mean=dataset.mean, std=dataset.std)
+    room = registry.room(config["algorithm"])
+    return model_file.describe(room.network(config), room.genotype(config), config, dataset)
 
 
 def build_algorithm(config: Config, dataset: Dataset, *, begun: bool = False) -> Algorithm:
@@ -228,88 +187,11 @@ def build_algorithm(config: Config, dataset: Dataset, *, begun: bool = False) ->
         names is not needed, and need not be there any more.
 
     Raises:
-      UserError: as `build_augmentation`, `networks.from_config` and `warm_start.begin_with`.
+      UserError: as the room's `build` and `warm_start.begin_with`.
     """
-    kind = _KINDS[config["algorithm"]]
-    algorithm = kind.build(config, dataset)
-    if kind.searches:
+    algorithm = registry.room(config["algorithm"]).build(config, dataset)
+    if begun or not config.get("warm_start"):
         return algorithm
-    if config["warm_start"] and not begun:
-        model = warm_start.source(config["warm_start"])
-        described = describe_model(config, dataset)
-        algorithm = warm_start.begin_with(algorithm, model, described, dataset)
-    return algorithm._replace(large=networks.is_large(config["network"]["name"]))
-
-
-def _build_fednas(config: Config, dataset: Dataset) -> Algorithm:
-    optimizer, arch = config["optimizer"], config["arch_optimizer"]
-    options = fednas.FedNASOptions(
-        local_epochs=config["local_epochs"],
-        batch_size=config["batch_size"],
-        learning_rate=optimizer["learning_rate"],
-        learning_rate_min=optimizer["learning_rate_min"],
-        search=SearchOptions(
-            **dict(config["search"]),
-            momentum=optimizer["momentum"],
-            weight_decay=optimizer["weight_decay"],
-            clip_norm=optimizer["clip_norm"],
-            arch_learning_rate=arch["learning_rate"],
-            arch_beta1=arch["beta1"],
-            arch_beta2=arch["beta2"],
-            arch_weight_decay=arch["weight_decay"],
-        ),
-        batch_stats=config["server"]["batch_stats"],
-        recalibration_fraction=config["server"].get("recalibration_fraction", 1.0),
-    )
-    augmentation = build_augmentation(config, dataset)
-    supernet = build_supernet(config, dataset.num_classes)
-    return fednas.build(supernet, dataset.train.images.shape[1:], augmentation, options)
-
-
-def _build_fedavg(config: Config, dataset: Dataset) -> Algorithm:
-    optimizer, server, rounds = config["optimizer"], config["server"], config["rounds"]
-    drop_path = optimizer.get("drop_path_rate", 0.0)
-    options = fedavg.FedAvgOptions(
-        local_epochs=config["local_epochs"],
-        batch_size=config["batch_size"],
-        learning_rate=LearningRate(
-            optimizer["learning_rate"],
-            optimizer.get("learning_rate_min", 0.0),
-            optimizer["schedule"],
-            config["local_epochs"],
-            rounds,
-        ),
-        momentum=optimizer["momentum"],
-        weight_decay=optimizer["weight_decay"],
-        clip_norm=optimizer["clip_norm"],
-        auxiliary_weight=optimizer.get("auxiliary_weight", 0.0),
-        drop_path=Ramp(drop_path, rounds) if drop_path else None,
-        batch_stats=server.get("batch_stats", "recalibrated"),
-        recalibration_fraction=server.get("recalibration_fraction", 1.0),
-        fedprox_mu=config["fedprox_mu"],
-        server=_build_server_optimizer(server),
-    )
-    image_shape = dataset.train.images.shape[1:]
-    network = networks.from_config(config, image_shape, dataset.num_classes)
-    return fedavg.build(network, image_shape, build_augmentation(config, dataset), options)
-
-
-def _build_server_optimizer(server: Config) -> optax.GradientTransformation | None:
-    names = ("momentum", "beta1", "beta2", "epsilon")
-    read = {name: server[name] for name in names if name in server}
-    return server_optimizer.build(server["optimizer"], server["learning_rate"], **read)
-
-
-class _Kind(NamedTuple):
-    """What has to be known of an algorithm before it is built."""
-
-    build: Callable[[Config, Dataset], Algorithm]
-    searches: bool
-    last_batch: bool
-    """Whether an epoch ends with a smaller batch where the batch size does not divide it."""
-
-
-_KINDS = {
-    "fednas": _Kind(_build_fednas, searches=True, last_batch=False),
-    "fedavg": _Kind(_build_fedavg, searches=False, last_batch=True),
-}
+    model = warm_start.source(config["warm_start"])
+    described = describe_model(config, dataset)
+    return warm_start.begin_with(algorithm, model, described, dataset)

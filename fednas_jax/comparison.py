@@ -14,8 +14,8 @@ import numpy as np
 
 from fednas_jax import config as schema
 from fednas_jax import config_file
+from fednas_jax.common_fields import NETWORKS
 from fednas_jax.errors import UserError, suggest
-from fednas_jax.fields import NETWORKS
 from fednas_jax.paths import expand
 from fednas_jax.search import genotype as genotypes
 

@@ -10,12 +10,12 @@ from fednas_jax import config as schema
 from fednas_jax.comparison import SEARCHED, Plan
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.files import plain, write_atomic, write_json
+from fednas_jax.layout import METRICS_FILE
 from fednas_jax.report import run_folder
 from fednas_jax.report.traffic import sent_so_far
 from fednas_jax.report.writers import read_rows
 from fednas_jax.runs import Outcome, Planned, run_all
 from fednas_jax.runtime import settings
-from fednas_jax.workdir import METRICS_FILE
 
 RESULTS, TABLE, CONFIGS = "comparison.json", "comparison.md", "configs"
 _MEANS = (

@@ -1,4 +1,4 @@
-"""Configs: checked against the schema in `fields.py`, overridden, compared, described.
+"""Configs: checked against the schema in `schema.py`, overridden, compared, described.
 
 A config is an `ml_collections.ConfigDict`. A file under `configs/` starts from `default()` and
 changes what it needs; `check` refuses what is wrong in one line; `resolve` returns the frozen,
@@ -18,28 +18,35 @@ from typing import Any, TypeAlias
 
 import ml_collections
 
-from fednas_jax import config_rules
+from fednas_jax import config_rules, schema
+from fednas_jax.algorithms import registry
 from fednas_jax.errors import UserError, suggest
-from fednas_jax.fields import ALGORITHMS, FIELDS, Field
+from fednas_jax.fields import Field
 from fednas_jax.runtime import console
+from fednas_jax.schema import Schema
 
 Config: TypeAlias = Mapping[str, Any] | ml_collections.ConfigDict
 
 THEN_TRAIN = "then_train"
 """Of a config that searches: the config of the training that follows; `stages.py` reads it."""
 
-_BY_NAME = {field.name: field for field in FIELDS}
-_SECTIONS = {name.split(".")[0] for name in _BY_NAME if "." in name}
+FIELDS = schema.OURS.fields
+"""Of the algorithms of the package."""
+
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
-def default() -> ml_collections.ConfigDict:
+def default(algorithm: str = "fednas") -> ml_collections.ConfigDict:
     """The paper's search with this project's defaults: every field, free to be changed.
 
     Types are checked by `check`, which names the field, not at the assignment.
+
+    Args:
+      algorithm: of `config.algorithm`; one of a user's own brings its fields.
     """
     # Not type safe: `clients_per_chunk` is text or a number, and `check` has better words.
-    flat = {field.name: field.default for field in FIELDS}
+    flat = {field.name: field.default for field in schema.of(algorithm).fields}
+    flat["algorithm"] = algorithm
     return ml_collections.ConfigDict(_nested(flat), type_safe=False)
 
 
@@ -83,17 +90,26 @@ def resolve_one_of(
       UserError: as `resolve`.
     """
     flat = _overridden(config, overrides)
-    for field in FIELDS:
-        if _unread_for(field, flat) is _BY_NAME[choice]:
+    known = _schema(flat)
+    for field in known.fields:
+        if _unread_for(field, flat, known) is known.by_name[choice]:
             flat.pop(field.name, None)
     return ml_collections.FrozenConfigDict(_nested(_checked(flat)))
 
 
 def _overridden(config: Config, overrides: Mapping[str, str]) -> dict[str, Any]:
     flat = dict(_flatten(config))
+    algorithm = schema.OURS.by_name["algorithm"]
+    if algorithm.name in overrides:  # it decides which other fields there are
+        flat[algorithm.name] = _parse(algorithm, overrides[algorithm.name])
+    known = _schema(flat)
     for name, text in overrides.items():
-        flat[name] = _parse(_BY_NAME.get(name) or _unknown(name), text)
+        flat[name] = _parse(known.by_name.get(name) or _unknown(name, known), text)
     return flat
+
+
+def _schema(flat: Mapping[str, Any]) -> Schema:
+    return schema.of(flat.get("algorithm"))
 
 
 def to_json(config: Config) -> dict[str, Any]:
@@ -114,7 +130,7 @@ def differences(recorded: Config, config: Config) -> list[str]:
     """
     there, here = dict(_flatten(recorded)), _checked(config)
     found = []
-    for field in FIELDS:
+    for field in _schema(here).fields:
         was, asked = (values.get(field.name, field.default) for values in (there, here))
         there.pop(field.name, None)
         if field.affects_result and was != asked:
@@ -131,11 +147,12 @@ def markdown() -> str:
 
 
 def _described(field: Field) -> str:
-    readers = [] if field.algorithms == ALGORITHMS else [", ".join(field.algorithms)]
+    of, everybody = schema.readers(field), len(registry.ALGORITHMS)
+    conditions = [] if len(of) == everybody else [", ".join(of)]
     if field.needs:
         name, values = field.needs
-        readers.append(f"`{name}` of {', '.join(map(json.dumps, values))}")
-    return f"({'; '.join(readers)}) {field.meaning}" if readers else field.meaning
+        conditions.append(f"`{name}` of {', '.join(map(json.dumps, values))}")
+    return f"({'; '.join(conditions)}) {field.meaning}" if conditions else field.meaning
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,12 +174,15 @@ def _flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _checked(config: Any) -> dict[str, Any]:
     flat = dict(_flatten(config))
+    known = _schema(flat)
     for name in flat:
-        if name not in _BY_NAME:
-            _unknown(name)
+        if name not in known.by_name:
+            _unknown(name, known)
+    brought = {f.name: f.default for f in known.fields if f.name not in schema.OURS.by_name}
+    flat = brought | flat
     values = {}
-    for field in FIELDS:
-        other = _unread_for(field, flat)
+    for field in known.fields:
+        other = _unread_for(field, flat, known)
         if other is None:
             values[field.name] = _value(field, flat)
         elif field.name in flat and _value(field, flat) != field.default:
@@ -171,19 +191,20 @@ def _checked(config: Any) -> dict[str, Any]:
                 f"is {_value(other, flat)!r}; {field.default!r}, its default, is needed"
             )
     config_rules.check(values)
+    registry.find(values["algorithm"]).check(values)
     return values
 
 
-def _unread_for(field: Field, flat: Mapping[str, Any]) -> Field | None:
+def _unread_for(field: Field, flat: Mapping[str, Any], known: Schema) -> Field | None:
     """The other field because of whose value this one is not read, if there is one."""
-    algorithm = _BY_NAME["algorithm"]
-    if _value(algorithm, flat) not in field.algorithms:
+    algorithm = known.by_name["algorithm"]
+    if not registry.find(_value(algorithm, flat)).is_read(field):
         return algorithm
     if field.needs is None:
         return None
     name, values = field.needs
-    other = _BY_NAME[name]
-    if unread_for := _unread_for(other, flat):
+    other = known.by_name[name]
+    if unread_for := _unread_for(other, flat, known):
         # An algorithm that does not read the other has one way, in which this one may be read.
         return None if unread_for is algorithm else unread_for
     return None if _value(other, flat) in values else other
@@ -247,18 +268,18 @@ def _wrong_type(field: Field, value: Any) -> UserError:
     )
 
 
-def _unknown(name: str) -> Any:
+def _unknown(name: str, known: Schema) -> Any:
     if name.split(".")[0] == THEN_TRAIN:
         raise UserError(
             f"config.{THEN_TRAIN}: a search and a training in one config, which only "
             "`python -m fednas_jax.main` runs; the config of one of them is needed here"
         )
-    if name in _SECTIONS:
-        inside = [other for other in _BY_NAME if other.startswith(f"{name}.")]
+    if name in known.sections:
+        inside = [other for other in known.by_name if other.startswith(f"{name}.")]
         raise UserError(f"config.{name}: is a group of fields; set one of {', '.join(inside)}")
-    hint = suggest(name, _BY_NAME)
+    hint = suggest(name, known.by_name)
     leaf = name.rpartition(".")[2]
-    same_leaf = [other for other in _BY_NAME if other.rpartition(".")[2] == leaf]
+    same_leaf = [other for other in known.by_name if other.rpartition(".")[2] == leaf]
     if same_leaf:
         hint = "; did you mean " + " or ".join(f"'{other}'" for other in same_leaf) + "?"
     elif "did you mean" not in hint:

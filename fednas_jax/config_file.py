@@ -7,13 +7,13 @@ import fnmatch
 import inspect
 import os
 import runpy
-import traceback
 from pathlib import Path
 
 import ml_collections
 
 from fednas_jax.errors import UserError, suggest
 from fednas_jax.paths import CONFIGS, expand
+from fednas_jax.user_code import failure
 
 
 def load(spec: str) -> ml_collections.ConfigDict:
@@ -38,7 +38,7 @@ def load(spec: str) -> ml_collections.ConfigDict:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except (Exception, SystemExit) as error:
-        raise _failure(path, error) from error
+        raise failure(path, error) from error
     if not isinstance(config, ml_collections.ConfigDict):
         raise UserError(
             f"{path}: get_config returned {type(config).__name__}; "
@@ -121,18 +121,7 @@ def _run(path: Path) -> dict[str, object]:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except (Exception, SystemExit) as error:
-        raise _failure(path, error) from error
-
-
-def _failure(path: Path, error: BaseException) -> UserError:
-    if isinstance(error, SyntaxError):
-        line, reason = error.lineno, error.msg
-    else:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
-        line, reason = (lines[-1] if lines else None), str(error)
-    place = f"{path}:{line}" if line else f"{path}"
-    return UserError(f"{place}: {type(error).__name__}: {' '.join(reason.split())}; mend the file")
+        raise failure(path, error) from error
 
 
 def _ways(name: str) -> tuple[str, str]:

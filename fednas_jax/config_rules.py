@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fednas_jax.common_fields import ADAPTIVE
 from fednas_jax.errors import UserError
-from fednas_jax.fields import ADAPTIVE
 
 Values = Mapping[str, Any]
 """The fields that a run reads, by dotted name."""
@@ -50,11 +50,6 @@ def _check_rates(values: Values) -> None:
 def _check_batch(values: Values) -> None:
     if values["batch_size"]:
         return
-    if values["algorithm"] == "fednas":
-        raise UserError(
-            "config.batch_size: 0 is not usable where config.algorithm is 'fednas'; at least 1 is "
-            "needed"
-        )
     # There is one room for all clients' batches: in it, smaller clients have examples twice.
     if values.get("network.normalization") == "batch":
         raise UserError(

@@ -157,8 +157,9 @@ def rank() -> None:
     import jax.numpy as jnp
 
     from fednas_jax.federated import communicator as communicators
+    from fednas_jax.federated import launch
 
-    own = communicators.start()
+    own = launch.start()
     with communicators.one_for_all(own):
         add_up, mine = jax.jit(own.total), jnp.full(2**20, own.rank + 1.0)
         add_up(mine).block_until_ready()

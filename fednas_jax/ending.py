@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fednas_jax import extras
+from fednas_jax import extras, layout
 from fednas_jax import workdir as folders
 from fednas_jax.files import plain, write_json
 from fednas_jax.ranks import Unwritten
@@ -30,7 +30,7 @@ def summarize(
     records.draw()
     found = rows.summary(records.rows, records.best, records.selected_by)
     summary = plain({**found, **costs})
-    write_json(folder / folders.SUMMARY_FILE, summary)
+    write_json(folder / layout.SUMMARY_FILE, summary)
     if extras.wanted(config["report"], "page"):
         from fednas_jax.report import page  # slow to import, and not every run writes it
 
@@ -64,7 +64,7 @@ def _tell(summary: dict[str, Any], config: Mapping[str, Any], folder: Path) -> N
         summary,
         folder,
         dataset=config["dataset"]["name"],
-        with_pictures=(folder / folders.PLOTS_FOLDER / "accuracy_and_loss.png").exists(),
+        with_pictures=(folder / layout.PLOTS_FOLDER / "accuracy_and_loss.png").exists(),
         with_page=(folder / "report.html").exists(),
     )
     console.show(text)

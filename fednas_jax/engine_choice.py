@@ -50,12 +50,11 @@ def choose(
     if communicator.rank:
         return chunks.Choice(engine(communicator.decide(lambda: None)), {})
     everyone, steps = turnout.everyone(), clients.local_steps
-    limits = everyone.epochs, everyone.steps
     with compilation.told(say):
         if asked == "auto":
-            cohort = in_chunks(everyone.ids, steps, 1, epochs=limits[0], step_limits=limits[1])
+            cohort = in_chunks(everyone.ids, steps, 1, facts=everyone.facts())
             choice = chunks.fitting(engine, state, cohort)
         else:
-            choice = chunks.measured(engine, state, everyone.ids, steps, say, *limits)
+            choice = chunks.measured(engine, state, everyone.ids, steps, say, everyone.facts())
     communicator.decide(lambda: choice.engine.clients_per_chunk)
     return choice

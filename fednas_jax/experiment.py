@@ -24,6 +24,7 @@ from fednas_jax import (
     ending,
     engine_choice,
     extras,
+    layout,
     model_file,
     omissions,
     provenance,
@@ -33,6 +34,9 @@ from fednas_jax import (
 )
 from fednas_jax import config as schema
 from fednas_jax import workdir as folders
+from fednas_jax.algorithms import registry
+from fednas_jax.algorithms.declared import Declared
+from fednas_jax.algorithms.room import Room
 from fednas_jax.checkpoint import Restored
 from fednas_jax.costs import Costs
 from fednas_jax.data import datasets
@@ -57,11 +61,15 @@ EVALUATION_BATCH = 128
 
 SECONDS_BETWEEN_PICTURES = 60
 
-_CHECKPOINTS = folders.CHECKPOINTS_FOLDER
+_CHECKPOINTS = layout.CHECKPOINTS_FOLDER
 
 
 def run(
-    config: schema.Config, workdir: Path | str, communicator: Communicator = LOCAL
+    config: schema.Config,
+    workdir: Path | str,
+    communicator: Communicator = LOCAL,
+    *,
+    algorithm: Declared | None = None,
 ) -> dict[str, Any]:
     """Runs an experiment, or what is left of it, in a folder of its own.
 
@@ -69,6 +77,7 @@ def run(
       config: as `fednas_jax.config.default`, or a file under `configs/`, gives it.
       workdir: the folder; if it holds an interrupted run of this config, that run goes on.
       communicator: of the ranks that share the work, each of which calls this.
+      algorithm: one of your own, in place of that which `config.algorithm` names.
 
     Returns:
       The summary, as in summary.json.
@@ -77,11 +86,16 @@ def run(
       UserError: bad input of any kind; what the folder held is as it was.
     """
     costs = Costs()
-    resolved = schema.resolve(config)
+    if algorithm is not None:
+        registry.add(algorithm)
+        resolved = schema.resolve(config, {"algorithm": algorithm.name})
+    else:
+        resolved = schema.resolve(config)
     tracking.check(resolved["report"])
     folder = check_utf8(expand(workdir, "--workdir"), "--workdir")
     ranks.check_same(communicator, "the versions of packages", folders.versions())
     ranks.check_same(communicator, "the configs", schema.to_json(resolved))
+    ranks.check_same(communicator, "a user's code", resumption.user_code(resolved))
     ranks.check_same(communicator, "the settings of JAX and XLA", settings.recorded())
     found = resumption.Found(*communicator.decide(lambda: resumption.look(folder, resolved)))
     if found.finished:
@@ -92,16 +106,16 @@ def run(
     with settings.fixed(say=told), cache.kept(resolved["compilation_cache"]):
         ranks.check_same(communicator, "the kinds of device", settings.device().platform)
         cut_by = folders.rules_of(found.recorded)["cut_by"]
-        population, algorithm = assembly.prepare(resolved, begun=found.begun, cut_by=cut_by)
+        population, built = assembly.prepare(resolved, begun=found.begun, cut_by=cut_by)
         if told:
             if unused := gpu.unused():
                 warn_once(unused)
             omissions.tell(population.remarks)
         with contextlib.ExitStack() as stack:
             if told:
-                with_genotypes = assembly.searches(resolved)
+                with_genotypes = registry.room(resolved["algorithm"]).alphas is not None
                 stack.enter_context(folders.opened(folder, with_genotypes=with_genotypes))
-            parts = population, algorithm, found.recorded, costs, communicator
+            parts = population, built, found.recorded, costs, communicator
             return Experiment(resolved, folder, *parts).run()
 
 
@@ -121,6 +135,7 @@ class Experiment:
         """Builds all parts; `recorded` is what run.json says of earlier starts."""
         self._costs, self._communicator = costs, communicator
         self._config, self._folder, self._population = config, folder, population
+        self._room: Room = registry.room(config["algorithm"])
         self._rules = folders.rules_of(recorded)
         self._key = jax.random.key(config["seed"])
         fingerprint = folders.fingerprint(population.dataset, population.partition.clients)
@@ -168,6 +183,7 @@ class Experiment:
             "ranks": communicator.size,
             "held_out": omissions.selection(population.held_out)._asdict(),
             "remarks": list(population.remarks),
+            "user_code": resumption.user_code(config),
             **self._rules,
         }
         restored = self._checkpoints.restore_latest(self._state)
@@ -197,7 +213,7 @@ class Experiment:
                 say(self._opening(done))
                 if done < rounds:
                     self._compile(done + 1)
-                if not self._records.rows and not assembly.searches(self._config):
+                if not self._records.rows and self._room.tests_at_first:
                     self._start()
                 try:
                     self._rounds(done + 1)
@@ -264,12 +280,12 @@ class Experiment:
 
     def _save_partition(self) -> None:
         about, examples = self._about_partition(), self._population.dataset.train
-        partitions.save(self._folder / folders.INDICES_FILE, about[0], examples)
+        partitions.save(self._folder / layout.INDICES_FILE, about[0], examples)
         run_folder.write_partition(self._folder, *about)
 
     def _draw_partition(self) -> None:
         if self._communicator.rank == 0 and extras.wanted(self._config["report"], "plots"):
-            pictures.draw_partition(self._folder / folders.PLOTS_FOLDER, *self._about_partition())
+            pictures.draw_partition(self._folder / layout.PLOTS_FOLDER, *self._about_partition())
 
     def _start(self) -> None:
         """Round 0: the first weights, tested; not one of those that may be the best."""
@@ -345,9 +361,7 @@ class Experiment:
 
     def _arch(self, state: ServerState) -> dict[str, np.ndarray] | None:
         """The alphas of an algorithm that has some."""
-        if not assembly.searches(self._config):
-            return None
-        return {kind: np.asarray(alphas) for kind, alphas in state.arch.items()}
+        return self._room.alphas(state) if self._room.alphas else None
 
     def _record(self, row: rows.Row) -> None:
         """Writes down a round, and a checkpoint if one is due."""

@@ -1,5 +1,6 @@
 """The command line: `python -m fednas_jax.main --config=FILE[:variant] [--workdir=DIR]`."""
 
+import contextlib
 import os
 import sys
 import textwrap
@@ -14,10 +15,12 @@ if __name__ == "__main__":
 
 from fednas_jax import config as schema
 from fednas_jax import config_file, stages
+from fednas_jax.algorithms import registry
 from fednas_jax.command_line import HELP_FLAGS, guarded, options
 from fednas_jax.errors import UserError
 from fednas_jax.paths import expand
 from fednas_jax.runtime import console, start
+from fednas_jax.schema import of as fields_of
 
 Kind: TypeAlias = Literal["", "search", "train"]
 """What the config must do; "" where it may do either."""
@@ -65,12 +68,13 @@ def main(argv: Sequence[str], program: str = "python -m fednas_jax.main", kind: 
       The exit code: 0 done (or help shown), 2 bad input, 130 or 143 interrupted.
     """
     if any(argument in HELP_FLAGS for argument in argv):
-        print(_help(program, kind))
+        print(_help(argv, program, kind))
         return 0
     return guarded(lambda: _run(argv, kind), "the same command goes on with the run")
 
 
-def _help(program: str, kind: Kind) -> str:
+def _help(argv: Sequence[str], program: str, kind: Kind) -> str:
+    """The help; with `--config=FILE` beside it, of the fields that this config has."""
     names = textwrap.fill(", ".join(config_file.names()), 78, break_on_hyphens=False)
     text = HELP.format(
         about=_ABOUT[kind],
@@ -78,7 +82,13 @@ def _help(program: str, kind: Kind) -> str:
         names=textwrap.indent(names, " " * 20),
         example="digits_train" if kind == "train" else "digits_quick",
     )
-    fields = (f"  {f.name}={f.default}\n      {f.meaning}" for f in schema.FIELDS)
+    known = schema.FIELDS
+    for argument in argv:
+        if argument.startswith("--config="):
+            with contextlib.suppress(UserError):  # help is shown beside whatever else
+                config = config_file.load(argument.removeprefix("--config="))
+                known = fields_of(config["algorithm"]).fields
+    fields = (f"  {f.name}={f.default}\n      {f.meaning}" for f in known)
     return text + "\n".join(fields)
 
 
@@ -90,8 +100,9 @@ def _run(argv: Sequence[str], kind: Kind) -> None:
         return
     start.import_jax()
     from fednas_jax.federated import communicator as communicators
+    from fednas_jax.federated import launch
 
-    communicator = communicators.start()
+    communicator = launch.start()
     with communicators.one_for_all(communicator):
         planned, workdir = _parse(argv, kind)
         if communicator.rank == 0:
@@ -116,7 +127,7 @@ def _check_kind(planned: stages.Stages, kind: Kind, spec: str) -> None:
     Raises:
       UserError: it does not do what `kind` says; a search with a training after it is a search.
     """
-    searches = planned.first["algorithm"] == "fednas"
+    searches = registry.find(planned.first["algorithm"]).finds_genotype
     if not kind or searches == (kind == "search"):
         return
     does = "trains a network without a search"

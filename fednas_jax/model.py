@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from fednas_jax import checkpoint, compilation, model_file, networks, stages
+from fednas_jax import checkpoint, compilation, layout, model_file, networks
 from fednas_jax.checkpoint_folder import describe, first_difference
 from fednas_jax.data import learnt
 from fednas_jax.data.augment import normalize
@@ -155,7 +155,7 @@ def restore(folder: Path | str, which: int | str = "best") -> Model:
       UserError: there is no checkpoint, or it is damaged, of no model, or of a later version; or
         JAX finds no device.
     """
-    path = checkpoint.locate(stages.last(check_utf8(expand(folder, "restore"), "restore")), which)
+    path = checkpoint.locate(layout.last(check_utf8(expand(folder, "restore"), "restore")), which)
     saved = checkpoint.read_saved(path, model_file.COLLECTIONS)
     source = str(path / model_file.FILE)
     description = model_file.from_json(saved.model, source)

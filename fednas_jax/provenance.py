@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fednas_jax import checkpoint, stages
+from fednas_jax import checkpoint, layout
 from fednas_jax import workdir as folders
 from fednas_jax.checkpoint_folder import Damaged, read_learnt, read_model
 from fednas_jax.data import datasets, learnt, partition_file
@@ -138,8 +138,8 @@ def _sources(config: Mapping[str, Any]) -> Iterator[tuple[str, Learnt | None]]:
     if genotype.endswith(".json") and config.get("network", {}).get("name") == "genotype":
         place = expand(genotype, "config.genotype").parent
         run = place.parent
-        in_a_run = place.name == folders.GENOTYPES_FOLDER
-        if in_a_run and (run / folders.CHECKPOINTS_FOLDER).is_dir():
+        in_a_run = place.name == layout.GENOTYPES_FOLDER
+        if in_a_run and (run / layout.CHECKPOINTS_FOLDER).is_dir():
             yield "genotype", _of_folder(run)
         else:  # copied out of its run, perhaps
             yield "genotype", None
@@ -147,7 +147,7 @@ def _sources(config: Mapping[str, Any]) -> Iterator[tuple[str, Learnt | None]]:
 
 def _of_folder(folder: Path | str) -> Learnt | None:
     try:
-        return of_checkpoint(checkpoint.locate(stages.last(expand(folder, "config.warm_start"))))
+        return of_checkpoint(checkpoint.locate(layout.last(expand(folder, "config.warm_start"))))
     except UserError:
         return None
 
@@ -161,15 +161,15 @@ class _ReadAgain(NamedTuple):
 
 def _read_again(checkpoint_path: Path) -> _ReadAgain | None:
     """None where a part of the run's record, or what it names, is not there or not usable."""
-    if checkpoint_path.parent.name != folders.CHECKPOINTS_FOLDER:
+    if checkpoint_path.parent.name != layout.CHECKPOINTS_FOLDER:
         return None
     run = checkpoint_path.parent.parent
     try:
-        recorded = read_json(run / folders.RUN_FILE)
+        recorded = read_json(run / layout.RUN_FILE)
         config = recorded["config"]
         settings = learnt.settings_of(config, folders.rules_of(recorded)["cut_by"])
         dataset = datasets.load(**settings, data_dir=config["dataset"]["data_dir"])
-        partition, _ = partition_file.read(run / folders.INDICES_FILE)
+        partition, _ = partition_file.read(run / layout.INDICES_FILE)
         # As a run has them in memory.
         clients = tuple(indices.astype(np.int32) for indices in partition.clients)
         if recorded["data_sha256"] != folders.fingerprint(dataset, clients):

@@ -12,11 +12,11 @@ import numpy as np
 from fednas_jax.checkpoint import Checkpoints, Restored
 from fednas_jax.errors import UserError
 from fednas_jax.federated.communicator import Communicator
+from fednas_jax.layout import METRICS_FILE
 from fednas_jax.report import ledger
 from fednas_jax.report.records import Records
 from fednas_jax.report.rows import SELECTED_BY, Row, best_round, without_lists
 from fednas_jax.search.genotype import Genotype
-from fednas_jax.workdir import METRICS_FILE
 
 
 class SharedCheckpoints:

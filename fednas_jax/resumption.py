@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fednas_jax import assembly
+from fednas_jax import assembly, layout
 from fednas_jax import workdir as folders
+from fednas_jax.algorithms import registry
 from fednas_jax.checkpoint import Checkpoints
 from fednas_jax.errors import UserError, warn
 from fednas_jax.runtime import settings
@@ -34,15 +35,16 @@ def look(folder: Path, config: Mapping[str, Any]) -> Found:
       config: resolved.
 
     Raises:
-      UserError: it holds another run, or one of another genotype, or one that was computed with
-        other settings of JAX or XLA; or JAX finds no device.
+      UserError: it holds another run, or one of another genotype, or of other code of a user's, or
+        one that was computed with other settings of JAX or XLA; or JAX finds no device.
     """
     recorded = folders.recorded_run(folder, config)
     if recorded is None:
         return Found(None, False, False, [])
+    check_same_code(folder, recorded, user_code(config))
     folders.check_same_genotype(folder, recorded, config, assembly.genotype_of(config))
-    begun = bool(Checkpoints(folder / folders.CHECKPOINTS_FOLDER, reading=True).rounds())
-    finished = (folder / folders.SUMMARY_FILE).exists()
+    begun = bool(Checkpoints(folder / layout.CHECKPOINTS_FOLDER, reading=True).rounds())
+    finished = (folder / layout.SUMMARY_FILE).exists()
     if not begun or finished:
         return Found(recorded, begun, finished, [])
     check_same_settings(folder, recorded, settings.recorded())
@@ -54,6 +56,42 @@ def tell(found: Found) -> None:
     """Says on stderr what is otherwise than at the last start."""
     for line in found.unlike:
         warn(line)
+
+
+def user_code(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Where what a user brings stands, as run.json keeps it: field -> path and SHA-256.
+
+    Args:
+      config: resolved.
+
+    Raises:
+      UserError: it cannot be loaded.
+    """
+    source = registry.source(config["algorithm"])
+    return {} if source is None else {"algorithm": source._asdict()}
+
+
+def check_same_code(
+    folder: Path, run: Mapping[str, Any], now: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Refuses to go on with code of a user's that has changed.
+
+    Args:
+      folder: of the run.
+      run: what run.json says.
+      now: of `user_code`.
+
+    Raises:
+      UserError: a file is not as it was.
+    """
+    recorded = run.get("user_code", {})
+    for field, source in now.items():
+        was = recorded.get(field, {}).get("sha256", source["sha256"])
+        if was != source["sha256"]:
+            raise UserError(
+                f"config.{field}: {source['path'] or 'its code'} is not as it was when the run in "
+                f"{folder} began; the code as it was is needed, or another workdir"
+            )
 
 
 def check_same_settings(folder: Path, run: Mapping[str, Any], now: Mapping[str, Any]) -> None:

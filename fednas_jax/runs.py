@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from fednas_jax import assembly, experiment
+from fednas_jax import assembly, experiment, layout
 from fednas_jax import workdir as folders
 from fednas_jax.data import partition_file
 from fednas_jax.errors import UserError
@@ -51,7 +51,7 @@ def run_all(planned: Sequence[Planned], workdir: Path) -> Iterator[Outcome]:
     done = [folders.recorded_run(workdir / run.name, run.config) for run in planned]
     for number, (run, recorded) in enumerate(zip(planned, done, strict=True), start=1):
         folder = workdir / run.name
-        finished = recorded is not None and (folder / folders.SUMMARY_FILE).exists()
+        finished = recorded is not None and (folder / layout.SUMMARY_FILE).exists()
         state = "is done already" if finished else str(folder)
         print(f"fednas_jax: run {number} of {len(planned)}: {run.name}: {state}", flush=True)
         summary, error = None, ""
@@ -107,9 +107,9 @@ def _check_same_partition(run: Planned, folder: Path, seen: dict[str, tuple[str,
       UserError: clients hold other examples than in a run before.
     """
     options = run.config["partition"]
-    if options["name"] != "file" or not (folder / folders.INDICES_FILE).exists():
+    if options["name"] != "file" or not (folder / layout.INDICES_FILE).exists():
         return
-    partition, _ = partition_file.read(folder / folders.INDICES_FILE)
+    partition, _ = partition_file.read(folder / layout.INDICES_FILE)
     digest = hashlib.sha256()
     for indices in partition.clients:
         digest.update(len(indices).to_bytes(8, "little") + indices.astype("<i8").tobytes())

@@ -20,15 +20,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import ml_collections
 
 from fednas_jax import config as schema
+from fednas_jax.algorithms import registry
 from fednas_jax.config import THEN_TRAIN
 from fednas_jax.data.datasets import choice_of_test_set
 from fednas_jax.errors import UserError
+from fednas_jax.layout import GENOTYPES_FOLDER, SEARCH_FOLDER, SUMMARY_FILE, TRAIN_FOLDER
 from fednas_jax.runtime import start
 
 if TYPE_CHECKING:
     from fednas_jax.federated.communicator import Communicator
 
-SEARCH_FOLDER, TRAIN_FOLDER = "search", "train"
 FROM_SEARCH = "search"
 """Of `then_train.warm_start`: start from the weights of the search before."""
 
@@ -69,15 +70,19 @@ def resolve(config: ml_collections.ConfigDict, overrides: Mapping[str, str]) -> 
         return Stages(schema.resolve(config, overrides), None)
     now = {n: v for n, v in overrides.items() if not n.startswith(prefix)}
     first = schema.resolve(ml_collections.ConfigDict(fields, type_safe=False), now)
-    if first["algorithm"] != "fednas":
+    if not registry.find(first["algorithm"]).finds_genotype:
         raise UserError(
             f"config.algorithm: {first['algorithm']!r} searches nothing that could be trained "
-            "then; 'fednas' is needed, or no config.then_train"
+            f"then; {_finders()} is needed, or no config.then_train"
         )
     shared = {name: value for name, value in now.items() if name.split(".")[0] in _SHARED}
     train = _resolve_train(then, {**shared, **later})
     _check_together(first, train)
     return Stages(first, train)
+
+
+def _finders() -> str:
+    return " or ".join(repr(d.name) for d in registry.ALGORITHMS if d.finds_genotype)
 
 
 @contextlib.contextmanager
@@ -93,10 +98,10 @@ def _of_the_training() -> Iterator[None]:
 def _resolve_train(config: Any, overrides: Mapping[str, str]) -> ml_collections.FrozenConfigDict:
     with _of_the_training():
         train = schema.resolve(config, overrides)
-    if train["algorithm"] != "fedavg" or train["network"]["name"] != "genotype":
+    if "genotype" not in train:
         raise UserError(
-            f"config.{THEN_TRAIN}: does not train the genotype that is found; algorithm 'fedavg' "
-            "and network.name 'genotype' are needed"
+            f"config.{THEN_TRAIN}: does not train the genotype that is found; an algorithm that "
+            "trains networks, such as 'fedavg', and network.name 'genotype' are needed"
         )
     if train["genotype"] != schema.default().genotype:
         raise UserError(
@@ -145,9 +150,8 @@ def run(stages: Stages, workdir: Path, communicator: "Communicator | None" = Non
     # Not above: they import jax.
     start.import_jax()
     from fednas_jax import experiment
-    from fednas_jax.workdir import SUMMARY_FILE
 
-    ranks = {} if communicator is None else {"communicator": communicator}
+    ranks: dict[str, Any] = {} if communicator is None else {"communicator": communicator}
     if stages.train is None:
         experiment.run(stages.first, workdir, **ranks)
         return
@@ -157,7 +161,7 @@ def run(stages: Stages, workdir: Path, communicator: "Communicator | None" = Non
             _check_training(stages.train)
     experiment.run(stages.first, search, **ranks)
     # In full: a config that is written down should not depend on where one stands.
-    found = {"genotype": str(search.resolve() / "genotypes" / "best.json")}
+    found = {"genotype": str(search.resolve() / GENOTYPES_FOLDER / "best.json")}
     if stages.train["warm_start"] == FROM_SEARCH:
         found["warm_start"] = str(search.resolve())
     with _of_the_training():
@@ -180,24 +184,3 @@ def _check_training(config: ml_collections.FrozenConfigDict) -> None:
     # What fits a first state depends on what is found.
     with settings.fixed():
         assembly.prepare(schema.resolve(config, {"warm_start": ""}))
-
-
-def last(workdir: Path) -> Path:
-    """The folder of the run whose model counts: the training's, where a search went before.
-
-    Raises:
-      UserError: there is a search of which the training has not come to a checkpoint yet.
-    """
-    search, train = workdir / SEARCH_FOLDER, workdir / TRAIN_FOLDER
-    if _has_checkpoint(train):
-        return train
-    if _has_checkpoint(search) and not _has_checkpoint(workdir):
-        raise UserError(
-            f"{workdir}: its training has no checkpoint yet; for the search's supernet {search} "
-            "is needed"
-        )
-    return workdir
-
-
-def _has_checkpoint(run: Path) -> bool:
-    return any((run / "checkpoints").glob("[0-9]*"))

@@ -7,10 +7,10 @@ from typing import Any
 from fednas_jax import config as schema
 from fednas_jax import extras
 from fednas_jax.files import plain, write_atomic, write_json
+from fednas_jax.layout import METRICS_FILE
 from fednas_jax.report.targets import Curve, curve_of, rounds_to
 from fednas_jax.report.writers import read_rows
 from fednas_jax.runs import Outcome
-from fednas_jax.workdir import METRICS_FILE
 
 TABLE, RESULTS, PICTURE = "table.md", "sweep.json", "curves.png"
 

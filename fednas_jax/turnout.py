@@ -105,8 +105,7 @@ class Turnout:
             self._local_steps,
             clients_per_chunk,
             number,
-            epochs=present.epochs,
-            step_limits=present.steps,
+            facts=present.facts(),
             places=self.size,
             ranks=self._ranks,
         )

@@ -21,15 +21,19 @@ from fednas_jax import config as schema
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.errors import UserError
 from fednas_jax.files import read_json, write_json
+from fednas_jax.layout import (
+    CHECKPOINTS_FOLDER,
+    GENOTYPES_FOLDER,
+    METRICS_FILE,
+    PLOTS_FOLDER,
+    RUN_FILE,
+    SUMMARY_FILE,
+)
 from fednas_jax.report.rows import SELECTED_BY, SELECTED_EARLIEST
 from fednas_jax.runtime import settings
 from fednas_jax.search import genotype as genotypes
 from fednas_jax.search.genotype import Genotype
 
-RUN_FILE, SUMMARY_FILE, METRICS_FILE = "run.json", "summary.json", "metrics.jsonl"
-GENOTYPES_FOLDER, PLOTS_FOLDER = "genotypes", "plots"
-CHECKPOINTS_FOLDER = "checkpoints"
-INDICES_FILE = "partition.npz"
 _NUMBERS = ("rounds", "best_round", "test_accuracy_round")
 _COSTS = ("seconds", "compile_seconds", "peak_memory_bytes")
 _MEASURED = ("held_out_accuracy", "test_accuracy")

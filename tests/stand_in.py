@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fednas_jax import assembly, experiment, workdir
+from fednas_jax import assembly, experiment, layout, workdir
 from fednas_jax import config as schema
 from fednas_jax.errors import UserError
 from fednas_jax.files import write_json
@@ -40,14 +40,14 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         }
         workdir.write_run(folder, None, facts)
         if config["algorithm"] == "fednas":
-            (folder / workdir.GENOTYPES_FOLDER).mkdir()
-            genotypes.save(folder / workdir.GENOTYPES_FOLDER / "best.json", genotypes.load(FOUND))
+            (folder / layout.GENOTYPES_FOLDER).mkdir()
+            genotypes.save(folder / layout.GENOTYPES_FOLDER / "best.json", genotypes.load(FOUND))
         one_each = {
             "class_names": ["a"],
             "class_counts": [[1]] * config["partition"]["num_clients"],
         }
         write_json(folder / "partition.json", one_each)
-        metrics = MetricsFile(folder / workdir.METRICS_FILE)
+        metrics = MetricsFile(folder / layout.METRICS_FILE)
         accuracy = 0.0
         for number in range(1, config["rounds"] + 1):
             accuracy = number / 10 + config["seed"] / 100
@@ -62,7 +62,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
             "test_accuracy": accuracy,
             "genotype": None,
         }
-        write_json(folder / workdir.SUMMARY_FILE, summary)
+        write_json(folder / layout.SUMMARY_FILE, summary)
         return summary
 
     monkeypatch.setattr(experiment, "run", run)

@@ -8,6 +8,9 @@ import pytest
 
 from fednas_jax import assembly, workdir
 from fednas_jax import config as schema
+from fednas_jax.algorithms import parts, registry
+from fednas_jax.algorithms.fedavg import room as fedavg_room
+from fednas_jax.algorithms.fednas import room
 from fednas_jax.data import partition as partitions
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.partition import Partition
@@ -195,23 +198,24 @@ def test_an_augmentation_that_may_hide_all_of_an_image(
 
 def test_augmentation_has_the_moments_of_the_data() -> None:
     config = small(**{"augment.cutout": 7, "augment.crop_padding": 7, "augment.flip": False})
-    augmentation = assembly.build_augmentation(config, dataset())
+    augmentation = parts.augmentation(config, dataset())
     assert augmentation == (7, False, 7, (0.5,), (0.25,))
 
 
 def test_the_supernet_has_the_size_that_the_config_says() -> None:
     config = small(**{"supernet.init_channels": 4, "supernet.layers": 5, "supernet.remat": True})
-    supernet = assembly.build_supernet(config, 7)
+    supernet = room.build_supernet(config, 7)
     assert (supernet.num_classes, supernet.init_channels, supernet.layers) == (7, 4, 5)
     assert (supernet.remat, supernet.scan_cells) == (True, True)
 
 
 def test_every_algorithm_that_the_schema_knows_is_built() -> None:
     (field,) = [field for field in schema.FIELDS if field.name == "algorithm"]
-    for name in assembly._KINDS:
+    names = [declared.name for declared in registry.ALGORITHMS]
+    for name in names:
         assert field.check(name) == ""
-    assert field.check("") == f"one of {', '.join(assembly._KINDS)} is needed"
-    assert {fields["algorithm"] for fields, _ in BUILT} == set(assembly._KINDS)
+    assert field.check("") == f"one of {', '.join(names)} is needed"
+    assert {fields["algorithm"] for fields, _ in BUILT} == set(names)
 
 
 BUILT: list[tuple[dict[str, str], int]] = [
@@ -240,7 +244,7 @@ def test_the_train_stage_gets_what_the_config_says(monkeypatch: pytest.MonkeyPat
         built.update(network=network, options=options)
         return Algorithm(*[None] * 3)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(assembly.fedavg, "build", build)
+    monkeypatch.setattr(fedavg_room.fedavg, "build", build)
     config = small(
         **{
             "algorithm": "fedavg",
@@ -275,7 +279,7 @@ def test_the_train_stage_gets_what_the_config_says(monkeypatch: pytest.MonkeyPat
 def test_the_search_stage_gets_what_the_config_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every field a number of its own, so that none can stand for another."""
     built: list[Any] = []
-    monkeypatch.setattr(assembly.fednas, "build", lambda *arguments: built.extend(arguments))
+    monkeypatch.setattr(room.fednas, "build", lambda *arguments: built.extend(arguments))
     config = small(
         **{
             "local_epochs": 7,
@@ -314,7 +318,7 @@ def test_the_servers_optimiser_gets_what_the_config_says(
     def build(name: str, learning_rate: float, **options: float) -> None:
         built.update(options, name=name, learning_rate=learning_rate)
 
-    monkeypatch.setattr(assembly.server_optimizer, "build", build)
+    monkeypatch.setattr(parts.server_optimizers, "build", build)
     fields = {"server.optimizer": name, "server.learning_rate": 0.3}
     fields |= {f"server.{number}": value for number, value in numbers.items()}
     assembly.build_algorithm(small(algorithm="fedavg", **fields), dataset())

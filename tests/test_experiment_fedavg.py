@@ -160,8 +160,8 @@ def test_clients_side_by_side_are_chosen_for_the_program_that_rounds_run(
     def fitting(build: Any, state: Any, cohort: Cohort) -> None:
         assert cohort.ids.shape == (4, 1)
         assert cohort.ids.min() >= 0
-        assert (cohort.epochs is None) == (epochs is None)
-        assert epochs is None or cohort.epochs.tolist() == epochs
+        assert ("local_epochs" not in cohort.facts) == (epochs is None)
+        assert epochs is None or cohort.facts["local_epochs"].tolist() == epochs
         raise Seen
 
     monkeypatch.setattr(chunks, "fitting", fitting)

@@ -16,6 +16,7 @@ import pytest
 
 from fednas_jax import experiment, signals
 from fednas_jax.federated import communicator as communicators
+from fednas_jax.federated import launch
 from fednas_jax.federated.round import RoundEngine
 from fednas_jax.report.writers import read_rows
 from tests import ranks, tiny
@@ -279,7 +280,7 @@ def _main() -> None:
     kind, workdir, fields = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
     stop, seed = fields.pop("STOP", 0), fields.pop("SEED_OF_RANK_1", 0)
     slow = fields.pop("SLOW", False)
-    with signals.raised(), communicators.one_for_all(own := communicators.start()):
+    with signals.raised(), communicators.one_for_all(own := launch.start()):
         (workdir.parent / f"rank{own.rank}").write_text(str(os.getpid()))
         if own.rank == 1 and seed:
             fields["seed"] = seed

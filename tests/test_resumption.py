@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fednas_jax import config as schema
-from fednas_jax import resumption, workdir
+from fednas_jax import layout, resumption, workdir
 from fednas_jax.errors import UserError
 from fednas_jax.files import read_json, write_json
 from fednas_jax.runtime import settings
@@ -27,10 +27,10 @@ def begun(tmp_path: Path) -> tuple[Path, Any]:
 
 def edit(folder: Path, **values: Any) -> None:
     """Changes what the last start has recorded; None takes it away."""
-    run = read_json(folder / workdir.RUN_FILE)
+    run = read_json(folder / layout.RUN_FILE)
     start = run["starts"][-1] | values
     run["starts"][-1] = {name: value for name, value in start.items() if value is not None}
-    write_json(folder / workdir.RUN_FILE, run)
+    write_json(folder / layout.RUN_FILE, run)
 
 
 def test_a_run_as_it_was_goes_on_without_a_word(begun: Any, capsys: Any) -> None:
@@ -118,7 +118,7 @@ def test_cores_count_on_a_cpu_alone() -> None:
 
 
 def test_a_start_records_what_is_compared(begun: Any) -> None:
-    (start,) = read_json(begun[0] / workdir.RUN_FILE)["starts"]
+    (start,) = read_json(begun[0] / layout.RUN_FILE)["starts"]
     assert start["settings"] == settings.recorded()
     assert start["cores"] == settings.cores()
     assert start["versions"].keys() == workdir.versions().keys() | {"python"}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fednas_jax import config as schema
-from fednas_jax import runs, workdir
+from fednas_jax import layout, runs
 from fednas_jax.data import datasets, partition
 from fednas_jax.files import read_json, write_json
 from tests.stand_in import stand_in
@@ -22,7 +22,7 @@ def planned(name: str, **fields: Any) -> runs.Planned:
 
 def record(folder: Path, examples: str) -> None:
     """Says in run.json of which examples a run was."""
-    path = folder / workdir.RUN_FILE
+    path = folder / layout.RUN_FILE
     write_json(path, {**read_json(path), "examples_sha256": examples})
 
 
@@ -70,10 +70,10 @@ def test_runs_on_a_partition_that_has_changed_are_not_compared(
     assert errors(plan, tmp_path) == ["", ""]
     for name, seed in (("one", 0), ("two", 0)):
         dealt = partition.make("homo", split, num_clients=3, seed=seed)
-        partition.save(tmp_path / name / workdir.INDICES_FILE, dealt, split)
+        partition.save(tmp_path / name / layout.INDICES_FILE, dealt, split)
     assert errors(plan, tmp_path) == ["", ""]
     dealt = partition.make("homo", split, num_clients=3, seed=1)
-    partition.save(tmp_path / "two" / workdir.INDICES_FILE, dealt, split)
+    partition.save(tmp_path / "two" / layout.INDICES_FILE, dealt, split)
     one, two = errors(plan, tmp_path)
     assert not one
     assert two.startswith(f"{tmp_path / 'two'}: its partition is not that of one, though both are")

@@ -95,10 +95,8 @@ def test_a_cohort_has_room_for_all_that_may_come() -> None:
     present = Answers(np.array([1, 5]), np.array([2, 3]), np.array([2, 14]), {})
     found = turns.cohort(present, 4, 2)
     assert found.ids.tolist() == [[5, 1], [-1, -1], [-1, -1]]
-    assert found.step_limits is not None
-    assert found.step_limits[0].tolist() == [14, 2]
-    assert found.epochs is not None
-    assert found.epochs[0].tolist() == [3, 2]
+    assert found.facts["step_limit"][0].tolist() == [14, 2]
+    assert found.facts["local_epochs"][0].tolist() == [3, 2]
     assert (int(found.round), found.steps.tolist()) == (4, [5, 0, 0])
 
 

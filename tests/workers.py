@@ -12,11 +12,11 @@ SLOWEST_FIRST = (
     "tests/test_notebooks.py",
     "tests/test_experiment.py",
     "tests/test_stages_whole.py",
-    "tests/federated/algorithms/test_fednas.py",
+    "tests/algorithms/test_fednas.py",
     "tests/search/test_milenas.py",
     "tests/nn/test_supernet.py",
     "tests/test_experiment_fedavg.py",
-    "tests/federated/algorithms/test_fedavg.py",
+    "tests/algorithms/test_fedavg.py",
     "tests/test_warm_start.py",
 )
 """Begun last, one of these would leave the other workers without work."""

@@ -1,6 +1,7 @@
 """How many clients to compute side by side: what fits, or what measures fastest."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -52,8 +53,7 @@ def measured(
     ids: np.ndarray,
     local_steps: np.ndarray,
     say: Callable[[str], None],
-    epochs: np.ndarray | None = None,
-    step_limits: np.ndarray | None = None,
+    facts: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> Choice:
     """The fastest of about 1, 2, 4, ... clients side by side, as far as the memory goes.
 
@@ -67,12 +67,11 @@ def measured(
       ids: of a round's clients.
       local_steps: [K] local steps an epoch of every client of the population.
       say: is told of each candidate.
-      epochs: local epochs of each in `ids`; None where all make the same in every round.
-      step_limits: local steps of each, over all its epochs; None where these are always whole.
+      facts: of each in `ids`, by name, as of `Cohort`.
     """
 
     def cohort(count: int) -> Cohort:
-        return in_chunks(ids, local_steps, count, epochs=epochs, step_limits=step_limits)
+        return in_chunks(ids, local_steps, count, facts=facts)
 
     best = build(1)
     seconds = {"1": _round_seconds(best, state, cohort(1))}

@@ -1,6 +1,8 @@
 """Who takes part in a round, and who shares a chunk."""
 
 import heapq
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -8,6 +10,12 @@ import numpy as np
 
 NOBODY = -1
 """Id of an empty place in a chunk."""
+
+LOCAL_EPOCHS = "local_epochs"
+"""Fact of a client: how many local epochs it makes in this round."""
+
+STEP_LIMIT = "step_limit"
+"""Fact of a client: its local steps in this round, over all its epochs."""
 
 
 class Cohort(NamedTuple):
@@ -20,11 +28,9 @@ class Cohort(NamedTuple):
     through."""
     round: np.ndarray | np.int32 = np.int32(1)
     """Of the run, from 1."""
-    epochs: np.ndarray | None = None
-    """[chunks, clients a chunk] int32: local epochs of each; None where all make the same."""
-    step_limits: np.ndarray | None = None
-    """[chunks, clients a chunk] int32: local steps of each, over all its epochs, of which the last
-    may be cut short; None where all epochs are whole."""
+    facts: dict[str, np.ndarray] = {}  # noqa: RUF012  # of a tuple, never changed
+    """Of each client in this round, by name, [chunks, clients a chunk] int32: `LOCAL_EPOCHS` where
+    not all make the same number; `STEP_LIMIT` where the last epoch may be cut short."""
 
     def of_rank(self, rank: int, ranks: int) -> "Cohort":
         """One rank's chunks, of as many on each.
@@ -35,9 +41,8 @@ class Cohort(NamedTuple):
         """
         chunks = len(self.ids) // ranks
         mine = slice(rank * chunks, (rank + 1) * chunks)
-        epochs = None if self.epochs is None else self.epochs[mine]
-        limits = None if self.step_limits is None else self.step_limits[mine]
-        return Cohort(self.ids[mine], self.steps[mine], self.round, epochs, limits)
+        facts = {name: values[mine] for name, values in self.facts.items()}
+        return Cohort(self.ids[mine], self.steps[mine], self.round, facts)
 
     def chunks_with_clients(self) -> int:
         """How many chunks there are up to the last in which there is anybody."""
@@ -51,9 +56,9 @@ class Cohort(NamedTuple):
           local_steps: [K] an epoch, of every client of the population.
           local_epochs: of each client, where they make the same.
         """
-        if self.step_limits is not None:
-            return int(self.step_limits.sum())
-        epochs = local_epochs if self.epochs is None else self.epochs
+        if STEP_LIMIT in self.facts:
+            return int(self.facts[STEP_LIMIT].sum())
+        epochs = self.facts.get(LOCAL_EPOCHS, local_epochs)
         return int((np.where(self.ids >= 0, local_steps[self.ids], 0) * epochs).sum())
 
     def padding_share(self, local_steps: np.ndarray) -> float:
@@ -63,10 +68,10 @@ class Cohort(NamedTuple):
           local_steps: [K] local steps an epoch of every client of the population.
         """
         present = self.ids >= 0
-        epochs = present.astype(int) if self.epochs is None else np.where(present, self.epochs, 0)
+        epochs = np.where(present, self.facts.get(LOCAL_EPOCHS, 1), 0)
         computed = int((self.steps * epochs.max(axis=1, initial=0)).sum()) * self.ids.shape[1]
         whole = np.where(present, local_steps[self.ids], 0) * epochs
-        wanted = int((whole if self.step_limits is None else self.step_limits).sum())
+        wanted = int(self.facts.get(STEP_LIMIT, whole).sum())
         return 1 - wanted / computed if computed else 0.0
 
 
@@ -185,8 +190,7 @@ def in_chunks(
     clients_per_chunk: int,
     round: int = 1,
     *,
-    epochs: np.ndarray | None = None,
-    step_limits: np.ndarray | None = None,
+    facts: Mapping[str, np.ndarray] = MappingProxyType({}),
     places: int = 0,
     ranks: int = 1,
 ) -> Cohort:
@@ -197,14 +201,12 @@ def in_chunks(
       local_steps: [K] local steps an epoch of every client of the population.
       clients_per_chunk: places in a chunk.
       round: of the run, from 1.
-      epochs: local epochs of each in `ids`; None where all make the same.
-      step_limits: local steps of each in `ids`, over all its epochs; None where these are whole.
+      facts: of each in `ids`, by name, as of `Cohort`.
       places: for how many there is room at least: rounds of one shape need one program.
       ranks: how many they are dealt to. Each has room for all, since of unlike clients one rank may
         get the longest and another all others; chunks of nobody are not computed.
     """
-    whole = local_steps[ids] if epochs is None else local_steps[ids] * epochs
-    work = whole if step_limits is None else step_limits
+    work = facts.get(STEP_LIMIT, local_steps[ids] * facts.get(LOCAL_EPOCHS, 1))
     shares = [np.lexsort((ids, -work))] if ranks == 1 else deal(ids, work, ranks)
     chunks = -(-max(places, len(ids)) // clients_per_chunk)
 
@@ -218,8 +220,7 @@ def in_chunks(
         table(ids, NOBODY),
         table(local_steps[ids], 0).max(axis=1, initial=0),
         np.int32(round),
-        None if epochs is None else table(epochs, 0),
-        None if step_limits is None else table(step_limits, 0),
+        {name: table(values, 0) for name, values in facts.items()},
     )
 
 

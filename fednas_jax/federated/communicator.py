@@ -8,9 +8,8 @@ Every method of the protocol but `abort` is to be called by all ranks, in the sa
 """
 
 import contextlib
-import os
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import jax
@@ -18,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from fednas_jax import signals
-from fednas_jax.environment import of_several_ranks
 from fednas_jax.errors import UserError, one_line
 
 Tree = Any
@@ -130,22 +128,6 @@ class Local:
 
 
 LOCAL = Local()
-
-
-def start(environment: Mapping[str, str] = os.environ) -> Communicator:
-    """The communicator of this process: over MPI where a launcher has started several ranks.
-
-    Args:
-      environment: where launchers tell how many.
-
-    Raises:
-      UserError: mpi4py or mpi4jax are not installed, or do not run; or ranks cannot reach rank 0.
-    """
-    if not of_several_ranks(environment):
-        return LOCAL
-    from fednas_jax.federated import mpi  # needs MPI
-
-    return mpi.start(environment)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fednas_jax.federated.cohort import Attendance, host_rng
+from fednas_jax.federated.cohort import LOCAL_EPOCHS, STEP_LIMIT, Attendance, host_rng
 
 
 class Faults(NamedTuple):
@@ -53,6 +53,11 @@ class Answers(NamedTuple):
     """How many of those drawn did what: `unreachable`, `stragglers`, and where faults are asked
     for `dropouts` (broke off), `late` (cut off at the deadline), `surplus` (came back after
     enough others)."""
+
+    def facts(self) -> dict[str, np.ndarray]:
+        """Of each client, as a `Cohort` has them."""
+        named = {LOCAL_EPOCHS: self.epochs, STEP_LIMIT: self.steps}
+        return {name: values for name, values in named.items() if values is not None}
 
 
 def answers(

@@ -32,7 +32,7 @@ from fednas_jax.federated.algorithm import (
     Tree,
 )
 from fednas_jax.federated.clients import Clients, Examples, members_of
-from fednas_jax.federated.cohort import NOBODY, Cohort
+from fednas_jax.federated.cohort import LOCAL_EPOCHS, NOBODY, Cohort
 from fednas_jax.federated.communicator import LOCAL, Communicator
 from fednas_jax.federated.only_finite import finite_or_nothing
 
@@ -329,14 +329,11 @@ def _accumulator(
 
         def one_chunk(number: jax.Array, totals: Totals) -> Totals:
             members = members_of(clients, cohort.ids[number])
+            own = {name: values[number] for name, values in cohort.facts.items()}
+            members = members._replace(facts=members.facts | own)
             facts = ChunkFacts(cohort.steps[number], cohort.round)
-            if cohort.epochs is not None:
-                epochs = cohort.epochs[number]
-                members = members._replace(facts=members.facts | {"local_epochs": epochs})
-                facts = facts._replace(local_epochs=epochs.max())
-            if cohort.step_limits is not None:
-                limits = cohort.step_limits[number]
-                members = members._replace(facts=members.facts | {"step_limit": limits})
+            if LOCAL_EPOCHS in own:
+                facts = facts._replace(local_epochs=own[LOCAL_EPOCHS].max())
             if clients_per_chunk == 1:
                 update = one_client(jax.tree.map(lambda x: x[0], members), facts)
                 added = update._replace(metrics={n: m[None] for n, m in update.metrics.items()})

@@ -21,11 +21,10 @@ if __name__ == "__main__":
 
 from fednas_jax.command_line import HELP_FLAGS, folders, guarded
 from fednas_jax.files import write_atomic
+from fednas_jax.layout import METRICS_FILE, RUN_FILE, SEARCH_FOLDER, TRAIN_FOLDER
 from fednas_jax.paths import expand
 from fednas_jax.report import colors, run_folder
 from fednas_jax.report.page_parts import Chart, Page
-from fednas_jax.stages import SEARCH_FOLDER, TRAIN_FOLDER
-from fednas_jax.workdir import METRICS_FILE, RUN_FILE
 
 REPORT_FILE = "report.html"
 _ASSETS = Path(__file__).resolve().parent / "assets"

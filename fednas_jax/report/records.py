@@ -13,17 +13,12 @@ from typing import Any
 import numpy as np
 
 from fednas_jax import extras
+from fednas_jax.layout import CHECKPOINTS_FOLDER, GENOTYPES_FOLDER, METRICS_FILE, PLOTS_FOLDER
 from fednas_jax.report import ledger, pictures, rows
 from fednas_jax.report.tracking import trackers
 from fednas_jax.report.writers import MetricsFile
 from fednas_jax.search import genotype as genotypes
 from fednas_jax.search.genotype import Genotype
-from fednas_jax.workdir import (
-    CHECKPOINTS_FOLDER,
-    GENOTYPES_FOLDER,
-    METRICS_FILE,
-    PLOTS_FOLDER,
-)
 
 _DRAWING_SHARE = 0.005
 """Of the time that a run takes, at most; the pictures after the last round aside. With what else is

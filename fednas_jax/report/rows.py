@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from fednas_jax.errors import listed
+from fednas_jax.errors import UserError, listed
 from fednas_jax.federated.cohort import NOBODY
 from fednas_jax.federated.evaluation import Score
 from fednas_jax.search import genotype as genotypes
@@ -23,7 +23,16 @@ SELECTED_BY = ("held_out_accuracy", "held_out_loss", "round")
 SELECTED_EARLIEST = ("held_out_accuracy",)
 """Of runs begun with an earlier version, which took the first of equals; they end as they began."""
 
-_AVERAGED = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
+_FIRST = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
+_FACTS = ("id", "weight", "local_steps", "finite")
+"""Metrics of clients that are no measurements."""
+_RESERVED = (
+    "round", "held_out_loss", "held_out_accuracy", "held_out_accuracy_of_clients", "test_loss",
+    "test_accuracy", "seconds", "client_steps_per_second", "bytes_up_per_client",
+    "bytes_down_per_client", "clients", "not_finite", "tries", "skipped", "local_steps_of_ranks",
+    "unreachable", "stragglers", "dropouts", "late", "surplus",
+)  # fmt: skip
+"""What a row says of the round itself."""
 
 
 def client_metrics(metrics: Mapping[str, Any], ids: np.ndarray) -> dict[str, np.ndarray]:
@@ -43,11 +52,23 @@ def client_metrics(metrics: Mapping[str, Any], ids: np.ndarray) -> dict[str, np.
 
 
 def means(clients: Mapping[str, np.ndarray]) -> Row:
-    """Losses and accuracies while learning, averaged with N_k / N as the weights are.
+    """What clients measured while learning, averaged with N_k / N as the weights are.
 
     None each where nobody has an example, as a sample of the clients may turn out.
+
+    Args:
+      clients: name -> [clients]; `_FACTS`, and whatever else an algorithm measures.
+
+    Raises:
+      UserError: a metric has the name of something that is known of the round.
     """
-    names = [name for name in _AVERAGED if name in clients]
+    others = sorted(name for name in clients if name not in (*_FIRST, *_FACTS))
+    if taken := [name for name in others if name in _RESERVED]:
+        raise UserError(
+            f"algorithm: its clients' metric {taken[0]!r} has the name of something else in "
+            "metrics.jsonl; another name is needed"
+        )
+    names = [*(name for name in _FIRST if name in clients), *others]
     weight = clients["weight"].astype(np.float64)
     if not weight.any():
         return dict.fromkeys(names)

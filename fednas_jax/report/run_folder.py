@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 from fednas_jax.data.partition_file import Partition, class_counts
 from fednas_jax.errors import UserError
 from fednas_jax.files import read_json, write_atomic
+from fednas_jax.layout import METRICS_FILE, RUN_FILE, SUMMARY_FILE
 from fednas_jax.report import pictures, rows
 from fednas_jax.report.rows import Row
 from fednas_jax.report.writers import read_rows
 from fednas_jax.search import genotype as genotypes
 from fednas_jax.search.genotype import Genotype
-from fednas_jax.workdir import METRICS_FILE, RUN_FILE, SUMMARY_FILE, read_summary, rules_of
+from fednas_jax.workdir import read_summary, rules_of
 
 PARTITION_FILE = "partition.json"
 _RIGHT = "the workdir of a run is needed"

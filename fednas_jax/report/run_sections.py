@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fednas_jax import config as schema
+from fednas_jax.algorithms import registry
 from fednas_jax.report import alpha_charts, charts, client_charts, page_cells
 from fednas_jax.report.page_parts import (
     Chart,
@@ -72,9 +73,7 @@ def subtitle(run: RunFolder) -> str:
     """What was run, in a line."""
     done, of = run.rows[-1]["round"], run.config["rounds"]
     rounds = f"{done} rounds" if run.finished else f"{done} of {of} rounds so far"
-    algorithm = {"fednas": "FedNAS", "fedavg": "FedAvg"}.get(
-        run.config["algorithm"], run.config["algorithm"]
-    )
+    algorithm = registry.title(run.config["algorithm"])
     clients = f" · {len(run.partition.counts):,} clients" if run.partition else ""
     return f"{algorithm} · {run.config['dataset']['name']}{clients} · {rounds}"
 

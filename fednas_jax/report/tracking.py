@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from fednas_jax import extras
 from fednas_jax.errors import UserError
 from fednas_jax.files import plain, read_json, reason
+from fednas_jax.layout import RUN_FILE
 from fednas_jax.report.writers import Row
-from fednas_jax.workdir import RUN_FILE
 
 _ORIGINALS = {
     "train_accuracy": "Train Accuracy",

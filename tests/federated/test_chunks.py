@@ -92,15 +92,15 @@ def test_clients_that_may_make_unequal_epochs_are_timed_as_such(state, timed):
     seconds, cohorts = timed
     seconds.update({1: 1.0, 2: 9.0})
     epochs = np.full(len(EVERYONE), 3)
-    chunks.measured(build, state, EVERYONE, STEPS, lambda line: None, epochs)
+    chunks.measured(build, state, EVERYONE, STEPS, lambda line: None, {"local_epochs": epochs})
     # Five clients, and an empty place in the third chunk of two.
-    assert [cohort.epochs.tolist() for cohort in cohorts] == [
+    assert [cohort.facts["local_epochs"].tolist() for cohort in cohorts] == [
         [[3]] * 5,
         [[3, 3], [3, 3], [3, 0]],
     ]
     cohorts.clear()
     measured(state)
-    assert [cohort.epochs for cohort in cohorts] == [None, None]
+    assert [cohort.facts for cohort in cohorts] == [{}, {}]
 
 
 class Clock:

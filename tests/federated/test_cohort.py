@@ -119,13 +119,14 @@ def test_chunks_are_made_for_as_many_as_there_may_be():
 def test_clients_with_like_work_share_a_chunk():
     # Steps times epochs: 3 * 4, 9 * 1, 1 * 4, 8 * 2.
     steps, epochs = np.array([3, 9, 1, 8]), np.array([4, 1, 4, 2])
-    cohort = in_chunks(np.arange(4), steps, 2, 7, epochs=epochs)
+    cohort = in_chunks(np.arange(4), steps, 2, 7, facts={"local_epochs": epochs})
     np.testing.assert_array_equal(cohort.ids, [[3, 0], [1, 2]])
-    np.testing.assert_array_equal(cohort.epochs, [[2, 4], [1, 4]])
+    np.testing.assert_array_equal(cohort.facts["local_epochs"], [[2, 4], [1, 4]])
     np.testing.assert_array_equal(cohort.steps, [8, 9])
     assert cohort.round == 7
     # The longest of a chunk need not be the first: 3 * 4 and 9 * 1.
-    assert in_chunks(np.arange(2), steps, 2, epochs=epochs[:2]).steps.tolist() == [9]
+    two = in_chunks(np.arange(2), steps, 2, facts={"local_epochs": epochs[:2]})
+    assert two.steps.tolist() == [9]
     # Computed: 2 places x (8 * 4 + 9 * 4) = 136; wanted: 12 + 9 + 4 + 16 = 41.
     assert cohort.padding_share(steps) == pytest.approx(1 - 41 / 136)
 
@@ -229,13 +230,14 @@ def test_nobody_is_lost_and_ranks_differ_by_a_client_at_most(seed):
 def test_each_ranks_chunks_lie_behind_anothers():
     steps = np.array([3, 4, 5, 6, 7])
     epochs = np.array([1, 1, 1, 1, 1])
-    both = in_chunks(np.arange(5), steps, 2, 9, epochs=epochs, places=6, ranks=2)
+    facts = {"local_epochs": epochs}
+    both = in_chunks(np.arange(5), steps, 2, 9, facts=facts, places=6, ranks=2)
     assert both.ids.tolist() == [[4, 1], [0, -1], [-1, -1], [3, 2], [-1, -1], [-1, -1]]
     assert both.steps.tolist() == [7, 3, 0, 6, 0, 0]
     first, second = both.of_rank(0, 2), both.of_rank(1, 2)
     assert second.ids.tolist() == [[3, 2], [-1, -1], [-1, -1]]
     assert (second.steps.tolist(), int(second.round)) == ([6, 0, 0], 9)
-    assert second.epochs.tolist() == [[1, 1], [0, 0], [0, 0]]
+    assert second.facts["local_epochs"].tolist() == [[1, 1], [0, 0], [0, 0]]
     assert (first.chunks_with_clients(), second.chunks_with_clients()) == (2, 1)
     assert [part.local_steps(steps, 1) for part in (first, second)] == [14, 11]
     assert in_chunks(np.array([], int), steps, 2, places=4).chunks_with_clients() == 0
@@ -244,10 +246,12 @@ def test_each_ranks_chunks_lie_behind_anothers():
 def test_each_ranks_limits_are_those_of_its_clients():
     # Of 3, 4 and 5 steps twice: the work left is 1, 7 and 4, dealt as 7 | 4, 1.
     steps, two = np.array([3, 4, 5]), np.array([2, 2, 2])
-    both = in_chunks(np.arange(3), steps, 1, epochs=two, step_limits=np.array([1, 7, 4]), ranks=2)
+    facts = {"local_epochs": two, "step_limit": np.array([1, 7, 4])}
+    both = in_chunks(np.arange(3), steps, 1, facts=facts, ranks=2)
     parts = [both.of_rank(rank, 2) for rank in range(2)]
     assert [part.ids.ravel().tolist() for part in parts] == [[1, -1, -1], [2, 0, -1]]
-    assert [part.step_limits.ravel().tolist() for part in parts] == [[7, 0, 0], [4, 1, 0]]
+    limits = [part.facts["step_limit"].ravel().tolist() for part in parts]
+    assert limits == [[7, 0, 0], [4, 1, 0]]
     assert [part.local_steps(steps, 2) for part in parts] == [7, 5]
 
 
@@ -255,5 +259,5 @@ def test_local_steps_count_each_ones_epochs():
     steps = np.array([3, 4])
     same = in_chunks(np.arange(2), steps, 2)
     assert same.local_steps(steps, 5) == 5 * 7
-    unequal = in_chunks(np.arange(2), steps, 2, epochs=np.array([1, 2]))
+    unequal = in_chunks(np.arange(2), steps, 2, facts={"local_epochs": np.array([1, 2])})
     assert unequal.local_steps(steps, 5) == 3 + 8

@@ -13,7 +13,7 @@ import pytest
 
 from fednas_jax.errors import UserError
 from fednas_jax.federated import communicator as communicators
-from fednas_jax.federated import mpi, round
+from fednas_jax.federated import launch, mpi, round
 from fednas_jax.federated.cohort import in_chunks
 from fednas_jax.federated.communicator import LOCAL, Communicator, packed
 from fednas_jax.federated.evaluation import Evaluator
@@ -205,11 +205,11 @@ def test_a_limit_that_is_none_is_refused(text: str) -> None:
 
 def test_without_a_launcher_a_process_is_alone() -> None:
     for environment in ({}, {"OMPI_COMM_WORLD_SIZE": "1"}, {"PMI_SIZE": ""}):
-        assert communicators.start(environment) is LOCAL
+        assert launch.start(environment) is LOCAL
 
 
 if __name__ == "__main__":
-    together = communicators.start()
+    together = launch.start()
     with communicators.one_for_all(together):
         for one in CHECKS:
             one(together)

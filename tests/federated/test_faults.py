@@ -197,10 +197,9 @@ def test_steps_that_are_cut_short_are_no_padding() -> None:
         np.array([0, 1]),
         np.array([4, 4]),
         2,
-        epochs=np.array([2, 2]),
-        step_limits=np.array([5, 8]),
+        facts={"local_epochs": np.array([2, 2]), "step_limit": np.array([5, 8])},
         places=4,
     )
     np.testing.assert_array_equal(cohort.ids, [[1, 0], [-1, -1]])
-    np.testing.assert_array_equal(cohort.step_limits, [[8, 5], [0, 0]])
+    np.testing.assert_array_equal(cohort.facts["step_limit"], [[8, 5], [0, 0]])
     assert cohort.padding_share(np.array([4, 4])) == pytest.approx(3 / 16)

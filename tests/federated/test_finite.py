@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from fednas_jax.federated.algorithms import fedavg, fednas
+from fednas_jax.algorithms.fedavg import algorithm as fedavg
+from fednas_jax.algorithms.fednas import algorithm as fednas
 from fednas_jax.federated.evaluation import Score
 from fednas_jax.federated.finite import clients_fault, server_fault
 

@@ -38,6 +38,7 @@ def tells_facts(told: list[Any] | None = None) -> Algorithm:
             "most": 0 if facts.local_epochs is None else facts.local_epochs,
             "own": client.facts.get("local_epochs", 0),
             "limit": client.facts.get("step_limit", 0),
+            "tier": client.facts.get("tier", 0),
         }
         metrics = {name: jnp.int32(value) for name, value in metrics.items()}
         present = (client.id >= 0).astype(jnp.int32)
@@ -55,12 +56,13 @@ def test_epochs_and_limits_are_each_clients_and_the_most_is_the_chunks(clients_p
         np.asarray(CLIENTS.local_steps),
         clients_per_chunk,
         7,
-        epochs=epochs,
-        step_limits=limits,
+        facts={"local_epochs": epochs, "step_limit": limits, "tier": np.array([3, 0, 1, 2])},
     )
     _, (found,) = engine(tells_facts(), clients_per_chunk).run(jnp.int32(0), members, KEY)
     rows = {1: [[6], [5], [4], [2]], 3: [[6, 5, 4], [2, 0, 0]]}[clients_per_chunk]
     assert found["limit"].tolist() == rows
+    tiers = {1: [[3], [1], [0], [2]], 3: [[3, 1, 0], [2, 0, 0]]}[clients_per_chunk]
+    assert found["tier"].tolist() == tiers, "any fact of a cohort reaches its client"
     rows = {1: [[2], [1], [4], [1]], 3: [[2, 1, 4], [1, 0, 0]]}[clients_per_chunk]
     assert found["own"].tolist() == rows
     assert found["most"].tolist() == [[max(row)] * len(row) for row in rows]

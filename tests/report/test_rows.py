@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fednas_jax.errors import UserError
 from fednas_jax.federated.cohort import NOBODY
 from fednas_jax.federated.evaluation import Score, mean_score
 from fednas_jax.report import rows
@@ -32,6 +33,14 @@ def test_means_are_weighted_by_examples() -> None:
     clients = {name: np.array([1.0, 5.0], np.float32) for name in NAMES}
     found = rows.means(clients | {"weight": np.array([3.0, 1.0], np.float32)})
     assert found == dict.fromkeys(NAMES, (3 * 1 + 1 * 5) / 4)
+
+
+def test_whatever_else_clients_measure_is_averaged_and_may_not_take_a_name() -> None:
+    clients = {"weight": np.array([3.0, 1.0]), "finite": np.array([True, True])}
+    clients |= {"flops": np.array([4.0, 8.0]), "train_loss": np.array([1.0, 5.0])}
+    assert rows.means(clients) == {"train_loss": 2.0, "flops": 5.0}
+    with pytest.raises(UserError, match=r"^algorithm: its clients. metric .test_loss. has "):
+        rows.means(clients | {"test_loss": np.zeros(2)})
 
 
 def test_means_of_clients_without_examples_are_unknown() -> None:

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fednas_jax.algorithms.fednas import algorithm as fednas
+from fednas_jax.algorithms.fednas.algorithm import FedNASOptions, ServerState
 from fednas_jax.compilation import jit_once
 from fednas_jax.data.augment import Augmentation
 from fednas_jax.federated import evaluation, round
-from fednas_jax.federated.algorithms import fednas
-from fednas_jax.federated.algorithms.fednas import FedNASOptions, ServerState
 from fednas_jax.federated.clients import Examples, build, divide
 from fednas_jax.federated.cohort import NOBODY, Cohort, in_chunks
 from fednas_jax.federated.evaluation import Evaluator

@@ -9,17 +9,17 @@ import numpy as np
 import optax
 import pytest
 
+from fednas_jax.algorithms.fednas import algorithm as fednas
+from fednas_jax.algorithms.fednas.algorithm import FedNASOptions, ServerState
 from fednas_jax.data.augment import Augmentation, augment
 from fednas_jax.federated import batches
 from fednas_jax.federated.algorithm import Algorithm
-from fednas_jax.federated.algorithms import fednas
-from fednas_jax.federated.algorithms.fednas import FedNASOptions, ServerState
 from fednas_jax.federated.clients import Clients, Examples, build, divide
 from fednas_jax.federated.cohort import NOBODY, Cohort, in_chunks
 from fednas_jax.federated.round import RoundEngine
 from fednas_jax.search import milenas
 from fednas_jax.search.milenas import SearchOptions
-from tests.federated.algorithms.small import EPSILON, SmallSupernet
+from tests.algorithms.small import EPSILON, SmallSupernet
 from tests.federated.toys import cohort_of
 from tests.plain import local_step as plain
 
@@ -231,7 +231,8 @@ def test_round_of_one_client_equals_local_steps_by_hand(state, order, augmentati
 @pytest.mark.parametrize(("limit", "epochs"), [(1, 1), (3, 2), (4, 2)])
 def test_work_that_is_cut_short_is_its_first_steps(averaged, state, limit, epochs):
     whole = cohort_of([[0]], CLIENTS)
-    cut = whole._replace(epochs=np.array([[epochs]]), step_limits=np.array([[limit]]))
+    facts = {"local_epochs": np.array([[epochs]]), "step_limit": np.array([[limit]])}
+    cut = whole._replace(facts=facts)
     after, (metrics,) = averaged[1].run(state, cut, KEY)
     expected = walk_by_hand(state, 0, "joint", PLAIN_IMAGES, limit)
     assert_close(after, expected.state, 1e-5)
@@ -243,9 +244,8 @@ def test_work_that_is_cut_short_is_its_first_steps(averaged, state, limit, epoch
 def test_clients_side_by_side_are_cut_short_each_at_its_own_limit(averaged, state, limits):
     # Of 2 and 1 steps an epoch: the longer one's are those that the chunk walks through.
     beside = cohort_of([[0, 1, NOBODY]], CLIENTS)
-    cut = beside._replace(
-        epochs=np.array([[2, 2, 0]], np.int32), step_limits=np.array([[*limits, 0]], np.int32)
-    )
+    facts = {"local_epochs": [[2, 2, 0]], "step_limit": [[*limits, 0]]}
+    cut = beside._replace(facts={name: np.array(x, np.int32) for name, x in facts.items()})
     after, (metrics,) = averaged[3].run(state, cut, KEY)
     walks = [walk_by_hand(state, k, "joint", PLAIN_IMAGES, limits[k]) for k in (0, 1)]
     assert metrics["local_steps"].ravel().tolist() == [*limits, 0]

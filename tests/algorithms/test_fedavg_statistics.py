@@ -11,10 +11,10 @@ import optax
 import pytest
 from flax import linen as nn
 
+from fednas_jax.algorithms.fedavg import algorithm as fedavg
 from fednas_jax.data.augment import Augmentation
 from fednas_jax.federated import batches, round
 from fednas_jax.federated.algorithm import Algorithm
-from fednas_jax.federated.algorithms import fedavg
 from fednas_jax.federated.clients import Clients, Examples, build, divide
 from fednas_jax.federated.cohort import in_chunks
 from fednas_jax.federated.round import RoundEngine
@@ -109,7 +109,7 @@ def after_a_round(
         np.asarray(CLIENTS.local_steps),
         clients_per_chunk,
         ROUND,
-        epochs=None if epochs is None else np.array(epochs, np.int32),
+        facts={} if epochs is None else {"local_epochs": np.array(epochs, np.int32)},
         places=3,
     )
     state = first_state(network) if state is None else state

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from fednas_jax.algorithms.fedavg import algorithm as fedavg
 from fednas_jax.data.augment import Augmentation, normalize
 from fednas_jax.federated import round
 from fednas_jax.federated.algorithm import Algorithm
-from fednas_jax.federated.algorithms import fedavg
 from fednas_jax.federated.clients import Examples, build, divide
 from fednas_jax.federated.cohort import in_chunks
 from fednas_jax.federated.round import RoundEngine

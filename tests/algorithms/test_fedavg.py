@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fednas_jax.algorithms.fedavg import algorithm as fedavg
 from fednas_jax.data.augment import Augmentation
 from fednas_jax.federated import batches, server_optimizer
 from fednas_jax.federated import clients as client_data
 from fednas_jax.federated.algorithm import ClientUpdate
-from fednas_jax.federated.algorithms import fedavg
 from fednas_jax.federated.clients import Examples
 from fednas_jax.federated.cohort import in_chunks
 from fednas_jax.federated.round import RoundEngine
@@ -53,8 +53,9 @@ def run(
     task = algorithm(**options)
     engine = RoundEngine(task, clients, jax.device_put(EXAMPLES), clients_per_chunk)
     steps = np.asarray(clients.local_steps)
-    limits = {"epochs": task_epochs, "step_limits": step_limits}
-    cohort = in_chunks(np.array(ids, np.int32), steps, clients_per_chunk, ROUND, **limits)
+    facts = {"local_epochs": task_epochs, "step_limit": step_limits}
+    facts = {name: values for name, values in facts.items() if values is not None}
+    cohort = in_chunks(np.array(ids, np.int32), steps, clients_per_chunk, ROUND, facts=facts)
     return engine.run(state, cohort, KEY)
 
 

@@ -1,0 +1,27 @@
+"""What FedAvg declares: FedProx's term and stragglers, and that it trains a network by name."""
+
+from fednas_jax.algorithms.declared import Declared
+from fednas_jax.fields import FLOAT, TEXT, Field, at_least, between, one_of
+
+FIELDS = (
+    Field("stragglers_share", 0.0, FLOAT, between(0, 1, "[]"),
+          "probability that a client that is reached is too slow for all local epochs: it makes 1 "
+          "to E - 1 of them, as in FedProx's experiments",
+          after="unreachable_share"),
+    Field("stragglers", "keep", TEXT, one_of("keep", "drop"),
+          "what is done with what such clients, if there are any, come to",
+          after="stragglers_share"),
+    Field("fedprox_mu", 0.0, FLOAT, at_least(0),
+          "of FedProx's term, mu / 2 times the squared distance from the server's weights; or 0",
+          after="faults."),
+)  # fmt: skip
+
+READS = frozenset({"genotype", "warm_start", "network.", "optimizer.", "server."})
+
+DECLARED = Declared(
+    name="fedavg",
+    title="FedAvg",
+    room="fednas_jax.algorithms.fedavg.room",
+    fields=FIELDS,
+    reads=READS,
+)

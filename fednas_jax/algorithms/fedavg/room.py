@@ -1,0 +1,59 @@
+"""FedAvg as a run builds it from a config."""
+
+from typing import Any
+
+from fednas_jax import networks
+from fednas_jax.algorithms import parts
+from fednas_jax.algorithms.fedavg import algorithm as fedavg
+from fednas_jax.algorithms.room import ClientLayout, Room
+from fednas_jax.config import Config
+from fednas_jax.data.datasets import Dataset
+from fednas_jax.federated.algorithm import Algorithm
+from fednas_jax.schedules import LearningRate, Ramp
+
+
+def layout(config: Config) -> ClientLayout:
+    """All that a client does not hold out, in an epoch to its last example."""
+    return ClientLayout()
+
+
+def build(config: Config, dataset: Dataset) -> Algorithm:
+    """The training that a resolved config describes.
+
+    Raises:
+      UserError: as `parts.augmentation` and `networks.from_config`.
+    """
+    optimizer, server, rounds = config["optimizer"], config["server"], config["rounds"]
+    drop_path = optimizer.get("drop_path_rate", 0.0)
+    options = fedavg.FedAvgOptions(
+        local_epochs=config["local_epochs"],
+        batch_size=config["batch_size"],
+        learning_rate=LearningRate(
+            optimizer["learning_rate"],
+            optimizer.get("learning_rate_min", 0.0),
+            optimizer["schedule"],
+            config["local_epochs"],
+            rounds,
+        ),
+        momentum=optimizer["momentum"],
+        weight_decay=optimizer["weight_decay"],
+        clip_norm=optimizer["clip_norm"],
+        auxiliary_weight=optimizer.get("auxiliary_weight", 0.0),
+        drop_path=Ramp(drop_path, rounds) if drop_path else None,
+        batch_stats=server.get("batch_stats", "recalibrated"),
+        recalibration_fraction=server.get("recalibration_fraction", 1.0),
+        fedprox_mu=config["fedprox_mu"],
+        server=parts.server_optimizer(server),
+    )
+    image_shape = dataset.train.images.shape[1:]
+    network = networks.from_config(config, image_shape, dataset.num_classes)
+    augmentation = parts.augmentation(config, dataset)
+    algorithm = fedavg.build(network, image_shape, augmentation, options)
+    return algorithm._replace(large=networks.is_large(config["network"]["name"]))
+
+
+def _network(config: Config) -> dict[str, Any]:
+    return dict(config["network"])
+
+
+ROOM = Room(layout, build, _network, genotype=networks.genotype_of)

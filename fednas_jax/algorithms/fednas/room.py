@@ -1,0 +1,66 @@
+"""FedNAS as a run builds it from a config."""
+
+from typing import Any
+
+import numpy as np
+
+from fednas_jax import model_file
+from fednas_jax.algorithms import parts
+from fednas_jax.algorithms.fednas import algorithm as fednas
+from fednas_jax.algorithms.room import ClientLayout, Room
+from fednas_jax.config import Config
+from fednas_jax.data.datasets import Dataset
+from fednas_jax.federated.algorithm import Algorithm
+from fednas_jax.nn.supernet import Supernet
+from fednas_jax.search.milenas import SearchOptions
+
+
+def layout(config: Config) -> ClientLayout:
+    """A validation part, and whole batches only, as in the authors' code."""
+    return ClientLayout(config["client"]["train_fraction"], last_batch=False)
+
+
+def build_supernet(config: Config, num_classes: int) -> Supernet:
+    """The network that `config.supernet` describes."""
+    return Supernet(num_classes, **dict(config["supernet"]))
+
+
+def build(config: Config, dataset: Dataset) -> Algorithm:
+    """The search that a resolved config describes.
+
+    Raises:
+      UserError: as `parts.augmentation`.
+    """
+    optimizer, arch = config["optimizer"], config["arch_optimizer"]
+    options = fednas.FedNASOptions(
+        local_epochs=config["local_epochs"],
+        batch_size=config["batch_size"],
+        learning_rate=optimizer["learning_rate"],
+        learning_rate_min=optimizer["learning_rate_min"],
+        search=SearchOptions(
+            **dict(config["search"]),
+            momentum=optimizer["momentum"],
+            weight_decay=optimizer["weight_decay"],
+            clip_norm=optimizer["clip_norm"],
+            arch_learning_rate=arch["learning_rate"],
+            arch_beta1=arch["beta1"],
+            arch_beta2=arch["beta2"],
+            arch_weight_decay=arch["weight_decay"],
+        ),
+        batch_stats=config["server"]["batch_stats"],
+        recalibration_fraction=config["server"].get("recalibration_fraction", 1.0),
+    )
+    augmentation = parts.augmentation(config, dataset)
+    supernet = build_supernet(config, dataset.num_classes)
+    return fednas.build(supernet, dataset.train.images.shape[1:], augmentation, options)
+
+
+def _network(config: Config) -> dict[str, Any]:
+    return {"name": model_file.SUPERNET, **dict(config["supernet"])}
+
+
+def _alphas(state: fednas.ServerState) -> dict[str, np.ndarray]:
+    return {kind: np.asarray(alphas) for kind, alphas in state.arch.items()}
+
+
+ROOM = Room(layout, build, _network, alphas=_alphas, tests_at_first=False)

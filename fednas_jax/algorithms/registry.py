@@ -1,0 +1,131 @@
+"""Every algorithm by name: those of the package, and those that users bring."""
+
+import hashlib
+import importlib
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from fednas_jax import user_code
+from fednas_jax.algorithms.declared import Declared
+from fednas_jax.algorithms.fedavg.config import DECLARED as FEDAVG
+from fednas_jax.algorithms.fednas.config import DECLARED as FEDNAS
+from fednas_jax.errors import UserError, suggest
+
+if TYPE_CHECKING:
+    from fednas_jax.algorithms.room import Room
+
+ALGORITHMS: tuple[Declared, ...] = (FEDNAS, FEDAVG)
+"""Those of the package: a new one is a line above and a name here."""
+
+NAMES = tuple(declared.name for declared in ALGORITHMS)
+_FIELD = "config.algorithm"
+_KIND = "a fednas_jax.algorithms.declared.Declared is needed, see docs/extending.md"
+
+
+class Source(NamedTuple):
+    """Where an algorithm of a user's own stands."""
+
+    path: str
+    sha256: str
+    """Of the file, without what it imports; of a cell of a notebook, of its room's text."""
+
+
+_added: dict[str, Declared] = {}
+
+
+def add(declared: Declared) -> None:
+    """Makes an algorithm known by its name, for this process.
+
+    Args:
+      declared: of a user's own.
+
+    Raises:
+      UserError: it is something else, or another algorithm has its name.
+    """
+    if not isinstance(declared, Declared):
+        raise UserError(f"algorithm: {declared!r} is not usable; {_KIND}")
+    known = {**{other.name: other for other in ALGORITHMS}, **_added}
+    if known.get(declared.name, declared) is not declared and declared.name not in _added:
+        raise UserError(
+            f"algorithm: {declared.name!r} is one of the package's own; another name is needed"
+        )
+    if declared.name not in NAMES:
+        _added[declared.name] = declared
+
+
+def is_brought(name: str) -> bool:
+    """Whether a name stands for an algorithm of a user's own."""
+    return name in _added or user_code.is_reference(name)
+
+
+def find(name: str) -> Declared:
+    """The algorithm that `config.algorithm` names.
+
+    Args:
+      name: one of the package's, or of `add`; or `package.module:Name` or `path/to/file.py:Name`.
+
+    Raises:
+      UserError: there is none, or it is something else.
+    """
+    known = {**{declared.name: declared for declared in ALGORITHMS}, **_added}
+    if name in known:
+        return known[name]
+    if not user_code.is_reference(name):
+        raise UserError(f"{_FIELD}: {name!r} is unknown{suggest(name, known)}")
+    found = user_code.load(name, _FIELD).value
+    if not isinstance(found, Declared):
+        raise UserError(f"{_FIELD}: {name} is of type {type(found).__name__}; {_KIND}")
+    return found
+
+
+def source(name: str) -> Source | None:
+    """Where an algorithm of a user's own stands; None of one of the package's.
+
+    Raises:
+      UserError: as `find`.
+    """
+    if user_code.is_reference(name):
+        brought = user_code.load(name, _FIELD)
+        return Source(str(brought.path), brought.sha256)
+    if name not in _added:
+        return None
+    return _source_of(_added[name])
+
+
+def _source_of(declared: Declared) -> Source:
+    try:
+        path = inspect.getsourcefile(declared.room) if callable(declared.room) else None
+        if path and Path(path).is_file():
+            return Source(path, hashlib.sha256(Path(path).read_bytes()).hexdigest())
+        text = inspect.getsource(declared.room) if callable(declared.room) else declared.room
+    except (OSError, TypeError):  # typed into an interpreter
+        return Source("", "")
+    return Source("", hashlib.sha256(text.encode()).hexdigest())
+
+
+def title(name: str) -> str:
+    """An algorithm's name for people; that of one which is not known here is its own."""
+    known = {**{declared.name: declared for declared in ALGORITHMS}, **_added}
+    return known[name].title if name in known else name
+
+
+def room(name: str) -> "Room":
+    """The room of an algorithm; imports JAX.
+
+    Raises:
+      UserError: as `find`; or it has no room.
+    """
+    declared = find(name)
+    if callable(declared.room):
+        found = declared.room()
+    else:
+        found = importlib.import_module(declared.room).ROOM
+    from fednas_jax.algorithms.room import Room  # not above: it imports JAX
+
+    if not isinstance(found, Room):
+        raise UserError(
+            f"{_FIELD}: the room of {name} is of type {type(found).__name__}; a "
+            "fednas_jax.algorithms.room.Room is needed, see docs/extending.md"
+        )
+    return found

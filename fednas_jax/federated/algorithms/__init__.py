@@ -1,1 +1,0 @@
-"""One file a paper; each builds an `Algorithm` for the round engine."""
