@@ -148,9 +148,10 @@ COMMON: tuple[Field, ...] = (
           "supernet, of which a genotype's network takes its operations'; empty: new ones; in a "
           "training that follows a search, 'search': what that ends with",
           optional=True),
-    Field("network.name", "cnn", TEXT, one_of(*NETWORKS),
+    Field("network.name", "cnn", TEXT, one_of(*NETWORKS, brought=True),
           "what is trained: the CNN or 2NN of McMahan et al. 2017, pfl-research's small CNN, a "
-          "residual network, a densely connected one, or that of `genotype`",
+          "residual network, a densely connected one, that of `genotype`, or your own, as "
+          "path/to/file.py:Name",
           optional=True),
     Field("network.padding", "same", TEXT, one_of("same", "flower"),
           "of the CNN: its convolutions keep the size; flower: they lose a pixel a side, which the "

@@ -9,7 +9,7 @@ a pure function of the server state, the data and a key.
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from fednas_jax import (
     ranks,
     resumption,
     signals,
+    user_code,
 )
 from fednas_jax import config as schema
 from fednas_jax import workdir as folders
@@ -70,6 +71,7 @@ def run(
     communicator: Communicator = LOCAL,
     *,
     algorithm: Declared | None = None,
+    network: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
     """Runs an experiment, or what is left of it, in a folder of its own.
 
@@ -78,6 +80,8 @@ def run(
       workdir: the folder; if it holds an interrupted run of this config, that run goes on.
       communicator: of the ranks that share the work, each of which calls this.
       algorithm: one of your own, in place of that which `config.algorithm` names.
+      network: one of your own, in place of `config.network.name`: a linen module, or a function
+        from `num_classes` to one, at the top level of a module or of a notebook.
 
     Returns:
       The summary, as in summary.json.
@@ -86,16 +90,18 @@ def run(
       UserError: bad input of any kind; what the folder held is as it was.
     """
     costs = Costs()
+    own = {}
     if algorithm is not None:
         registry.add(algorithm)
-        resolved = schema.resolve(config, {"algorithm": algorithm.name})
-    else:
-        resolved = schema.resolve(config)
+        own["algorithm"] = algorithm.name
+    if network is not None:
+        own["network.name"] = user_code.reference(network)
+    resolved = schema.resolve(config, own)
     tracking.check(resolved["report"])
     folder = check_utf8(expand(workdir, "--workdir"), "--workdir")
     ranks.check_same(communicator, "the versions of packages", folders.versions())
     ranks.check_same(communicator, "the configs", schema.to_json(resolved))
-    ranks.check_same(communicator, "a user's code", resumption.user_code(resolved))
+    ranks.check_same(communicator, "a user's code", resumption.code_of_user(resolved))
     ranks.check_same(communicator, "the settings of JAX and XLA", settings.recorded())
     found = resumption.Found(*communicator.decide(lambda: resumption.look(folder, resolved)))
     if found.finished:
@@ -183,7 +189,7 @@ class Experiment:
             "ranks": communicator.size,
             "held_out": omissions.selection(population.held_out)._asdict(),
             "remarks": list(population.remarks),
-            "user_code": resumption.user_code(config),
+            "user_code": resumption.code_of_user(config),
             **self._rules,
         }
         restored = self._checkpoints.restore_latest(self._state)

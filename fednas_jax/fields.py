@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fednas_jax.errors import suggest
+from fednas_jax.user_code import is_reference
 
 Check = Callable[[Any], str]
 """Says in words what would be right, or "" where the value is right."""
@@ -88,13 +89,14 @@ def between(low: float, high: float, ends: str = "[)") -> Check:
     return check
 
 
-def one_of(*names: str) -> Check:
-    """The value is one of `names`."""
+def one_of(*names: str, brought: bool = False) -> Check:
+    """The value is one of `names`; with `brought`, or a reference to a user's own code."""
 
     def check(value: Any) -> str:
-        if value in names:
+        if value in names or (brought and is_reference(value)):
             return ""
-        return "one of " + ", ".join(names) + " is needed" + _nearest(value, names)
+        own = ", or path/to/file.py:Name," if brought else ""
+        return "one of " + ", ".join(names) + own + " is needed" + _nearest(value, names)
 
     check.names = names  # type: ignore[attr-defined]
     return check

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from fednas_jax import user_code
 from fednas_jax.config import Config
-from fednas_jax.errors import UserError, suggest
+from fednas_jax.errors import UserError, one_line, suggest
 from fednas_jax.nn.cnn import CNN
 from fednas_jax.nn.densenet import DenseNet
 from fednas_jax.nn.mlp import MLP
@@ -27,6 +28,8 @@ from fednas_jax.search.genotype import Genotype
 
 ImageShape = tuple[int, int, int]
 """H, W, C."""
+
+_FIELD = "config.network.name"
 
 
 def from_config(config: Config, image_shape: ImageShape, num_classes: int) -> nn.Module:
@@ -72,6 +75,8 @@ def build(
     """
     options = dict(fields)
     name = options.pop("name")
+    if user_code.is_reference(name):
+        return _brought(name, image_shape, num_classes)
     if name not in _KINDS:
         raise UserError(f"config.network.name: {name!r} is no network{suggest(name, _KINDS)}")
     kind = _KINDS[name]
@@ -89,7 +94,40 @@ def build(
 
 def is_large(name: str) -> bool:
     """Whether the program of a network is one to compile with `compilation`'s quick options."""
-    return _KINDS[name].large
+    return name in _KINDS and _KINDS[name].large
+
+
+def _brought(name: str, image_shape: ImageShape, num_classes: int) -> nn.Module:
+    """A network of a user's own: any linen module, or a function that makes one.
+
+    Raises:
+      UserError: it is something else, or does not make logits of images.
+    """
+    make = user_code.load(name, _FIELD).value
+    needed = (
+        "a linen module, or a function that returns one, is needed: num_classes -> a module from "
+        "images [B, H, W, C] and `train` to logits [B, num_classes]"
+    )
+    if not callable(make):
+        raise UserError(f"{_FIELD}: {name} is of type {type(make).__name__}; {needed}")
+    try:
+        network = make(num_classes=num_classes)
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"it returns a {type(network).__name__}")
+        image, variables = _shapes(network, image_shape)
+        logits = jax.eval_shape(lambda v, x: network.apply(v, x, train=False), variables, image)
+    except Exception as error:  # of whatever type: it is not our code
+        raise UserError(
+            f"{_FIELD}: {name} fails ({type(error).__name__}: {one_line(error)}); {needed}"
+        ) from error
+    shape = getattr(logits, "shape", None)
+    if shape != (1, num_classes):
+        got = "no array" if shape is None else f"shape {list(shape)}"
+        raise UserError(
+            f"{_FIELD}: {name} makes {got} of one image of {list(image_shape)}, where "
+            f"[1, {num_classes}] is needed"
+        )
+    return network
 
 
 def parameter_count(network: nn.Module, image_shape: ImageShape) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fednas_jax import assembly, layout
+from fednas_jax import assembly, layout, user_code
 from fednas_jax import workdir as folders
 from fednas_jax.algorithms import registry
 from fednas_jax.checkpoint import Checkpoints
@@ -41,7 +41,7 @@ def look(folder: Path, config: Mapping[str, Any]) -> Found:
     recorded = folders.recorded_run(folder, config)
     if recorded is None:
         return Found(None, False, False, [])
-    check_same_code(folder, recorded, user_code(config))
+    check_same_code(folder, recorded, code_of_user(config))
     folders.check_same_genotype(folder, recorded, config, assembly.genotype_of(config))
     begun = bool(Checkpoints(folder / layout.CHECKPOINTS_FOLDER, reading=True).rounds())
     finished = (folder / layout.SUMMARY_FILE).exists()
@@ -58,7 +58,7 @@ def tell(found: Found) -> None:
         warn(line)
 
 
-def user_code(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+def code_of_user(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Where what a user brings stands, as run.json keeps it: field -> path and SHA-256.
 
     Args:
@@ -67,8 +67,15 @@ def user_code(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     Raises:
       UserError: it cannot be loaded.
     """
+    found = {}
     source = registry.source(config["algorithm"])
-    return {} if source is None else {"algorithm": source._asdict()}
+    if source is not None:
+        found["algorithm"] = source._asdict()
+    network = config.get("network", {}).get("name", "")
+    if user_code.is_reference(network):
+        brought = user_code.load(network, "config.network.name")
+        found["network.name"] = {"path": str(brought.path), "sha256": brought.sha256}
+    return found
 
 
 def check_same_code(
@@ -79,7 +86,7 @@ def check_same_code(
     Args:
       folder: of the run.
       run: what run.json says.
-      now: of `user_code`.
+      now: of `code_of_user`.
 
     Raises:
       UserError: a file is not as it was.

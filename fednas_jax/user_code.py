@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from pathlib import Path
@@ -44,8 +45,25 @@ def load(reference: str, field: str) -> Brought:
     if not hasattr(module, name):
         public = [other for other in vars(module) if not other.startswith("_")]
         raise UserError(f"{field}: {place} has no {name!r}{suggest(name, public)}")
-    path = Path(module.__file__ or place)
-    return Brought(getattr(module, name), path, hashlib.sha256(path.read_bytes()).hexdigest())
+    value = getattr(module, name)
+    return Brought(value, *_source(module, value))
+
+
+def reference(value: Any) -> str:
+    """The name by which `load` finds a class or a function again in this process."""
+    return f"{value.__module__}:{value.__qualname__}"
+
+
+def _source(module: ModuleType, value: Any) -> tuple[Path, str]:
+    """The file that something stands in, and its SHA-256; of a notebook, that of its text."""
+    path = getattr(module, "__file__", None)
+    if path and Path(path).is_file():
+        return Path(path), hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    try:
+        text = inspect.getsource(value)
+    except (OSError, TypeError):  # typed into an interpreter
+        text = ""
+    return Path(), hashlib.sha256(text.encode()).hexdigest()
 
 
 def failure(path: Path, error: BaseException) -> UserError:
@@ -91,6 +109,8 @@ def _run(path: Path, sha256: str) -> ModuleType:
 
 
 def _of_package(name: str, field: str) -> ModuleType:
+    if name in sys.modules:
+        return sys.modules[name]
     try:
         found = importlib.util.find_spec(name)
     except (ImportError, ValueError):  # of a package that is not there; of an empty name

@@ -320,9 +320,9 @@ def test_chunks_as_measured_are_recorded_and_kept(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def measured(
-        build: Any, state: Any, ids: Any, steps: Any, say: Any, *limits: Any
+        build: Any, state: Any, ids: Any, steps: Any, say: Any, facts: Any
     ) -> chunks.Choice:
-        assert (len(ids), len(steps), limits) == (3, 3, (None, None))
+        assert (len(ids), len(steps), facts) == (3, 3, {})
         return chunks.Choice(build(2), {"1": 3.5, "2": 2.25})
 
     monkeypatch.setattr(chunks, "measured", measured)

@@ -83,7 +83,8 @@ def test_the_schema_knows_every_network():
     for name in networks._KINDS:
         assert field.check(name) == ""
     assert field.check("resnet65") == (
-        f"one of {', '.join(networks._KINDS)} is needed; did you mean 'resnet56'?"
+        f"one of {', '.join(networks._KINDS)}, or path/to/file.py:Name, is needed; "
+        "did you mean 'resnet56'?"
     )
 
 
