@@ -75,10 +75,10 @@ def options(argv: Sequence[str], defaults: dict[str, str]) -> tuple[dict[str, st
         elif name not in values:
             known = [f"--{flag}" for flag in (*values, "help")]
             raise UserError(f"--{name}: no such flag{suggest(f'--{name}', known)}")
-        elif not _given(name, value):
-            raise UserError(f"--{name}: is empty; a value is needed")
         else:
             values[name] = _given(name, value)
+            if not value:
+                raise UserError(f"--{name}: is empty; a value is needed")
     return values, fields
 
 

@@ -73,8 +73,8 @@ def code_of_user(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         found["algorithm"] = source._asdict()
     network = config.get("network", {}).get("name", "")
     if user_code.is_reference(network):
-        brought = user_code.load(network, "config.network.name")
-        found["network.name"] = {"path": str(brought.path), "sha256": brought.sha256}
+        source = user_code.load(network, "config.network.name").source
+        found["network.name"] = source._asdict()
     return found
 
 

@@ -15,14 +15,20 @@ from fednas_jax.errors import UserError, suggest
 from fednas_jax.paths import expand
 
 
+class Source(NamedTuple):
+    """Where something of a user's stands."""
+
+    path: str
+    """The file; "" of what stands in none."""
+    sha256: str
+    """Of the file, without what it imports; of a notebook, of the thing's own text."""
+
+
 class Brought(NamedTuple):
     """Something of a user's."""
 
     value: Any
-    path: Path
-    """The file that it stands in."""
-    sha256: str
-    """Of that file; what the file imports is not in it."""
+    source: Source
 
 
 def is_reference(text: str) -> bool:
@@ -46,7 +52,8 @@ def load(reference: str, field: str) -> Brought:
         public = [other for other in vars(module) if not other.startswith("_")]
         raise UserError(f"{field}: {place} has no {name!r}{suggest(name, public)}")
     value = getattr(module, name)
-    return Brought(value, *_source(module, value))
+    path = getattr(module, "__file__", None)
+    return Brought(value, _of_path(path) if path else source_of(value))
 
 
 def reference(value: Any) -> str:
@@ -54,16 +61,20 @@ def reference(value: Any) -> str:
     return f"{value.__module__}:{value.__qualname__}"
 
 
-def _source(module: ModuleType, value: Any) -> tuple[Path, str]:
-    """The file that something stands in, and its SHA-256; of a notebook, that of its text."""
-    path = getattr(module, "__file__", None)
-    if path and Path(path).is_file():
-        return Path(path), hashlib.sha256(Path(path).read_bytes()).hexdigest()
+def source_of(value: Any) -> Source:
+    """Where a class or a function stands; `Source("", ...)` of a notebook or an interpreter."""
     try:
+        path = inspect.getsourcefile(value)
+        if path and Path(path).is_file():
+            return _of_path(path)
         text = inspect.getsource(value)
     except (OSError, TypeError):  # typed into an interpreter
         text = ""
-    return Path(), hashlib.sha256(text.encode()).hexdigest()
+    return Source("", hashlib.sha256(text.encode()).hexdigest())
+
+
+def _of_path(path: str) -> Source:
+    return Source(path, hashlib.sha256(Path(path).read_bytes()).hexdigest())
 
 
 def failure(path: Path, error: BaseException) -> UserError:

@@ -68,9 +68,8 @@ def test_in_python_the_class_itself_and_its_statistics(elsewhere: Path) -> None:
     experiment.run(mine(), "run", network=Normalised)
     run = json.loads(Path("run/run.json").read_text())
     assert run["config"]["network"]["name"] == f"{__name__}:Normalised"
-    state = fednas_jax.restore("run").variables["batch_stats"]
-    (mean,) = [x for x in (np.asarray(state["BatchNorm_0"]["mean"]),) if x.any()]
-    assert mean.shape == (64,)
+    statistics = fednas_jax.restore("run").variables["batch_stats"]
+    assert np.asarray(statistics["BatchNorm_0"]["mean"]).any()
 
 
 @pytest.mark.parametrize(

@@ -23,14 +23,14 @@ def test_a_file_is_run_once_and_again_when_it_has_changed(tmp_path: Path) -> Non
     path.write_text("THING = object()  # another\n")
     second = user_code.load(f"{path}:THING", "config.algorithm")
     assert second.value is not first.value
-    assert second.sha256 != first.sha256
-    assert first.path == second.path == path
+    assert second.source.sha256 != first.source.sha256
+    assert first.source.path == second.source.path == str(path)
 
 
 def test_a_module_is_imported() -> None:
     found = user_code.load("fednas_jax.fields:Field", "config.algorithm")
     assert found.value.__name__ == "Field"
-    assert found.path.name == "fields.py"
+    assert Path(found.source.path).name == "fields.py"
 
 
 def test_what_cannot_be_found(tmp_path: Path) -> None:

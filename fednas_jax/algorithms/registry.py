@@ -1,10 +1,7 @@
 """Every algorithm by name: those of the package, and those that users bring."""
 
-import hashlib
 import importlib
-import inspect
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fednas_jax import user_code
 from fednas_jax.algorithms.declared import Declared
@@ -23,14 +20,6 @@ _FIELD = "config.algorithm"
 _KIND = "a fednas_jax.algorithms.declared.Declared is needed, see docs/extending.md"
 
 
-class Source(NamedTuple):
-    """Where an algorithm of a user's own stands."""
-
-    path: str
-    sha256: str
-    """Of the file, without what it imports; of a cell of a notebook, of its room's text."""
-
-
 _added: dict[str, Declared] = {}
 
 
@@ -45,13 +34,13 @@ def add(declared: Declared) -> None:
     """
     if not isinstance(declared, Declared):
         raise UserError(f"algorithm: {declared!r} is not usable; {_KIND}")
-    known = {**{other.name: other for other in ALGORITHMS}, **_added}
-    if known.get(declared.name, declared) is not declared and declared.name not in _added:
+    if declared in ALGORITHMS:
+        return
+    if declared.name in NAMES:
         raise UserError(
             f"algorithm: {declared.name!r} is one of the package's own; another name is needed"
         )
-    if declared.name not in NAMES:
-        _added[declared.name] = declared
+    _added[declared.name] = declared
 
 
 def is_brought(name: str) -> bool:
@@ -79,29 +68,15 @@ def find(name: str) -> Declared:
     return found
 
 
-def source(name: str) -> Source | None:
+def source(name: str) -> user_code.Source | None:
     """Where an algorithm of a user's own stands; None of one of the package's.
 
     Raises:
       UserError: as `find`.
     """
     if user_code.is_reference(name):
-        brought = user_code.load(name, _FIELD)
-        return Source(str(brought.path), brought.sha256)
-    if name not in _added:
-        return None
-    return _source_of(_added[name])
-
-
-def _source_of(declared: Declared) -> Source:
-    try:
-        path = inspect.getsourcefile(declared.room) if callable(declared.room) else None
-        if path and Path(path).is_file():
-            return Source(path, hashlib.sha256(Path(path).read_bytes()).hexdigest())
-        text = inspect.getsource(declared.room) if callable(declared.room) else declared.room
-    except (OSError, TypeError):  # typed into an interpreter
-        return Source("", "")
-    return Source("", hashlib.sha256(text.encode()).hexdigest())
+        return user_code.load(name, _FIELD).source
+    return user_code.source_of(_added[name].room) if name in _added else None
 
 
 def title(name: str) -> str:

@@ -139,8 +139,8 @@ class Watchdog:
     def close(self) -> None:
         """Ends watching, once all peers have said goodbye. All ranks are done, and know it.
 
-        A connection that is closed with unread messages is reset, and takes with it what it has
-        not sent yet: a goodbye among it would be lost, and its peer would report a death.
+        The system resets a connection that is closed with unread messages, and drops what it has
+        not sent yet. The goodbye would be lost, and the peer would report this rank as dead.
         """
         self._closing = True
         self._wake()
