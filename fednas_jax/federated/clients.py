@@ -11,12 +11,16 @@ Array: TypeAlias = Any
 
 
 class Examples(NamedTuple):
-    """All images of an experiment; they live on the device once, and clients hold indices."""
+    """All examples of an experiment; they live on the device once, and clients hold indices."""
 
-    images: Array
-    """[N, H, W, C], uint8 or float32 as in the data set."""
-    labels: Array
-    """[N] int32."""
+    inputs: Any
+    """Raw, [N, ...] each leaf: images [N, H, W, C], sequences [N, T], or trees of such arrays."""
+    targets: Any
+    """[N, ...] each leaf: [N] int32 where an example has one class."""
+
+    def take(self, indices: Array) -> "Examples":
+        """Those at the given indices [B]."""
+        return Examples(*jax.tree.map(lambda x: x[indices], tuple(self)))
 
 
 class Clients(NamedTuple):
@@ -38,6 +42,8 @@ class Clients(NamedTuple):
     """[K] int32: local steps an epoch."""
     facts: dict[str, Array]
     """Facts by name, [K, ...]: a device's tier, budget, speed."""
+    personal: Any = ()
+    """Of one client alone: what it keeps from round to round (`Algorithm.personal`)."""
 
 
 class Division(NamedTuple):

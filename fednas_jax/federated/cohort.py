@@ -31,6 +31,9 @@ class Cohort(NamedTuple):
     facts: dict[str, np.ndarray] = {}  # noqa: RUF012  # of a tuple, never changed
     """Of each client in this round, by name, [chunks, clients a chunk] int32: `LOCAL_EPOCHS` where
     not all make the same number; `STEP_LIMIT` where the last epoch may be cut short."""
+    groups: np.ndarray | None = None
+    """[chunks] int32: the group of a chunk's clients, 0 where there are none; None where the
+    algorithm groups by nothing."""
 
     def of_rank(self, rank: int, ranks: int) -> "Cohort":
         """One rank's chunks, of as many on each.
@@ -42,7 +45,8 @@ class Cohort(NamedTuple):
         chunks = len(self.ids) // ranks
         mine = slice(rank * chunks, (rank + 1) * chunks)
         facts = {name: values[mine] for name, values in self.facts.items()}
-        return Cohort(self.ids[mine], self.steps[mine], self.round, facts)
+        groups = None if self.groups is None else self.groups[mine]
+        return Cohort(self.ids[mine], self.steps[mine], self.round, facts, groups)
 
     def chunks_with_clients(self) -> int:
         """How many chunks there are up to the last in which there is anybody."""
@@ -193,8 +197,9 @@ def in_chunks(
     facts: Mapping[str, np.ndarray] = MappingProxyType({}),
     places: int = 0,
     ranks: int = 1,
+    groups: np.ndarray | None = None,
 ) -> Cohort:
-    """Groups clients of like size, the longest first, since a chunk takes as long as its longest.
+    """Puts clients of like size together, the longest first: a chunk takes as long as its longest.
 
     Args:
       ids: who takes part.
@@ -205,15 +210,20 @@ def in_chunks(
       places: for how many there is room at least: rounds of one shape need one program.
       ranks: how many they are dealt to. Each has room for all, since of unlike clients one rank may
         get the longest and another all others; chunks of nobody are not computed.
+      groups: [K] int32 of every client of the population: those of a chunk are of one group. There
+        is room for a cohort however its clients are spread over the groups.
     """
     work = facts.get(STEP_LIMIT, local_steps[ids] * facts.get(LOCAL_EPOCHS, 1))
     shares = [np.lexsort((ids, -work))] if ranks == 1 else deal(ids, work, ranks)
     chunks = -(-max(places, len(ids)) // clients_per_chunk)
+    if groups is not None:
+        chunks += len(np.unique(groups)) - 1
+        shares = [_apart(share, groups[ids[share]], clients_per_chunk) for share in shares]
 
     def table(values: np.ndarray, empty: int) -> np.ndarray:
         filled = np.full((ranks, chunks * clients_per_chunk), empty, np.int32)
         for row, share in zip(filled, shares, strict=True):
-            row[: len(share)] = values[share]
+            row[: len(share)] = np.where(share < 0, empty, values[share])
         return filled.reshape(ranks * chunks, clients_per_chunk)
 
     return Cohort(
@@ -221,7 +231,24 @@ def in_chunks(
         table(local_steps[ids], 0).max(axis=1, initial=0),
         np.int32(round),
         {name: table(values, 0) for name, values in facts.items()},
+        None if groups is None else table(groups[ids], 0).max(axis=1, initial=0),
     )
+
+
+def _apart(share: np.ndarray, groups: np.ndarray, clients_per_chunk: int) -> np.ndarray:
+    """Places of clients with empty ones, -1, between them, so that no chunk mixes groups.
+
+    Args:
+      share: [n] places in a list of clients, in order.
+      groups: [n] of each.
+      clients_per_chunk: places in a chunk.
+    """
+    parts = []
+    for group in np.unique(groups):
+        of_group = share[groups == group]
+        empty = -len(of_group) % clients_per_chunk
+        parts += [of_group, np.full(empty, -1, share.dtype)]
+    return np.concatenate(parts) if parts else share
 
 
 def host_rng(key: jax.Array) -> np.random.RandomState:

@@ -15,7 +15,7 @@ from fednas_jax.federated.communicator import LOCAL, Communicator
 
 
 class Score(NamedTuple):
-    """Means over examples; nan where there are none."""
+    """Means over what is scored: examples, or their tokens; nan where there are none."""
 
     loss: float
     accuracy: float
@@ -36,14 +36,16 @@ class Evaluator:
 
         Args:
           algorithm: whose `evaluate` scores a batch.
-          examples: the images that groups index.
-          groups: index arrays; those that are wanted together lie side by side.
-          batch_size: images in a batch.
+          examples: what groups index.
+          groups: index arrays; those that are scored together lie side by side.
+          batch_size: examples in a batch.
           communicator: of the ranks that share the batches.
         """
         self._communicator = communicator
         self._examples = examples
         self._sizes = [len(group) for group in groups]
+        self.counts = list(self._sizes)
+        """How many units of each group are scored, such as tokens; examples until then."""
         self._batch_size = batch_size
         owners = [np.full(len(group), i, np.int32) for i, group in enumerate(groups)]
         self._indices = jax.device_put(_in_batches(groups, batch_size, fill=0))
@@ -64,11 +66,13 @@ class Evaluator:
         first, last = before // self._batch_size, -(-(before + sizes.sum()) // self._batch_size)
         rank, ranks = self._communicator.rank, self._communicator.size
         mine = [first + (last - first) * part // ranks for part in (rank, rank + 1)]
-        result = self._run(*self._arguments(state, *mine))
-        of_ranks = self._communicator.gather(np.asarray(result, np.float64)[None, start:stop])
+        result = np.column_stack(jax.device_get(self._run(*self._arguments(state, *mine))))
+        of_ranks = self._communicator.gather(result.astype(np.float64)[None, start:stop])
         sums = of_ranks.sum(axis=0)
+        counts = sums[:, 2:]
+        self.counts[start:stop] = counts[:, 0].astype(int).tolist()
         with np.errstate(invalid="ignore"):  # 0 / 0 where there are none
-            return [Score(*means) for means in (sums / sizes[:, None]).tolist()]
+            return [Score(*means) for means in (sums[:, :2] / counts).tolist()]
 
     def _arguments(self, state: ServerState, first: int, last: int) -> tuple[Any, ...]:
         batches = np.int32(first), np.int32(last)
@@ -95,16 +99,20 @@ def _evaluator(algorithm: Algorithm, groups: int) -> Any:
         owners: jax.Array,
         first: jax.Array,
         last: jax.Array,
-    ) -> jax.Array:
-        """Sums of loss and correctness over batches `first` to `last`, [groups, 2]."""
+    ) -> tuple[jax.Array, jax.Array]:
+        """Over batches `first` to `last`: sums of loss and correctness [groups, 2], counts."""
 
-        def one_batch(number: jax.Array, sums: jax.Array) -> jax.Array:
-            at = indices[number]
-            scores = algorithm.evaluate(state, examples.images[at], examples.labels[at])
+        def one_batch(number: jax.Array, totals: Any) -> Any:
+            sums, counts = totals
+            batch, owner = examples.take(indices[number]), owners[number]
+            scores = algorithm.evaluate(state, batch.inputs, batch.targets)
             # Places behind the last example belong to one group too many, which is cut off below.
-            return sums.at[owners[number]].add(jnp.stack(scores, axis=-1))
+            sums = sums.at[owner].add(jnp.stack((scores.loss, scores.correct), axis=-1))
+            return sums, counts.at[owner].add(scores.count)
 
-        return lax.fori_loop(first, last, one_batch, jnp.zeros((groups + 1, 2)))[:groups]
+        nothing = jnp.zeros((groups + 1, 2)), jnp.zeros(groups + 1, jnp.int32)
+        sums, counts = lax.fori_loop(first, last, one_batch, nothing)
+        return sums[:groups], counts[:groups]
 
     return evaluate
 

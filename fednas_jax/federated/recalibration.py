@@ -17,14 +17,15 @@ from fednas_jax.federated.algorithm import (
     ChunkFacts,
     ClientUpdate,
     Phase,
+    ServerFacts,
     ServerState,
     weighted_mean,
 )
 from fednas_jax.federated.clients import Clients, Examples
 
 Tree = Any
-Observe = Callable[[ServerState, jax.Array], Tree]
-"""(state, raw images [B, H, W, C]) -> means and variances of this batch, a tree like the state's
+Observe = Callable[[ServerState, Tree], Tree]
+"""(state, raw inputs [B, ...]) -> means and variances of this batch, a tree like the state's
 `batch_stats`: dictionaries of "mean" and "var"."""
 
 
@@ -52,7 +53,7 @@ class _Recalibration(NamedTuple):
         examples: Examples,
         key: jax.Array,
     ) -> ClientUpdate:
-        """Sums of the moments of batches of the train part, as images are when evaluated.
+        """Sums of the moments of batches of the train part, as inputs are when evaluated.
 
         Only the train part, in as many whole batches as it has (one, where it has none), or a part
         of them. Which ones carries no meaning: partitions are shuffled. The batch of a client of
@@ -66,7 +67,7 @@ class _Recalibration(NamedTuple):
 
         def step(number: jax.Array, sums: Tree) -> Tree:
             indices = batches.batch(client.train, client.num_train, number, size)
-            seen = self.observe(state, examples.images[indices])
+            seen = self.observe(state, examples.take(indices).inputs)
             present = number < count
             return jax.tree.map(
                 lambda s, x: s + jnp.where(present, distinct * x, 0.0), sums, _raw(seen)
@@ -83,7 +84,10 @@ class _Recalibration(NamedTuple):
         return jnp.ceil(wanted).astype(jnp.int32)
 
 
-def _recalibrate(state: ServerState, sums: Tree, weights: Tree) -> ServerState:
+def _recalibrate(
+    state: ServerState, sums: Tree, weights: Tree, facts: ServerFacts
+) -> ServerState:
+    del facts
     moments = weighted_mean(sums, weights, _raw(state.batch_stats))
     return state._replace(batch_stats=_moments(moments))
 

@@ -2,9 +2,9 @@
 
 An algorithm is `init`, one or more phases of (`client_update`, `server_update`), and `evaluate`:
 pure functions of which none knows how clients are run. The engine vmaps `client_update` over the
-clients of a chunk, walks over the chunks in one compiled loop, and adds up as it goes, since the
-outputs of all clients together may not fit in memory: memory grows with the chunk, not with the
-number of clients.
+clients of a chunk, walks over the chunks in one compiled loop, and reduces as it goes, since the
+outputs of all clients together may not fit in memory: with a sum, memory grows with the chunk, not
+with the number of clients.
 
 Each of several ranks runs chunks of its own; the server update begins with the sum over all ranks.
 
@@ -12,6 +12,7 @@ A chunk of one client runs without vmap, which turns conditions into computing b
 """
 
 import functools
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -28,25 +29,34 @@ from fednas_jax.federated.algorithm import (
     ChunkFacts,
     ClientUpdate,
     Phase,
+    ServerFacts,
     ServerState,
     Tree,
 )
 from fednas_jax.federated.clients import Clients, Examples, members_of
 from fednas_jax.federated.cohort import LOCAL_EPOCHS, NOBODY, Cohort
 from fednas_jax.federated.communicator import LOCAL, Communicator
-from fednas_jax.federated.only_finite import finite_or_nothing
 
 _REPEATS = 3
 """Of a chunk that is timed."""
 
 
-class Totals(NamedTuple):
-    """What has been added up so far in a phase."""
+_GROUP_STREAM, _SERVER_STREAM = 1 << 31, (1 << 31) + 1
+"""Folded into a phase's key for what a group of clients and the server draw: no client has such an
+id."""
 
-    sums: Tree
-    weights: Tree
+
+class Totals(NamedTuple):
+    """What has been collected so far in a phase."""
+
+    collected: Tree
+    """Of the algorithm's reducer."""
+    clients: jax.Array
+    """How many clients have sent something."""
     metrics: dict[str, jax.Array]
     """Of each client, [chunks, clients a chunk]."""
+    personal: Tree
+    """What every client of the population keeps, [K, ...]; () where they keep nothing."""
 
 
 def _bytes(tree: Tree) -> int:
@@ -63,19 +73,16 @@ class RoundEngine:
         examples: Examples,
         clients_per_chunk: int,
         communicator: Communicator = LOCAL,
-        *,
-        leave_out_not_finite: bool = False,
     ) -> None:
         """Prepares; compiles nothing yet.
 
         Args:
-          algorithm: what to run.
+          algorithm: what to run, as `transforms.chained` returns it where it has transforms or
+            clients keep something.
           clients: the population, arrays [K, ...].
-          examples: the images that clients index.
+          examples: what clients index.
           clients_per_chunk: clients vmapped together.
           communicator: of the ranks; cohorts are to be made for as many.
-          leave_out_not_finite: whether a client that brings a value which is not finite counts as
-            absent, in that phase and those after it; its metric `finite` says so.
         """
         self.algorithm = algorithm
         self.clients_per_chunk = clients_per_chunk
@@ -83,13 +90,10 @@ class RoundEngine:
         self._clients = jax.device_put(clients)
         self._examples = examples
         # Under a jit of its own, a client's update is traced once, for its shapes and for the loop.
-        self._leave_out = leave_out_not_finite
-        updates = [phase.client_update for phase in algorithm.phases]
-        updates = [finite_or_nothing(u) for u in updates] if leave_out_not_finite else updates
-        self._updates = [jax.jit(update) for update in updates]
+        self._updates = [jax.jit(phase.client_update) for phase in algorithm.phases]
         self._shapes: dict[int, ClientUpdate] = {}
         self._accumulate = [
-            Program(_name(phase), self._jit(_accumulator(update, clients_per_chunk), 1))
+            Program(_name(phase), self._jit(self._accumulator(update), 1))
             for phase, update in zip(algorithm.phases, self._updates, strict=True)
         ]
         self._finish: dict[int, Program] = {}
@@ -108,7 +112,8 @@ class RoundEngine:
         arguments = functools.partial(self._arguments, state=state, cohort=cohort)
 
         def finished(number: int) -> tuple[Any, ...]:
-            return state, *self._zeros(number, state)[:2]
+            totals = self._zeros(number, state, cohort.ids.shape)
+            return self._to_finish(state, totals, cohort, jax.random.key(0))
 
         def later() -> None:
             for number, accumulate in enumerate(self._accumulate):
@@ -152,8 +157,8 @@ class RoundEngine:
             report = functools.partial(_report, progress, number * count, count * phases)
             with jax.transfer_guard("disallow"):
                 totals = self._all_chunks(number, state, mine, phase_key, count, report)
-            state = self._server_update(number, state, totals)
-            if self._leave_out and number + 1 < phases:
+            state = self._server_update(number, state, totals, mine, phase_key)
+            if self.algorithm.leaves_out and number + 1 < phases:
                 mine = _finite_only(mine, totals.metrics["finite"])
             metrics.append(self._communicator.gather(totals.metrics))
         return state, metrics
@@ -162,8 +167,10 @@ class RoundEngine:
         """This rank's part."""
         return cohort.of_rank(self._communicator.rank, self._communicator.size)
 
-    def _server_update(self, number: int, state: ServerState, totals: Totals) -> ServerState:
-        """The server's part of a phase, of the sums over all ranks.
+    def _server_update(
+        self, number: int, state: ServerState, totals: Totals, mine: Cohort, key: jax.Array
+    ) -> ServerState:
+        """The server's part of a phase, of what all ranks have collected.
 
         They meet before it: who waits there can be interrupted, and leaves the cores to the others.
         """
@@ -171,7 +178,8 @@ class RoundEngine:
         # Between ranks, JAX makes a token on the host that keeps collectives in order.
         alone = self._communicator.size == 1
         with jax.transfer_guard("disallow" if alone else "allow"):
-            state = self._finish_of(number, state)(state, totals.sums, totals.weights)
+            arguments = self._to_finish(state, totals, mine, key)
+            state = self._finish_of(number, state)(*arguments)
         # Or the next messages might be sent from this thread while the sum still runs in another.
         return state if alone else jax.block_until_ready(state)
 
@@ -211,22 +219,42 @@ class RoundEngine:
         """What a client sends in a phase, as shapes."""
         if number not in self._shapes:
             one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self._clients)
-            facts = jax.eval_shape(lambda: ChunkFacts(jnp.int32(0), jnp.int32(1)))
             key = jax.eval_shape(lambda: jax.random.key(0))
+            number_of = jax.ShapeDtypeStruct((), jnp.int32)
+            facts = ChunkFacts(number_of, number_of, group=number_of, key=key)
+            one = one._replace(personal=jax.tree.map(_without_clients, self._personal(state)))
             self._shapes[number] = jax.eval_shape(
                 self._updates[number], state, one, facts, self._examples, key
             )
         return self._shapes[number]
 
-    def _zeros(self, number: int, state: ServerState, chunks: tuple[int, ...] = ()) -> Totals:
-        """Totals of nobody yet; sent as one tree, since a program a leaf takes 30 ms a round."""
+    def _personal(self, state: ServerState) -> Tree:
+        """What all clients keep, [K, ...]; () where they keep nothing."""
+        return state.personal if self.algorithm.personal else ()
+
+    def _zeros(self, number: int, state: ServerState, chunks: tuple[int, ...]) -> Totals:
+        """Totals of nobody yet; sent as one tree, since a program a leaf takes 30 ms a round.
+
+        What clients keep is copied: the totals are given away, and the state is not.
+        """
         shapes = self._update_shapes(number, state)
         metrics: Any = {
             name: jax.ShapeDtypeStruct(chunks, m.dtype) for name, m in shapes.metrics.items()
         }
-        totals = Totals(shapes.sums, shapes.weights, metrics)
+        places = math.prod(chunks) * self._communicator.size
+        collected = self.algorithm.reducer.shapes((shapes.sums, shapes.weights), places)
+        totals = Totals(collected, jax.ShapeDtypeStruct((), jnp.int32), metrics, ())
         zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), totals)
-        return jax.device_put(zeros, may_alias=False)  # it is given away
+        zeros = jax.device_put(zeros, may_alias=False)  # it is given away
+        return zeros._replace(personal=jax.tree.map(jnp.copy, self._personal(state)))
+
+    def _to_finish(
+        self, state: ServerState, totals: Totals, mine: Cohort, key: jax.Array
+    ) -> tuple[Any, ...]:
+        """The arguments of the program of `_finish_of`."""
+        large, small = totals.collected
+        here = mine.ids if self.algorithm.personal else ()
+        return state, large, (small, totals.clients), totals.personal, here, mine.round, key
 
     def _arguments(
         self, number: int, state: ServerState, cohort: Cohort, key: jax.Array | None = None
@@ -239,21 +267,102 @@ class RoundEngine:
     def _finish_of(self, number: int, state: ServerState) -> Program:
         """The program of a phase's server update.
 
-        The sums are given away where the next state has their shapes, which saves a copy. The state
+        What was collected is given away where the next state has their shapes, which saves a copy. The state
         itself never is: `run`'s caller keeps it until the next one is found to be finite, and a
         phase that leaves it as it is hands on the caller's own arrays.
         """
         if number not in self._finish:
-            phase, sums = self.algorithm.phases[number], self._update_shapes(number, state).sums
-            given = (1,) if not Counter(_shapes(sums)) - Counter(_shapes(state)) else ()
+            phase, reducer = self.algorithm.phases[number], self.algorithm.reducer
+            sent = self._update_shapes(number, state)
+            large, _ = reducer.shapes((sent.sums, sent.weights), 1)
+            given = (1,) if not Counter(_shapes(large)) - Counter(_shapes(state)) else ()
 
             @functools.wraps(phase.server_update)
-            def of_all_ranks(state: ServerState, sums: Tree, weights: Tree) -> ServerState:
-                return phase.server_update(state, *self._communicator.total((sums, weights)))
+            def of_all_ranks(
+                state: ServerState,
+                large: Tree,
+                small: Tree,
+                personal: Tree,
+                here: Any,
+                round: jax.Array,
+                key: jax.Array,
+            ) -> ServerState:
+                large, (rest, clients) = self._communicator.total((large, small))
+                sums, weights = reducer.finish((large, rest))
+                draw = jax.random.fold_in(key, _SERVER_STREAM)
+                after = phase.server_update(state, sums, weights, ServerFacts(round, draw, clients))
+                if not self.algorithm.personal:
+                    return after
+                return after._replace(personal=self._of_all_ranks(personal, here))
 
             jitted = self._jit(of_all_ranks, given)
             self._finish[number] = Program(f"the server's part of {_name(phase)}", jitted)
         return self._finish[number]
+
+    def _of_all_ranks(self, personal: Tree, here: jax.Array) -> Tree:
+        """What all clients keep, each as the rank left it that computed it in this phase.
+
+        Args:
+          personal: of this rank, [K, ...].
+          here: ids of the clients that this rank computed, `NOBODY` among them.
+        """
+        if self._communicator.size == 1:
+            return personal
+        count = len(self._clients.id)
+        mine = jnp.zeros(count, jnp.int32).at[jnp.where(here < 0, count, here)].set(1, mode="drop")
+
+        def of_mine(x: jax.Array) -> jax.Array:
+            return jnp.where(_column(mine, x) > 0, x, jnp.zeros_like(x))
+
+        rows, computed = self._communicator.total((jax.tree.map(of_mine, personal), mine))
+        return jax.tree.map(
+            lambda new, old: jnp.where(_column(computed, old) > 0, new, old), rows, personal
+        )
+
+    def _accumulator(self, client_update: Callable[..., ClientUpdate]) -> Callable[..., Totals]:
+        """The compiled part of a phase: chunks `first` to `stop` added to `totals`."""
+        reducer, size = self.algorithm.reducer, self.clients_per_chunk
+        rank = self._communicator.rank
+
+        def accumulate(
+            state: ServerState,
+            totals: Totals,
+            clients: Clients,
+            examples: Examples,
+            cohort: Cohort,
+            key: jax.Array,
+            first: jax.Array,
+            stop: jax.Array,
+        ) -> Totals:
+            def one_client(client: Clients, facts: ChunkFacts) -> ClientUpdate:
+                client_key = jax.random.fold_in(key, client.id)
+                return client_update(state, client, facts, examples, client_key)
+
+            def one_chunk(number: jax.Array, totals: Totals) -> Totals:
+                members = _members(clients, cohort, number, totals.personal)
+                facts = _chunk_facts(cohort, number, members, key)
+                if size == 1:
+                    update = one_client(jax.tree.map(lambda x: x[0], members), facts)
+                    update = jax.tree.map(lambda x: x[None], update)
+                else:
+                    update = jax.vmap(one_client, in_axes=(0, None))(members, facts)
+                metrics = {
+                    name: lax.dynamic_update_index_in_dim(totals.metrics[name], value, number, 0)
+                    for name, value in update.metrics.items()
+                }
+                counts = _sent(update, members.id != NOBODY)
+                place = (rank * len(cohort.ids) + number) * size
+                sent = (update.sums, update.weights)
+                return Totals(
+                    reducer.add(totals.collected, sent, counts, place),
+                    totals.clients + counts.sum(dtype=jnp.int32),
+                    metrics,
+                    _kept(totals.personal, members.id, update.personal),
+                )
+
+            return lax.fori_loop(first, stop, one_chunk, totals)
+
+        return accumulate
 
     def _jit(self, function: Callable[..., Any], donated: int | tuple[int, ...]) -> Any:
         return jit(function, quick=self.algorithm.large, donate_argnums=donated)
@@ -292,6 +401,11 @@ def _finite_only(cohort: Cohort, finite: jax.Array) -> Cohort:
     return jax.device_put(cohort._replace(ids=np.where(good, ids, np.int32(NOBODY))))
 
 
+def _column(of_clients: jax.Array, like: jax.Array) -> jax.Array:
+    """[K] as [K, 1, ...], to go with an array [K, ...]."""
+    return of_clients.reshape(-1, *[1] * (like.ndim - 1))
+
+
 def _name(phase: Phase) -> str:
     return getattr(phase.client_update, "__name__", "the clients' part")
 
@@ -308,46 +422,40 @@ def _report(progress: Callable[[int, int], None], before: int, of: int, done: in
     progress(before + done, of)
 
 
-def _accumulator(
-    client_update: Callable[..., ClientUpdate], clients_per_chunk: int
-) -> Callable[..., Totals]:
-    """The compiled part of a phase: chunks `first` to `stop` added to `totals`."""
+def _without_clients(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Shape of one client's part of an array [K, ...]."""
+    return jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
 
-    def accumulate(
-        state: ServerState,
-        totals: Totals,
-        clients: Clients,
-        examples: Examples,
-        cohort: Cohort,
-        key: jax.Array,
-        first: jax.Array,
-        stop: jax.Array,
-    ) -> Totals:
-        def one_client(client: Clients, facts: ChunkFacts) -> ClientUpdate:
-            client_key = jax.random.fold_in(key, client.id)
-            return client_update(state, client, facts, examples, client_key)
 
-        def one_chunk(number: jax.Array, totals: Totals) -> Totals:
-            members = members_of(clients, cohort.ids[number])
-            own = {name: values[number] for name, values in cohort.facts.items()}
-            members = members._replace(facts=members.facts | own)
-            facts = ChunkFacts(cohort.steps[number], cohort.round)
-            if LOCAL_EPOCHS in own:
-                facts = facts._replace(local_epochs=own[LOCAL_EPOCHS].max())
-            if clients_per_chunk == 1:
-                update = one_client(jax.tree.map(lambda x: x[0], members), facts)
-                added = update._replace(metrics={n: m[None] for n, m in update.metrics.items()})
-            else:
-                update = jax.vmap(one_client, in_axes=(0, None))(members, facts)
-                sums, weights = jax.tree.map(lambda x: x.sum(axis=0), update[:2])
-                added = ClientUpdate(sums, weights, update.metrics)
-            metrics = {
-                name: lax.dynamic_update_index_in_dim(totals.metrics[name], value, number, 0)
-                for name, value in added.metrics.items()
-            }
-            sums, weights = jax.tree.map(jnp.add, totals[:2], tuple(added[:2]))
-            return Totals(sums, weights, metrics)
+def _members(
+    clients: Clients, cohort: Cohort, number: jax.Array, personal: Tree
+) -> Clients:
+    """The clients of a chunk, with their facts of this round and what they keep."""
+    ids = cohort.ids[number]
+    members = members_of(clients, ids)
+    own = {name: values[number] for name, values in cohort.facts.items()}
+    kept = jax.tree.map(lambda x: x[jnp.maximum(ids, 0)], personal)
+    return members._replace(facts=members.facts | own, personal=kept)
 
-        return lax.fori_loop(first, stop, one_chunk, totals)
 
-    return accumulate
+def _chunk_facts(cohort: Cohort, number: jax.Array, members: Clients, key: jax.Array) -> ChunkFacts:
+    group = jnp.int32(0) if cohort.groups is None else cohort.groups[number]
+    own = jax.random.fold_in(jax.random.fold_in(key, _GROUP_STREAM), group)
+    facts = ChunkFacts(cohort.steps[number], cohort.round, group=group, key=own)
+    if LOCAL_EPOCHS in cohort.facts:
+        return facts._replace(local_epochs=members.facts[LOCAL_EPOCHS].max())
+    return facts
+
+
+def _sent(update: ClientUpdate, present: jax.Array) -> jax.Array:
+    """Which clients of a chunk count, [C] bool."""
+    return present & update.metrics["finite"] if "finite" in update.metrics else present
+
+
+def _kept(table: Tree, ids: jax.Array, rows: Tree) -> Tree:
+    """What all clients keep, after those of a chunk."""
+    return jax.tree.map(
+        lambda all_of, mine: all_of.at[jnp.where(ids < 0, len(all_of), ids)].set(mine, mode="drop"),
+        table,
+        rows,
+    )

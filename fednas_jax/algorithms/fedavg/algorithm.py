@@ -12,14 +12,21 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jax import lax
 from jax.typing import ArrayLike
 
-from fednas_jax.data.augment import Augmentation, augment, normalize
+from fednas_jax.data.task import Scores, Task, prepared
 from fednas_jax.federated import batches, recalibration, server_optimizer
-from fednas_jax.federated.algorithm import Algorithm, ChunkFacts, ClientUpdate, Phase, weighted_mean
+from fednas_jax.federated.algorithm import (
+    Algorithm,
+    ChunkFacts,
+    ClientUpdate,
+    Phase,
+    ServerFacts,
+    weighted_mean,
+    weighted_update,
+)
 from fednas_jax.federated.clients import Clients, Examples
-from fednas_jax.federated.scoring import score
+from fednas_jax.federated.local_loop import local_loop, steps_made
 from fednas_jax.optimizers import sgd
 from fednas_jax.schedules import LearningRate, Ramp
 
@@ -74,79 +81,81 @@ class _Local(NamedTuple):
 class _Batch(NamedTuple):
     """What a local step learns from, [B, ...] each but the key."""
 
-    images: jax.Array
-    labels: jax.Array
+    inputs: Tree
+    """As the network reads them."""
+    targets: Tree
     counts: jax.Array
     """1.0, or 0.0 of an example that only fills the batch."""
     key: jax.Array
     """For what the network draws."""
 
 
+class _Epoch(NamedTuple):
+    """What the steps of a local epoch share."""
+
+    order: jax.Array
+    key: jax.Array
+    learning_rate: ArrayLike
+
+
 class _Sums(NamedTuple):
-    """Sums over the examples that a client has learnt from, for its metrics."""
+    """Sums over what a client has learnt from, for its metrics."""
 
     loss: jax.Array
     correct: jax.Array
-    examples: jax.Array
+    count: jax.Array
+    """Examples, or their tokens."""
 
 
-def build(
-    network: nn.Module,
-    image_shape: tuple[int, int, int],
-    augmentation: Augmentation,
-    options: FedAvgOptions,
-) -> Algorithm:
+def build(network: nn.Module, task: Task, options: FedAvgOptions) -> Algorithm:
     """FedAvg as the round engine runs it.
 
     Clients need `local_steps` that count a last, smaller batch: `clients.build` with
     `last_batch=True`.
 
     Args:
-      network: images [B, H, W, C] -> logits, or in training (logits, auxiliary logits); may draw
-        from the key `dropout` in training, and keep statistics in `batch_stats`.
-      image_shape: H, W, C.
-      augmentation: of the images that clients learn from.
+      network: prepared inputs [B, ...] -> outputs, or in training (outputs, auxiliary outputs);
+        may draw from the key `dropout` in training, and keep statistics in `batch_stats`.
+      task: what the data set asks for.
       options: hyperparameters.
     """
-    with_statistics = "batch_stats" in _shapes(network, image_shape)
+    leaves, tree = jax.tree.flatten(prepared(task))
+    with_statistics = "batch_stats" in _shapes(network, tree, tuple(leaves))
     recalibrates = with_statistics and options.batch_stats == "recalibrated"
-    task = _Task(network, image_shape, augmentation, options, with_statistics and not recalibrates)
-    phases = [Phase(task.client_update, task.server_update)]
+    training = _Training(network, task, options, with_statistics and not recalibrates)
+    phases = [Phase(training.client_update, training.server_update)]
     if recalibrates:
         phases.append(
-            recalibration.phase(task.observe, options.batch_size, options.recalibration_fraction)
+            recalibration.phase(
+                training.observe, options.batch_size, options.recalibration_fraction
+            )
         )
-    return Algorithm(task.init, phases, task.evaluate, broadcast=_broadcast)
+    return Algorithm(training.init, phases, training.evaluate, broadcast=_broadcast)
 
 
 @functools.lru_cache(maxsize=8)  # tracing a large network takes seconds, and it is built twice
-def _shapes(network: nn.Module, image_shape: tuple[int, int, int]) -> Any:
-    """The network's variables, as shapes."""
-    return jax.eval_shape(lambda: _variables(network, image_shape, jax.random.key(0)))
-
-
-def _variables(network: nn.Module, image_shape: tuple[int, int, int], key: jax.Array) -> Any:
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    return network.lazy_init(key, images, train=False)
+def _shapes(network: nn.Module, tree: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Any:
+    """The network's variables, as shapes, of inputs as shapes."""
+    inputs = jax.tree.unflatten(tree, leaves)
+    return jax.eval_shape(lambda: network.lazy_init(jax.random.key(0), inputs, train=False))
 
 
 def _variables_of(params: Tree, batch_stats: Tree) -> dict[str, Tree]:
     return {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
 
 
-class _Task(NamedTuple):
+class _Training(NamedTuple):
     """What is fixed during a run; its methods are the algorithm's pure functions."""
 
     network: nn.Module
-    image_shape: tuple[int, int, int]
-    augmentation: Augmentation
+    task: Task
     options: FedAvgOptions
     averages_statistics: bool
     """Whether clients keep and send BatchNorm statistics."""
 
     def init(self, key: jax.Array) -> ServerState:
         """The server's first state."""
-        variables = _variables(self.network, self.image_shape, key)
+        variables = self.network.lazy_init(key, prepared(self.task), train=False)
         params, server = variables["params"], self.options.server
         optimizer = () if server is None else server.init(params)
         return ServerState(params, variables.get("batch_stats", {}), optimizer)
@@ -160,45 +169,40 @@ class _Task(NamedTuple):
         key: jax.Array,
     ) -> ClientUpdate:
         """ClientUpdate of Algorithm 1: local epochs over all examples in batches."""
-        own_epochs = client.facts.get("local_epochs", self.options.local_epochs)
-        limit = client.facts.get("step_limit")
-        size = self.options.batch_size or client.train.shape[0]
 
-        def epoch(number: jax.Array, carry: Any) -> Any:
+        def begin(number: jax.Array) -> _Epoch:
             order_key, step_key = jax.random.split(jax.random.fold_in(key, number))
             order = batches.shuffled(order_key, client.train, client.num_train)
-            rate = self.options.learning_rate(number, facts.round)
-            now = client if facts.local_epochs is None else _while(number < own_epochs, client)
-            if limit is not None:
-                now = _up_to(limit - number * client.local_steps, now, size)
+            return _Epoch(order, step_key, self.options.learning_rate(number, facts.round))
 
-            def step(i: jax.Array, carry: Any) -> Any:
-                local, sums = carry
-                batch = self._batch(order, i, now, examples, jax.random.fold_in(step_key, i))
-                local, added = self._step(local, state, batch, rate, facts.round)
-                return local, jax.tree.map(jnp.add, sums, added)
-
-            def own_step(i: jax.Array, carry: Any) -> Any:
-                # A client that has walked through its epoch waits for the longest of its chunk.
-                return lax.cond(i < now.local_steps, lambda c: step(i, c), lambda c: c, carry)
-
-            moves = self._moves_without_gradient
-            return lax.fori_loop(0, facts.local_steps, own_step if moves else step, carry)
+        def step(i: jax.Array, epoch: _Epoch, now: Clients, carry: Any) -> Any:
+            local, sums = carry
+            step_key = jax.random.fold_in(epoch.key, i)
+            batch = self._batch(epoch.order, i, now, examples, step_key)
+            local, added = self._step(local, state, batch, epoch.learning_rate, facts.round)
+            return local, jax.tree.map(jnp.add, sums, added)
 
         statistics = state.batch_stats if self.averages_statistics else {}
         local = _Local(state.params, statistics, self._optimizer.init(state.params))
-        sums = _Sums(*(jnp.zeros(()) for _ in _Sums._fields))
-        most = self.options.local_epochs if facts.local_epochs is None else facts.local_epochs
-        local, sums = lax.fori_loop(0, most, epoch, (local, sums))
+        local, sums = local_loop(
+            (local, _Sums(*(jnp.zeros(()) for _ in _Sums._fields))),
+            client,
+            facts,
+            local_epochs=self.options.local_epochs,
+            batch_size=self._batch_size(client),
+            begin=begin,
+            step=step,
+            waits=self._moves_without_gradient,
+        )
         sent = {"params": local.params, "batch_stats": local.batch_stats}
         sent = {name: tree for name, tree in sent.items() if tree}
-        made = own_epochs * client.local_steps if limit is None else limit
-        return _client_update(sent, sums, client, made)
+        return _client_update(sent, sums, client, steps_made(client, self.options.local_epochs))
 
     def server_update(
-        self, state: ServerState, sums: dict[str, Tree], weights: jax.Array
+        self, state: ServerState, sums: dict[str, Tree], weights: jax.Array, facts: ServerFacts
     ) -> ServerState:
         """The means of what the clients have sent, or a step of the server's optimiser."""
+        del facts
         before = {name: getattr(state, name) for name in sums}
         mean = weighted_mean(sums, weights, before)
         if self.options.server is not None:
@@ -207,21 +211,19 @@ class _Task(NamedTuple):
             )
         return state._replace(**mean)
 
-    def evaluate(
-        self, state: ServerState, images: jax.Array, labels: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Losses and correctness of the network."""
+    def evaluate(self, state: ServerState, inputs: Tree, targets: Tree) -> Scores:
+        """Scores of the network."""
         variables = _variables_of(state.params, state.batch_stats)
-        logits: Any = self.network.apply(variables, self._normalize(images), train=False)
-        return score(logits, labels)
+        outputs = self.network.apply(variables, self.task.prepare(inputs), train=False)
+        return self.task.score(outputs, targets)
 
-    def observe(self, state: ServerState, images: jax.Array) -> Tree:
-        """BatchNorm statistics of a batch, as images are when evaluated."""
-        images = self._normalize(images)
+    def observe(self, state: ServerState, inputs: Tree) -> Tree:
+        """BatchNorm statistics of a batch, as inputs are when evaluated."""
+        inputs = self.task.prepare(inputs)
 
         def moved(running: Tree) -> Tree:
             variables = {"params": state.params, "batch_stats": running}
-            _, changed = self.network.apply(variables, images, train=True, mutable=["batch_stats"])
+            _, changed = self.network.apply(variables, inputs, train=True, mutable=["batch_stats"])
             return changed["batch_stats"]
 
         # Running statistics become k times themselves and 1 - k times the batch's, whatever k the
@@ -241,8 +243,8 @@ class _Task(NamedTuple):
         pulls = options.momentum or options.weight_decay or options.fedprox_mu
         return bool(pulls or self.averages_statistics)
 
-    def _normalize(self, images: jax.Array) -> jax.Array:
-        return normalize(images, self.augmentation.mean, self.augmentation.std)
+    def _batch_size(self, client: Clients) -> int:
+        return self.options.batch_size or client.train.shape[0]
 
     def _batch(
         self,
@@ -258,12 +260,13 @@ class _Task(NamedTuple):
         step that a client makes only because its chunk's longest does: its gradient is zero. They
         are the client's own, so that BatchNorm sees a whole batch of these.
         """
-        size = self.options.batch_size or client.train.shape[0]
+        size = self._batch_size(client)
         at = batches.batch(order, client.num_train, step, size)
         counts = step * size + jnp.arange(size) < client.num_train
         augment_key, network_key = jax.random.split(key)
-        images = augment(augment_key, examples.images[at], self.augmentation)
-        return _Batch(images, examples.labels[at], counts.astype(jnp.float32), network_key)
+        raw = examples.take(at)
+        inputs = self.task.augment(augment_key, raw.inputs)
+        return _Batch(inputs, raw.targets, counts.astype(jnp.float32), network_key)
 
     def _step(
         self, local: _Local, state: ServerState, batch: _Batch, rate: ArrayLike, round: ArrayLike
@@ -291,47 +294,30 @@ class _Task(NamedTuple):
             drawing["drop_path_rate"] = self.options.drop_path(round)
             drawing["key"] = jax.random.fold_in(batch.key, 1)
         output, changed = self.network.apply(
-            variables, batch.images, train=True, mutable=["batch_stats"], **drawing
+            variables, batch.inputs, train=True, mutable=["batch_stats"], **drawing
         )
-        logits, *auxiliary = output if isinstance(output, tuple) else (output,)
-        losses, correct = score(logits, batch.labels)
-        total, examples = batch.counts @ losses, batch.counts.sum()
-        sums = _Sums(total, batch.counts @ correct, examples)
+        outputs, *auxiliary = output if isinstance(output, tuple) else (output,)
+        scores = self.task.score(outputs, batch.targets)
+        total, count = batch.counts @ scores.loss, (batch.counts * scores.count).sum()
+        sums = _Sums(total, batch.counts @ scores.correct, count)
         for other in auxiliary:
-            total += self.options.auxiliary_weight * (batch.counts @ score(other, batch.labels)[0])
-        return total / jnp.maximum(examples, 1), (changed.get("batch_stats", {}), sums)
+            loss = self.task.score(other, batch.targets).loss
+            total += self.options.auxiliary_weight * (batch.counts @ loss)
+        return total / jnp.maximum(count, 1), (changed.get("batch_stats", {}), sums)
 
 
 def _client_update(
     result: dict[str, Tree], sums: _Sums, client: Clients, local_steps: jax.Array
 ) -> ClientUpdate:
     """w times n_k, and means over what the client has learnt from."""
-    weight = client.num_examples.astype(jnp.float32)
-    seen = jnp.maximum(sums.examples, 1)
-    leaves = jax.tree.leaves((result, sums.loss))
-    metrics = {
-        "train_loss": sums.loss / seen,
-        "train_accuracy": sums.correct / seen,
-        "local_steps": local_steps.astype(jnp.float32),
-        "weight": weight,
-        "finite": jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all(),
-    }
-    return ClientUpdate(jax.tree.map(lambda w: weight * w, result), weight, metrics)
-
-
-def _while(active: jax.Array, client: Clients) -> Clients:
-    """The client, or one without examples: a straggler after its last epoch."""
-    return client._replace(
-        num_train=jnp.where(active, client.num_train, 0),
-        local_steps=jnp.where(active, client.local_steps, 0),
-    )
-
-
-def _up_to(steps: jax.Array, client: Clients, batch_size: int) -> Clients:
-    """The client with the batches of its next `steps` local steps alone."""
-    steps = jnp.clip(steps, 0, client.local_steps)
-    return client._replace(
-        num_train=jnp.minimum(client.num_train, steps * batch_size), local_steps=steps
+    seen = jnp.maximum(sums.count, 1)
+    return weighted_update(
+        result,
+        client,
+        loss=sums.loss,
+        train_loss=sums.loss / seen,
+        train_accuracy=sums.correct / seen,
+        local_steps=local_steps.astype(jnp.float32),
     )
 
 

@@ -21,7 +21,7 @@ def build(config: Config, dataset: Dataset) -> Algorithm:
     """The training that a resolved config describes.
 
     Raises:
-      UserError: as `parts.augmentation` and `networks.from_config`.
+      UserError: as `parts.task` and `networks.from_config`.
     """
     optimizer, server, rounds = config["optimizer"], config["server"], config["rounds"]
     drop_path = optimizer.get("drop_path_rate", 0.0)
@@ -45,10 +45,9 @@ def build(config: Config, dataset: Dataset) -> Algorithm:
         fedprox_mu=config["fedprox_mu"],
         server=parts.server_optimizer(server),
     )
-    image_shape = dataset.train.images.shape[1:]
-    network = networks.from_config(config, image_shape, dataset.num_classes)
-    augmentation = parts.augmentation(config, dataset)
-    algorithm = fedavg.build(network, image_shape, augmentation, options)
+    task = parts.task(config, dataset)
+    network = networks.from_config(config, task, dataset.num_classes)
+    algorithm = fedavg.build(network, task, options)
     return algorithm._replace(large=networks.is_large(config["network"]["name"]))
 
 

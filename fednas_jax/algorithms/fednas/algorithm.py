@@ -8,13 +8,20 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from fednas_jax.data.augment import Augmentation, augment, normalize
+from fednas_jax.data.task import Scores, Task, prepared
 from fednas_jax.federated import batches, recalibration
-from fednas_jax.federated.algorithm import Algorithm, ChunkFacts, ClientUpdate, Phase, weighted_mean
+from fednas_jax.federated.algorithm import (
+    Algorithm,
+    ChunkFacts,
+    ClientUpdate,
+    Phase,
+    ServerFacts,
+    weighted_mean,
+    weighted_update,
+)
 from fednas_jax.federated.clients import Clients, Examples
-from fednas_jax.federated.scoring import score
+from fednas_jax.federated.local_loop import local_loop
 from fednas_jax.nn.supernet import Supernet
 from fednas_jax.schedules import cosine
 from fednas_jax.search.milenas import SearchOptions, SearchState, local_step, start
@@ -57,41 +64,33 @@ class _Sums(NamedTuple):
     steps: jax.Array
 
 
-def build(
-    supernet: Supernet,
-    image_shape: tuple[int, int, int],
-    augmentation: Augmentation,
-    options: FedNASOptions,
-) -> Algorithm:
+def build(supernet: Supernet, task: Task, options: FedNASOptions) -> Algorithm:
     """FedNAS as the round engine runs it.
 
     Args:
       supernet: the network to search in.
-      image_shape: H, W, C.
-      augmentation: of the images that clients learn from.
+      task: what the data set asks for.
       options: hyperparameters.
     """
-    task = _Task(supernet, image_shape, augmentation, options)
-    phases = [Phase(task.search, _collect)]
+    search = _Search(supernet, task, options)
+    phases = [Phase(search.search, _collect)]
     if options.batch_stats == "recalibrated":
         phases.append(
-            recalibration.phase(task.observe, options.batch_size, options.recalibration_fraction)
+            recalibration.phase(search.observe, options.batch_size, options.recalibration_fraction)
         )
-    return Algorithm(task.init, phases, task.evaluate, large=True)
+    return Algorithm(search.init, phases, search.evaluate, large=True)
 
 
-class _Task(NamedTuple):
+class _Search(NamedTuple):
     """What is fixed during a run; its methods are the algorithm's pure functions."""
 
     supernet: Supernet
-    image_shape: tuple[int, int, int]
-    augmentation: Augmentation
+    task: Task
     options: FedNASOptions
 
     def init(self, key: jax.Array) -> ServerState:
         """The server's first state."""
-        images = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32)
-        variables = self.supernet.lazy_init(key, images, train=False)
+        variables = self.supernet.lazy_init(key, prepared(self.task), train=False)
         return ServerState(variables["params"], variables["arch"], variables["batch_stats"])
 
     def search(
@@ -104,43 +103,30 @@ class _Task(NamedTuple):
     ) -> ClientUpdate:
         """ClientLocalSearch of Algorithm 1: local epochs of local steps."""
 
-        def step(number: jax.Array, carry: Any, epoch: _Epoch) -> Any:
+        def begin(number: jax.Array) -> _Epoch:
+            return _start_epoch(jax.random.fold_in(key, number), number, client, self.options)
+
+        def step(number: jax.Array, epoch: _Epoch, now: Clients, carry: Any) -> Any:
             local, sums = carry
-            local, now = self._step(local, number, epoch, client, examples)
-            return local, jax.tree.map(jnp.add, sums, now)
-
-        def epoch(number: jax.Array, carry: Any) -> Any:
-            facts_of_epoch = _start_epoch(
-                jax.random.fold_in(key, number), number, client, self.options
-            )
-
-            own_steps = client.local_steps
-            if "step_limit" in client.facts:
-                own_steps = jnp.minimum(own_steps, client.facts["step_limit"] - number * own_steps)
-
-            def padded_step(i: jax.Array, carry: Any) -> Any:
-                # A client that has walked through its epoch waits for the longest of its chunk.
-                return lax.cond(
-                    i < own_steps,
-                    lambda c: step(i, c, facts_of_epoch),
-                    lambda c: c,
-                    carry,
-                )
-
-            return lax.fori_loop(0, facts.local_steps, padded_step, carry)
+            local, added = self._step(local, number, epoch, now, examples)
+            return local, jax.tree.map(jnp.add, sums, added)
 
         local = start(state.params, state.arch, state.batch_stats, self.options.search)
-        sums = _Sums(*(jnp.zeros(()) for _ in _Sums._fields))
-        most = self.options.local_epochs if facts.local_epochs is None else facts.local_epochs
-        local, sums = lax.fori_loop(0, most, epoch, (local, sums))
+        local, sums = local_loop(
+            (local, _Sums(*(jnp.zeros(()) for _ in _Sums._fields))),
+            client,
+            facts,
+            local_epochs=self.options.local_epochs,
+            batch_size=self.options.batch_size,
+            begin=begin,
+            step=step,
+        )
         return _search_update(local, sums, client)
 
-    def evaluate(
-        self, state: ServerState, images: jax.Array, labels: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Losses and correctness of the supernet, by its running moments."""
-        logits: Any = self.supernet.apply(state._asdict(), self._normalize(images), train=False)
-        return score(logits, labels)
+    def evaluate(self, state: ServerState, inputs: Tree, targets: Tree) -> Scores:
+        """Scores of the supernet, by its running moments."""
+        logits = self.supernet.apply(state._asdict(), self.task.prepare(inputs), train=False)
+        return self.task.score(logits, targets)
 
     def _step(
         self,
@@ -155,8 +141,8 @@ class _Task(NamedTuple):
         train = batches.batch(epoch.train, client.num_train, number, size)
         valid = batches.batch(epoch.valid, client.num_valid, number, size)
         train_batch, valid_batch = (
-            (augment(key, examples.images[i], self.augmentation), examples.labels[i])
-            for key, i in zip(keys, (train, valid), strict=True)
+            self._batch(key, examples.take(indices))
+            for key, indices in zip(keys, (train, valid), strict=True)
         )
         local, ((train_loss, train_correct), (valid_loss, valid_correct)) = local_step(
             self._loss, self.options.search, local, train_batch, valid_batch, epoch.learning_rate
@@ -164,33 +150,36 @@ class _Task(NamedTuple):
         one = jnp.float32(1)
         return local, _Sums(train_loss, train_correct, valid_loss, valid_correct, one)
 
+    def _batch(self, key: jax.Array, examples: Examples) -> tuple[Tree, Tree]:
+        return self.task.augment(key, examples.inputs), examples.targets
+
     def _loss(
         self, params: Tree, arch: Tree, batch_stats: Tree, batch: Any, weight_gradients: jax.Array
     ) -> Any:
-        images, labels = batch
+        inputs, targets = batch
         variables = {"params": params, "arch": arch, "batch_stats": batch_stats}
         logits, changed = self.supernet.apply(
             variables,
-            images,
+            inputs,
             train=True,
             weight_gradients=weight_gradients,
             mutable=["batch_stats"],
         )
-        losses, correct = score(logits, labels)
-        return losses.mean(), (changed["batch_stats"], (losses.mean(), correct.mean()))
+        scores = self.task.score(logits, targets)
+        count = scores.count.sum()
+        loss, accuracy = scores.loss.sum() / count, scores.correct.sum() / count
+        return loss, (changed["batch_stats"], (loss, accuracy))
 
-    def observe(self, state: ServerState, images: jax.Array) -> Tree:
-        """The statistics of a batch, as images are when evaluated."""
+    def observe(self, state: ServerState, inputs: Tree) -> Tree:
+        """The statistics of a batch, as inputs are when evaluated."""
         observer = self.supernet.clone(momentum=0.0)
-        images = self._normalize(images)
-        _, seen = observer.apply(state._asdict(), images, train=True, mutable=["batch_stats"])
+        inputs = self.task.prepare(inputs)
+        _, seen = observer.apply(state._asdict(), inputs, train=True, mutable=["batch_stats"])
         return seen["batch_stats"]
 
-    def _normalize(self, images: jax.Array) -> jax.Array:
-        return normalize(images, self.augmentation.mean, self.augmentation.std)
 
-
-def _collect(state: ServerState, sums: Tree, weights: Tree) -> ServerState:
+def _collect(state: ServerState, sums: Tree, weights: Tree, facts: ServerFacts) -> ServerState:
+    del facts
     return weighted_mean(sums, weights, state)
 
 
@@ -222,18 +211,14 @@ def _start_epoch(
 
 def _search_update(local: SearchState, sums: _Sums, client: Clients) -> ClientUpdate:
     """w, alpha and statistics times N_k (Eq. 5), and the means over the client's local steps."""
-    weight = client.num_examples.astype(jnp.float32)
-    result = ServerState(local.params, local.arch, local.batch_stats)
     steps = jnp.maximum(sums.steps, 1.0)
-    leaves = jax.tree.leaves((result, sums.train_loss, sums.valid_loss))
-    finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
-    metrics = {
-        "train_loss": sums.train_loss / steps,
-        "train_accuracy": sums.train_correct / steps,
-        "valid_loss": sums.valid_loss / steps,
-        "valid_accuracy": sums.valid_correct / steps,
-        "local_steps": sums.steps,
-        "weight": weight,
-        "finite": finite,
-    }
-    return ClientUpdate(jax.tree.map(lambda x: weight * x, result), weight, metrics)
+    return weighted_update(
+        ServerState(local.params, local.arch, local.batch_stats),
+        client,
+        loss=(sums.train_loss, sums.valid_loss),
+        train_loss=sums.train_loss / steps,
+        train_accuracy=sums.train_correct / steps,
+        valid_loss=sums.valid_loss / steps,
+        valid_accuracy=sums.valid_correct / steps,
+        local_steps=sums.steps,
+    )

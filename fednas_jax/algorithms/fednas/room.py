@@ -29,7 +29,7 @@ def build(config: Config, dataset: Dataset) -> Algorithm:
     """The search that a resolved config describes.
 
     Raises:
-      UserError: as `parts.augmentation`.
+      UserError: as `parts.image_task`.
     """
     optimizer, arch = config["optimizer"], config["arch_optimizer"]
     options = fednas.FedNASOptions(
@@ -50,9 +50,8 @@ def build(config: Config, dataset: Dataset) -> Algorithm:
         batch_stats=config["server"]["batch_stats"],
         recalibration_fraction=config["server"].get("recalibration_fraction", 1.0),
     )
-    augmentation = parts.augmentation(config, dataset)
     supernet = build_supernet(config, dataset.num_classes)
-    return fednas.build(supernet, dataset.train.images.shape[1:], augmentation, options)
+    return fednas.build(supernet, parts.image_task(config, dataset), options)
 
 
 def _network(config: Config) -> dict[str, Any]:
