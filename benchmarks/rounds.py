@@ -93,7 +93,7 @@ class Ours:
 
     def sums(self) -> Any:
         """What the ranks add up in a round's first phase, as zeros: (sums, weights)."""
-        return tuple(self._engine._zeros(0, self._state)[:2])
+        return self._engine._zeros(0, self._state, (1, 1)).collected
 
     def rounds(self, count: int) -> float:
         """Runs rounds to their end; returns seconds a round."""

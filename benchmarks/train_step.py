@@ -31,7 +31,9 @@ from benchmarks import harness
 from benchmarks.harness import Bar, Peer, Row, at_least, at_most
 from fednas_jax import compilation, networks
 from fednas_jax.algorithms.fedavg import algorithm as fedavg
+from fednas_jax.data import vision
 from fednas_jax.data.augment import Augmentation
+from fednas_jax.data.task import Task
 from fednas_jax.errors import UserError, suggest
 from fednas_jax.federated.algorithm import ChunkFacts
 from fednas_jax.federated.clients import Clients, Examples, build, divide
@@ -93,7 +95,7 @@ class Training:
 
     def __init__(self, case: Case):
         network = networks.build(case.fields, SHAPE, NUM_CLASSES, case.genotype)
-        algorithm = fedavg.build(network, SHAPE, _augmentation(), _options(case))
+        algorithm = fedavg.build(network, _task(), _options(case))
         state = compilation.jit_once(algorithm.init)(jax.random.key(0))
         self.parameters = sum(x.size for x in jax.tree.leaves(state.params))
         # The last round, in which the drop path has grown.
@@ -122,8 +124,9 @@ class Training:
         return (time.perf_counter() - begin) / STEPS
 
 
-def _augmentation() -> Augmentation:
-    return Augmentation(4, True, SHAPE[0] // 2, (0.5,) * 3, (0.25,) * 3)
+def _task() -> Task:
+    augmentation = Augmentation(4, True, SHAPE[0] // 2, (0.5,) * 3, (0.25,) * 3)
+    return vision.task(jax.ShapeDtypeStruct(SHAPE, jnp.uint8), augmentation)
 
 
 def _options(case: Case) -> fedavg.FedAvgOptions:

@@ -1,12 +1,13 @@
 """From a config to the parts of an experiment, each of which can be built and used alone."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from fednas_jax import layout, model_file, omissions, warm_start, workdir
-from fednas_jax.algorithms import registry
+from fednas_jax.algorithms import parts, registry
 from fednas_jax.config import Config, default
 from fednas_jax.data import datasets, partition_file
 from fednas_jax.data import partition as partitions
@@ -14,8 +15,11 @@ from fednas_jax.data.datasets import Dataset
 from fednas_jax.errors import UserError, warn
 from fednas_jax.federated import clients as client_data
 from fednas_jax.federated import cohort as cohorts
+from fednas_jax.federated import transforms
 from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.federated.clients import Clients, Examples
+from fednas_jax.federated.only_finite import ONLY_FINITE
+from fednas_jax.federated.schedule import SCHEDULE
 from fednas_jax.model_file import Description
 from fednas_jax.paths import expand
 from fednas_jax.search.genotype import Genotype
@@ -28,7 +32,7 @@ class Population(NamedTuple):
     partition: partitions.Partition
     clients: Clients
     examples: Examples
-    """The train images, then the test images."""
+    """The train examples, then the test examples."""
     held_out: list[np.ndarray]
     """For each client the indices that it scores on."""
     test: np.ndarray
@@ -116,11 +120,32 @@ def prepare(
     """
     dataset = load_dataset(config, cut_by)
     algorithm = build_algorithm(config, dataset, begun=begun)
-    return populate(config, dataset, make_partition(config, dataset, begun=begun)), algorithm
+    population = populate(config, dataset, make_partition(config, dataset, begun=begun))
+    return population, with_transforms(config, algorithm, len(population.partition.clients))
+
+
+def with_transforms(config: Config, algorithm: Algorithm, num_clients: int) -> Algorithm:
+    """The algorithm with what the config says of updates, and with what the run keeps.
+
+    Args:
+      config: resolved.
+      algorithm: of `build_algorithm`.
+      num_clients: K.
+
+    Raises:
+      UserError: as `transforms.chained`, or the config names what is no transform or reducer.
+    """
+    chain = parts.transforms(config)
+    if config["faults"]["not_finite"] == "leave_out":
+        chain = (*chain, ONLY_FINITE)
+    schedule = registry.room(config["algorithm"]).schedule
+    kept = {} if schedule.init is None else {SCHEDULE: schedule.init}
+    reducer = parts.reducer(config) or algorithm.reducer
+    return transforms.chained(algorithm._replace(reducer=reducer), chain, num_clients, kept)
 
 
 def populate(config: Config, dataset: Dataset, partition: partitions.Partition) -> Population:
-    """Divides every client's examples, and puts all images on the device, once.
+    """Divides every client's examples, and puts all of them on the device, once.
 
     Raises:
       UserError: more clients a round than there are, or needed than drawn, or none with examples.
@@ -145,17 +170,46 @@ def populate(config: Config, dataset: Dataset, partition: partitions.Partition) 
     population = client_data.build(divisions, config["batch_size"], last_batch=rules.last_batch)
     if not population.local_steps.any():
         raise UserError("config.partition: no client has an example; at least one is needed")
-    images = np.concatenate([dataset.train.images, dataset.test.images])
-    labels = np.concatenate([dataset.train.labels, dataset.test.labels])
+    facts = registry.room(config["algorithm"]).facts(config, partition)
+    population = population._replace(facts=_of_each_client(facts, num_clients))
+    num_train, num_test = len(dataset.train.labels), len(dataset.test.labels)
     return Population(
         dataset,
         partition,
         population,
-        jax.device_put(Examples(images, labels.astype(np.int32))),
+        jax.device_put(_examples(dataset)),
         [division.held_out for division in divisions],
-        np.arange(len(dataset.train.labels), len(labels)),
+        np.arange(num_train, num_train + num_test),
         omissions.lines(config, dataset, partition, divisions, validates=rules.validates),
     )
+
+
+def _examples(dataset: Dataset) -> Examples:
+    """The train examples, then the test examples."""
+    parts = dataset.train, dataset.test
+    inputs = jax.tree.map(lambda *x: np.concatenate(x), *(part.images for part in parts))
+    targets = [part.labels.astype(np.int32) for part in parts]
+    if dataset.task is not None:
+        targets = [
+            t if p.targets is None else p.targets for p, t in zip(parts, targets, strict=True)
+        ]
+    return Examples(inputs, jax.tree.map(lambda *x: np.concatenate(x), *targets))
+
+
+def _of_each_client(facts: Mapping[str, Any], num_clients: int) -> dict[str, np.ndarray]:
+    """The facts of a room, one row a client.
+
+    Raises:
+      UserError: they are not.
+    """
+    found = {name: np.asarray(values) for name, values in facts.items()}
+    for name, values in found.items():
+        if len(values.shape) < 1 or len(values) != num_clients:
+            raise UserError(
+                f"config.algorithm: its room's fact {name!r} has shape {list(values.shape)}; "
+                f"[{num_clients}, ...], a row for each client, is needed"
+            )
+    return found
 
 
 def genotype_of(config: Config) -> Genotype | None:

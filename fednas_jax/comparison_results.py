@@ -7,7 +7,9 @@ from typing import Any
 
 from fednas_jax import assembly, comparison, networks
 from fednas_jax import config as schema
+from fednas_jax.algorithms import parts
 from fednas_jax.comparison import SEARCHED, Plan
+from fednas_jax.data import vision
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.files import plain, write_atomic, write_json
 from fednas_jax.layout import METRICS_FILE
@@ -71,8 +73,9 @@ def measured(run: Outcome, dataset: Dataset) -> dict[str, Any]:
     about = {"seed": config["seed"], "folder": run.folder.name, "error": run.error}
     if summary is None:
         return about
-    shape = dataset.train.images.shape[1:]
-    network = networks.from_config(config, shape, dataset.num_classes)
+    task = parts.image_task(config, dataset)
+    shape = vision.image_shape(task, "compare")
+    network = networks.from_config(config, task, dataset.num_classes)
     rows = read_rows(run.folder / METRICS_FILE)
     last, partition = rows[-1], run_folder.read_partition(run.folder)
     copied = ("test_accuracy", "held_out_accuracy", "best_round", "seconds", "compile_seconds")

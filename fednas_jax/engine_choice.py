@@ -35,11 +35,10 @@ def choose(
       say: takes lines for people.
       communicator: of the ranks.
     """
-    clients, leave_out = population.clients, turnout.leaves_out
+    clients = population.clients
 
     def engine(count: int) -> RoundEngine:
-        about = algorithm, clients, population.examples, count, communicator
-        return RoundEngine(*about, leave_out_not_finite=leave_out)
+        return RoundEngine(algorithm, clients, population.examples, count, communicator)
 
     asked, most = config["clients_per_chunk"], -(-turnout.size // communicator.size)
     if isinstance(asked, int):
@@ -52,9 +51,13 @@ def choose(
     everyone, steps = turnout.everyone(), clients.local_steps
     with compilation.told(say):
         if asked == "auto":
-            cohort = in_chunks(everyone.ids, steps, 1, facts=everyone.facts())
+            cohort = in_chunks(
+                everyone.ids, steps, 1, facts=everyone.facts(), groups=turnout.groups
+            )
             choice = chunks.fitting(engine, state, cohort)
         else:
-            choice = chunks.measured(engine, state, everyone.ids, steps, say, everyone.facts())
+            choice = chunks.measured(
+                engine, state, everyone.ids, steps, say, everyone.facts(), turnout.groups
+            )
     communicator.decide(lambda: choice.engine.clients_per_chunk)
     return choice

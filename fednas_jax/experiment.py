@@ -17,7 +17,6 @@ import jax
 import numpy as np
 
 from fednas_jax import (
-    answering,
     assembly,
     cache,
     compilation,
@@ -48,6 +47,7 @@ from fednas_jax.federated.algorithm import Algorithm, ServerState
 from fednas_jax.federated.cohort import Cohort
 from fednas_jax.federated.communicator import LOCAL, Communicator
 from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
+from fednas_jax.federated.schedule import Service
 from fednas_jax.files import plain
 from fednas_jax.paths import check_utf8, expand
 from fednas_jax.report import pictures, rows, run_folder, tracking
@@ -58,7 +58,7 @@ from fednas_jax.search import genotype as genotypes
 from fednas_jax.turnout import Turnout
 
 EVALUATION_BATCH = 128
-"""Images evaluated at once: enough to keep a device busy, few enough for little memory."""
+"""Examples evaluated at once: enough to keep a device busy, few enough for little memory."""
 
 SECONDS_BETWEEN_PICTURES = 60
 
@@ -156,7 +156,9 @@ class Experiment:
         self._progress: Progress | None = None
         rounds_key = jax.random.fold_in(self._key, 1)
         steps = population.clients.local_steps
-        self._turnout = Turnout(config, steps, rounds_key, communicator.size)
+        group_by = algorithm.group_by
+        groups = np.asarray(population.clients.facts[group_by]) if group_by else None
+        self._turnout = Turnout(config, steps, rounds_key, communicator.size, groups)
         self._engine, timings = engine_choice.choose(
             config,
             algorithm,
@@ -307,18 +309,17 @@ class Experiment:
     def _round(self, number: int) -> tuple[ServerState, rows.Row]:
         """One round: the algorithm's phases, then scores; the next state and a row of metrics."""
         progress, start = self._progress, time.monotonic()
-        state, clients, attended = answering.ask(
+        service = Service(
             self._engine,
             self._turnout,
-            self._state,
-            number,
             say=self._say if self._communicator.rank == 0 else lambda line: None,
             refuse=lambda fault: self._refuse(number, fault),
             progress=progress.within if progress else lambda done, of: None,
         )
+        state, clients, attended = self._room.schedule.round(service, self._state, number)
         updated = time.monotonic()
         held_out, test = self._evaluate(state, number)
-        sizes = self._turnout.counted(held_out, self._held_out_sizes)
+        sizes = self._turnout.counted(held_out, self._evaluator.counts[: len(held_out)])
         scored = test if len(self._population.test) else None
         self._refuse(number, finite.server_fault(state, held_out, sizes, scored))
         ranks.check_same_state(self._communicator, number, state)

@@ -16,6 +16,8 @@ from flax import linen as nn
 
 from fednas_jax import user_code
 from fednas_jax.config import Config
+from fednas_jax.data import vision
+from fednas_jax.data.task import Task, prepared
 from fednas_jax.errors import UserError, one_line, suggest
 from fednas_jax.nn.cnn import CNN
 from fednas_jax.nn.densenet import DenseNet
@@ -32,18 +34,23 @@ ImageShape = tuple[int, int, int]
 _FIELD = "config.network.name"
 
 
-def from_config(config: Config, image_shape: ImageShape, num_classes: int) -> nn.Module:
+def from_config(config: Config, task: Task, num_classes: int) -> nn.Module:
     """The network that `config.network`, and `config.genotype`, describe.
 
     Args:
       config: of a run.
-      image_shape: (H, W, C) of an image.
+      task: what the data set asks for.
       num_classes: logits.
 
     Raises:
-      UserError: it is not for images of this size, or there is no such genotype.
+      UserError: it is not for such inputs, or not for images of this size, or there is no such
+        genotype.
     """
-    return build(config["network"], image_shape, num_classes, genotype_of(config))
+    name = config["network"]["name"]
+    if user_code.is_reference(name):
+        return _brought(name, task, num_classes)
+    shape = vision.image_shape(task, f"{_FIELD}: {name!r}")
+    return build(config["network"], shape, num_classes, genotype_of(config))
 
 
 def genotype_of(config: Config) -> Genotype | None:
@@ -76,7 +83,7 @@ def build(
     options = dict(fields)
     name = options.pop("name")
     if user_code.is_reference(name):
-        return _brought(name, image_shape, num_classes)
+        return _made(name, num_classes)
     if name not in _KINDS:
         raise UserError(f"config.network.name: {name!r} is no network{suggest(name, _KINDS)}")
     kind = _KINDS[name]
@@ -97,37 +104,64 @@ def is_large(name: str) -> bool:
     return name in _KINDS and _KINDS[name].large
 
 
-def _brought(name: str, image_shape: ImageShape, num_classes: int) -> nn.Module:
-    """A network of a user's own: any linen module, or a function that makes one.
+_NEEDED = (
+    "a linen module, or a function that returns one, is needed: num_classes -> a module from "
+    "inputs [B, ...] and `train` to logits [B, num_classes], or whatever the task scores"
+)
 
-    Raises:
-      UserError: it is something else, or does not make logits of images.
-    """
+
+def _made(name: str, num_classes: int) -> nn.Module:
+    """A network of a user's own: any linen module, or a function that makes one."""
     make = user_code.load(name, _FIELD).value
-    needed = (
-        "a linen module, or a function that returns one, is needed: num_classes -> a module from "
-        "images [B, H, W, C] and `train` to logits [B, num_classes]"
-    )
     if not callable(make):
-        raise UserError(f"{_FIELD}: {name} is of type {type(make).__name__}; {needed}")
+        raise UserError(f"{_FIELD}: {name} is of type {type(make).__name__}; {_NEEDED}")
     try:
         network = make(num_classes=num_classes)
         if not isinstance(network, nn.Module):
             raise TypeError(f"it returns a {type(network).__name__}")
-        image, variables = _shapes(network, image_shape)
-        logits = jax.eval_shape(lambda v, x: network.apply(v, x, train=False), variables, image)
+    except Exception as error:  # of whatever type: it is not our code
+        raise _fails(name, error) from error
+    return network
+
+
+def _brought(name: str, task: Task, num_classes: int) -> nn.Module:
+    """A network of a user's own that fits a task.
+
+    Raises:
+      UserError: it is something else, or does not take the task's inputs, or makes something else
+        of them than the task scores.
+    """
+    network, inputs = _made(name, num_classes), prepared(task)
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), task.target)
+    try:
+        variables = _variables(network, inputs)
+        outputs = jax.eval_shape(lambda v, x: network.apply(v, x, train=False), variables, inputs)
+    except Exception as error:  # of whatever type: it is not our code
+        raise _fails(name, error) from error
+    shape = getattr(outputs, "shape", None)
+    got = "no array" if shape is None else f"shape {list(shape)}"
+    what = " and ".join(str(list(leaf.shape)) for leaf in jax.tree.leaves(inputs))
+    if isinstance(target, jax.ShapeDtypeStruct) and target.shape == (1,):
+        if shape != (1, num_classes):
+            raise UserError(
+                f"{_FIELD}: {name} makes {got} of inputs of {what}, where [1, {num_classes}] is "
+                "needed"
+            )
+        return network
+    try:
+        jax.eval_shape(task.score, outputs, target)
     except Exception as error:  # of whatever type: it is not our code
         raise UserError(
-            f"{_FIELD}: {name} fails ({type(error).__name__}: {one_line(error)}); {needed}"
+            f"{_FIELD}: {name} makes {got} of inputs of {what}, which the task cannot score "
+            f"({type(error).__name__}: {one_line(error)}); {_NEEDED}"
         ) from error
-    shape = getattr(logits, "shape", None)
-    if shape != (1, num_classes):
-        got = "no array" if shape is None else f"shape {list(shape)}"
-        raise UserError(
-            f"{_FIELD}: {name} makes {got} of one image of {list(image_shape)}, where "
-            f"[1, {num_classes}] is needed"
-        )
     return network
+
+
+def _fails(name: str, error: Exception) -> UserError:
+    return UserError(
+        f"{_FIELD}: {name} fails ({type(error).__name__}: {one_line(error)}); {_NEEDED}"
+    )
 
 
 def parameter_count(network: nn.Module, image_shape: ImageShape) -> int:
@@ -179,8 +213,13 @@ def multiply_adds(network: nn.Module, image_shape: ImageShape) -> int:
 def _shapes(network: nn.Module, image_shape: ImageShape) -> tuple[Any, Any]:
     """One image and the network's variables, as shapes."""
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    return image, _variables(network, image)
+
+
+def _variables(network: nn.Module, inputs: Any) -> Any:
+    """The network's variables, as shapes, of inputs as shapes."""
     key = jax.eval_shape(lambda: jax.random.key(0))
-    return image, jax.eval_shape(lambda k, x: network.init(k, x, train=False), key, image)
+    return jax.eval_shape(lambda k, x: network.init(k, x, train=False), key, inputs)
 
 
 class _Kind(NamedTuple):

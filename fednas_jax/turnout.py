@@ -33,6 +33,7 @@ class Turnout:
         local_steps: np.ndarray,
         key: jax.Array,
         ranks: int = 1,
+        groups: np.ndarray | None = None,
     ) -> None:
         """Draws nothing yet.
 
@@ -41,9 +42,10 @@ class Turnout:
           local_steps: [K] local steps an epoch of every client of the population.
           key: of the run's rounds.
           ranks: to how many the clients are dealt.
+          groups: [K] of every client, where the clients of a chunk have to be of one group.
         """
         self._config, self._local_steps, self._key = config, local_steps, key
-        self._ranks = ranks
+        self._ranks, self.groups = ranks, groups
         options = config["faults"]
         self._faults = Faults(**{name: options[name] for name in Faults._fields})
         asked = config["clients_per_round"], config["clients_fraction"]
@@ -108,6 +110,7 @@ class Turnout:
             facts=present.facts(),
             places=self.size,
             ranks=self._ranks,
+            groups=self.groups,
         )
 
     def counted(self, held_out: Sequence[Score], sizes: Sequence[int]) -> list[int]:

@@ -240,7 +240,7 @@ def test_an_algorithm_has_as_many_phases_as_its_statistics_need(
 def test_the_train_stage_gets_what_the_config_says(monkeypatch: pytest.MonkeyPatch) -> None:
     built: dict[str, Any] = {}
 
-    def build(network: Any, image_shape: Any, augmentation: Any, options: Any) -> Algorithm:
+    def build(network: Any, task: Any, options: Any) -> Algorithm:
         built.update(network=network, options=options)
         return Algorithm(*[None] * 3)  # type: ignore[arg-type]
 
@@ -300,8 +300,8 @@ def test_the_search_stage_gets_what_the_config_says(monkeypatch: pytest.MonkeyPa
         }
     )
     assembly.build_algorithm(config, dataset())
-    _, image_shape, _, options = built
-    assert image_shape == (8, 8, 1)
+    _, task, options = built
+    assert task.example.shape == (8, 8, 1)
     search = ("alpha_first", 0.4, 0.9, 0.8, 0.003, 4.0, 0.05, 0.6, 0.95, 0.007)
     assert options == (7, 11, 0.2, 0.02, search, "recalibrated", 0.3)
 

@@ -2,19 +2,49 @@
 
 import optax
 
+from fednas_jax.common_fields import COMMON
 from fednas_jax.config import Config
+from fednas_jax.data import vision
 from fednas_jax.data.augment import Augmentation
 from fednas_jax.data.datasets import Dataset
+from fednas_jax.data.task import Task
 from fednas_jax.errors import UserError
 from fednas_jax.federated import server_optimizer as server_optimizers
+from fednas_jax.federated.reducers import Reducer
+from fednas_jax.federated.transforms import Transform
 
 
-def augmentation(config: Config, dataset: Dataset) -> Augmentation:
-    """What `config.augment` says is done to the images that clients learn from.
+def task(config: Config, dataset: Dataset) -> Task:
+    """What the data set asks for: images and their classes, or a task of its own.
 
     Raises:
-      UserError: it may hide a whole image.
+      UserError: augmentation may hide a whole image, or is asked for of what are no images.
     """
+    if dataset.task is None:
+        return vision.task(dataset.train.images[0], _augmentation(config, dataset))
+    changed = {name: value for name, value in dict(config["augment"]).items() if value}
+    usual = {field.name: field.default for field in COMMON}
+    for name, value in changed.items():
+        if value != usual[f"augment.{name}"]:
+            raise UserError(
+                f"config.augment.{name}: {value} is not used, as config.dataset.name "
+                f"{dataset.name!r} has a task of its own, which augments; nothing is needed there"
+            )
+    return dataset.task
+
+
+def image_task(config: Config, dataset: Dataset) -> Task:
+    """As `task`, for a network that reads images alone.
+
+    Raises:
+      UserError: as `task`; or it reads no images.
+    """
+    found = task(config, dataset)
+    vision.image_shape(found, f"config.algorithm: {config['algorithm']!r}")
+    return found
+
+
+def _augmentation(config: Config, dataset: Dataset) -> Augmentation:
     options = dict(config["augment"])
     height, width = dataset.train.images.shape[1:3]
     most = min(height, width) - 1
@@ -32,3 +62,13 @@ def server_optimizer(server: Config) -> optax.GradientTransformation | None:
     names = ("momentum", "beta1", "beta2", "epsilon")
     read = {name: server[name] for name in names if name in server}
     return server_optimizers.build(server["optimizer"], server["learning_rate"], **read)
+
+
+def transforms(config: Config) -> tuple[Transform, ...]:
+    """The chain that `config.transforms` names."""
+    return ()
+
+
+def reducer(config: Config) -> Reducer | None:
+    """What `config.reducer` names; None of the algorithm's own, by default a sum."""
+    return None

@@ -7,7 +7,9 @@ import numpy as np
 
 from fednas_jax.config import Config
 from fednas_jax.data.datasets import Dataset
+from fednas_jax.data.partition import Partition
 from fednas_jax.federated.algorithm import Algorithm, ServerState
+from fednas_jax.federated.schedule import SYNCHRONOUS, Schedule
 from fednas_jax.search.genotype import Genotype
 
 
@@ -24,6 +26,11 @@ class ClientLayout(NamedTuple):
     def validates(self) -> bool:
         """Whether clients have a validation part."""
         return self.train_fraction < 1
+
+
+def no_facts(config: Config, partition: Partition) -> dict[str, np.ndarray]:
+    """Of an algorithm to which all clients are alike."""
+    return {}
 
 
 def _no_genotype(config: Config) -> None:
@@ -44,3 +51,7 @@ class Room(NamedTuple):
     """By kind of cell, of an algorithm that searches; None of others. Their runs keep genotypes."""
     tests_at_first: bool = True
     """Whether the first weights are tested, as round 0."""
+    facts: Callable[[Config, Partition], dict[str, np.ndarray]] = no_facts
+    """Facts of every client by name, [K, ...] each, such as its tier: `Clients.facts`."""
+    schedule: Schedule = SYNCHRONOUS
+    """How a round goes."""

@@ -14,6 +14,7 @@ import numpy as np
 from fednas_jax.data import cuts, own, published
 from fednas_jax.data.cuts import apportion
 from fednas_jax.data.fingerprints import image_digests, sha256_of_all
+from fednas_jax.data.task import Task
 from fednas_jax.errors import UserError, listed, suggest
 
 NAMES = ("digits", *published.NAMES)
@@ -33,14 +34,17 @@ class Split(NamedTuple):
     """Examples.
 
     Attributes:
-      images: [N, H, W, C] uint8 or float32.
-      labels: [N] int32.
+      images: [N, H, W, C] uint8 or float32; of a data set with a task of its own, inputs [N, ...].
+      labels: [N] int32; of a data set with a task of its own, the class of each example if it has
+        one, for partitions and pictures, else zeros.
       client: [N] int32, whose example it is, where the data tells; else None.
     """
 
     images: np.ndarray
     labels: np.ndarray
     client: np.ndarray | None
+    targets: Any = None
+    """What a task of its own scores against, [N, ...] each leaf; None: the labels."""
 
 
 class Dataset(NamedTuple):
@@ -50,6 +54,7 @@ class Dataset(NamedTuple):
     `cut_by` is the rule that `load` was asked to cut by.
     `named` says whether the data name their classes; else `class_names` are their numbers.
     `whole_sha256` is that of all examples where a limit has left some out; else "".
+    `task` says what inputs and targets are where they are not images and their classes.
     """
 
     name: str
@@ -63,6 +68,7 @@ class Dataset(NamedTuple):
     cut_by: str = "class"
     named: bool = True
     whole_sha256: str = ""
+    task: Task | None = None
 
 
 def load(

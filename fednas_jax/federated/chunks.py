@@ -54,6 +54,7 @@ def measured(
     local_steps: np.ndarray,
     say: Callable[[str], None],
     facts: Mapping[str, np.ndarray] = MappingProxyType({}),
+    groups: np.ndarray | None = None,
 ) -> Choice:
     """The fastest of about 1, 2, 4, ... clients side by side, as far as the memory goes.
 
@@ -68,10 +69,11 @@ def measured(
       local_steps: [K] local steps an epoch of every client of the population.
       say: is told of each candidate.
       facts: of each in `ids`, by name, as of `Cohort`.
+      groups: [K] as of `in_chunks`.
     """
 
     def cohort(count: int) -> Cohort:
-        return in_chunks(ids, local_steps, count, facts=facts)
+        return in_chunks(ids, local_steps, count, facts=facts, groups=groups)
 
     best = build(1)
     seconds = {"1": _round_seconds(best, state, cohort(1))}

@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -249,6 +249,22 @@ def _apart(share: np.ndarray, groups: np.ndarray, clients_per_chunk: int) -> np.
         empty = -len(of_group) % clients_per_chunk
         parts += [of_group, np.full(empty, -1, share.dtype)]
     return np.concatenate(parts) if parts else share
+
+
+def client_metrics(metrics: Mapping[str, Any], ids: np.ndarray) -> dict[str, np.ndarray]:
+    """Metrics of the clients that took part, by ascending id.
+
+    Args:
+      metrics: name -> [chunks, clients a chunk], as the engine returns them.
+      ids: [chunks, clients a chunk], who they are of.
+
+    Returns:
+      name -> [clients], and "id".
+    """
+    present = ids != NOBODY
+    order = np.argsort(ids[present])
+    named = {name: np.asarray(value)[present][order] for name, value in metrics.items()}
+    return {"id": ids[present][order], **named}
 
 
 def host_rng(key: jax.Array) -> np.random.RandomState:

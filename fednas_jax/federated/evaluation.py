@@ -108,7 +108,7 @@ def _evaluator(algorithm: Algorithm, groups: int) -> Any:
             scores = algorithm.evaluate(state, batch.inputs, batch.targets)
             # Places behind the last example belong to one group too many, which is cut off below.
             sums = sums.at[owner].add(jnp.stack((scores.loss, scores.correct), axis=-1))
-            return sums, counts.at[owner].add(scores.count)
+            return sums, counts.at[owner].add(scores.units)
 
         nothing = jnp.zeros((groups + 1, 2)), jnp.zeros(groups + 1, jnp.int32)
         sums, counts = lax.fori_loop(first, last, one_batch, nothing)

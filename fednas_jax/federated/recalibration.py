@@ -84,9 +84,7 @@ class _Recalibration(NamedTuple):
         return jnp.ceil(wanted).astype(jnp.int32)
 
 
-def _recalibrate(
-    state: ServerState, sums: Tree, weights: Tree, facts: ServerFacts
-) -> ServerState:
+def _recalibrate(state: ServerState, sums: Tree, weights: Tree, facts: ServerFacts) -> ServerState:
     del facts
     moments = weighted_mean(sums, weights, _raw(state.batch_stats))
     return state._replace(batch_stats=_moments(moments))

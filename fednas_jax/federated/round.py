@@ -220,7 +220,7 @@ class RoundEngine:
         if number not in self._shapes:
             one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self._clients)
             key = jax.eval_shape(lambda: jax.random.key(0))
-            number_of = jax.ShapeDtypeStruct((), jnp.int32)
+            number_of: Any = jax.ShapeDtypeStruct((), jnp.int32)
             facts = ChunkFacts(number_of, number_of, group=number_of, key=key)
             one = one._replace(personal=jax.tree.map(_without_clients, self._personal(state)))
             self._shapes[number] = jax.eval_shape(
@@ -241,9 +241,10 @@ class RoundEngine:
         metrics: Any = {
             name: jax.ShapeDtypeStruct(chunks, m.dtype) for name, m in shapes.metrics.items()
         }
+        nobody: Any = jax.ShapeDtypeStruct((), jnp.int32)
         places = math.prod(chunks) * self._communicator.size
         collected = self.algorithm.reducer.shapes((shapes.sums, shapes.weights), places)
-        totals = Totals(collected, jax.ShapeDtypeStruct((), jnp.int32), metrics, ())
+        totals = Totals(collected, nobody, metrics, ())
         zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), totals)
         zeros = jax.device_put(zeros, may_alias=False)  # it is given away
         return zeros._replace(personal=jax.tree.map(jnp.copy, self._personal(state)))
@@ -267,9 +268,9 @@ class RoundEngine:
     def _finish_of(self, number: int, state: ServerState) -> Program:
         """The program of a phase's server update.
 
-        What was collected is given away where the next state has their shapes, which saves a copy. The state
-        itself never is: `run`'s caller keeps it until the next one is found to be finite, and a
-        phase that leaves it as it is hands on the caller's own arrays.
+        What was collected is given away where the next state has its shapes, which saves a copy.
+        The state itself never is: the caller of `run` keeps it until the next one is found to be
+        finite, and a phase that leaves it as it is returns the caller's own arrays.
         """
         if number not in self._finish:
             phase, reducer = self.algorithm.phases[number], self.algorithm.reducer
@@ -427,9 +428,7 @@ def _without_clients(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
 
 
-def _members(
-    clients: Clients, cohort: Cohort, number: jax.Array, personal: Tree
-) -> Clients:
+def _members(clients: Clients, cohort: Cohort, number: jax.Array, personal: Tree) -> Clients:
     """The clients of a chunk, with their facts of this round and what they keep."""
     ids = cohort.ids[number]
     members = members_of(clients, ids)

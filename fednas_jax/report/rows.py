@@ -12,7 +12,6 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from fednas_jax.errors import UserError, listed
-from fednas_jax.federated.cohort import NOBODY
 from fednas_jax.federated.evaluation import Score
 from fednas_jax.search import genotype as genotypes
 from fednas_jax.search.genotype import Genotype
@@ -33,22 +32,6 @@ _RESERVED = (
     "unreachable", "stragglers", "dropouts", "late", "surplus",
 )  # fmt: skip
 """What a row says of the round itself."""
-
-
-def client_metrics(metrics: Mapping[str, Any], ids: np.ndarray) -> dict[str, np.ndarray]:
-    """Metrics of the clients that took part, by ascending id.
-
-    Args:
-      metrics: name -> [chunks, clients a chunk], as the engine returns them.
-      ids: [chunks, clients a chunk], who they are of.
-
-    Returns:
-      name -> [clients], and "id".
-    """
-    present = ids != NOBODY
-    order = np.argsort(ids[present])
-    named = {name: np.asarray(value)[present][order] for name, value in metrics.items()}
-    return {"id": ids[present][order], **named}
 
 
 def means(clients: Mapping[str, np.ndarray]) -> Row:

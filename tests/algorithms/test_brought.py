@@ -17,6 +17,7 @@ from fednas_jax.algorithms import registry
 from fednas_jax.algorithms.declared import Declared
 from fednas_jax.algorithms.fedavg.config import DECLARED as FEDAVG
 from fednas_jax.algorithms.room import ClientLayout, Room
+from fednas_jax.data.task import Scores
 from fednas_jax.errors import UserError
 from fednas_jax.federated.algorithm import Algorithm, ClientUpdate, Phase
 from fednas_jax.fields import FLOAT, Field, above, at_least
@@ -107,7 +108,7 @@ def toy_room() -> Room:
 
         def count(state: Any, client: Any, facts: Any, examples: Any, key: jax.Array) -> Any:
             there = jnp.arange(client.train.shape[0]) < client.num_train
-            labels = jax.nn.one_hot(examples.labels[client.train], dataset.num_classes)
+            labels = jax.nn.one_hot(examples.targets[client.train], dataset.num_classes)
             counts = (labels * there[:, None]).sum(axis=0)
             weight = client.num_train.astype(jnp.float32)
             metrics = {
@@ -120,7 +121,7 @@ def toy_room() -> Room:
             }
             return ClientUpdate({"shares": counts}, weight, metrics)
 
-        def move(state: Any, sums: Any, weights: Any) -> Any:
+        def move(state: Any, sums: Any, weights: Any, facts: Any) -> Any:
             mean = sums["shares"] / jnp.maximum(weights, 1)
             step = config["toy"]["step"]
             shares = state["shares"] + step * (mean - state["shares"])
@@ -128,7 +129,8 @@ def toy_room() -> Room:
 
         def evaluate(state: Any, images: jax.Array, labels: jax.Array) -> Any:
             shares = state["shares"][labels]
-            return 1 - shares, (labels == state["shares"].argmax()).astype(jnp.float32)
+            correct = (labels == state["shares"].argmax()).astype(jnp.float32)
+            return Scores(1 - shares, correct, jnp.ones(labels.shape, jnp.int32))
 
         return Algorithm(init, [Phase(count, move)], evaluate)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fednas_jax.algorithms.fedavg import algorithm as fedavg
+from fednas_jax.data import vision
 from fednas_jax.data.augment import Augmentation
 from fednas_jax.federated import batches, server_optimizer
 from fednas_jax.federated import clients as client_data
@@ -44,7 +45,9 @@ CLIENTS = population()
 def algorithm(batch_size: int = BATCH, epochs: int = EPOCHS, schedule: str = "constant", **options):
     rate = LearningRate(RATE, RATE_MIN, schedule, epochs, ROUNDS)
     options = fedavg.FedAvgOptions(epochs, batch_size, rate, **options)
-    return fedavg.build(NETWORK, (2, 3, 1), AUGMENTATION, options)
+    return fedavg.build(
+        NETWORK, vision.task(np.zeros((2, 3, 1), np.float32), AUGMENTATION), options
+    )
 
 
 def run(
@@ -311,7 +314,7 @@ def test_a_client_without_examples_sends_nothing(state):
 
 
 def test_evaluation_is_of_the_servers_network(state):
-    losses, correct = jax.jit(algorithm().evaluate)(state, IMAGES[:6], LABELS[:6])
+    losses, correct, _ = jax.jit(algorithm().evaluate)(state, IMAGES[:6], LABELS[:6])
     params = jax.tree.map(lambda w: np.asarray(w, np.float64), state.params)
     wanted, _ = plain_gradient(params, IMAGES[:6].astype(np.float64), LABELS[:6])
     np.testing.assert_allclose(losses, wanted, atol=1e-5)
@@ -322,8 +325,7 @@ def test_a_network_that_draws_gets_a_key_for_each_step():
     images = np.zeros((6, 8, 8, 3), np.uint8) + np.arange(6, dtype=np.uint8)[:, None, None, None]
     task = fedavg.build(
         PFLCNN(3),
-        (8, 8, 3),
-        Augmentation(0, False, 0, (0.5,) * 3, (0.25,) * 3),
+        vision.task(images[0], Augmentation(0, False, 0, (0.5,) * 3, (0.25,) * 3)),
         fedavg.FedAvgOptions(1, 3, LearningRate(0.1)),
     )
     divisions = [client_data.divide(np.arange(6), 0.0, 1.0)]

@@ -10,6 +10,7 @@ import pytest
 from flax import linen as nn
 
 from fednas_jax.algorithms.fedavg import algorithm as fedavg
+from fednas_jax.data import vision
 from fednas_jax.data.augment import Augmentation, normalize
 from fednas_jax.federated import round
 from fednas_jax.federated.algorithm import Algorithm
@@ -96,7 +97,7 @@ def test_a_round_moves_all_weights_and_takes_statistics_anew(
 ) -> None:
     settings = fedavg.FedAvgOptions(2, BATCH, LearningRate(0.1), momentum=0.9, **options)
     augmentation = Augmentation(1, True, 2, MEAN, STD)
-    task = fedavg.build(network, (SIDE, SIDE, 1), augmentation, settings)
+    task = fedavg.build(network, vision.task(IMAGES[0], augmentation), settings)
     state = some_state(task)
     engine = RoundEngine(task, POPULATION, EXAMPLES, 1)
 

@@ -12,6 +12,7 @@ import pytest
 from flax import linen as nn
 
 from fednas_jax.algorithms.fedavg import algorithm as fedavg
+from fednas_jax.data import vision
 from fednas_jax.data.augment import Augmentation
 from fednas_jax.federated import batches, round
 from fednas_jax.federated.algorithm import Algorithm
@@ -83,7 +84,8 @@ CLIENTS = clients()
 
 def algorithm(network: nn.Module, **options: Any) -> Algorithm:
     everything = fedavg.FedAvgOptions(EPOCHS, BATCH, LearningRate(RATE), momentum=0.5, **options)
-    return fedavg.build(network, (2, 2, 1), Augmentation(0, False, 0, MEAN, STD), everything)
+    task = vision.task(IMAGES[0], Augmentation(0, False, 0, MEAN, STD))
+    return fedavg.build(network, task, everything)
 
 
 @functools.cache  # one compilation each takes most of this file's time
@@ -284,7 +286,7 @@ def test_evaluation_normalises_by_the_running_moments() -> None:
     state = first_state(network)
     mean, var = np.linspace(-1, 1, 4), np.linspace(0.5, 2, 4)
     state = state._replace(batch_stats={"norm": {"mean": mean, "var": var}})
-    losses, _ = algorithm(network).evaluate(state, IMAGES[:6], LABELS[:6])
+    losses, *_ = algorithm(network).evaluate(state, IMAGES[:6], LABELS[:6])
     kernel = np.asarray(state.params["classifier"]["kernel"], np.float64)
     logits = (PIXELS[:6] - mean) / np.sqrt(var + 1e-5) @ kernel
     expected = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(6), LABELS[:6]]

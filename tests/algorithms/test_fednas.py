@@ -11,6 +11,7 @@ import pytest
 
 from fednas_jax.algorithms.fednas import algorithm as fednas
 from fednas_jax.algorithms.fednas.algorithm import FedNASOptions, ServerState
+from fednas_jax.data import vision
 from fednas_jax.data.augment import Augmentation, augment
 from fednas_jax.federated import batches
 from fednas_jax.federated.algorithm import Algorithm
@@ -65,7 +66,7 @@ def algorithm(
     options = FedNASOptions(
         EPOCHS, BATCH, RATE, RATE_MIN, searching, batch_stats, recalibration_fraction
     )
-    return fednas.build(NETWORK, (3, 3, 1), augmentation, options)
+    return fednas.build(NETWORK, vision.task(EXAMPLES.inputs[0], augmentation), options)
 
 
 def everyone(clients_per_chunk: int) -> Cohort:
@@ -201,7 +202,7 @@ def walk_by_hand(
 def load(key: jax.Array, order: np.ndarray, number: int, augmentation: Augmentation) -> Any:
     """A batch: the next four of the order, from the start again behind its end."""
     at = np.resize(order, (number + 1) * BATCH + len(order))[number * BATCH :][:BATCH]
-    return augment(key, EXAMPLES.images[at], augmentation), EXAMPLES.labels[at]
+    return augment(key, EXAMPLES.inputs[at], augmentation), EXAMPLES.targets[at]
 
 
 @pytest.mark.parametrize(
@@ -330,7 +331,7 @@ def test_recalibrated_statistics_are_the_moments_of_all_clients(
     assert nothing == {}
     # The weights are those of the first phase, and only the statistics are measured anew.
     jax.tree.map(np.testing.assert_array_equal, after[:2], searched[:2])
-    expected = moments_by_hand(np.asarray(EXAMPLES.images).reshape(sum(SIZES), -1))
+    expected = moments_by_hand(np.asarray(EXAMPLES.inputs).reshape(sum(SIZES), -1))
     assert_close(after.batch_stats["norm"], expected, 1e-5)
 
 
@@ -341,7 +342,7 @@ def test_recalibrated_from_a_part_of_the_batches(state, fraction, batches):
     # Clients of two batches give one of them at a half; those of one batch give that.
     part = algorithm("recalibrated", recalibration_fraction=fraction)
     after, _ = RoundEngine(part, CLIENTS, EXAMPLES, 3).run(state, everyone(3), KEY)
-    pixels = np.asarray(EXAMPLES.images).reshape(sum(SIZES), -1)
+    pixels = np.asarray(EXAMPLES.inputs).reshape(sum(SIZES), -1)
     assert_close(after.batch_stats["norm"], moments_by_hand(pixels, list(batches)), 1e-5)
 
 
@@ -379,10 +380,10 @@ def test_recalibration_after_a_round_without_examples_keeps_the_statistics(recal
 @pytest.mark.parametrize("clients_per_chunk", [1, 3])
 def test_finite_flags_the_client_with_nan_images(averaged, state, clients_per_chunk):
     for bad in (0, 1, 2):
-        images = EXAMPLES.images.at[CLIENTS.train[bad, 0]].set(jnp.nan)
+        images = EXAMPLES.inputs.at[CLIENTS.train[bad, 0]].set(jnp.nan)
         runner = averaged[clients_per_chunk]
         original = runner._examples
-        runner._examples = EXAMPLES._replace(images=images)
+        runner._examples = EXAMPLES._replace(inputs=images)
         try:
             _, (metrics,) = runner.run(state, everyone(clients_per_chunk), KEY)
         finally:
@@ -435,8 +436,8 @@ def test_clients_with_less_than_a_batch_take_part(averaged, state):
 def test_evaluation_normalises_by_the_running_moments(state):
     mean, var = np.linspace(-1, 1, 9), np.linspace(0.5, 2, 9)
     trained = state._replace(batch_stats={"norm": {"mean": mean, "var": var}})
-    images, labels = EXAMPLES.images[:10], np.asarray(EXAMPLES.labels[:10])
-    losses, correct = algorithm(augmentation=AUGMENTED).evaluate(trained, images, labels)
+    images, labels = EXAMPLES.inputs[:10], np.asarray(EXAMPLES.targets[:10])
+    losses, correct, _ = algorithm(augmentation=AUGMENTED).evaluate(trained, images, labels)
     x = (np.asarray(images, np.float64).reshape(10, -1) - MEAN) / STD
     y = (x - mean) / np.sqrt(var + EPSILON)
     shares = np.exp(np.asarray(state.arch["normal"], np.float64))
@@ -457,5 +458,5 @@ def test_search_learns(recalibrated, state):
     for number in range(8):
         state, _ = recalibrated[1].run(state, everyone(1), jax.random.fold_in(KEY, number))
     unseen = examples_of(200, seed=1)
-    _, correct = algorithm().evaluate(state, unseen.images, unseen.labels)
+    _, correct, _ = algorithm().evaluate(state, unseen.inputs, unseen.targets)
     assert correct.mean() > 0.8

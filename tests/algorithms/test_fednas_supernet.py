@@ -10,6 +10,7 @@ import pytest
 from fednas_jax.algorithms.fednas import algorithm as fednas
 from fednas_jax.algorithms.fednas.algorithm import FedNASOptions, ServerState
 from fednas_jax.compilation import jit_once
+from fednas_jax.data import vision
 from fednas_jax.data.augment import Augmentation
 from fednas_jax.federated import evaluation, round
 from fednas_jax.federated.clients import Examples, build, divide
@@ -46,8 +47,7 @@ CLIENTS = build(
 )
 ALGORITHM = fednas.build(
     Supernet(CLASSES, init_channels=2, layers=3, scan_sources=True),
-    (SIDE, SIDE, 1),
-    Augmentation(1, False, 2, MEAN, STD),
+    vision.task(EXAMPLES.inputs[0], Augmentation(1, False, 2, MEAN, STD)),
     FedNASOptions(2, BATCH, 0.1, 0.01, SearchOptions()),
 )
 
@@ -92,7 +92,7 @@ def test_round_changes_weights_alphas_and_statistics(state, after):
 def test_recalibrated_stem_has_the_moments_of_all_train_batches(after):
     # The stem's convolution written out; the batches in the clients' order, the last one wrapped.
     kernel = np.asarray(after.params["stem"]["kernel"], np.float64).reshape(-1, 3, 3)
-    inputs = (np.asarray(EXAMPLES.images[..., 0], np.float64) - MEAN) / STD
+    inputs = (np.asarray(EXAMPLES.inputs[..., 0], np.float64) - MEAN) / STD
     padded = np.pad(inputs, ((0, 0), (1, 1), (1, 1)))
     maps = sum(
         kernel[:, i, j, None, None] * padded[:, None, i : i + SIDE, j : j + SIDE]

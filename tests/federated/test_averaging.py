@@ -25,7 +25,9 @@ def test_weighted_average_by_hand_with_unequal_clients(clients_per_chunk):
     # (1 * 4 + 3 * 3 + 4 * 6) / 8.
     labels = jnp.array([4, 1, 2, 6, 5, 5, 7, 7])
     clients = toys.clients_of_sizes([1, 3, 4])
-    runner = RoundEngine(toys.means(), clients, EXAMPLES._replace(labels=labels), clients_per_chunk)
+    runner = RoundEngine(
+        toys.means(), clients, EXAMPLES._replace(targets=labels), clients_per_chunk
+    )
     order = in_chunks(np.arange(3), np.asarray(clients.local_steps), clients_per_chunk)
     state, (metrics,) = runner.run(jnp.zeros(()), order, KEY)
     assert float(state) == 37 / 8
@@ -49,7 +51,7 @@ def test_weights_of_each_leaf_and_slice(clients_per_chunk):
         sums = {"all": weights["all"] * value, "rows": weights["rows"] * jnp.full((4, 2), value)}
         return ClientUpdate(sums, weights, {})
 
-    def server_update(state, sums, weights):
+    def server_update(state, sums, weights, facts):
         return weighted_mean(sums, weights, state)
 
     start = {"all": jnp.zeros(()), "rows": jnp.full((4, 2), 9.0)}
@@ -86,7 +88,7 @@ def test_phases_follow_each_other_within_a_round():
             return ClientUpdate(sent, jnp.ones(()), {f"times {factor}": sent["draw"]})
 
         return Phase(
-            client_update, lambda state, sums, weights: weighted_mean(sums, weights, state)
+            client_update, lambda state, sums, weights, facts: weighted_mean(sums, weights, state)
         )
 
     algorithm = Algorithm(None, [phase(2), phase(10)], None)

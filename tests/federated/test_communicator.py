@@ -145,7 +145,7 @@ def check_a_rank_without_work_takes_part(own: Communicator) -> None:
     engine = round.RoundEngine(algorithm, clients, examples, 1, own)
     one = in_chunks(np.array([1]), clients.local_steps, 1, places=4, ranks=own.size)
     state, _ = engine.run(jnp.zeros(()), one, KEY)
-    labels = np.asarray(examples.labels)[clients.train[1][: clients.num_train[1]]]
+    labels = np.asarray(examples.targets)[clients.train[1][: clients.num_train[1]]]
     np.testing.assert_allclose(state, labels.mean(), rtol=1e-6)
     nobody = in_chunks(np.array([], np.int32), clients.local_steps, 1, places=4, ranks=own.size)
     after, _ = engine.run(state, nobody, KEY)

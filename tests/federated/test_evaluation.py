@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fednas_jax.data.task import Scores
 from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.federated.clients import Examples
 from fednas_jax.federated.communicator import LOCAL
@@ -26,7 +27,8 @@ def evaluator(groups, batch_size=4, traces=None, communicator=LOCAL):
         if traces is not None:
             traces.append(images.shape)
         values = images[:, 0, 0, 0].astype(jnp.float32)
-        return state * values + labels, (values % 2 == 0).astype(jnp.float32)
+        even = (values % 2 == 0).astype(jnp.float32)
+        return Scores(state * values + labels, even, jnp.ones(labels.shape, jnp.int32))
 
     algorithm = Algorithm(lambda key: jnp.zeros(()), [], evaluate)
     groups = [np.asarray(g) for g in groups]
@@ -111,9 +113,11 @@ def test_ranks_share_the_batches_and_none_is_scored_twice(ranks, start, stop, mo
     for rank in range(ranks):
         part = evaluator(GROUPS, 2, communicator=OneOf(rank, ranks))
         walks.append(walked(part, monkeypatch))
-        parts.append(part(state, stop, start))
-    # An empty group has no score on any rank.
-    np.testing.assert_allclose(np.sum(parts, axis=0), whole, rtol=1e-6)
+        means = np.nan_to_num(part(state, stop, start))
+        parts.append(means * np.array(part.counts[start:stop])[:, None])
+    counts = np.array(alone.counts[start:stop])[:, None]
+    np.testing.assert_allclose(np.sum(parts, axis=0), np.nan_to_num(whole) * counts, rtol=1e-6)
+    np.testing.assert_array_equal(np.isnan(whole).all(axis=1), counts[:, 0] == 0)
     ((first, last),) = calls
     batches = [list(range(*walk)) for (walk,) in walks]
     assert np.concatenate(batches).tolist() == list(range(first, last))
@@ -123,10 +127,11 @@ def test_ranks_share_the_batches_and_none_is_scored_twice(ranks, start, stop, mo
 def test_first_groups_leave_later_batches_out():
     # The later group's loss would be infinite in float32.
     groups = [[1, 2, 3, 4], [5, 6, 7, 8]]
-    examples = EXAMPLES._replace(labels=EXAMPLES.labels.at[5].set(-1))
+    examples = EXAMPLES._replace(targets=EXAMPLES.targets.at[5].set(-1))
 
     def evaluate(state, images, labels):
-        return jnp.log(labels.astype(jnp.float32)), jnp.ones(labels.shape)
+        ones = jnp.ones(labels.shape)
+        return Scores(jnp.log(labels.astype(jnp.float32)), ones, ones.astype(jnp.int32))
 
     algorithm = Algorithm(lambda key: jnp.zeros(()), [], evaluate)
     score = Evaluator(algorithm, examples, [np.array(g) for g in groups], 4)
@@ -137,10 +142,11 @@ def test_first_groups_leave_later_batches_out():
 def test_a_bad_score_stays_in_its_group():
     # Both groups are in one batch.
     groups = [[1, 2], [5, 6]]
-    examples = EXAMPLES._replace(labels=EXAMPLES.labels.at[5].set(-1))
+    examples = EXAMPLES._replace(targets=EXAMPLES.targets.at[5].set(-1))
 
     def evaluate(state, images, labels):
-        return jnp.log(labels.astype(jnp.float32)), jnp.ones(labels.shape)
+        ones = jnp.ones(labels.shape)
+        return Scores(jnp.log(labels.astype(jnp.float32)), ones, ones.astype(jnp.int32))
 
     algorithm = Algorithm(lambda key: jnp.zeros(()), [], evaluate)
     scores = Evaluator(algorithm, examples, [np.array(g) for g in groups], 4)(jnp.zeros(()))
@@ -174,3 +180,19 @@ def test_mean_score_of_nothing():
 def test_mean_score_needs_a_size_for_each_score():
     with pytest.raises(ValueError, match="zip"):
         mean_score([Score(1.0, 1.0)], [1, 2])
+
+
+def test_means_are_over_the_units_that_examples_consist_of():
+    """Example i has i units, each with a loss of i; all of example 3's are right."""
+
+    def evaluate(state, inputs, targets):
+        units = inputs[:, 0, 0, 0].astype(jnp.int32)
+        return Scores(1.0 * units * units, jnp.where(units == 3, 3.0, 0.0), units)
+
+    found = Evaluator(
+        Algorithm(None, [], evaluate), EXAMPLES, [np.array([1, 3]), np.array([0]), np.array([2])], 2
+    )
+    scores = found(jnp.float32(0))
+    assert found.counts == [4, 0, 2]
+    np.testing.assert_allclose(scores, [(10 / 4, 3 / 4), (np.nan, np.nan), (2, 0)])
+    assert mean_score(scores, found.counts) == Score(14 / 6, pytest.approx(3 / 6))

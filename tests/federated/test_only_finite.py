@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fednas_jax.federated.algorithm import Algorithm, ClientUpdate, Phase, weighted_mean
+from fednas_jax.federated import transforms
+from fednas_jax.federated.algorithm import Algorithm, ChunkFacts, ClientUpdate, Phase, weighted_mean
 from fednas_jax.federated.cohort import in_chunks
-from fednas_jax.federated.only_finite import finite_or_nothing
+from fednas_jax.federated.only_finite import ONLY_FINITE
 from fednas_jax.federated.round import RoundEngine
 from tests.federated import toys
 
@@ -29,10 +30,10 @@ def ids_sent(bad: float) -> Algorithm:
         count = (client.num_examples > 0).astype(jnp.float32)
         return ClientUpdate(count * client.id, count, {})
 
-    def collect(state, sums, weights):
+    def collect(state, sums, weights, facts):
         return state | {"mean": weighted_mean(sums, weights, state["mean"])}
 
-    def add_up(state, sums, weights):
+    def add_up(state, sums, weights, facts):
         return state | {"ids": sums}
 
     def init(key):
@@ -45,7 +46,8 @@ def ids_sent(bad: float) -> Algorithm:
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_others_count_as_if_it_were_not_there(bad: float, clients_per_chunk: int) -> None:
     task = ids_sent(bad)
-    engine = RoundEngine(task, CLIENTS, EXAMPLES, clients_per_chunk, leave_out_not_finite=True)
+    careful = transforms.chained(task, [ONLY_FINITE], len(CLIENTS.id))
+    engine = RoundEngine(careful, CLIENTS, EXAMPLES, clients_per_chunk)
     cohort = in_chunks(np.arange(3), np.asarray(CLIENTS.local_steps), clients_per_chunk)
     state, metrics = engine.run(task.init(KEY), cohort, KEY)
     # Clients 0 and 2 with 3 and 5 examples.
@@ -64,15 +66,14 @@ def test_bits_are_those_of_the_plain_engine_where_all_is_finite() -> None:
     cohort = in_chunks(np.arange(5), np.asarray(clients.local_steps), 2)
     state = task.init(KEY)
     plain, _ = RoundEngine(task, clients, EXAMPLES, 2).run(state, cohort, KEY)
-    engine = RoundEngine(task, clients, EXAMPLES, 2, leave_out_not_finite=True)
-    careful, _ = engine.run(state, cohort, KEY)
+    chained = transforms.chained(task, [ONLY_FINITE], len(clients.id))
+    careful, _ = RoundEngine(chained, clients, EXAMPLES, 2).run(state, cohort, KEY)
     jax.tree.map(np.testing.assert_array_equal, plain, careful)
 
 
 def test_its_own_word_counts_too() -> None:
-    def update() -> ClientUpdate:
-        return ClientUpdate({"w": jnp.ones(2)}, jnp.float32(4), {"finite": jnp.bool_(False)})
-
-    found = finite_or_nothing(update)()
+    update = ClientUpdate({"w": jnp.ones(2)}, jnp.float32(4), {"finite": jnp.bool_(False)})
+    at = transforms.OnClient((), (), (), CLIENTS, ChunkFacts(jnp.int32(1)), KEY)
+    found = ONLY_FINITE.client(update, at).update
     np.testing.assert_array_equal(found.sums["w"], [0, 0])
     assert (float(found.weights), bool(found.metrics["finite"])) == (0, False)

@@ -300,10 +300,12 @@ def test_totals_are_given_away_and_the_callers_state_is_not(averaging, state):
     runner = averaging[2]
     _, totals, *arguments, first, stop = runner._arguments(0, state, cohort(2), KEY)
     added = runner._accumulate[0](state, totals, *arguments, first, stop)
-    assert all(leaf.is_deleted() for leaf in jax.tree.leaves((totals.sums, totals.metrics)))
-    runner._finish_of(0, state)(state, added.sums, added.weights)
-    assert all(leaf.is_deleted() for leaf in added.sums)
-    assert not added.weights.is_deleted()
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves((totals.collected, totals.metrics)))
+    members = jax.device_put(cohort(2))
+    runner._finish_of(0, state)(*runner._to_finish(state, added, members, KEY))
+    sums, weights = added.collected
+    assert all(leaf.is_deleted() for leaf in sums)
+    assert not weights.is_deleted()
     mine = jax.device_put(jax.device_get(state), may_alias=False)
     runner.run(mine, cohort(2), KEY)
     assert not any(leaf.is_deleted() for leaf in mine)
@@ -313,8 +315,8 @@ def test_a_phase_that_keeps_the_state_leaves_it_to_the_caller():
     def client_update(state, client, facts, examples, key):
         return ClientUpdate(state, jnp.ones(()), {})
 
-    keeps = Phase(client_update, lambda state, sums, weights: state)
-    takes = Phase(client_update, lambda state, sums, weights: sums)
+    keeps = Phase(client_update, lambda state, sums, weights, facts: state)
+    takes = Phase(client_update, lambda state, sums, weights, facts: sums)
     runner = engine(Algorithm(None, [keeps, takes], None), 1)
     state = jnp.ones(3)
     result, _ = runner.run(state, cohort(1), KEY)
@@ -337,7 +339,9 @@ def test_chunk_of_one_runs_without_vmap(state):
         lax.cond(facts.local_steps > 100, counted("chunk"), lambda: None)
         return ClientUpdate(jnp.zeros(()), jnp.ones(()), {})
 
-    algorithm = Algorithm(None, [Phase(client_update, lambda state, sums, weights: state)], None)
+    algorithm = Algorithm(
+        None, [Phase(client_update, lambda state, sums, weights, facts: state)], None
+    )
     engine(algorithm, 1).run(jnp.zeros(()), cohort(1), KEY)
     jax.effects_barrier()
     assert calls == {"client": 0, "chunk": 0}
@@ -364,7 +368,7 @@ def test_clients_walk_through_their_own_number_of_steps():
         )
         return ClientUpdate(steps.astype(jnp.float32), jnp.ones(()), {"steps": steps})
 
-    algorithm = Algorithm(None, [Phase(client_update, lambda s, sums, weights: sums)], None)
+    algorithm = Algorithm(None, [Phase(client_update, lambda s, sums, weights, facts: sums)], None)
     for size in (1, 3):
         total, (metrics,) = engine(algorithm, size).run(jnp.zeros(()), cohort(size), KEY)
         assert float(total) == sum(toys.STEPS)
@@ -376,7 +380,7 @@ def test_progress_counts_the_chunks_of_all_phases():
     def client_update(state, client, facts, examples, key):
         return ClientUpdate(jnp.zeros(()), jnp.ones(()), {})
 
-    phase = Phase(client_update, lambda state, sums, weights: state)
+    phase = Phase(client_update, lambda state, sums, weights, facts: state)
     told: list[tuple[int, int]] = []
     runner = engine(Algorithm(None, [phase, phase], None), 2)
     runner.run(jnp.zeros(()), cohort(2), KEY, lambda done, of: told.append((done, of)))
@@ -395,7 +399,7 @@ def test_traffic_and_memory(averaging, state):
     def second(state, client, facts, examples, key):
         return ClientUpdate({"bias": jnp.zeros(2)}, {"bias": jnp.ones(3, jnp.int8)}, {})
 
-    both = [first, Phase(second, lambda state, sums, weights: state)]
+    both = [first, Phase(second, lambda state, sums, weights, facts: state)]
     two = engine(averaging[1].algorithm._replace(phases=both), 1).traffic(state)
     assert two == {"bytes_up_per_client": 24 + 8 + 3, "bytes_down_per_client": 40}
     # What the server keeps to itself is not sent.

@@ -44,7 +44,7 @@ def tells_facts(told: list[Any] | None = None) -> Algorithm:
         present = (client.id >= 0).astype(jnp.int32)
         return ClientUpdate(present, present, metrics)
 
-    return Algorithm(None, [Phase(client_update, lambda s, sums, weights: sums)], None)
+    return Algorithm(None, [Phase(client_update, lambda s, sums, weights, f: sums)], None)
 
 
 @pytest.mark.parametrize("clients_per_chunk", [1, 3])
@@ -90,7 +90,7 @@ def test_each_rank_runs_its_own_clients_and_all_are_added_up():
     # The server is given the sums over all ranks, and the weights too.
     doubles = toys.OneOf(0, 1)
     doubles.total = lambda tree: jax.tree.map(lambda x: 2 * x, tree)
-    both = Phase(tells_facts().phases[0].client_update, lambda s, sums, weights: (sums, weights))
+    both = Phase(tells_facts().phases[0].client_update, lambda s, sums, weights, f: (sums, weights))
     runner = RoundEngine(Algorithm(None, [both], None), CLIENTS, EXAMPLES, 1, doubles)
     sums, weights = runner.run((jnp.int32(0), jnp.int32(0)), cohort(1), KEY)[0]
     assert (int(sums), int(weights)) == (2 * len(EVERYONE), 2 * len(EVERYONE))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fednas_jax.data.task import Scores
 from fednas_jax.federated import batches
 from fednas_jax.federated.algorithm import Algorithm, ChunkFacts, ClientUpdate, Phase, weighted_mean
 from fednas_jax.federated.clients import Clients, Division, Examples, build
@@ -61,7 +62,7 @@ def local_sgd(traces: list[str] | None = None) -> Algorithm:
                 model, losses = carry
                 at = batches.batch(order, client.num_train, i, BATCH)
                 loss, gradient = jax.value_and_grad(squared_error)(
-                    model, examples.images[at], examples.labels[at]
+                    model, examples.inputs[at], examples.targets[at]
                 )
                 noise = 0.1 * jax.random.normal(jax.random.fold_in(epoch_key, i), (FEATURES,))
                 moved = jax.tree.map(lambda x, g: x - 0.05 * g, model, gradient)
@@ -77,7 +78,7 @@ def local_sgd(traces: list[str] | None = None) -> Algorithm:
         metrics = {"loss": losses, "id": client.id, "draw": jax.random.uniform(key)}
         return ClientUpdate(jax.tree.map(lambda x: count * x, model), count, metrics)
 
-    def server_update(state: Linear, sums: Linear, weights: jax.Array) -> Linear:
+    def server_update(state: Linear, sums: Linear, weights: jax.Array, facts: Any) -> Linear:
         return weighted_mean(sums, weights, state)
 
     return Algorithm(init, [Phase(client_update, server_update)], evaluate_linear)
@@ -89,12 +90,10 @@ def squared_error(model: Linear, images: jax.Array, labels: jax.Array) -> jax.Ar
     return 0.5 * (error**2).mean()
 
 
-def evaluate_linear(
-    state: Linear, images: jax.Array, labels: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def evaluate_linear(state: Linear, images: jax.Array, labels: jax.Array) -> Scores:
     """Squared errors, and whether they are below one."""
     errors = (images.reshape(len(labels), -1) @ state.weight + state.bias - labels) ** 2
-    return errors, (errors < 1).astype(jnp.float32)
+    return Scores(errors, (errors < 1).astype(jnp.float32), jnp.ones(labels.shape, jnp.int32))
 
 
 def apart(algorithm: Algorithm, num_clients: int) -> Algorithm:
@@ -112,7 +111,7 @@ def apart(algorithm: Algorithm, num_clients: int) -> Algorithm:
         sums = jax.tree.map(lambda x: jnp.tensordot(mine, x, axes=0), sent.sums)
         return ClientUpdate(sums, jnp.ones(()), sent.metrics)
 
-    return algorithm._replace(phases=[Phase(one_row, lambda state, sums, weights: sums)])
+    return algorithm._replace(phases=[Phase(one_row, lambda state, sums, weights, facts: sums)])
 
 
 def means(labels_of: float = 1.0) -> Algorithm:
@@ -122,20 +121,22 @@ def means(labels_of: float = 1.0) -> Algorithm:
         state: jax.Array, client: Clients, facts: ChunkFacts, examples: Examples, key: jax.Array
     ) -> ClientUpdate:
         counted = jnp.arange(client.train.shape[0]) < client.num_train
-        total = jnp.where(counted, examples.labels[client.train], 0).sum()
+        total = jnp.where(counted, examples.targets[client.train], 0).sum()
         value = labels_of * total / jnp.maximum(client.num_train, 1)
         count = client.num_examples.astype(jnp.float32)
         return ClientUpdate(count * value, count, {"value": value})
 
-    def server_update(state: jax.Array, sums: jax.Array, weights: jax.Array) -> jax.Array:
+    def server_update(
+        state: jax.Array, sums: jax.Array, weights: jax.Array, facts: Any
+    ) -> jax.Array:
         return weighted_mean(sums, weights, state)
 
     return Algorithm(lambda key: jnp.zeros(()), [Phase(client_update, server_update)], _no_score)
 
 
-def _no_score(state: Any, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _no_score(state: Any, images: jax.Array, labels: jax.Array) -> Scores:
     zeros = jnp.zeros(labels.shape)
-    return zeros, zeros
+    return Scores(zeros, zeros, jnp.ones(labels.shape, jnp.int32))
 
 
 def population(steps: tuple[int, ...] = STEPS, batch_size: int = BATCH) -> Clients:

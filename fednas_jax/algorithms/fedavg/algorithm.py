@@ -103,7 +103,7 @@ class _Sums(NamedTuple):
 
     loss: jax.Array
     correct: jax.Array
-    count: jax.Array
+    units: jax.Array
     """Examples, or their tokens."""
 
 
@@ -298,19 +298,19 @@ class _Training(NamedTuple):
         )
         outputs, *auxiliary = output if isinstance(output, tuple) else (output,)
         scores = self.task.score(outputs, batch.targets)
-        total, count = batch.counts @ scores.loss, (batch.counts * scores.count).sum()
-        sums = _Sums(total, batch.counts @ scores.correct, count)
+        total, units = batch.counts @ scores.loss, (batch.counts * scores.units).sum()
+        sums = _Sums(total, batch.counts @ scores.correct, units)
         for other in auxiliary:
             loss = self.task.score(other, batch.targets).loss
             total += self.options.auxiliary_weight * (batch.counts @ loss)
-        return total / jnp.maximum(count, 1), (changed.get("batch_stats", {}), sums)
+        return total / jnp.maximum(units, 1), (changed.get("batch_stats", {}), sums)
 
 
 def _client_update(
     result: dict[str, Tree], sums: _Sums, client: Clients, local_steps: jax.Array
 ) -> ClientUpdate:
     """w times n_k, and means over what the client has learnt from."""
-    seen = jnp.maximum(sums.count, 1)
+    seen = jnp.maximum(sums.units, 1)
     return weighted_update(
         result,
         client,

@@ -166,8 +166,8 @@ class _Search(NamedTuple):
             mutable=["batch_stats"],
         )
         scores = self.task.score(logits, targets)
-        count = scores.count.sum()
-        loss, accuracy = scores.loss.sum() / count, scores.correct.sum() / count
+        units = scores.units.sum()
+        loss, accuracy = scores.loss.sum() / units, scores.correct.sum() / units
         return loss, (changed["batch_stats"], (loss, accuracy))
 
     def observe(self, state: ServerState, inputs: Tree) -> Tree:

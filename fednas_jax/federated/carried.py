@@ -1,0 +1,65 @@
+"""What a server state carries besides the algorithm's own: further fields of a NamedTuple.
+
+The algorithm's fields keep their places and names, so that checkpoints, `restore` and warm starts
+find them where they are without the others.
+"""
+
+import functools
+from collections import namedtuple
+from typing import Any
+
+from fednas_jax.errors import UserError
+
+State = Any
+
+
+@functools.cache  # one type for each set of fields, or JAX would take two states for unlike trees
+def _type(of: Any, names: tuple[str, ...]) -> Any:
+    made = namedtuple(of.__name__, (*of._fields, *names))  # type: ignore[misc]
+    made.original_type = of  # type: ignore[attr-defined]
+    return made
+
+
+def extended(state: State, **more: Any) -> State:
+    """The state with further fields behind its own; the state itself where there are none.
+
+    Raises:
+      UserError: it is no NamedTuple, or has a field of that name.
+    """
+    if not more:
+        return state
+    fields = getattr(state, "_fields", None)
+    if fields is None:
+        raise UserError(
+            f"config.algorithm: its server state is a {type(state).__name__}; a NamedTuple is "
+            f"needed where {' and '.join(more)} are kept with it"
+        )
+    for name in more:
+        if name in fields:
+            raise UserError(
+                f"config.algorithm: its server state has a field {name!r}, which is taken by what "
+                "the engine keeps; another name is needed"
+            )
+    first = original(state)
+    had = {name: getattr(state, name) for name in fields[len(_fields(first)) :]}
+    of: Any = type(first)
+    return _type(of, (*had, *more))(*first, *had.values(), *more.values())
+
+
+def original(state: State) -> State:
+    """The algorithm's own state."""
+    of = getattr(type(state), "original_type", None)
+    return state if of is None else of(*state[: len(of._fields)])
+
+
+def replaced(state: State, after: State, **more: Any) -> State:
+    """`state` with the algorithm's own part `after`, and some of the further fields anew."""
+    if original(state) is state:
+        return after
+    of = type(state)
+    had = {name: getattr(state, name) for name in of._fields[len(_fields(after)) :]}
+    return of(*after, *(had | more).values())
+
+
+def _fields(state: State) -> tuple[str, ...]:
+    return tuple(type(state)._fields)

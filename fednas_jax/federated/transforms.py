@@ -1,0 +1,272 @@
+"""What happens to a client's update on its way to the server: a chain, as optax chains gradients.
+
+A transform changes what a client sends (clips it, adds noise to it, rounds it), and what the server
+gets. In a chain, clients apply the transforms in order, the server in reverse order.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fednas_jax.errors import UserError
+from fednas_jax.federated import carried
+from fednas_jax.federated.algorithm import (
+    Algorithm,
+    ChunkFacts,
+    ClientUpdate,
+    Phase,
+    ServerFacts,
+    ServerState,
+    Tree,
+)
+from fednas_jax.federated.clients import Clients, Examples
+
+PERSONAL = "personal"
+"""Field of the server state with what all clients keep, [K, ...], where they keep something."""
+
+TRANSFORMS = "transforms"
+"""Field of the server state with the transforms' own state, by name, where one has any."""
+
+
+class OnClient(NamedTuple):
+    """What a transform knows on a client."""
+
+    state: ServerState
+    """The server's, as the client got it."""
+    own: Tree
+    """The transform's state on the server; () where it has none."""
+    personal: Tree
+    """What the transform keeps of this client; () where it keeps nothing."""
+    client: Clients
+    facts: ChunkFacts
+    key: jax.Array
+    """For what the transform draws, of this client and phase."""
+
+
+class OnServer(NamedTuple):
+    """What a transform knows on the server."""
+
+    state: ServerState
+    own: Tree
+    """The transform's state; () where it has none."""
+    facts: ServerFacts
+
+
+class Sent(NamedTuple):
+    """A client's update behind a transform."""
+
+    update: ClientUpdate
+    personal: Tree = ()
+    """What the transform keeps of the client from now on."""
+
+
+class Received(NamedTuple):
+    """What the server got, behind a transform."""
+
+    sums: Tree
+    weights: Tree
+    own: Tree = ()
+    """The transform's next state."""
+
+
+def _unchanged_update(update: ClientUpdate, at: OnClient) -> Sent:
+    return Sent(update, at.personal)
+
+
+def _unchanged_sums(sums: Tree, weights: Tree, at: OnServer) -> Received:
+    return Received(sums, weights, at.own)
+
+
+class Transform(NamedTuple):
+    """One link of the chain; pure functions."""
+
+    name: str
+    """Unlike that of the others in its chain: its states are kept under it."""
+    client: Callable[[ClientUpdate, OnClient], Sent] = _unchanged_update
+    server: Callable[[Tree, Tree, OnServer], Received] = _unchanged_sums
+    """(reduced sums, reduced weights, ...) -> what `server_update` gets."""
+    init: Callable[[ServerState], Tree] | None = None
+    """The first server state -> the transform's own first state, where it has one."""
+    personal: Callable[[ServerState], Tree] | None = None
+    """The first server state -> what it keeps of each client at first, where it keeps something."""
+    every_phase: bool = False
+    """Whether it sees all phases of a round; else the first alone, that of the local steps."""
+
+
+def values(update: ClientUpdate) -> Tree:
+    """What a client sends without its weights: sums over weights, zeros where the weight is 0."""
+    weights = update.weights
+    if isinstance(weights, jax.Array):
+        weights = jax.tree.map(lambda _: update.weights, update.sums)
+
+    def value(total: jax.Array, weight: jax.Array) -> jax.Array:
+        weight = weight.astype(total.dtype)
+        return jnp.where(weight == 0, 0, total / jnp.where(weight == 0, 1, weight))
+
+    return jax.tree.map(value, update.sums, weights)
+
+
+def with_values(update: ClientUpdate, new: Tree) -> ClientUpdate:
+    """The update with other values and the same weights; `new` is a tree like `values`."""
+    weights = update.weights
+    if isinstance(weights, jax.Array):
+        weights = jax.tree.map(lambda _: update.weights, update.sums)
+    sums = jax.tree.map(lambda x, w: x * w.astype(x.dtype), new, weights)
+    return update._replace(sums=sums)
+
+
+def chained(
+    algorithm: Algorithm,
+    transforms: Sequence[Transform],
+    num_clients: int,
+    kept: Mapping[str, Callable[[ServerState], Tree]] = MappingProxyType({}),
+) -> Algorithm:
+    """The algorithm whose clients and server apply a chain of transforms.
+
+    Also makes a place in the server state for what transforms and clients keep. Whatever runs
+    rounds takes the algorithm as it comes from here.
+
+    Args:
+      algorithm: as its room builds it; its state a NamedTuple where something is kept.
+      transforms: in the clients' order; none is usual.
+      num_clients: K.
+      kept: further fields of the server state, by name, each made of the first state.
+
+    Raises:
+      UserError: two transforms have the same name.
+    """
+    names = [transform.name for transform in transforms]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"config.transforms: two are named {twice[0]!r}; unlike names are needed")
+    if not transforms and not kept and algorithm.personal is None:
+        return algorithm
+    chain = _Chain(algorithm, tuple(transforms), num_clients, dict(kept))
+    phases = [chain.phase(number, phase) for number, phase in enumerate(algorithm.phases)]
+    return algorithm._replace(
+        init=chain.init,
+        phases=phases,
+        evaluate=chain.evaluate,
+        broadcast=chain.broadcast,
+        personal=chain.of_client if chain.keeps_personal else None,
+        leaves_out=algorithm.leaves_out or "only_finite" in names,
+    )
+
+
+class _Chain(NamedTuple):
+    """The functions of an algorithm with transforms around them."""
+
+    algorithm: Algorithm
+    transforms: tuple[Transform, ...]
+    num_clients: int
+    kept: dict[str, Callable[[ServerState], Tree]]
+
+    @property
+    def keeps_personal(self) -> bool:
+        """Whether clients keep anything."""
+        return self.algorithm.personal is not None or any(t.personal for t in self.transforms)
+
+    def init(self, key: jax.Array) -> ServerState:
+        """The first state, with all that is kept beside it."""
+        state = self.algorithm.init(key)
+        more = {name: first(state) for name, first in self.kept.items()}
+        if own := {t.name: t.init(state) for t in self.transforms if t.init}:
+            more[TRANSFORMS] = own
+        if self.keeps_personal:
+            more[PERSONAL] = jax.tree.map(self._of_all_clients, self.of_client(state))
+        return carried.extended(state, **more)
+
+    def _of_all_clients(self, leaf: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(leaf, (self.num_clients, *jnp.shape(leaf)))
+
+    def of_client(self, state: ServerState) -> Tree:
+        """What a client keeps at first: the algorithm's part, and one of each transform's."""
+        state = carried.original(state)
+        first = self.algorithm.personal
+        kept = {t.name: t.personal(state) for t in self.transforms if t.personal}
+        return {"algorithm": first(state) if first else (), TRANSFORMS: kept}
+
+    def evaluate(self, state: ServerState, inputs: Tree, targets: Tree) -> Any:
+        """See `Algorithm.evaluate`."""
+        return self.algorithm.evaluate(carried.original(state), inputs, targets)
+
+    def broadcast(self, state: ServerState) -> Tree:
+        """See `Algorithm.broadcast`."""
+        return self.algorithm.broadcast(carried.original(state))
+
+    def phase(self, number: int, phase: Phase) -> Phase:
+        """A phase with those of the transforms that see it."""
+        seeing = [t for t in self.transforms if t.every_phase or number == 0]
+        return Phase(
+            functools.wraps(phase.client_update)(
+                functools.partial(self._client_update, phase, seeing)
+            ),
+            functools.wraps(phase.server_update)(
+                functools.partial(self._server_update, phase, seeing)
+            ),
+        )
+
+    def _client_update(
+        self,
+        phase: Phase,
+        transforms: Sequence[Transform],
+        state: ServerState,
+        client: Clients,
+        facts: ChunkFacts,
+        examples: Examples,
+        key: jax.Array,
+    ) -> ClientUpdate:
+        kept = client.personal if self.keeps_personal else {"algorithm": (), TRANSFORMS: {}}
+        inner, own = carried.original(state), getattr(state, TRANSFORMS, {})
+        mine = client._replace(personal=kept["algorithm"])
+        update = phase.client_update(inner, mine, facts, examples, key)
+        if update.personal == ():
+            update = update._replace(personal=kept["algorithm"])
+        of_transforms = dict(kept[TRANSFORMS])
+        for place, transform in enumerate(transforms):
+            name = transform.name
+            draw = jax.random.fold_in(key, _TRANSFORM_STREAM + place)
+            before = of_transforms.get(name, ())
+            at = OnClient(inner, own.get(name, ()), before, mine, facts, draw)
+            update, after = transform.client(update, at)
+            if transform.personal:
+                of_transforms[name] = after
+        if not self.keeps_personal:
+            return update._replace(personal=())
+        after = {"algorithm": update.personal, TRANSFORMS: of_transforms}
+        return update._replace(personal=_unless_left_out(update, after, kept))
+
+    def _server_update(
+        self,
+        phase: Phase,
+        transforms: Sequence[Transform],
+        state: ServerState,
+        sums: Tree,
+        weights: Tree,
+        facts: ServerFacts,
+    ) -> ServerState:
+        inner, own = carried.original(state), dict(getattr(state, TRANSFORMS, {}))
+        for place, transform in reversed(list(enumerate(transforms))):
+            draw = jax.random.fold_in(facts.key, _TRANSFORM_STREAM + place)
+            at = OnServer(inner, own.get(transform.name, ()), facts._replace(key=draw))
+            received = transform.server(sums, weights, at)
+            sums, weights = received.sums, received.weights
+            if transform.init:
+                own[transform.name] = received.own
+        after = phase.server_update(inner, sums, weights, facts)
+        return carried.replaced(state, after, **({TRANSFORMS: own} if own else {}))
+
+
+_TRANSFORM_STREAM = 1 << 30
+"""Folded into a key, with the transform's place, for what a transform draws."""
+
+
+def _unless_left_out(update: ClientUpdate, after: Tree, before: Tree) -> Tree:
+    """What a client keeps: as before where it sends what is not finite."""
+    if "finite" not in update.metrics:
+        return after
+    finite = update.metrics["finite"]
+    return jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
