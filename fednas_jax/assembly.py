@@ -187,13 +187,12 @@ def populate(config: Config, dataset: Dataset, partition: partitions.Partition) 
 def _examples(dataset: Dataset) -> Examples:
     """The train examples, then the test examples."""
     parts = dataset.train, dataset.test
-    inputs = jax.tree.map(lambda *x: np.concatenate(x), *(part.images for part in parts))
-    targets = [part.labels.astype(np.int32) for part in parts]
-    if dataset.task is not None:
-        targets = [
-            t if p.targets is None else p.targets for p, t in zip(parts, targets, strict=True)
-        ]
-    return Examples(inputs, jax.tree.map(lambda *x: np.concatenate(x), *targets))
+    targets = np.concatenate([part.truth for part in parts])
+    whole = targets.dtype.kind in "iu"
+    return Examples(
+        np.concatenate([part.images for part in parts]),
+        targets.astype(np.int32) if whole else targets,
+    )
 
 
 def _of_each_client(facts: Mapping[str, Any], num_clients: int) -> dict[str, np.ndarray]:

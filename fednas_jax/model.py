@@ -75,7 +75,9 @@ class Model:
         Returns:
           [B, classes].
         """
-        normal = normalize(images, self.preprocessing.mean, self.preprocessing.std)
+        normal = images
+        if self.preprocessing.mean:
+            normal = normalize(images, self.preprocessing.mean, self.preprocessing.std)
         logits: Any = self.network.apply(self.variables, normal, train=False)
         return logits
 
@@ -96,10 +98,10 @@ class Model:
         images = self.preprocessing.check(images)
         # Few sizes, so that few programs are compiled.
         size = min(BATCH, 1 << max(len(images) - 1, 0).bit_length())
-        found = [np.zeros((0, len(self.class_names)), np.float32)]
-        for start in range(0, len(images), size):
+        found = []
+        for start in range(0, max(len(images), 1), size):
             batch = images[start : start + size]
-            padding = ((0, size - len(batch)), (0, 0), (0, 0), (0, 0))
+            padding = ((0, size - len(batch)), *[(0, 0)] * (images.ndim - 1))
             found.append(np.asarray(self._compiled(np.pad(batch, padding)))[: len(batch)])
         return np.concatenate(found)
 
@@ -113,7 +115,7 @@ class Model:
 
         Args and errors: as `logits`.
         """
-        return self.logits(images).argmax(axis=1)
+        return self.logits(images).argmax(axis=-1)
 
     def has_learnt_from(self, images: Any) -> np.ndarray:
         """Which of these raw images its run has learnt from, or chosen its best round by.
@@ -195,7 +197,9 @@ def build(description: Description, source: str) -> nn.Module:
 def _check_fits(
     network: nn.Module, description: Description, variables: dict[str, Any], source: str
 ) -> None:
-    image = jax.ShapeDtypeStruct((1, *description.preprocessing.image_shape), jnp.float32)
+    expects = description.preprocessing
+    dtype = jnp.float32 if expects.mean else expects.dtype
+    image = jax.ShapeDtypeStruct((1, *expects.image_shape), dtype)
     key = jax.eval_shape(lambda: jax.random.key(0))
     wanted = jax.eval_shape(lambda k, x: network.init(k, x, train=False), key, image)
     if difference := first_difference(describe(variables), describe(wanted)):

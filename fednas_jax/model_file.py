@@ -9,6 +9,7 @@ import numpy as np
 
 from fednas_jax.config import Config
 from fednas_jax.data.datasets import Dataset
+from fednas_jax.data.task import prepared
 from fednas_jax.errors import UserError
 from fednas_jax.files import check_format, plain
 from fednas_jax.search import genotype as genotypes
@@ -29,16 +30,17 @@ _DATA = ("name", "test_path", "test_fraction", "max_test_examples")
 
 
 class Preprocessing(NamedTuple):
-    """What images are to a model.
+    """What images are to a model; of a data set with a task of its own, what inputs are.
 
     Attributes:
-      image_shape: (H, W, C).
-      dtype: "uint8" or "float32", of raw images.
-      mean: of each channel, in units of `augment.to_unit`.
+      image_shape: (H, W, C); of other inputs the shape of one, as the network reads it.
+      dtype: "uint8" or "float32", of raw images; of other inputs theirs, as the network reads them.
+      mean: of each channel, in units of `augment.to_unit`; () of other inputs, which are not
+        normalised.
       std: of each channel, likewise.
     """
 
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     dtype: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -52,6 +54,8 @@ class Preprocessing(NamedTuple):
         Raises:
           UserError: they are of another shape or type.
         """
+        if not self.mean:
+            return self._check_inputs(images)
         height, width, channels = self.image_shape
         try:
             given = np.asarray(images)
@@ -71,6 +75,17 @@ class Preprocessing(NamedTuple):
                 f"images: {images.dtype}; {self.dtype}, as this model was trained on, is needed"
             )
         return images.astype(self.dtype, copy=False)
+
+    def _check_inputs(self, inputs: Any) -> np.ndarray:
+        """What is no image, as the network reads it."""
+        given = np.asarray(inputs)
+        if given.shape[1:] != self.image_shape or given.dtype.kind != np.dtype(self.dtype).kind:
+            raise UserError(
+                f"inputs: {given.dtype} of shape {list(given.shape)}; {self.dtype} of shape "
+                f"[N, {', '.join(map(str, self.image_shape))}] is what this model was trained on, "
+                "and needed"
+            )
+        return given.astype(self.dtype, copy=False)
 
 
 class Description(NamedTuple):
@@ -103,14 +118,24 @@ def describe(
       config: of the run.
       dataset: what it learns from.
     """
-    images = dataset.train.images
-    height, width, channels = images.shape[1:]
-    shape, dtype = (height, width, channels), str(images.dtype)
     data = {field: config["dataset"][field] for field in _DATA} | {"seed": config["seed"]}
     if dataset.cut_by != "class" and dataset.train.client is not None:
         data["cut_by"] = dataset.cut_by
-    preprocessing = Preprocessing(shape, dtype, dataset.mean, dataset.std)
+    preprocessing = _preprocessing(dataset)
     return Description(network, genotype, dataset.class_names, preprocessing, data)
+
+
+def _preprocessing(dataset: Dataset) -> Preprocessing:
+    if dataset.task is None:
+        images = dataset.train.images
+        return Preprocessing(images.shape[1:], str(images.dtype), dataset.mean, dataset.std)
+    inputs = prepared(dataset.task)
+    if not hasattr(inputs, "shape"):
+        raise UserError(
+            f"config.dataset.name: {dataset.name!r} prepares its inputs as a "
+            f"{type(inputs).__name__}; one array is needed, as model.json describes one"
+        )
+    return Preprocessing(tuple(inputs.shape[1:]), str(inputs.dtype), (), ())
 
 
 def to_json(description: Description) -> dict[str, Any]:
@@ -140,9 +165,10 @@ def from_json(value: Any, source: str) -> Description:
         raise UserError(f"{source}: not the description of a model; one is needed")
     check_format(value["format"], FORMAT, source)
     try:
-        height, width, channels = value["image_shape"]
         mean, std = tuple(map(float, value["mean"])), tuple(map(float, value["std"]))
-        shape = (int(height), int(width), int(channels))
+        shape = tuple(map(int, value["image_shape"]))
+        if mean and len(shape) != 3:
+            raise ValueError(f"image_shape {list(shape)}")
         genotype = value["genotype"]
         return Description(
             {"name": value["network"]["name"], **value["network"]},

@@ -28,7 +28,7 @@ from fednas_jax.nn.resnet import ResNet
 from fednas_jax.search import genotype as genotypes
 from fednas_jax.search.genotype import Genotype
 
-ImageShape = tuple[int, int, int]
+ImageShape = tuple[int, ...]
 """H, W, C."""
 
 _FIELD = "config.network.name"
@@ -87,6 +87,11 @@ def build(
     if name not in _KINDS:
         raise UserError(f"config.network.name: {name!r} is no network{suggest(name, _KINDS)}")
     kind = _KINDS[name]
+    if len(image_shape) != 3:
+        raise UserError(
+            f"config.network.name: {name!r} is for images [H, W, C], not for inputs of "
+            f"{list(image_shape)}; a network of your own is needed"
+        )
     height, width, _ = image_shape
     if min(height, width) < kind.least or height % kind.multiple or width % kind.multiple:
         divided = f" that {kind.multiple} divides" if kind.multiple > 1 else ""

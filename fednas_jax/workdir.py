@@ -252,7 +252,7 @@ def fingerprint(dataset: Dataset, clients: tuple[np.ndarray, ...]) -> str:
     """SHA-256 over all images and labels, and over who holds which."""
     digest = hashlib.sha256()
     for split in (dataset.train, dataset.test):
-        for array in (split.images, split.labels):
+        for array in (split.images, split.truth):
             digest.update(repr((array.dtype.str, array.shape)).encode())
             digest.update(np.ascontiguousarray(array).data)
     for indices in clients:

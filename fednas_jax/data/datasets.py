@@ -43,8 +43,13 @@ class Split(NamedTuple):
     images: np.ndarray
     labels: np.ndarray
     client: np.ndarray | None
-    targets: Any = None
-    """What a task of its own scores against, [N, ...] each leaf; None: the labels."""
+    targets: np.ndarray | None = None
+    """What a task of its own scores against, [N, ...]; None: the labels."""
+
+    @property
+    def truth(self) -> np.ndarray:
+        """What outputs are scored against: the targets, or the labels."""
+        return self.labels if self.targets is None else self.targets
 
 
 class Dataset(NamedTuple):
@@ -125,7 +130,7 @@ def load(
 
 def examples_sha256(dataset: Dataset) -> str:
     """Of all examples before a limit, whichever are the test set: the same for every seed."""
-    parts = [(part.images, part.labels) for part in (dataset.train, dataset.test)]
+    parts = [(part.images, part.truth) for part in (dataset.train, dataset.test)]
     return dataset.whole_sha256 or sha256_of_all(parts)
 
 

@@ -81,8 +81,8 @@ def of(dataset: Dataset, clients: Sequence[np.ndarray], settings: Mapping[str, A
         np.unique(image_digests(dataset.train.images[dealt])),
         image_digests(dataset.test.images),
         dataset.test.labels.astype(np.int32),
-        sha256(dataset.train.images, dataset.train.labels),
-        sha256(dataset.test.images, dataset.test.labels),
+        sha256(dataset.train.images, dataset.train.truth),
+        sha256(dataset.test.images, dataset.test.truth),
         dict(settings),
         True,
         np.zeros(0, np.uint64),
@@ -116,8 +116,8 @@ def _brought(there: Learnt, here: Learnt) -> np.ndarray:
 def is_of(learnt: Learnt, dataset: Dataset) -> bool:
     """Whether a data set has the very training and test examples of the run."""
     return (
-        sha256(dataset.test.images, dataset.test.labels) == learnt.test_sha256
-        and sha256(dataset.train.images, dataset.train.labels) == learnt.train_sha256
+        sha256(dataset.test.images, dataset.test.truth) == learnt.test_sha256
+        and sha256(dataset.train.images, dataset.train.truth) == learnt.train_sha256
     )
 
 
