@@ -12,7 +12,7 @@ def image_digests(images: np.ndarray) -> np.ndarray:
     """[N] uint64: 8 bytes of the SHA-256 of each image; about 2 microseconds for one of CIFAR-10.
 
     Args:
-      images: [N, H, W, C], or other inputs [N, ...]. Those of another size or type have other digests.
+      images: [N, H, W, C], or other inputs [N, ...]. Another size or type makes other digests.
     """
     start = hashlib.sha256(_kind(images, images.shape[1:]))
     found = bytearray()

@@ -34,6 +34,8 @@ class Cohort(NamedTuple):
     groups: np.ndarray | None = None
     """[chunks] int32: the group of a chunk's clients, 0 where there are none; None where the
     algorithm groups by nothing."""
+    first_chunk: np.int32 = np.int32(0)
+    """Number of its first chunk among those of all ranks."""
 
     def of_rank(self, rank: int, ranks: int) -> "Cohort":
         """One rank's chunks, of as many on each.
@@ -46,7 +48,8 @@ class Cohort(NamedTuple):
         mine = slice(rank * chunks, (rank + 1) * chunks)
         facts = {name: values[mine] for name, values in self.facts.items()}
         groups = None if self.groups is None else self.groups[mine]
-        return Cohort(self.ids[mine], self.steps[mine], self.round, facts, groups)
+        first = np.int32(rank * chunks)
+        return Cohort(self.ids[mine], self.steps[mine], self.round, facts, groups, first)
 
     def chunks_with_clients(self) -> int:
         """How many chunks there are up to the last in which there is anybody."""

@@ -16,12 +16,11 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from fednas_jax.compilation import Program, jit
 from fednas_jax.federated.algorithm import (
@@ -33,30 +32,16 @@ from fednas_jax.federated.algorithm import (
     ServerState,
     Tree,
 )
-from fednas_jax.federated.clients import Clients, Examples, members_of
-from fednas_jax.federated.cohort import LOCAL_EPOCHS, NOBODY, Cohort
+from fednas_jax.federated.chunk_program import Totals, accumulator
+from fednas_jax.federated.clients import Clients, Examples
+from fednas_jax.federated.cohort import NOBODY, Cohort
 from fednas_jax.federated.communicator import LOCAL, Communicator
 
 _REPEATS = 3
 """Of a chunk that is timed."""
 
-
-_GROUP_STREAM, _SERVER_STREAM = 1 << 31, (1 << 31) + 1
-"""Folded into a phase's key for what a group of clients and the server draw: no client has such an
-id."""
-
-
-class Totals(NamedTuple):
-    """What has been collected so far in a phase."""
-
-    collected: Tree
-    """Of the algorithm's reducer."""
-    clients: jax.Array
-    """How many clients have sent something."""
-    metrics: dict[str, jax.Array]
-    """Of each client, [chunks, clients a chunk]."""
-    personal: Tree
-    """What every client of the population keeps, [K, ...]; () where they keep nothing."""
+_SERVER_STREAM = (1 << 31) + 1
+"""Folded into a phase's key for what the server draws: no client has such an id."""
 
 
 def _bytes(tree: Tree) -> int:
@@ -93,7 +78,7 @@ class RoundEngine:
         self._updates = [jax.jit(phase.client_update) for phase in algorithm.phases]
         self._shapes: dict[int, ClientUpdate] = {}
         self._accumulate = [
-            Program(_name(phase), self._jit(self._accumulator(update), 1))
+            Program(_name(phase), self._jit(self._chunks(update), 1))
             for phase, update in zip(algorithm.phases, self._updates, strict=True)
         ]
         self._finish: dict[int, Program] = {}
@@ -320,50 +305,8 @@ class RoundEngine:
             lambda new, old: jnp.where(_column(computed, old) > 0, new, old), rows, personal
         )
 
-    def _accumulator(self, client_update: Callable[..., ClientUpdate]) -> Callable[..., Totals]:
-        """The compiled part of a phase: chunks `first` to `stop` added to `totals`."""
-        reducer, size = self.algorithm.reducer, self.clients_per_chunk
-        rank = self._communicator.rank
-
-        def accumulate(
-            state: ServerState,
-            totals: Totals,
-            clients: Clients,
-            examples: Examples,
-            cohort: Cohort,
-            key: jax.Array,
-            first: jax.Array,
-            stop: jax.Array,
-        ) -> Totals:
-            def one_client(client: Clients, facts: ChunkFacts) -> ClientUpdate:
-                client_key = jax.random.fold_in(key, client.id)
-                return client_update(state, client, facts, examples, client_key)
-
-            def one_chunk(number: jax.Array, totals: Totals) -> Totals:
-                members = _members(clients, cohort, number, totals.personal)
-                facts = _chunk_facts(cohort, number, members, key)
-                if size == 1:
-                    update = one_client(jax.tree.map(lambda x: x[0], members), facts)
-                    update = jax.tree.map(lambda x: x[None], update)
-                else:
-                    update = jax.vmap(one_client, in_axes=(0, None))(members, facts)
-                metrics = {
-                    name: lax.dynamic_update_index_in_dim(totals.metrics[name], value, number, 0)
-                    for name, value in update.metrics.items()
-                }
-                counts = _sent(update, members.id != NOBODY)
-                place = (rank * len(cohort.ids) + number) * size
-                sent = (update.sums, update.weights)
-                return Totals(
-                    reducer.add(totals.collected, sent, counts, place),
-                    totals.clients + counts.sum(dtype=jnp.int32),
-                    metrics,
-                    _kept(totals.personal, members.id, update.personal),
-                )
-
-            return lax.fori_loop(first, stop, one_chunk, totals)
-
-        return accumulate
+    def _chunks(self, client_update: Callable[..., ClientUpdate]) -> Callable[..., Totals]:
+        return accumulator(client_update, self.algorithm.reducer, self.clients_per_chunk)
 
     def _jit(self, function: Callable[..., Any], donated: int | tuple[int, ...]) -> Any:
         return jit(function, quick=self.algorithm.large, donate_argnums=donated)
@@ -426,35 +369,3 @@ def _report(progress: Callable[[int, int], None], before: int, of: int, done: in
 def _without_clients(leaf: Any) -> jax.ShapeDtypeStruct:
     """Shape of one client's part of an array [K, ...]."""
     return jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
-
-
-def _members(clients: Clients, cohort: Cohort, number: jax.Array, personal: Tree) -> Clients:
-    """The clients of a chunk, with their facts of this round and what they keep."""
-    ids = cohort.ids[number]
-    members = members_of(clients, ids)
-    own = {name: values[number] for name, values in cohort.facts.items()}
-    kept = jax.tree.map(lambda x: x[jnp.maximum(ids, 0)], personal)
-    return members._replace(facts=members.facts | own, personal=kept)
-
-
-def _chunk_facts(cohort: Cohort, number: jax.Array, members: Clients, key: jax.Array) -> ChunkFacts:
-    group = jnp.int32(0) if cohort.groups is None else cohort.groups[number]
-    own = jax.random.fold_in(jax.random.fold_in(key, _GROUP_STREAM), group)
-    facts = ChunkFacts(cohort.steps[number], cohort.round, group=group, key=own)
-    if LOCAL_EPOCHS in cohort.facts:
-        return facts._replace(local_epochs=members.facts[LOCAL_EPOCHS].max())
-    return facts
-
-
-def _sent(update: ClientUpdate, present: jax.Array) -> jax.Array:
-    """Which clients of a chunk count, [C] bool."""
-    return present & update.metrics["finite"] if "finite" in update.metrics else present
-
-
-def _kept(table: Tree, ids: jax.Array, rows: Tree) -> Tree:
-    """What all clients keep, after those of a chunk."""
-    return jax.tree.map(
-        lambda all_of, mine: all_of.at[jnp.where(ids < 0, len(all_of), ids)].set(mine, mode="drop"),
-        table,
-        rows,
-    )

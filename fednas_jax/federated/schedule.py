@@ -10,12 +10,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from fednas_jax.errors import UserError, listed
 from fednas_jax.federated import cohort as cohorts
 from fednas_jax.federated import finite
 from fednas_jax.federated.algorithm import ServerState, Tree
 from fednas_jax.federated.faults import Answers
 from fednas_jax.federated.round import RoundEngine
 from fednas_jax.turnout import Turnout
+
+_NEEDED = ("weight", "local_steps", "finite")
+"""Metrics of the first phase that a run is recorded by."""
 
 SCHEDULE = "schedule"
 """Field of the server state with what a schedule keeps, where it keeps something."""
@@ -88,6 +92,11 @@ def _compute(
     cohort = service.turnout.cohort(present, number, engine.clients_per_chunk)
     after, metrics = engine.run(state, cohort, jax.random.fold_in(key, 1), service.progress)
     named = [cohorts.client_metrics(m, cohort.ids) for m in metrics]
+    if lacking := [name for name in _NEEDED if name not in named[0]]:
+        raise UserError(
+            f"config.algorithm: its clients' metrics lack {listed(lacking)}; a ClientUpdate of the "
+            f"first phase needs {listed(_NEEDED)}, as weighted_update gives them"
+        )
     good = [part["finite"] for part in named if "finite" in part]
     return after, named[0] | {"finite": np.logical_and.reduce(good)}
 

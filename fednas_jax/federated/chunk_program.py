@@ -1,0 +1,113 @@
+"""The clients' part of a phase: chunks of clients, computed side by side and added up."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fednas_jax.federated.algorithm import ChunkFacts, ClientUpdate, ServerState, Tree
+from fednas_jax.federated.clients import Clients, Examples, members_of
+from fednas_jax.federated.cohort import LOCAL_EPOCHS, NOBODY, Cohort
+from fednas_jax.federated.reducers import Reducer
+
+_GROUP_STREAM = 1 << 31
+"""Folded into a phase's key for what a group of clients draws: no client has such an id."""
+
+
+class Totals(NamedTuple):
+    """What has been collected so far in a phase."""
+
+    collected: Tree
+    """Of the algorithm's reducer."""
+    clients: jax.Array
+    """How many clients have sent something."""
+    metrics: dict[str, jax.Array]
+    """Of each client, [chunks, clients a chunk]."""
+    personal: Tree
+    """What every client of the population keeps, [K, ...]; () where they keep nothing."""
+
+
+def accumulator(
+    client_update: Callable[..., ClientUpdate], reducer: Reducer, size: int
+) -> Callable[..., Totals]:
+    """The function that computes chunks `first` to `stop` and adds them to totals; to be compiled.
+
+    Args:
+      client_update: of the phase.
+      reducer: of the algorithm.
+      size: clients a chunk.
+    """
+
+    def accumulate(
+        state: ServerState,
+        totals: Totals,
+        clients: Clients,
+        examples: Examples,
+        cohort: Cohort,
+        key: jax.Array,
+        first: jax.Array,
+        stop: jax.Array,
+    ) -> Totals:
+        def one_client(client: Clients, facts: ChunkFacts) -> ClientUpdate:
+            client_key = jax.random.fold_in(key, client.id)
+            return client_update(state, client, facts, examples, client_key)
+
+        def one_chunk(number: jax.Array, totals: Totals) -> Totals:
+            members = _members(clients, cohort, number, totals.personal)
+            facts = _chunk_facts(cohort, number, members, key)
+            if size == 1:
+                update = one_client(jax.tree.map(lambda x: x[0], members), facts)
+                update = jax.tree.map(lambda x: x[None], update)
+            else:
+                update = jax.vmap(one_client, in_axes=(0, None))(members, facts)
+            metrics = {
+                name: lax.dynamic_update_index_in_dim(totals.metrics[name], value, number, 0)
+                for name, value in update.metrics.items()
+            }
+            counts = _sent(update, members.id != NOBODY)
+            place = (cohort.first_chunk + number) * size
+            sent = (update.sums, update.weights)
+            return Totals(
+                reducer.add(totals.collected, sent, counts, place),
+                totals.clients + counts.sum(dtype=jnp.int32),
+                metrics,
+                _kept(totals.personal, members.id, update.personal),
+            )
+
+        return lax.fori_loop(first, stop, one_chunk, totals)
+
+    return accumulate
+
+
+def _members(clients: Clients, cohort: Cohort, number: jax.Array, personal: Tree) -> Clients:
+    """The clients of a chunk, with their facts of this round and what they keep."""
+    ids = cohort.ids[number]
+    members = members_of(clients, ids)
+    own = {name: values[number] for name, values in cohort.facts.items()}
+    kept = jax.tree.map(lambda x: x[jnp.maximum(ids, 0)], personal)
+    return members._replace(facts=members.facts | own, personal=kept)
+
+
+def _chunk_facts(cohort: Cohort, number: jax.Array, members: Clients, key: jax.Array) -> ChunkFacts:
+    group = jnp.int32(0) if cohort.groups is None else cohort.groups[number]
+    own = jax.random.fold_in(jax.random.fold_in(key, _GROUP_STREAM), group)
+    facts = ChunkFacts(cohort.steps[number], cohort.round, group=group, key=own)
+    if LOCAL_EPOCHS in cohort.facts:
+        return facts._replace(local_epochs=members.facts[LOCAL_EPOCHS].max())
+    return facts
+
+
+def _sent(update: ClientUpdate, present: jax.Array) -> jax.Array:
+    """Which clients of a chunk count, [C] bool."""
+    return present & update.metrics["finite"] if "finite" in update.metrics else present
+
+
+def _kept(table: Tree, ids: jax.Array, rows: Tree) -> Tree:
+    """What all clients keep, after those of a chunk."""
+    return jax.tree.map(
+        lambda all_of, mine: all_of.at[jnp.where(ids < 0, len(all_of), ids)].set(mine, mode="drop"),
+        table,
+        rows,
+    )
