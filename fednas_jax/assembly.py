@@ -184,6 +184,23 @@ def populate(config: Config, dataset: Dataset, partition: partitions.Partition) 
     )
 
 
+def groups(population: Population, algorithm: Algorithm) -> np.ndarray | None:
+    """[K] int32, which clients may share a chunk; None where all may.
+
+    Raises:
+      UserError: the room does not tell the fact by which the algorithm groups.
+    """
+    name, facts = algorithm.group_by, population.clients.facts
+    if not name:
+        return None
+    if name not in facts or facts[name].ndim != 1:
+        raise UserError(
+            f"config.algorithm: it groups clients by the fact {name!r}, which its room does not "
+            "give; one number for each client is needed"
+        )
+    return np.asarray(facts[name])
+
+
 def _examples(dataset: Dataset) -> Examples:
     """The train examples, then the test examples."""
     parts = dataset.train, dataset.test

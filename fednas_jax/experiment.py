@@ -156,8 +156,7 @@ class Experiment:
         self._progress: Progress | None = None
         rounds_key = jax.random.fold_in(self._key, 1)
         steps = population.clients.local_steps
-        group_by = algorithm.group_by
-        groups = np.asarray(population.clients.facts[group_by]) if group_by else None
+        groups = assembly.groups(population, algorithm)
         self._turnout = Turnout(config, steps, rounds_key, communicator.size, groups)
         self._engine, timings = engine_choice.choose(
             config,

@@ -119,6 +119,18 @@ def with_values(update: ClientUpdate, new: Tree) -> ClientUpdate:
     return update._replace(sums=sums)
 
 
+def before(update: ClientUpdate, state: ServerState) -> Tree:
+    """What the server held of what a client sends, a tree like `values`.
+
+    Args:
+      update: whose sums are a dictionary of parts of the server state, or a state.
+      state: the server's, as the client got it.
+    """
+    if isinstance(update.sums, dict):
+        return {name: getattr(state, name) for name in update.sums}
+    return type(update.sums)(*(getattr(state, name) for name in update.sums._fields))
+
+
 def chained(
     algorithm: Algorithm,
     transforms: Sequence[Transform],
