@@ -18,7 +18,6 @@ from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.federated.clients import Clients, Examples
 from fednas_jax.model_file import Description
 from fednas_jax.paths import expand
-from fednas_jax.search.genotype import Genotype
 
 
 class Population(NamedTuple):
@@ -154,27 +153,24 @@ def populate(config: Config, dataset: Dataset, partition: partitions.Partition) 
         jax.device_put(Examples(images, labels.astype(np.int32))),
         [division.held_out for division in divisions],
         np.arange(len(dataset.train.labels), len(labels)),
-        omissions.lines(config, dataset, partition, divisions, validates=rules.validates),
+        omissions.lines(
+            config,
+            dataset,
+            partition,
+            divisions,
+            taught=rules.taught,
+        ),
     )
-
-
-def genotype_of(config: Config) -> Genotype | None:
-    """The genotype that is trained; None of a search, and of a network made by hand.
-
-    Raises:
-      UserError: there is no such genotype.
-    """
-    return registry.room(config["algorithm"]).genotype(config)
 
 
 def describe_model(config: Config, dataset: Dataset) -> Description:
     """What the run's checkpoints say of the model in them.
 
     Raises:
-      UserError: there is no such genotype.
+      UserError: as the room's `network`.
     """
-    room = registry.room(config["algorithm"])
-    return model_file.describe(room.network(config), room.genotype(config), config, dataset)
+    network = registry.room(config["algorithm"]).network(config)
+    return model_file.describe(network, config, dataset)
 
 
 def build_algorithm(config: Config, dataset: Dataset, *, begun: bool = False) -> Algorithm:

@@ -11,19 +11,17 @@ from fednas_jax.config import Config
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.errors import UserError
 from fednas_jax.files import check_format, plain
-from fednas_jax.search import genotype as genotypes
-from fednas_jax.search.genotype import Genotype
 
 FORMAT = 1
 """Raised whenever older code could not build the model from the file."""
 
 FILE = "model.json"
 
-SUPERNET = "supernet"
-"""The network's name where the model is a supernet."""
-
 COLLECTIONS = ("params", "batch_stats", "arch")
 """The parts of a server state that a model computes with."""
+
+_APART = "genotype"
+"""A field of some networks; in the file it stands beside the others, null where there is none."""
 
 _DATA = ("name", "test_path", "test_fraction", "max_test_examples")
 
@@ -77,8 +75,7 @@ class Description(NamedTuple):
     """A model without its numbers.
 
     Attributes:
-      network: its `name`, `SUPERNET` or one of `config.network.name`, and its other fields.
-      genotype: what the network was built from; None of one made by hand, and of a supernet.
+      network: its `name` and its other fields, as JSON holds them: `networks.build` builds it.
       class_names: of each logit.
       preprocessing: of raw images.
       data: what it was trained on: fields of `config.dataset`, and the seed that cut the test set;
@@ -86,20 +83,16 @@ class Description(NamedTuple):
     """
 
     network: dict[str, Any]
-    genotype: Genotype | None
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     data: dict[str, Any]
 
 
-def describe(
-    network: dict[str, Any], genotype: Genotype | None, config: Config, dataset: Dataset
-) -> Description:
+def describe(network: dict[str, Any], config: Config, dataset: Dataset) -> Description:
     """Of the network that a config trains on a data set.
 
     Args:
       network: as in `Description`.
-      genotype: likewise.
       config: of the run.
       dataset: what it learns from.
     """
@@ -110,16 +103,16 @@ def describe(
     if dataset.cut_by != "class" and dataset.train.client is not None:
         data["cut_by"] = dataset.cut_by
     preprocessing = Preprocessing(shape, dtype, dataset.mean, dataset.std)
-    return Description(network, genotype, dataset.class_names, preprocessing, data)
+    return Description(network, dataset.class_names, preprocessing, data)
 
 
 def to_json(description: Description) -> dict[str, Any]:
     """The description as JSON values."""
-    genotype = description.genotype
+    network = plain(description.network)
     return {
         "format": FORMAT,
-        "network": plain(description.network),
-        "genotype": None if genotype is None else genotypes.to_json(genotype),
+        "network": {name: value for name, value in network.items() if name != _APART},
+        _APART: network.get(_APART),
         "class_names": list(description.class_names),
         **plain(description.preprocessing._asdict()),
         "data": plain(description.data),
@@ -143,10 +136,9 @@ def from_json(value: Any, source: str) -> Description:
         height, width, channels = value["image_shape"]
         mean, std = tuple(map(float, value["mean"])), tuple(map(float, value["std"]))
         shape = (int(height), int(width), int(channels))
-        genotype = value["genotype"]
+        apart = {} if value[_APART] is None else {_APART: value[_APART]}
         return Description(
-            {"name": value["network"]["name"], **value["network"]},
-            None if genotype is None else genotypes.from_json(genotype, f"{source}: genotype"),
+            {"name": value["network"]["name"], **value["network"], **apart},
             tuple(map(str, value["class_names"])),
             Preprocessing(shape, str(np.dtype(value["dtype"])), mean, std),
             dict(value["data"]),

@@ -21,6 +21,9 @@ from fednas_jax.paths import THIRD_PARTY, expand
 KINDS = ("normal", "reduce")
 """The two kinds of cell."""
 
+FOLDER, BEST_FILE = "genotypes", "best.json"
+"""In the folder of a search, and in there that of its best round."""
+
 _FIRST_CONVOLUTION = PRIMITIVES.index("sep_conv_3x3")
 _OPERATIONS = PRIMITIVES[1:]
 _FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
