@@ -20,8 +20,9 @@ FILE = "model.json"
 COLLECTIONS = ("params", "batch_stats", "arch")
 """The parts of a server state that a model computes with."""
 
-_APART = "genotype"
-"""A field of some networks; in the file it stands beside the others, null where there is none."""
+APART = "genotype"
+"""A field of some networks that is none of `config.network`; in the file it stands beside the
+others, null where there is none."""
 
 _DATA = ("name", "test_path", "test_fraction", "max_test_examples")
 
@@ -111,8 +112,8 @@ def to_json(description: Description) -> dict[str, Any]:
     network = plain(description.network)
     return {
         "format": FORMAT,
-        "network": {name: value for name, value in network.items() if name != _APART},
-        _APART: network.get(_APART),
+        "network": {name: value for name, value in network.items() if name != APART},
+        APART: network.get(APART),
         "class_names": list(description.class_names),
         **plain(description.preprocessing._asdict()),
         "data": plain(description.data),
@@ -136,7 +137,7 @@ def from_json(value: Any, source: str) -> Description:
         height, width, channels = value["image_shape"]
         mean, std = tuple(map(float, value["mean"])), tuple(map(float, value["std"]))
         shape = (int(height), int(width), int(channels))
-        apart = {} if value[_APART] is None else {_APART: value[_APART]}
+        apart = {} if value[APART] is None else {APART: value[APART]}
         return Description(
             {"name": value["network"]["name"], **value["network"], **apart},
             tuple(map(str, value["class_names"])),

@@ -12,13 +12,11 @@ from fednas_jax.data.datasets import Dataset, choice_of_test_set
 from fednas_jax.errors import UserError, listed, warn
 from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.model import Model, restore
-from fednas_jax.model_file import Description
+from fednas_jax.model_file import APART, Description
 from fednas_jax.search.inherit import merged
 
 _SIZES = ("init_channels", "layers")
 _COLLECTIONS = ("params", "batch_stats")
-_BUILT_FROM = "genotype"
-"""Field of a network that is no field of `config.network`."""
 _MAY_DIFFER = ("auxiliary",)
 """Fields of a network that leave what it shares with another as it is."""
 
@@ -138,12 +136,12 @@ def _test_choice(data: Mapping[str, Any]) -> dict[str, Any]:
 def _check_same(model: Model, run: Description) -> None:
     """Refuses another network, even one of which all arrays fit."""
     there, here, absent = model.description.network, run.network, default().network
-    for name in [name for name in {**here, **there} if name != _BUILT_FROM]:
+    for name in [name for name in {**here, **there} if name != APART]:
         # A field that is younger than the checkpoint.
         was, now = there.get(name, absent[name]), here.get(name, absent[name])
         if was != now and name not in _MAY_DIFFER:
             raise _other(model, name, was, now)
-    if there.get(_BUILT_FROM) != here.get(_BUILT_FROM):
+    if there.get(APART) != here.get(APART):
         raise UserError(
             f"config.warm_start: {model.path} is of another genotype than config.genotype; one of "
             "the same, or a supernet, is needed"

@@ -161,13 +161,12 @@ def rules_of(run: Mapping[str, Any] | None) -> dict[str, Any]:
     return rules
 
 
-def read_summary(folder: Path, findings: Findings | None) -> dict[str, Any]:
+def read_summary(folder: Path, findings: Findings | None = None) -> dict[str, Any]:
     """The summary of a finished run.
 
     Args:
       folder: of the run.
-      findings: of its algorithm, which knows what it found; None where that is not there, and what
-        it found is not looked at.
+      findings: of its algorithm, which checks what it has found; if not given, that is not checked.
 
     Raises:
       UserError: it is damaged.
