@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fednas_jax import config as schema
 from fednas_jax.algorithms.fednas import findings
+from fednas_jax.algorithms.fednas.config import DECLARED
 from fednas_jax.algorithms.fednas.findings import SearchFindings
 from fednas_jax.errors import UserError
 from fednas_jax.report import records as report_records
@@ -189,6 +191,12 @@ def test_what_is_no_genotype_is_refused_as_the_best(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"^checkpoints: best: must be an object with the keys"):
             refuse("text", "checkpoints: best")
     assert found.best is None
+
+
+def test_a_training_is_given_the_genotype_of_the_best_round() -> None:
+    assert DECLARED.finds is not None
+    assert (DECLARED.finds.file,) == SearchFindings.files
+    assert DECLARED.finds.field in {field.name for field in schema.FIELDS}
 
 
 def test_a_genotype_in_words() -> None:

@@ -18,7 +18,7 @@ from fednas_jax.report.findings import Findings
 from fednas_jax.report.page_parts import Drawing, Section, Table
 from fednas_jax.report.run_folder import RunFolder
 from fednas_jax.report.writers import read_rows
-from tests.algorithms.test_brought import NOISE, toy_room
+from tests.algorithms.test_brought import BLOCKS, NOISE, toy_room
 from tests.tiny import fedavg_config
 
 pytestmark = pytest.mark.usefixtures("tiny_runs")
@@ -262,3 +262,19 @@ def test_an_input_that_is_no_field_is_refused(
     monkeypatch.setattr(registry, "add", lambda declared: None)
     with pytest.raises(UserError, match=r"of shares name 'toy\.stat'; did you mean 'toy\.start'"):
         run(tmp_path / "run")
+
+
+def test_the_example_of_the_documentation(tmp_path: Path) -> None:
+    (block,) = [block for block in BLOCKS if "class Gates" in block]
+    names: dict[str, Any] = {}
+    exec(block, names)
+    (tmp_path / "gates").mkdir()
+    found = names["Gates"]({}, tmp_path)
+    found.restore([True], "checkpoint")
+    state = {"gates": np.array([0.5, -1.0, 2.0])}
+    assert found.columns(state) == {"open_gates": 2}
+    assert found.append(1, state, is_best=False) == {"gates": "[true, false, true]"}
+    assert found.best == [True]
+    found.append(2, state, is_best=True)
+    assert json.loads((tmp_path / "gates" / "000002.json").read_text()) == found.best
+    assert found.lines(found.best) == ["  2 of 3 open"]

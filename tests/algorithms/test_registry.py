@@ -95,7 +95,7 @@ OTHER_ALPHAS = {"report/curves.py": "transparency, of Matplotlib"}
 IN_FILES = {
     "model_file.py": "model.json's key, and the collection of alphas in a checkpoint",
     "report/findings.py": "keys of checkpoints and of summary.json",
-    "common_fields.py": "`config.genotype`, a field that any algorithm may read which trains networks",
+    "common_fields.py": "`config.genotype`, for any algorithm that trains networks",
     "algorithms/fedavg/config.py": "that it reads it",
 }
 """Files that hold such a word in a text of its own: a key or the name of a field."""
