@@ -33,8 +33,14 @@ def sections(run: RunFolder) -> list[Section]:
 
 
 def alphas_of(run: RunFolder) -> list[dict[str, Any]]:
-    """ "round", "normal" and "reduce" [14, 8] of each round, from before the first on; empty where
-    the file is damaged."""
+    """The alphas of each round, from before the first on; none where the file is damaged.
+
+    Args:
+      run: a search.
+
+    Returns:
+      "round", and "normal" and "reduce", [14, 8] each, raw.
+    """
     return read_alphas(run.folder / ALPHAS_FILE, run.rows[-1]["round"])
 
 
