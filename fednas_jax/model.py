@@ -159,7 +159,7 @@ def restore(folder: Path | str, which: int | str = "best") -> Model:
     network = build(description, source)
     variables = jax.device_put(saved.variables)
     _check_fits(network, description, variables, source)
-    genotype = networks.genotype(description.network, variables)
+    genotype = networks.genotype_of_model(description.network, variables)
     return Model(network, variables, genotype, description, path, saved.round, saved.learnt)
 
 

@@ -83,7 +83,7 @@ def is_supernet(fields: Mapping[str, Any]) -> bool:
     return fields["name"] == darts.SUPERNET
 
 
-def genotype(fields: Mapping[str, Any], variables: Mapping[str, Any]) -> Genotype | None:
+def genotype_of_model(fields: Mapping[str, Any], variables: Mapping[str, Any]) -> Genotype | None:
     """The genotype of a model, see `search.networks.of_model`; None of one made by hand."""
     return darts.of_model(fields, variables)
 
@@ -103,19 +103,25 @@ def taken_over(supernet: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[s
     return darts.taken_over(supernet, fields)
 
 
-def build(fields: Mapping[str, Any], image_shape: ImageShape, num_classes: int) -> nn.Module:
+def build(
+    fields: Mapping[str, Any],
+    image_shape: ImageShape,
+    num_classes: int,
+    genotype: Genotype | None = None,
+) -> nn.Module:
     """A network by its fields.
 
     Args:
       fields: its `name`, and those that it reads, as of `fields_of` or of a room's `network`.
       image_shape: (H, W, C) of an image.
       num_classes: logits.
+      genotype: of the network named "genotype", where `fields` does not hold it.
 
     Raises:
       UserError: there is no such network, or it is not for images of this size.
       TypeError: it has no such field.
     """
-    options = dict(fields)
+    options = dict(fields) | darts.given(genotype)
     name = options.pop("name")
     if user_code.is_reference(name):
         return _brought(name, image_shape, num_classes)

@@ -32,6 +32,11 @@ def build(num_classes: int, genotype: Any, **fields: Any) -> Network:
     return Network(genotypes.from_json(genotype, FIELD), num_classes, **fields)
 
 
+def given(genotype: Genotype | None) -> dict[str, Any]:
+    """A genotype as a field of a network; nothing for None."""
+    return {} if genotype is None else {FIELD: genotypes.to_json(genotype)}
+
+
 def named(config: Config) -> dict[str, Any]:
     """What `config.genotype` stands for, as JSON holds it.
 
