@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from benchmarks import fuzz_inputs as inputs
 from fednas_jax import config as schema
 from fednas_jax import model, model_file, workdir
+from fednas_jax.algorithms.fednas.findings import SearchFindings
 from fednas_jax.checkpoint import Checkpoints
 from fednas_jax.data import own, partition_file
 from fednas_jax.data.tables import read_table
@@ -150,7 +151,7 @@ def _put_run(files: dict[str, bytes], folder: Path) -> None:
 def _read_run(files: dict[str, bytes], folder: Path) -> None:
     _all_of(
         lambda: workdir.recorded_run(folder, DEFAULT),
-        lambda: workdir.read_summary(folder),
+        lambda: workdir.read_summary(folder, SearchFindings({}, folder)),
         lambda: run_folder.read(folder),
     )
 

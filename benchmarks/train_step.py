@@ -54,7 +54,7 @@ class Case(NamedTuple):
     """A network, and what is measured of it."""
 
     fields: dict[str, Any]
-    genotype: Genotype | None = None
+    """As `networks.build` takes them."""
     runs: bool = True
     """Whether steps are timed, or the compiler alone."""
     ratio: Bar | None = None
@@ -71,8 +71,9 @@ class Case(NamedTuple):
 def _derived(
     genotype: Genotype, channels: int, layers: int, auxiliary: bool = False, **rest: Any
 ) -> Case:
-    fields = {"name": "genotype", "init_channels": channels, "layers": layers}
-    return Case(fields | ({"auxiliary": True} if auxiliary else {}), genotype, **rest)
+    fields: dict[str, Any] = {"name": "genotype", "init_channels": channels, "layers": layers}
+    fields["genotype"] = genotypes.to_json(genotype)
+    return Case(fields | ({"auxiliary": True} if auxiliary else {}), **rest)
 
 
 def cases() -> dict[str, Case]:
@@ -94,7 +95,7 @@ class Training:
     """A client's local steps as a round runs them, and how long their program took to compile."""
 
     def __init__(self, case: Case):
-        network = networks.build(case.fields, SHAPE, NUM_CLASSES, case.genotype)
+        network = networks.build(case.fields, SHAPE, NUM_CLASSES)
         algorithm = fedavg.build(network, _task(), _options(case))
         state = compilation.jit_once(algorithm.init)(jax.random.key(0))
         self.parameters = sum(x.size for x in jax.tree.leaves(state.params))
@@ -190,9 +191,9 @@ def measure(
 def _arguments(case: Case) -> list[str]:
     """For `benchmarks.pytorch.train`."""
     arguments = [f"--network={case.fields['name']}", f"--batch={BATCH_SIZE}"]
-    if case.genotype is not None:
+    if "genotype" in case.fields:
         arguments += [
-            f"--genotype={json.dumps(genotypes.to_json(case.genotype))}",
+            f"--genotype={json.dumps(case.fields['genotype'])}",
             f"--channels={case.fields['init_channels']}",
             f"--layers={case.fields['layers']}",
         ]

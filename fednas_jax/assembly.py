@@ -22,7 +22,6 @@ from fednas_jax.federated.only_finite import ONLY_FINITE
 from fednas_jax.federated.schedule import SCHEDULE
 from fednas_jax.model_file import Description
 from fednas_jax.paths import expand
-from fednas_jax.search.genotype import Genotype
 
 
 class Population(NamedTuple):
@@ -180,7 +179,7 @@ def populate(config: Config, dataset: Dataset, partition: partitions.Partition) 
         jax.device_put(_examples(dataset)),
         [division.held_out for division in divisions],
         np.arange(num_train, num_train + num_test),
-        omissions.lines(config, dataset, partition, divisions, validates=rules.validates),
+        omissions.lines(config, dataset, partition, divisions, taught=rules.taught),
     )
 
 
@@ -228,23 +227,14 @@ def _of_each_client(facts: Mapping[str, Any], num_clients: int) -> dict[str, np.
     return found
 
 
-def genotype_of(config: Config) -> Genotype | None:
-    """The genotype that is trained; None of a search, and of a network made by hand.
-
-    Raises:
-      UserError: there is no such genotype.
-    """
-    return registry.room(config["algorithm"]).genotype(config)
-
-
 def describe_model(config: Config, dataset: Dataset) -> Description:
     """What the run's checkpoints say of the model in them.
 
     Raises:
-      UserError: there is no such genotype.
+      UserError: as the room's `network`.
     """
-    room = registry.room(config["algorithm"])
-    return model_file.describe(room.network(config), room.genotype(config), config, dataset)
+    network = registry.room(config["algorithm"]).network(config)
+    return model_file.describe(network, config, dataset)
 
 
 def build_algorithm(config: Config, dataset: Dataset, *, begun: bool = False) -> Algorithm:

@@ -6,9 +6,11 @@ from typing import Any
 
 from fednas_jax import extras, layout
 from fednas_jax import workdir as folders
+from fednas_jax.algorithms import registry
 from fednas_jax.files import plain, write_json
 from fednas_jax.ranks import Unwritten
 from fednas_jax.report import rows
+from fednas_jax.report.findings import Findings
 from fednas_jax.report.records import Records
 from fednas_jax.runtime import console
 
@@ -28,7 +30,7 @@ def summarize(
       The summary, as in summary.json.
     """
     records.draw()
-    found = rows.summary(records.rows, records.best, records.selected_by)
+    found = rows.summary(records.rows, records.findings.best, records.selected_by)
     summary = plain({**found, **costs})
     write_json(folder / layout.SUMMARY_FILE, summary)
     if extras.wanted(config["report"], "page"):
@@ -36,7 +38,7 @@ def summarize(
 
         page.write(folder)
     if config["report"]["progress"]:
-        _tell(summary, config, folder)
+        _tell(summary, config, folder, records.findings)
     return summary
 
 
@@ -53,16 +55,20 @@ def already_finished(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     Raises:
       UserError: it cannot be read.
     """
-    summary = folders.read_summary(folder)
+    findings = registry.room(config["algorithm"]).findings(config, folder)
+    summary = folders.read_summary(folder, findings)
     console.show(f"{folder}: this run is finished; another --workdir starts a new one")
-    _tell(summary, config, folder)
+    _tell(summary, config, folder, findings)
     return summary
 
 
-def _tell(summary: dict[str, Any], config: Mapping[str, Any], folder: Path) -> None:
+def _tell(
+    summary: dict[str, Any], config: Mapping[str, Any], folder: Path, findings: Findings
+) -> None:
     text = rows.summary_text(
         summary,
         folder,
+        findings,
         dataset=config["dataset"]["name"],
         with_pictures=(folder / layout.PLOTS_FOLDER / "accuracy_and_loss.png").exists(),
         with_page=(folder / "report.html").exists(),

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from fednas_jax import (
     assembly,
@@ -51,10 +50,10 @@ from fednas_jax.federated.schedule import Service
 from fednas_jax.files import plain
 from fednas_jax.paths import check_utf8, expand
 from fednas_jax.report import pictures, rows, run_folder, tracking
+from fednas_jax.report.findings import IN_CHECKPOINT
 from fednas_jax.report.progress import Progress
 from fednas_jax.report.records import Records
 from fednas_jax.runtime import console, gpu, settings
-from fednas_jax.search import genotype as genotypes
 from fednas_jax.turnout import Turnout
 
 EVALUATION_BATCH = 128
@@ -119,8 +118,8 @@ def run(
             omissions.tell(population.remarks)
         with contextlib.ExitStack() as stack:
             if told:
-                with_genotypes = registry.room(resolved["algorithm"]).alphas is not None
-                stack.enter_context(folders.opened(folder, with_genotypes=with_genotypes))
+                findings = registry.room(resolved["algorithm"]).findings(resolved, folder)
+                stack.enter_context(folders.opened(folder, findings.folders))
             parts = population, built, found.recorded, costs, communicator
             return Experiment(resolved, folder, *parts).run()
 
@@ -142,6 +141,7 @@ class Experiment:
         self._costs, self._communicator = costs, communicator
         self._config, self._folder, self._population = config, folder, population
         self._room: Room = registry.room(config["algorithm"])
+        self._findings = self._room.findings(config, folder)
         self._rules = folders.rules_of(recorded)
         self._key = jax.random.key(config["seed"])
         fingerprint = folders.fingerprint(population.dataset, population.partition.clients)
@@ -186,7 +186,7 @@ class Experiment:
             "padding_share": self._cohort(1).padding_share(population.clients.local_steps),
             "data_sha256": fingerprint,
             "examples_sha256": datasets.examples_sha256(population.dataset),
-            "genotype": self._model["genotype"],
+            **resumption.inputs(config),
             "ranks": communicator.size,
             "held_out": omissions.selection(population.held_out)._asdict(),
             "remarks": list(population.remarks),
@@ -266,17 +266,14 @@ class Experiment:
     def _go_on_from(self, restored: Restored | None) -> Records | ranks.Unwritten:
         """Takes over a checkpoint, if there is one, and brings the records to its round."""
         so_far: list[rows.Row] = []
-        best = None
         if restored is not None:
             self._state = restored.state
             self._costs.go_on(restored.extra["costs"])
             so_far = restored.extra["rows"]
-            genotype = restored.extra["best_genotype"]
-            if genotype is not None:
-                source = f"{self._folder / _CHECKPOINTS}: best_genotype"
-                best = genotypes.from_json(genotype, source)
+            source = f"{self._folder / _CHECKPOINTS}: {IN_CHECKPOINT}"
+            self._findings.restore(restored.extra[IN_CHECKPOINT], source)
         self._state = self._communicator.broadcast(self._state)
-        about = self._folder, self._config["report"], so_far, best, self._arch(self._state)
+        about = self._folder, self._config["report"], so_far, self._findings, self._state
         return ranks.records(self._communicator, *about, self._rules["best_round_by"])
 
     def _about_partition(self) -> tuple[Any, ...]:
@@ -322,14 +319,13 @@ class Experiment:
         scored = test if len(self._population.test) else None
         self._refuse(number, finite.server_fault(state, held_out, sizes, scored))
         ranks.check_same_state(self._communicator, number, state)
-        arch = self._arch(state)
         row = plain(
             {
                 "round": number,
                 **rows.means(clients),
                 **attended,
                 **rows.scores(held_out and [mean_score(held_out, sizes), *held_out], test),
-                **(rows.architecture(arch) if arch else {}),
+                **rows.of_findings(self._findings.columns(state), clients),
                 "seconds": time.monotonic() - start,
                 "client_steps_per_second": clients["local_steps"].sum() / (updated - start),
                 **self._engine.traffic(state),
@@ -365,14 +361,10 @@ class Experiment:
         every = self._config[field]
         return number == self._config["rounds"] or (every > 0 and number % every == 0)
 
-    def _arch(self, state: ServerState) -> dict[str, np.ndarray] | None:
-        """The alphas of an algorithm that has some."""
-        return self._room.alphas(state) if self._room.alphas else None
-
     def _record(self, row: rows.Row) -> None:
         """Writes down a round, and a checkpoint if one is due."""
         records, number = self._records, row["round"]
-        records.append(row, self._arch(self._state))
+        records.append(row, self._state)
         # Where nothing is held out every round is the best so far, and none chosen.
         chosen = row["held_out_accuracy"] is not None and records.is_best(number)
         if self._due("checkpoint_every", number) or chosen:
@@ -381,11 +373,7 @@ class Experiment:
     def _save(self, number: int) -> None:
         """Writes the checkpoint of the round that was recorded last."""
         records = self._records
-        extra = {
-            **records.mark(),
-            "best_genotype": genotypes.to_json(records.best) if records.best else None,
-            "costs": self._costs.so_far(),
-        }
+        extra = {**records.mark(), "costs": self._costs.so_far()}
         is_best = records.is_best(number)
         about = {"model": self._model, "examples": self._examples}
         self._checkpoints.save(number, self._state, extra, is_best=is_best, **about)

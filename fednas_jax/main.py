@@ -127,7 +127,7 @@ def _check_kind(planned: stages.Stages, kind: Kind, spec: str) -> None:
     Raises:
       UserError: it does not do what `kind` says; a search with a training after it is a search.
     """
-    searches = registry.find(planned.first["algorithm"]).finds_genotype
+    searches = registry.find(planned.first["algorithm"]).finds is not None
     if not kind or searches == (kind == "search"):
         return
     does = "trains a network without a search"

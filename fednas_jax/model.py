@@ -17,11 +17,8 @@ from fednas_jax.data.augment import normalize
 from fednas_jax.data.learnt import Learnt
 from fednas_jax.errors import UserError, one_line
 from fednas_jax.model_file import Description, Preprocessing
-from fednas_jax.nn.supernet import Supernet
 from fednas_jax.paths import check_utf8, expand
 from fednas_jax.runtime import settings
-from fednas_jax.search import genotype as genotypes
-from fednas_jax.search.genotype import Genotype
 
 BATCH = 128
 """Images predicted at once."""
@@ -45,7 +42,7 @@ class Model:
 
     network: nn.Module
     variables: dict[str, Any]
-    genotype: Genotype | None
+    genotype: networks.Genotype | None
     description: Description
     path: Path
     round: int
@@ -64,7 +61,7 @@ class Model:
     @property
     def is_supernet(self) -> bool:
         """Whether it is from a search."""
-        return self.description.network["name"] == model_file.SUPERNET
+        return networks.is_supernet(self.description.network)
 
     def forward(self, images: jax.Array) -> jax.Array:
         """Logits of raw images, as a function that JAX can transform.
@@ -164,8 +161,7 @@ def restore(folder: Path | str, which: int | str = "best") -> Model:
     network = build(description, source)
     variables = jax.device_put(saved.variables)
     _check_fits(network, description, variables, source)
-    arch = variables.get("arch")
-    genotype = description.genotype if arch is None else genotypes.derive(arch)
+    genotype = networks.genotype_of_model(description.network, variables)
     return Model(network, variables, genotype, description, path, saved.round, saved.learnt)
 
 
@@ -181,11 +177,7 @@ def build(description: Description, source: str) -> nn.Module:
     """
     classes = len(description.class_names)
     try:
-        if description.network["name"] == model_file.SUPERNET:
-            fields = {name: x for name, x in description.network.items() if name != "name"}
-            return Supernet(classes, **fields)
-        shape = description.preprocessing.image_shape
-        return networks.build(description.network, shape, classes, description.genotype)
+        return networks.build(description.network, description.preprocessing.image_shape, classes)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
     except TypeError as error:  # of a later version

@@ -12,19 +12,18 @@ from fednas_jax.data.datasets import Dataset
 from fednas_jax.data.task import prepared
 from fednas_jax.errors import UserError
 from fednas_jax.files import check_format, plain
-from fednas_jax.search import genotype as genotypes
-from fednas_jax.search.genotype import Genotype
 
 FORMAT = 1
 """Raised whenever older code could not build the model from the file."""
 
 FILE = "model.json"
 
-SUPERNET = "supernet"
-"""The network's name where the model is a supernet."""
-
 COLLECTIONS = ("params", "batch_stats", "arch")
 """The parts of a server state that a model computes with."""
+
+APART = "genotype"
+"""A field of some networks that is none of `config.network`; in the file it stands beside the
+others, null where there is none."""
 
 _DATA = ("name", "test_path", "test_fraction", "max_test_examples")
 
@@ -92,8 +91,7 @@ class Description(NamedTuple):
     """A model without its numbers.
 
     Attributes:
-      network: its `name`, `SUPERNET` or one of `config.network.name`, and its other fields.
-      genotype: what the network was built from; None of one made by hand, and of a supernet.
+      network: its `name` and its other fields, as JSON holds them: `networks.build` builds it.
       class_names: of each logit.
       preprocessing: of raw images.
       data: what it was trained on: fields of `config.dataset`, and the seed that cut the test set;
@@ -101,28 +99,23 @@ class Description(NamedTuple):
     """
 
     network: dict[str, Any]
-    genotype: Genotype | None
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     data: dict[str, Any]
 
 
-def describe(
-    network: dict[str, Any], genotype: Genotype | None, config: Config, dataset: Dataset
-) -> Description:
+def describe(network: dict[str, Any], config: Config, dataset: Dataset) -> Description:
     """Of the network that a config trains on a data set.
 
     Args:
       network: as in `Description`.
-      genotype: likewise.
       config: of the run.
       dataset: what it learns from.
     """
     data = {field: config["dataset"][field] for field in _DATA} | {"seed": config["seed"]}
     if dataset.cut_by != "class" and dataset.train.client is not None:
         data["cut_by"] = dataset.cut_by
-    preprocessing = _preprocessing(dataset)
-    return Description(network, genotype, dataset.class_names, preprocessing, data)
+    return Description(network, dataset.class_names, _preprocessing(dataset), data)
 
 
 def _preprocessing(dataset: Dataset) -> Preprocessing:
@@ -140,11 +133,11 @@ def _preprocessing(dataset: Dataset) -> Preprocessing:
 
 def to_json(description: Description) -> dict[str, Any]:
     """The description as JSON values."""
-    genotype = description.genotype
+    network = plain(description.network)
     return {
         "format": FORMAT,
-        "network": plain(description.network),
-        "genotype": None if genotype is None else genotypes.to_json(genotype),
+        "network": {name: value for name, value in network.items() if name != APART},
+        APART: network.get(APART),
         "class_names": list(description.class_names),
         **plain(description.preprocessing._asdict()),
         "data": plain(description.data),
@@ -169,10 +162,9 @@ def from_json(value: Any, source: str) -> Description:
         shape = tuple(map(int, value["image_shape"]))
         if mean and len(shape) != 3:
             raise ValueError(f"image_shape {list(shape)}")
-        genotype = value["genotype"]
+        apart = {} if value[APART] is None else {APART: value[APART]}
         return Description(
-            {"name": value["network"]["name"], **value["network"]},
-            None if genotype is None else genotypes.from_json(genotype, f"{source}: genotype"),
+            {"name": value["network"]["name"], **value["network"], **apart},
             tuple(map(str, value["class_names"])),
             Preprocessing(shape, str(np.dtype(value["dtype"])), mean, std),
             dict(value["data"]),

@@ -8,6 +8,7 @@ key `dropout`.
 import functools
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +26,8 @@ from fednas_jax.nn.mlp import MLP
 from fednas_jax.nn.network import Network
 from fednas_jax.nn.pfl_cnn import PFLCNN
 from fednas_jax.nn.resnet import ResNet
-from fednas_jax.search import genotype as genotypes
+from fednas_jax.nn.supernet import Supernet
+from fednas_jax.search import networks as darts
 from fednas_jax.search.genotype import Genotype
 
 ImageShape = tuple[int, ...]
@@ -35,7 +37,7 @@ _FIELD = "config.network.name"
 
 
 def from_config(config: Config, task: Task, num_classes: int) -> nn.Module:
-    """The network that `config.network`, and `config.genotype`, describe.
+    """The network that `fields_of` describes.
 
     Args:
       config: of a run.
@@ -49,18 +51,62 @@ def from_config(config: Config, task: Task, num_classes: int) -> nn.Module:
     name = config["network"]["name"]
     if user_code.is_reference(name):
         return _brought(name, task, num_classes)
-    shape = vision.image_shape(task, f"{_FIELD}: {name!r}")
-    return build(config["network"], shape, num_classes, genotype_of(config))
+    return build(fields_of(config), vision.image_shape(task, f"{_FIELD}: {name!r}"), num_classes)
 
 
-def genotype_of(config: Config) -> Genotype | None:
-    """What `config.network` is built from; None of a network made by hand.
+def fields_of(config: Config) -> dict[str, Any]:
+    """The network that `config.network` and, where it is a genotype's, `config.genotype` describe.
+
+    Returns:
+      Its fields, as JSON holds them: all that `build` needs to build it again anywhere.
 
     Raises:
       UserError: there is no such genotype.
     """
-    by_genotype = config["network"]["name"] == "genotype"
-    return genotypes.load(config["genotype"]) if by_genotype else None
+    return dict(config["network"]) | (inputs(config) if _is_searched(config) else {})
+
+
+def inputs(config: Config) -> dict[str, Any]:
+    """What `config.genotype` stands for, as of `Room.inputs`; None where it is not read.
+
+    Raises:
+      UserError: there is no such genotype.
+    """
+    return {darts.FIELD: darts.named(config) if _is_searched(config) else None}
+
+
+def origins(config: Config) -> dict[str, Path | None]:
+    """The run that the network of a config was found by, as of `Room.origins`."""
+    return darts.origin(config) if _is_searched(config) else {}
+
+
+def _is_searched(config: Config) -> bool:
+    return config.get("network", {}).get("name") == darts.TRAINED
+
+
+def is_supernet(fields: Mapping[str, Any]) -> bool:
+    """Whether a network is searched in."""
+    return fields["name"] == darts.SUPERNET
+
+
+def genotype_of_model(fields: Mapping[str, Any], variables: Mapping[str, Any]) -> Genotype | None:
+    """The genotype of a model, see `search.networks.of_model`; None of one made by hand."""
+    return darts.of_model(fields, variables)
+
+
+def can_take_over(fields: Mapping[str, Any]) -> bool:
+    """Whether a network may begin with weights of a supernet."""
+    return fields["name"] == darts.TRAINED
+
+
+def taken_over(supernet: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What a network begins with of a supernet's variables, by collection.
+
+    Args:
+      supernet: its variables.
+      fields: of the network, of which `can_take_over` is true.
+    """
+    return darts.taken_over(supernet, fields)
 
 
 def build(
@@ -72,15 +118,16 @@ def build(
     """A network by its fields.
 
     Args:
-      fields: its `name`, and those of `config.network` that it reads.
+      fields: its `name`, and those that it reads, as of `fields_of` or of a room's `network`.
       image_shape: (H, W, C) of an image.
       num_classes: logits.
-      genotype: of the network named "genotype".
+      genotype: of the network named "genotype", where `fields` does not hold it.
 
     Raises:
       UserError: there is no such network, or it is not for images of this size.
+      TypeError: it has no such field.
     """
-    options = dict(fields)
+    options = dict(fields) | darts.given(genotype)
     name = options.pop("name")
     if user_code.is_reference(name):
         return _made(name, num_classes)
@@ -99,8 +146,6 @@ def build(
             f"config.network.name: {name!r} is not for images of {height} x {width}; sides of at "
             f"least {kind.least}{divided} are needed, or another network"
         )
-    if name == "genotype":
-        options["genotype"] = genotype
     return kind.build(num_classes=num_classes, **options)
 
 
@@ -259,5 +304,7 @@ _KINDS = {
     "densenet_small": _Kind(
         functools.partial(DenseNet, blocks=(6, 6, 6), growth=12, large_images=False), 4
     ),
-    "genotype": _Kind(Network, 8, large=True),
+    darts.TRAINED: _Kind(darts.build, 8, large=True),
+    darts.SUPERNET: _Kind(Supernet, large=True),
 }
+"""All but the supernet are what `config.network.name` may be."""

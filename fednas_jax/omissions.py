@@ -53,7 +53,7 @@ def lines(
     partition: Partition,
     divisions: Sequence[Division],
     *,
-    validates: bool,
+    taught: str,
 ) -> tuple[str, ...]:
     """A line for each thing that a user would want to know before the first round.
 
@@ -62,7 +62,7 @@ def lines(
       dataset: with what its cuts have lost.
       partition: of its training examples.
       divisions: of each client's.
-      validates: whether clients learn from a validation part too.
+      taught: what the validation parts of clients teach, for people; "" where they have none.
     """
     held_out = selection([division.held_out for division in divisions])
     names = ids(partition, dataset.train.client)
@@ -70,8 +70,8 @@ def lines(
         *dataset.lost,
         *_clients(config["partition"]["name"], dataset, partition),
         *_classes(dataset, divisions),
-        *(_validation(divisions, names) if validates else []),
-        *(_repeated(divisions, names, config["batch_size"]) if validates else []),
+        *(_validation(divisions, names, taught) if taught else []),
+        *(_repeated(divisions, names, config["batch_size"]) if taught else []),
         *_selecting(held_out, config),
     ]
     return tuple(found)
@@ -142,8 +142,10 @@ def _classes(dataset: Dataset, divisions: Sequence[Division]) -> list[str]:
     ]
 
 
-def _validation(divisions: Sequence[Division], names: Sequence[int] | None) -> list[str]:
-    """Clients whose alphas learn from the example that their weights learn from."""
+def _validation(
+    divisions: Sequence[Division], names: Sequence[int] | None, taught: str
+) -> list[str]:
+    """Clients whose validation part is the example that their weights learn from."""
     alone = [
         k
         for k, d in enumerate(divisions)
@@ -153,7 +155,7 @@ def _validation(divisions: Sequence[Division], names: Sequence[int] | None) -> l
         return []
     return [
         f"config.partition: {len(alone)} of {len(divisions)} clients learn their weights and their "
-        f"alphas from one and the same example ({_named(alone, names)})"
+        f"{taught} from one and the same example ({_named(alone, names)})"
     ]
 
 

@@ -1,7 +1,7 @@
 """Which examples a run has learnt from, and those that it began with: read, pieced together, kept.
 
 A run begins with what another has learnt where `config.warm_start` takes weights of it, and where
-`config.genotype` is a file in the folder of a search. So all that those have learnt from counts.
+its algorithm says so (`Room.origins`). So all that those have learnt from counts.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,6 +12,7 @@ import numpy as np
 
 from fednas_jax import checkpoint, layout
 from fednas_jax import workdir as folders
+from fednas_jax.algorithms import registry
 from fednas_jax.checkpoint_folder import Damaged, read_learnt, read_model
 from fednas_jax.data import datasets, learnt, partition_file
 from fednas_jax.data.datasets import Dataset
@@ -134,15 +135,8 @@ def _sources(config: Mapping[str, Any]) -> Iterator[tuple[str, Learnt | None]]:
     """
     if config.get("warm_start"):
         yield "warm_start", _of_folder(config["warm_start"])
-    genotype = str(config.get("genotype", ""))
-    if genotype.endswith(".json") and config.get("network", {}).get("name") == "genotype":
-        place = expand(genotype, "config.genotype").parent
-        run = place.parent
-        in_a_run = place.name == layout.GENOTYPES_FOLDER
-        if in_a_run and (run / layout.CHECKPOINTS_FOLDER).is_dir():
-            yield "genotype", _of_folder(run)
-        else:  # copied out of its run, perhaps
-            yield "genotype", None
+    for field, run in registry.room(config["algorithm"]).origins(config).items():
+        yield field, None if run is None else _of_folder(run)
 
 
 def _of_folder(folder: Path | str) -> Learnt | None:

@@ -14,9 +14,9 @@ from fednas_jax.errors import UserError
 from fednas_jax.federated.communicator import Communicator
 from fednas_jax.layout import METRICS_FILE
 from fednas_jax.report import ledger
+from fednas_jax.report.findings import Findings
 from fednas_jax.report.records import Records
 from fednas_jax.report.rows import SELECTED_BY, Row, best_round, without_lists
-from fednas_jax.search.genotype import Genotype
 
 
 class SharedCheckpoints:
@@ -62,13 +62,13 @@ class Unwritten:
     """Records of another rank than 0: the rows, which the next round depends on, and no files."""
 
     def __init__(
-        self, rows_so_far: list[Row], best: Genotype | None, selected_by: Sequence[str]
+        self, rows_so_far: list[Row], findings: Findings, selected_by: Sequence[str]
     ) -> None:
         """See `Records`."""
-        self.rows, self.best = [without_lists(row) for row in rows_so_far], best
-        self.selected_by = selected_by
+        self.rows = [without_lists(row) for row in rows_so_far]
+        self.findings, self.selected_by = findings, selected_by
 
-    def append(self, row: Row, arch: Mapping[str, np.ndarray] | None) -> None:
+    def append(self, row: Row, state: Any) -> None:
         """See `Records`."""
         self.rows.append(without_lists(row))
 
@@ -92,14 +92,14 @@ def records(
     folder: Path,
     report: Mapping[str, Any],
     rows_so_far: list[Row],
-    best: Genotype | None,
-    arch: Mapping[str, np.ndarray] | None,
+    findings: Findings,
+    state: Any,
     selected_by: Sequence[str] = SELECTED_BY,
 ) -> Records | Unwritten:
     """The records of this rank; arguments as of `Records`."""
     if communicator.rank:
-        return Unwritten(rows_so_far, best, selected_by)
-    return Records(folder, report, rows_so_far, best, arch, selected_by)
+        return Unwritten(rows_so_far, findings, selected_by)
+    return Records(folder, report, rows_so_far, findings, state, selected_by)
 
 
 def check_same(communicator: Communicator, what: str, mine: Any) -> None:

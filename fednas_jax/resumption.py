@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fednas_jax import assembly, layout, user_code
+from fednas_jax import layout, schema, user_code
 from fednas_jax import workdir as folders
 from fednas_jax.algorithms import registry
 from fednas_jax.checkpoint import Checkpoints
-from fednas_jax.errors import UserError, warn
+from fednas_jax.errors import UserError, suggest, warn
 from fednas_jax.runtime import settings
 
 
@@ -35,14 +35,14 @@ def look(folder: Path, config: Mapping[str, Any]) -> Found:
       config: resolved.
 
     Raises:
-      UserError: it holds another run, or one of another genotype, or of other code of a user's, or
+      UserError: it holds another run, or one of other `inputs`, or of other code of a user's, or
         one that was computed with other settings of JAX or XLA; or JAX finds no device.
     """
     recorded = folders.recorded_run(folder, config)
     if recorded is None:
         return Found(None, False, False, [])
     check_same_code(folder, recorded, code_of_user(config))
-    folders.check_same_genotype(folder, recorded, config, assembly.genotype_of(config))
+    check_same_inputs(folder, recorded, config, inputs(config))
     begun = bool(Checkpoints(folder / layout.CHECKPOINTS_FOLDER, reading=True).rounds())
     finished = (folder / layout.SUMMARY_FILE).exists()
     if not begun or finished:
@@ -76,6 +76,58 @@ def code_of_user(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         source = user_code.load(network, "config.network.name").source
         found["network.name"] = source._asdict()
     return found
+
+
+def inputs(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What fields of a config stand for, as run.json keeps it: field -> as JSON holds it.
+
+    Args:
+      config: resolved.
+
+    Raises:
+      UserError: as the room's `inputs`; or what that names is no field.
+    """
+    found = dict(registry.room(config["algorithm"]).inputs(config))
+    known = {field.name for field in schema.of(config["algorithm"]).fields}
+    for name in found:
+        if name not in known:
+            raise UserError(
+                f"config.algorithm: the inputs of the room of {config['algorithm']} name "
+                f"{name!r}{suggest(name, known)}; the name of a field is needed"
+            )
+    return found
+
+
+def check_same_inputs(
+    folder: Path, run: Mapping[str, Any], config: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
+    """Refuses what is not as the run began with it; the same may have moved to another file.
+
+    Args:
+      folder: of the run.
+      run: what run.json says.
+      config: asked for now, resolved.
+      now: of `inputs`.
+
+    Raises:
+      UserError: a field stands for something else.
+    """
+    for field, value in now.items():
+        if field in run:
+            same = run[field] == value
+        else:  # recorded by an earlier version, which knew the fields alone
+            same = _value(run["config"], field) == _value(config, field)
+        if not same:
+            raise UserError(
+                f"config.{field}: {_value(config, field)} is not the one that the run in {folder} "
+                f"began with; the {field} as it was is needed, or another workdir"
+            )
+
+
+def _value(config: Mapping[str, Any], field: str) -> Any:
+    """The value of a field; None of one that is not there."""
+    section, _, leaf = field.rpartition(".")
+    return (config.get(section, {}) if section else config).get(leaf)
 
 
 def check_same_code(

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from fednas_jax import assembly, experiment, layout
+from fednas_jax import experiment, layout, resumption
 from fednas_jax import workdir as folders
+from fednas_jax.algorithms import registry
 from fednas_jax.data import partition_file
 from fednas_jax.errors import UserError
 
@@ -57,9 +58,10 @@ def run_all(planned: Sequence[Planned], workdir: Path) -> Iterator[Outcome]:
         summary, error = None, ""
         try:
             if recorded is not None and finished:
-                genotype = assembly.genotype_of(run.config)
-                folders.check_same_genotype(folder, recorded, run.config, genotype)
-                summary = folders.read_summary(folder)
+                inputs = resumption.inputs(run.config)
+                resumption.check_same_inputs(folder, recorded, run.config, inputs)
+                findings = registry.room(run.config["algorithm"]).findings(run.config, folder)
+                summary = folders.read_summary(folder, findings)
             else:
                 summary = experiment.run(run.config, folder)
             _check_same_data(run, folder, seen)

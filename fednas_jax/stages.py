@@ -70,7 +70,7 @@ def resolve(config: ml_collections.ConfigDict, overrides: Mapping[str, str]) -> 
         return Stages(schema.resolve(config, overrides), None)
     now = {n: v for n, v in overrides.items() if not n.startswith(prefix)}
     first = schema.resolve(ml_collections.ConfigDict(fields, type_safe=False), now)
-    if not registry.find(first["algorithm"]).finds_genotype:
+    if registry.find(first["algorithm"]).finds is None:
         raise UserError(
             f"config.algorithm: {first['algorithm']!r} searches nothing that could be trained "
             f"then; {_finders()} is needed, or no config.then_train"
@@ -82,7 +82,7 @@ def resolve(config: ml_collections.ConfigDict, overrides: Mapping[str, str]) -> 
 
 
 def _finders() -> str:
-    return " or ".join(repr(d.name) for d in registry.ALGORITHMS if d.finds_genotype)
+    return " or ".join(repr(d.name) for d in registry.ALGORITHMS if d.finds is not None)
 
 
 @contextlib.contextmanager

@@ -5,15 +5,15 @@ from typing import Any
 
 import jax
 
-from fednas_jax import provenance
+from fednas_jax import networks, provenance
 from fednas_jax.config import default
 from fednas_jax.data import class_names, learnt
 from fednas_jax.data.datasets import Dataset, choice_of_test_set
 from fednas_jax.errors import UserError, listed, warn
 from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.model import Model, restore
-from fednas_jax.model_file import Description
-from fednas_jax.search.inherit import inherit, merged
+from fednas_jax.model_file import APART, Description
+from fednas_jax.search.inherit import merged
 
 _SIZES = ("init_channels", "layers")
 _COLLECTIONS = ("params", "batch_stats")
@@ -136,12 +136,12 @@ def _test_choice(data: Mapping[str, Any]) -> dict[str, Any]:
 def _check_same(model: Model, run: Description) -> None:
     """Refuses another network, even one of which all arrays fit."""
     there, here, absent = model.description.network, run.network, default().network
-    for name in {**here, **there}:
+    for name in [name for name in {**here, **there} if name != APART]:
         # A field that is younger than the checkpoint.
         was, now = there.get(name, absent[name]), here.get(name, absent[name])
         if was != now and name not in _MAY_DIFFER:
             raise _other(model, name, was, now)
-    if model.genotype != run.genotype:
+    if there.get(APART) != here.get(APART):
         raise UserError(
             f"config.warm_start: {model.path} is of another genotype than config.genotype; one of "
             "the same, or a supernet, is needed"
@@ -149,7 +149,7 @@ def _check_same(model: Model, run: Description) -> None:
 
 
 def _from_supernet(model: Model, run: Description) -> Mapping[str, Any]:
-    if run.genotype is None:
+    if not networks.can_take_over(run.network):
         raise UserError(
             f"config.warm_start: {model.path} is of a supernet; config.network.name 'genotype' is "
             "needed, or a checkpoint of the same network"
@@ -158,7 +158,7 @@ def _from_supernet(model: Model, run: Description) -> Mapping[str, Any]:
         there, here = model.description.network[name], run.network[name]
         if there != here:
             raise _other(model, name, there, here)
-    return inherit(model.variables, run.genotype)
+    return networks.taken_over(model.variables, run.network)
 
 
 def _other(model: Model, name: str, there: Any, here: Any) -> UserError:

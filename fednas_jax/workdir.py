@@ -8,7 +8,7 @@ import importlib.metadata
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -23,16 +23,14 @@ from fednas_jax.errors import UserError
 from fednas_jax.files import read_json, write_json
 from fednas_jax.layout import (
     CHECKPOINTS_FOLDER,
-    GENOTYPES_FOLDER,
     METRICS_FILE,
     PLOTS_FOLDER,
     RUN_FILE,
     SUMMARY_FILE,
 )
+from fednas_jax.report.findings import IN_SUMMARY, Findings
 from fednas_jax.report.rows import SELECTED_BY, SELECTED_EARLIEST
 from fednas_jax.runtime import settings
-from fednas_jax.search import genotype as genotypes
-from fednas_jax.search.genotype import Genotype
 
 _NUMBERS = ("rounds", "best_round", "test_accuracy_round")
 _COSTS = ("seconds", "compile_seconds", "peak_memory_bytes")
@@ -42,14 +40,14 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 @contextlib.contextmanager
-def opened(folder: Path, *, with_genotypes: bool = True) -> Iterator[None]:
+def opened(folder: Path, besides: Sequence[str] = ()) -> Iterator[None]:
     """Makes the folder and those in it, and holds its lock.
 
     The system lets go of the lock however the process ends.
 
     Args:
       folder: of the run.
-      with_genotypes: whether there will be any.
+      besides: folders in it that the run needs, beside those of every run.
 
     Raises:
       UserError: a folder cannot be made or written, or locked, or another process holds it.
@@ -63,9 +61,8 @@ def opened(folder: Path, *, with_genotypes: bool = True) -> Iterator[None]:
         ) from error
     with lock:
         _lock(lock, folder)
-        _make(folder / PLOTS_FOLDER)
-        if with_genotypes:
-            _make(folder / GENOTYPES_FOLDER)
+        for name in (PLOTS_FOLDER, *besides):
+            _make(folder / name)
         yield
 
 
@@ -164,8 +161,12 @@ def rules_of(run: Mapping[str, Any] | None) -> dict[str, Any]:
     return rules
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
+def read_summary(folder: Path, findings: Findings | None = None) -> dict[str, Any]:
     """The summary of a finished run.
+
+    Args:
+      folder: of the run.
+      findings: of its algorithm, which checks what it has found; if not given, that is not checked.
 
     Raises:
       UserError: it is damaged.
@@ -178,10 +179,11 @@ def read_summary(folder: Path) -> dict[str, Any]:
         absent = name in _MEASURED and name in summary and summary[name] is None
         if not (absent or isinstance(summary.get(name), int | float)):
             raise UserError(f"{path}: {name} is not a number; {right}")
-    if "genotype" in summary and summary["genotype"] is None:  # of a run that searched none
-        return summary
+    if IN_SUMMARY not in summary:
+        raise UserError(f"{path}: {IN_SUMMARY} is missing; {right}")
     try:
-        genotypes.from_json(summary.get("genotype"), "genotype")
+        if findings is not None:
+            findings.check(summary[IN_SUMMARY], IN_SUMMARY)
     except UserError as error:
         raise UserError(f"{path}: {error}; {right}") from error
     return summary
@@ -223,31 +225,6 @@ def check_same_data(folder: Path, run: dict[str, Any], fingerprint: str) -> None
         )
 
 
-def check_same_genotype(
-    folder: Path, run: dict[str, Any], config: schema.Config, genotype: Genotype | None
-) -> None:
-    """Refuses another genotype than the run trains; the same may have moved to another file.
-
-    Args:
-      folder: of the run.
-      run: what run.json says.
-      config: asked for now.
-      genotype: what its `genotype` stands for; None where no genotype is trained.
-
-    Raises:
-      UserError: it is another one.
-    """
-    if "genotype" in run:
-        same = run["genotype"] == (None if genotype is None else genotypes.to_json(genotype))
-    else:  # recorded by an earlier version, which knew names alone
-        same = run["config"].get("genotype") == config.get("genotype")
-    if not same:
-        raise UserError(
-            f"config.genotype: {config.get('genotype')} is not the one that the run in {folder} "
-            "began with; the genotype as it was is needed, or another workdir"
-        )
-
-
 def fingerprint(dataset: Dataset, clients: tuple[np.ndarray, ...]) -> str:
     """SHA-256 over all images and labels, and over who holds which."""
     digest = hashlib.sha256()
@@ -266,8 +243,8 @@ def write_run(folder: Path, run: dict[str, Any] | None, facts: dict[str, Any]) -
     Args:
       folder: of the run.
       run: what is recorded so far; None for a new run.
-      facts: of this start: `config`, as JSON has it, `clients_per_chunk`, `genotype`, as JSON has
-        it or None, `ranks`, which is of this start alone, and others.
+      facts: of this start: `config`, as JSON has it, `clients_per_chunk`, `ranks`, which is of
+        this start alone, and others.
     """
     record = {k: v for k, v in facts.items() if k != "ranks"} if run is None else run
     starts = [*record.get("starts", []), _start(facts, record["config"])]

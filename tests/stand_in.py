@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from fednas_jax import assembly, experiment, layout, workdir
 from fednas_jax import config as schema
+from fednas_jax import experiment, layout, resumption, workdir
 from fednas_jax.errors import UserError
 from fednas_jax.files import write_json
 from fednas_jax.report.writers import MetricsFile
@@ -32,16 +32,15 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         if config["seed"] == FAILING_SEED:
             raise UserError("round 1: not finite")
         folder.mkdir(parents=True)
-        trained = assembly.genotype_of(config)
         facts = {
             "config": schema.to_json(config),
             "clients_per_chunk": 1,
-            "genotype": None if trained is None else genotypes.to_json(trained),
+            **resumption.inputs(config),
         }
         workdir.write_run(folder, None, facts)
         if config["algorithm"] == "fednas":
-            (folder / layout.GENOTYPES_FOLDER).mkdir()
-            genotypes.save(folder / layout.GENOTYPES_FOLDER / "best.json", genotypes.load(FOUND))
+            (folder / genotypes.FOLDER).mkdir()
+            genotypes.save(folder / genotypes.FOLDER / genotypes.BEST_FILE, genotypes.load(FOUND))
         one_each = {
             "class_names": ["a"],
             "class_counts": [[1]] * config["partition"]["num_clients"],

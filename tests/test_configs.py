@@ -11,9 +11,9 @@ import pytest
 
 from fednas_jax import assembly, config_file, stages
 from fednas_jax import config as schema
+from fednas_jax.algorithms.fednas import findings
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.files import read_json
-from fednas_jax.report import pictures
 from fednas_jax.report.writers import read_rows
 from fednas_jax.search import genotype
 from tests.quick import compiled_quickly
@@ -171,7 +171,7 @@ def assert_agrees_with_itself(run: Path, config: Any) -> None:
     state_bytes = sum(4 * int(np.prod(leaf["shape"])) for leaf in leaves)
     assert row["bytes_down_per_client"] in (state_bytes, 2 * state_bytes)
     if searches:
-        alphas = pictures.read_alphas(run / "alphas.jsonl", last_round=1)[-1]
+        alphas = findings.read_alphas(run / "alphas.jsonl", last_round=1)[-1]
         assert summary["genotype"] == genotype.to_json(genotype.derive(alphas))
         assert not np.allclose(alphas["normal"], alphas["reduce"])
     picture = "cells.png" if searches else "accuracy_and_loss.png"

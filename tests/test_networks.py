@@ -8,6 +8,7 @@ import pytest
 
 from fednas_jax import config as schema
 from fednas_jax import networks
+from fednas_jax.common_fields import NETWORKS
 from fednas_jax.errors import UserError
 from fednas_jax.search import genotype as genotypes
 
@@ -68,7 +69,7 @@ def test_densenet201_with_the_classes_of_imagenet():
     assert round(networks.multiply_adds(network, (224, 224, 3)) / 1e7) == 429
 
 
-@pytest.mark.parametrize("name", networks._KINDS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_name_gives_logits(name):
     network = make(**{"network.name": name})
     images = jax.ShapeDtypeStruct((2, *CIFAR), jnp.float32)
@@ -80,11 +81,12 @@ def test_every_name_gives_logits(name):
 
 def test_the_schema_knows_every_network():
     (field,) = [field for field in schema.FIELDS if field.name == "network.name"]
-    for name in networks._KINDS:
+    kinds = [name for name in networks._KINDS if name != "supernet"]
+    assert field.check("supernet") != ""
+    for name in kinds:
         assert field.check(name) == ""
     assert field.check("resnet65") == (
-        f"one of {', '.join(networks._KINDS)}, or path/to/file.py:Name, is needed; "
-        "did you mean 'resnet56'?"
+        f"one of {', '.join(kinds)}, or path/to/file.py:Name, is needed; did you mean 'resnet56'?"
     )
 
 

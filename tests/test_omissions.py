@@ -20,7 +20,7 @@ def said(
     how: str = "file",
     batch_size: int = 1,
     every: int = 1,
-    validates: bool = False,
+    taught: str = "",
     lost: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
     """The lines for clients that hold so many examples, one behind the other."""
@@ -35,12 +35,12 @@ def said(
         "held_out_every": every,
         "batch_size": batch_size,
     }
-    divisions = [divide(part, fraction, 0.5 if validates else 1.0) for part in parts]
-    return omissions.lines(config, data, Partition(tuple(parts)), divisions, validates=validates)
+    divisions = [divide(part, fraction, 0.5 if taught else 1.0) for part in parts]
+    return omissions.lines(config, data, Partition(tuple(parts)), divisions, taught=taught)
 
 
 def test_nothing_is_said_of_a_run_that_uses_all() -> None:
-    assert said([500, 500], validates=True, batch_size=64) == ()
+    assert said([500, 500], taught="alphas", batch_size=64) == ()
 
 
 def test_what_the_cuts_lost_is_said_first() -> None:
@@ -85,14 +85,14 @@ def test_classes_that_nobody_learns_from() -> None:
 
 
 def test_a_search_on_clients_of_one_example() -> None:
-    (line,) = said([500, 500, 1, 2], validates=True, client=[3] * 500 + [4] * 500 + [9, 6, 6])
+    (line,) = said([500, 500, 1, 2], taught="alphas", client=[3] * 500 + [4] * 500 + [9, 6, 6])
     assert "1 of 4 clients learn their weights and their alphas from one" in line
     assert line.endswith("example (`client` 9)")
     assert said([500, 500, 1, 2]) == ()  # without a validation part
 
 
 def test_a_batch_larger_than_a_clients_train_part() -> None:
-    (line,) = said([500, 500, 20], validates=True, batch_size=64)
+    (line,) = said([500, 500, 20], taught="alphas", batch_size=64)
     assert line == (
         "config.batch_size: 64 is more than the train part of 1 of 3 clients, whose one batch an "
         "epoch repeats examples (client 2)"

@@ -10,7 +10,8 @@ from fednas_jax import layout, resumption, workdir
 from fednas_jax.errors import UserError
 from fednas_jax.files import read_json, write_json
 from fednas_jax.runtime import settings
-from tests.tiny import any_checkpoint, fedavg_config
+from fednas_jax.search import genotype as genotypes
+from tests.tiny import any_checkpoint, fedavg_config, genotype_config, search_config
 
 SWITCH = "jax_softmax_custom_jvp"
 
@@ -122,3 +123,38 @@ def test_a_start_records_what_is_compared(begun: Any) -> None:
     assert start["settings"] == settings.recorded()
     assert start["cores"] == settings.cores()
     assert start["versions"].keys() == workdir.versions().keys() | {"python"}
+
+
+def test_another_genotype_is_refused_and_the_same_in_another_file_is_not(tmp_path: Path) -> None:
+    found, other = (genotypes.to_json(genotypes.load(n)) for n in ("FedNAS_V1", "DARTS_V1"))
+    run: dict[str, Any] = {"config": {}, "genotype": found}
+    for name in ("FedNAS_V1", "moved.json"):
+        resumption.check_same_inputs(tmp_path, run, {"genotype": name}, {"genotype": found})
+    with pytest.raises(
+        UserError, match=r"^config\.genotype: best\.json is not the one that the run"
+    ):
+        resumption.check_same_inputs(tmp_path, run, {"genotype": "best.json"}, {"genotype": other})
+    resumption.check_same_inputs(tmp_path, {"config": {}, "genotype": None}, {}, {"genotype": None})
+    # Recorded before genotypes were: the name has to do.
+    run = {"config": {"genotype": "best.json"}}
+    resumption.check_same_inputs(tmp_path, run, {"genotype": "best.json"}, {"genotype": other})
+    with pytest.raises(UserError, match=r"^config\.genotype: moved\.json is not"):
+        resumption.check_same_inputs(tmp_path, run, {"genotype": "moved.json"}, {"genotype": other})
+
+
+def test_the_inputs_of_a_config_are_what_its_fields_stand_for() -> None:
+    assert resumption.inputs(schema.resolve(search_config())) == {"genotype": None}
+    assert resumption.inputs(schema.resolve(fedavg_config())) == {"genotype": None}
+    found = resumption.inputs(schema.resolve(genotype_config(genotype="DARTS_V1")))
+    assert found == {"genotype": genotypes.to_json(genotypes.load("DARTS_V1"))}
+
+
+def test_an_input_inside_of_a_section_is_compared_by_its_dotted_name(tmp_path: Path) -> None:
+    run = {"config": {"toy": {"masks": "a.npz"}}, "toy.masks": "sum"}
+    config = {"toy": {"masks": "b.npz"}}
+    resumption.check_same_inputs(tmp_path, run, config, {"toy.masks": "sum"})
+    with pytest.raises(UserError, match=r"^config\.toy\.masks: b\.npz is not the one that the run"):
+        resumption.check_same_inputs(tmp_path, run, config, {"toy.masks": "other"})
+    del run["toy.masks"]
+    with pytest.raises(UserError, match=r"^config\.toy\.masks: b\.npz is not the one that the run"):
+        resumption.check_same_inputs(tmp_path, run, config, {"toy.masks": "sum"})

@@ -13,8 +13,10 @@ import pytest
 
 from fednas_jax import config as schema
 from fednas_jax import workdir
+from fednas_jax.algorithms.fednas.findings import SearchFindings
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.errors import UserError
+from fednas_jax.report.findings import Findings
 from fednas_jax.search import genotype
 
 CONFIG = schema.to_json(schema.default())
@@ -43,9 +45,11 @@ def run_file(folder: Path) -> Any:
 
 
 def test_folders_are_made(tmp_path: Path) -> None:
-    with workdir.opened(tmp_path / "a" / "run"):
-        assert (tmp_path / "a" / "run" / "genotypes").is_dir()
-        assert (tmp_path / "a" / "run" / "plots").is_dir()
+    with workdir.opened(tmp_path / "a" / "run", ("genotypes", "gates")):
+        made = {path.name for path in (tmp_path / "a" / "run").iterdir() if path.is_dir()}
+    assert made == {"genotypes", "gates", "plots"}
+    with workdir.opened(tmp_path / "other"):
+        assert [path.name for path in (tmp_path / "other").iterdir() if path.is_dir()] == ["plots"]
 
 
 def test_second_process_is_refused_until_the_first_ends(tmp_path: Path) -> None:
@@ -75,7 +79,7 @@ def test_a_file_in_the_way_of_a_folder_is_named_and_kept(tmp_path: Path, name: s
     (tmp_path / name).write_text("mine")
     with (
         pytest.raises(UserError, match=rf"{name} cannot be made a folder \(File exists\)"),
-        workdir.opened(tmp_path),
+        workdir.opened(tmp_path, ("genotypes",)),
     ):
         pass
     assert (tmp_path / name).read_text() == "mine"
@@ -170,26 +174,9 @@ def test_an_earlier_run_is_told_how_test_labels_are_matched_now(
     assert ("now they are matched by class_names" in str(caught.value)) == told
 
 
-def test_another_genotype_is_refused_and_the_same_in_another_file_is_not(tmp_path: Path) -> None:
-    found, other = genotype.load("FedNAS_V1"), genotype.load("DARTS_V1")
-    run = FACTS | {"genotype": genotype.to_json(found)}
-    for name in ("FedNAS_V1", "moved.json"):
-        workdir.check_same_genotype(tmp_path, run, {"genotype": name}, found)
-    with pytest.raises(
-        UserError, match=r"^config\.genotype: best\.json is not the one that the run"
-    ):
-        workdir.check_same_genotype(tmp_path, run, {"genotype": "best.json"}, other)
-    workdir.check_same_genotype(tmp_path, FACTS | {"genotype": None}, CONFIG, None)
-    # Recorded before genotypes were: the name has to do.
-    run = FACTS | {"config": {"genotype": "best.json"}}
-    workdir.check_same_genotype(tmp_path, run, {"genotype": "best.json"}, other)
-    with pytest.raises(UserError, match=r"^config\.genotype: moved\.json is not"):
-        workdir.check_same_genotype(tmp_path, run, {"genotype": "moved.json"}, other)
-
-
 def test_a_summary_comes_back(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(json.dumps(SUMMARY))
-    assert workdir.read_summary(tmp_path) == SUMMARY
+    assert workdir.read_summary(tmp_path, SearchFindings({}, tmp_path)) == SUMMARY
 
 
 @pytest.mark.parametrize("name", sorted(SUMMARY))
@@ -200,15 +187,23 @@ def test_a_damaged_summary_is_refused(tmp_path: Path, name: str, damage: Any) ->
         summary[name] = damage
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     with pytest.raises(UserError, match=rf"summary\.json: {name}.*; remove it to go on") as caught:
-        workdir.read_summary(tmp_path)
+        workdir.read_summary(tmp_path, SearchFindings({}, tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_what_another_algorithm_found_is_its_own(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps(SUMMARY | {"genotype": {"gates": [3]}}))
+    for findings in (Findings({}, tmp_path), None):
+        assert workdir.read_summary(tmp_path, findings)["genotype"] == {"gates": [3]}
+    with pytest.raises(UserError, match=r"summary\.json: genotype: unknown key 'gates'"):
+        workdir.read_summary(tmp_path, SearchFindings({}, tmp_path))
 
 
 @pytest.mark.parametrize("content", ["", '{"rounds": 2,', "[]"])
 def test_half_a_summary_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "summary.json").write_text(content)
     with pytest.raises(UserError, match=r"summary\.json: .*; remove it to go on with the run$"):
-        workdir.read_summary(tmp_path)
+        workdir.read_summary(tmp_path, SearchFindings({}, tmp_path))
 
 
 def test_fingerprint_changes_with_every_part() -> None:

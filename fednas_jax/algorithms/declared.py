@@ -13,6 +13,15 @@ def nothing_to_check(values: Values) -> None:
     """Of an algorithm whose fields go together whatever they are."""
 
 
+class Finds(NamedTuple):
+    """What a run ends with that another run can train."""
+
+    field: str
+    """Of the other run's config, which names it."""
+    file: str
+    """In the folder of the run that finds it."""
+
+
 class Declared(NamedTuple):
     """An algorithm's name, its fields, and where its room is."""
 
@@ -29,8 +38,8 @@ class Declared(NamedTuple):
     """Optional common fields that it reads: names, or sections such as "network."."""
     check: Callable[[Values], None] = nothing_to_check
     """Raises `UserError` where values do not go together."""
-    finds_genotype: bool = False
-    """Whether a run ends with a genotype, which another run can train."""
+    finds: Finds | None = None
+    """What `config.then_train` trains; None of an algorithm that searches nothing."""
 
     def is_read(self, field: Field) -> bool:
         """Whether runs of this algorithm read a field, whatever the values of others."""

@@ -5,10 +5,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from fednas_jax.report.charts import Spec, finish
-from fednas_jax.report.page_parts import Chart, Choice, Page, Part, Section, Table
+from fednas_jax.report.page_parts import Chart, Choice, Drawing, Page, Part, Section, Table
 from fednas_jax.report.page_text import NOTHING, duration, in_bytes, percent
 from fednas_jax.report.run_folder import RunFolder
-from fednas_jax.report.run_sections import cells, flat, last_scores, subtitle, total, with_parts
+from fednas_jax.report.run_sections import (
+    flat,
+    last_scores,
+    of_algorithm,
+    subtitle,
+    total,
+    with_parts,
+)
 from fednas_jax.report.traffic import sent_so_far
 from fednas_jax.report.vega import alt
 
@@ -43,7 +50,7 @@ def page(runs: Sequence[RunFolder]) -> Page:
             "Held-out accuracy of each client in the best round; the long mark is the mean.",
             _clients(runs, names),
         ),
-        Section("cells", "Cells", "", _cells(runs, names)),
+        *_drawings(runs, names),
         Section(
             "config", "Config", "The fields in which the runs differ.", [_differences(runs, names)]
         ),
@@ -194,12 +201,15 @@ def _clients(runs: Sequence[RunFolder], names: Sequence[str]) -> list[Part]:
     return [Chart("chart-clients", "Each client", finish(chart, text), wide=True)]
 
 
-def _cells(runs: Sequence[RunFolder], names: Sequence[str]) -> list[Part]:
-    return [
-        part._replace(title=f"{name}: {part.title}")
-        for name, run in zip(names, runs, strict=True)
-        for part in cells(run)
-    ]
+def _drawings(runs: Sequence[RunFolder], names: Sequence[str]) -> list[Section]:
+    """What the runs' algorithms draw besides: that of one section side by side."""
+    found: dict[tuple[str, str], list[Part]] = {}
+    for name, run in zip(names, runs, strict=True):
+        for section in of_algorithm(run):
+            drawn = [part for part in section.parts if isinstance(part, Drawing)]
+            titled = [part._replace(title=f"{name}: {part.title}") for part in drawn]
+            found.setdefault((section.id, section.title), []).extend(titled)
+    return [Section(id, title, "", parts) for (id, title), parts in found.items()]
 
 
 def _differences(runs: Sequence[RunFolder], names: Sequence[str]) -> Table:

@@ -14,6 +14,7 @@ from typing import Any
 
 from fednas_jax.errors import UserError
 from fednas_jax.files import reason, write_atomic
+from fednas_jax.report.findings import IN_CHECKPOINT
 
 FILE = "rows.jsonl"
 KEY = "rows_held"
@@ -108,7 +109,7 @@ def is_of_round(extra: Any, number: int) -> bool:
       extra: as `with_rows` returns it.
       number: of the round.
     """
-    if not isinstance(extra, dict) or not {"rows", "costs", "best_genotype"} <= extra.keys():
+    if not isinstance(extra, dict) or not {"rows", "costs", IN_CHECKPOINT} <= extra.keys():
         return False
     rows = extra["rows"]
     if not isinstance(rows, list) or not rows or not isinstance(extra["costs"], dict):

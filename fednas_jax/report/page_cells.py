@@ -2,14 +2,27 @@
 
 import io
 import re
+from collections.abc import Sequence
 
 import matplotlib
 
 from fednas_jax.report import cells
 from fednas_jax.report.colors import OPERATION_COLORS
+from fednas_jax.report.page_parts import Drawing, Section
 from fednas_jax.search.genotype import KINDS, Genotype
 
 _TITLES = {"normal": "normal cell", "reduce": "reduction cell"}
+
+
+def section(drawings: Sequence[Drawing]) -> Section:
+    """The section of a page that shows cells."""
+    text = "Each node adds two operations of earlier states."
+    return Section("cells", "Cells", text, list(drawings))
+
+
+def part(title: str, genotype: Genotype) -> Drawing:
+    """Both cells with a title; errors as of `drawing`."""
+    return Drawing(title, drawing(genotype))
 
 
 def drawing(genotype: Genotype) -> str:

@@ -1,4 +1,4 @@
-"""All pictures of a run, drawn from the files of its workdir.
+"""The pictures of any run: its partition, and its metrics over rounds.
 
 What draws is imported when it is first used: Matplotlib and SciPy take a second, which the first
 round need not wait for.
@@ -10,9 +10,6 @@ from typing import Any
 import numpy as np
 
 from fednas_jax.data.partition import Partition, class_counts
-from fednas_jax.errors import UserError
-from fednas_jax.report.writers import read_rows
-from fednas_jax.search.genotype import Genotype, derive
 
 
 def draw_partition(
@@ -29,33 +26,13 @@ def draw_partition(
     plots.partition(counts, class_names, folder / "partition.png", client_ids=client_ids)
 
 
-def draw_progress(
-    folder: Path, rows: list[dict[str, Any]], alphas: list[dict[str, Any]], best: Genotype | None
-) -> None:
-    """Metrics and alphas so far, and the cells of the best genotype.
+def draw_progress(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Metrics so far.
 
     Args:
-      folder: where the pictures go.
+      folder: where the picture goes.
       rows: metrics of the rounds so far.
-      alphas: {"round", "normal", "reduce"} of the rounds so far, from before the first on.
-      best: the genotype to draw; None where none is searched, nor are there alphas then.
     """
-    from fednas_jax.report import cells, plots
+    from fednas_jax.report import plots
 
     plots.accuracy_and_loss(rows, folder / "accuracy_and_loss.png")
-    if best is None:
-        return
-    plots.alphas(alphas[-1], folder / "alphas.png")
-    plots.alphas_over_rounds(alphas, folder / "alphas_over_rounds.png")
-    cells.draw_genotype(best, folder / "cells.png")
-
-
-def read_alphas(path: Path, last_round: int) -> list[dict[str, Any]]:
-    """The lines of alphas.jsonl up to a round; none of a damaged file, which only pictures need."""
-    try:
-        found = read_rows(path)
-        for row in found:
-            derive(row)
-    except (UserError, ValueError, TypeError):
-        return []
-    return [row for row in found if row.get("round", -1) in range(last_round + 1)]

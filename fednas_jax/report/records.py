@@ -1,31 +1,22 @@
-"""The files of a workdir that grow round by round: metrics, alphas, genotypes, pictures.
-
-Alphas and genotypes are there only where an algorithm searches.
-"""
+"""The files of a workdir that grow round by round: metrics, findings, pictures."""
 
 import math
-import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fednas_jax import extras
-from fednas_jax.layout import CHECKPOINTS_FOLDER, GENOTYPES_FOLDER, METRICS_FILE, PLOTS_FOLDER
+from fednas_jax.layout import CHECKPOINTS_FOLDER, METRICS_FILE, PLOTS_FOLDER
 from fednas_jax.report import ledger, pictures, rows
+from fednas_jax.report.findings import IN_CHECKPOINT, Findings
 from fednas_jax.report.tracking import trackers
 from fednas_jax.report.writers import MetricsFile
-from fednas_jax.search import genotype as genotypes
-from fednas_jax.search.genotype import Genotype
 
 _DRAWING_SHARE = 0.005
 """Of the time that a run takes, at most; the pictures after the last round aside. With what else is
 neither steps nor evaluation, a round of the paper's size so stays below 3 %: `round_share` in
 `benchmarks/`."""
-
-_NUMBERED = re.compile(r"\d{6,}")
 
 
 class Records:
@@ -39,8 +30,8 @@ class Records:
         folder: Path,
         report: Mapping[str, Any],
         rows_so_far: list[rows.Row],
-        best: Genotype | None,
-        arch: Mapping[str, np.ndarray] | None,
+        findings: Findings,
+        state: Any,
         selected_by: Sequence[str] = rows.SELECTED_BY,
     ) -> None:
         """Brings the files to the round of a checkpoint: what is from later rounds goes.
@@ -49,12 +40,12 @@ class Records:
           folder: the workdir, with its folders made.
           report: `config.report`.
           rows_so_far: metrics of the rounds done.
-          best: genotype of the best of them; None where none is done.
-          arch: the alphas after the last of them, or the first alphas; None where there are none.
+          findings: of the run, which has taken over what the checkpoint says of them.
+          state: of the server, after the last of these rounds, or its first.
           selected_by: what selects the best round, as of `rows.best_round`.
         """
         self.rows = [rows.without_lists(row) for row in rows_so_far]
-        self.best, self.selected_by = best, selected_by
+        self.findings, self.selected_by = findings, selected_by
         self._folder, self._draws = folder, extras.wanted(report, "plots")
         # The first come after the first round: something to look at; memory grows no more later.
         self._drawn, self._drawing_seconds = -math.inf, 0.0
@@ -62,36 +53,23 @@ class Records:
         self._metrics = MetricsFile(folder / METRICS_FILE)
         lines = self._metrics.rewrite(rows_so_far)
         self._ledger = ledger.Ledger(folder / CHECKPOINTS_FOLDER / ledger.FILE, lines)
-        self._alphas: list[dict[str, Any]] = []
-        if arch is not None:
-            self._go_on_searching(arch, done)
+        findings.begin(state, done)
         self._trackers = trackers(folder, report, self.rows)
 
-    def _go_on_searching(self, arch: Mapping[str, np.ndarray], done: int) -> None:
-        self.best = self.best or genotypes.derive(arch)
-        self._alphas_file = MetricsFile(self._folder / "alphas.jsonl")
-        if done:
-            found = pictures.read_alphas(self._alphas_file.path, done)
-            self._alphas = [
-                _alphas_row(a["round"], {kind: a[kind] for kind in arch}) for a in found
-            ]
-        if not self._alphas:
-            self._alphas = [_alphas_row(done, arch)]
-        self._alphas_file.rewrite(self._alphas)
-        for path in (self._folder / GENOTYPES_FOLDER).glob("*.json"):
-            if _NUMBERED.fullmatch(path.stem) and int(path.stem) > done:
-                path.unlink()
-        if done:  # a kill may have left those of a round that no checkpoint knows
-            genotypes.save(self._genotype("best"), self.best)
-            genotypes.save(self._genotype("last"), genotypes.derive(arch))
+    def append(self, row: rows.Row, state: Any) -> None:
+        """Writes down a round: its metrics, and what was found besides.
 
-    def append(self, row: rows.Row, arch: Mapping[str, np.ndarray] | None) -> None:
-        """Writes down a round: its metrics, and the alphas after it with their genotype."""
+        Args:
+          row: its metrics.
+          state: of the server, after it; None of round 0, which is before all that is found.
+        """
         self.rows.append(rows.without_lists(row))
         self._ledger.append(self._metrics.append(row))
         tracked = row
-        if arch is not None:
-            tracked = row | {"genotype": str(self._append_architecture(row["round"], arch))}
+        if state is not None:
+            number = row["round"]
+            is_best = self.is_best(number)
+            tracked = row | self.findings.append(number, state, is_best=is_best)
         for tracker in self._trackers:
             tracker.append(tracked)
 
@@ -100,20 +78,9 @@ class Records:
         return rows.best_round(self.rows, self.selected_by) == number
 
     def mark(self) -> dict[str, Any]:
-        """What a checkpoint is to say of the rows so far, which are then kept beside it."""
-        return {ledger.KEY: self._ledger.mark()}
-
-    def _append_architecture(self, number: int, arch: Mapping[str, np.ndarray]) -> Genotype:
-        self._alphas.append(_alphas_row(number, arch))
-        self._alphas_file.append(self._alphas[-1])
-        derived = genotypes.derive(arch)
-        names = [f"{number:06d}", "last"]
-        if self.is_best(number):
-            self.best = derived
-            names.append("best")
-        for name in names:
-            genotypes.save(self._genotype(name), derived)
-        return derived
+        """What a checkpoint is to say of the rows so far, which are then kept beside it, and of
+        what was found."""
+        return {ledger.KEY: self._ledger.mark(), IN_CHECKPOINT: self.findings.best}
 
     def draw(self, every_seconds: float = 0.0) -> None:
         """Draws the pictures, unless they are not wanted, or were drawn a short while ago.
@@ -126,7 +93,8 @@ class Records:
         pause = max(every_seconds, self._drawing_seconds / _DRAWING_SHARE) if every_seconds else 0
         if not self._draws or start - self._drawn < pause:
             return
-        pictures.draw_progress(self._folder / PLOTS_FOLDER, self.rows, self._alphas, self.best)
+        pictures.draw_progress(self._folder / PLOTS_FOLDER, self.rows)
+        self.findings.draw(self._folder / PLOTS_FOLDER)
         self._drawn = time.monotonic()
         self._drawing_seconds = self._drawn - start
 
@@ -134,11 +102,3 @@ class Records:
         """Ends what tracks the run."""
         for tracker in self._trackers:
             tracker.close()
-
-    def _genotype(self, name: str) -> Path:
-        return self._folder / GENOTYPES_FOLDER / f"{name}.json"
-
-
-def _alphas_row(number: int, arch: Mapping[str, Any]) -> dict[str, Any]:
-    # Arrays of their own, which take a tenth of the memory of lists, and hold no device's.
-    return {"round": number, **{kind: np.array(alphas) for kind, alphas in arch.items()}}

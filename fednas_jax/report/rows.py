@@ -5,7 +5,7 @@ wall-clock seconds, the only values in a row that differ from run to run.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -13,8 +13,7 @@ import numpy as np
 
 from fednas_jax.errors import UserError, listed
 from fednas_jax.federated.evaluation import Score
-from fednas_jax.search import genotype as genotypes
-from fednas_jax.search.genotype import Genotype
+from fednas_jax.report.findings import IN_SUMMARY, Findings
 
 Row = dict[str, Any]
 SELECTED_BY = ("held_out_accuracy", "held_out_loss", "round")
@@ -46,11 +45,7 @@ def means(clients: Mapping[str, np.ndarray]) -> Row:
       UserError: a metric has the name of something that is known of the round.
     """
     others = sorted(name for name in clients if name not in (*_FIRST, *_FACTS))
-    if taken := [name for name in others if name in _RESERVED]:
-        raise UserError(
-            f"algorithm: its clients' metric {taken[0]!r} has the name of something else in "
-            "metrics.jsonl; another name is needed"
-        )
+    _check_free("its clients' metric", others, _RESERVED)
     names = [*(name for name in _FIRST if name in clients), *others]
     weight = clients["weight"].astype(np.float64)
     if not weight.any():
@@ -89,17 +84,27 @@ def scores(held_out: Sequence[Score], test: Score | None) -> Row:
     }
 
 
-def architecture(arch: Mapping[str, np.ndarray]) -> Row:
-    """Convolutions and skips of the genotype that alphas stand for; their entropy in nats."""
-    derived = genotypes.derive(arch)
-    convolutions = genotypes.count_convolutions(derived)
-    skips = genotypes.count_skips(derived)
-    entropy = genotypes.entropy(arch)
-    return {
-        **{f"{kind}_convolutions": count for kind, count in convolutions.items()},
-        **{f"{kind}_skips": count for kind, count in skips.items()},
-        **{f"{kind}_entropy": float(value) for kind, value in entropy.items()},
-    }
+def of_findings(found: Mapping[str, Any], clients: Mapping[str, Any]) -> Row:
+    """What an algorithm says of a round besides, as columns.
+
+    Args:
+      found: of `Findings.columns`.
+      clients: as of `means`.
+
+    Raises:
+      UserError: a column has the name of something else in the row.
+    """
+    _check_free("its column", found, (*_RESERVED, *_FIRST, *clients))
+    return dict(found)
+
+
+def _check_free(what: str, names: Iterable[str], others: Iterable[str]) -> None:
+    """Refuses names that mean something else in a row."""
+    if taken := sorted({*names} & {*others}):
+        raise UserError(
+            f"algorithm: {what} {taken[0]!r} has the name of something else in metrics.jsonl; "
+            "another name is needed"
+        )
 
 
 def without_lists(row: Mapping[str, Any]) -> Row:
@@ -160,17 +165,16 @@ def _tie(rows: Sequence[Row], chosen: Row, by: Sequence[str]) -> Row:
     }
 
 
-def summary(rows: Sequence[Row], best: Genotype | None, by: Sequence[str] = SELECTED_BY) -> Row:
+def summary(rows: Sequence[Row], best: Any, by: Sequence[str] = SELECTED_BY) -> Row:
     """The result of a run; accuracies are those of the best round.
 
-    The test accuracy is that of the best round, or of the last one if the best was not tested. The
-    genotype is None where none is searched. `tied_rounds` are the others of the same held-out
-    accuracy, and `tie_decided_by` is "held_out_loss", "round", "earliest", or None where there are
-    none.
+    The test accuracy is that of the best round, or of the last one if the best was not tested.
+    `tied_rounds` are the others of the same held-out accuracy, and `tie_decided_by` is
+    "held_out_loss", "round", "earliest", or None where there are none.
 
     Args:
       rows: of all rounds, None where something was not measured.
-      best: genotype of the best round.
+      best: what was found, of the best round, as JSON holds it; None where nothing was.
       by: as of `best_round`.
     """
     chosen = best_round(rows, by)
@@ -184,13 +188,14 @@ def summary(rows: Sequence[Row], best: Genotype | None, by: Sequence[str] = SELE
         "test_accuracy": tested["test_accuracy"],
         "test_accuracy_round": tested["round"],
         "last_test_accuracy": rows[-1]["test_accuracy"],
-        "genotype": genotypes.to_json(best) if best else None,
+        IN_SUMMARY: best,
     }
 
 
 def summary_text(
     result: Mapping[str, Any],
     folder: Path,
+    findings: Findings,
     *,
     dataset: str,
     with_pictures: bool,
@@ -201,6 +206,7 @@ def summary_text(
     Args:
       result: `summary`, and what it cost.
       folder: of the run.
+      findings: of the run's algorithm.
       dataset: the name of the data that was searched on.
       with_pictures: whether they are there to look at.
       with_page: whether report.html is.
@@ -209,39 +215,31 @@ def summary_text(
     def percent(value: float | None) -> str:
         return "not measured" if value is None else f"{value:.2%}"
 
-    searched = result["genotype"] is not None
     scored = result["held_out_accuracy"]
+    found = findings.lines(result[IN_SUMMARY])
     held_out = "" if scored is None else f"{percent(scored)} on held-out client data, "
     lines = [
         "",
-        *_found(result),
-        f"{'Supernet' if searched else 'Network'}: "
-        f"{held_out}"
+        f"{findings.title} (round {result['best_round']} of {result['rounds']})"
+        f"{':' if found else ''}",
+        *found,
+        *_tied(result),
+        f"{findings.scored}: {held_out}"
         f"{percent(result['test_accuracy'])} on the test set "
         f"(round {result['test_accuracy_round']})",
         f"Time {result['seconds']:.0f} s, of which compiling {result['compile_seconds']:.0f} s; "
         f"memory at most {result['peak_memory_bytes'] / 1e9:.2f} GB",
-        f"Files in {folder}: {'genotypes/best.json, ' if searched else ''}"
+        f"Files in {folder}: {''.join(f'{name}, ' for name in findings.files)}"
         f"{'report.html, ' if with_page else ''}{'plots/, ' if with_pictures else ''}"
         "metrics.jsonl, summary.json, checkpoints/",
-        *_next_steps(dataset, _to_look_at(folder, with_pictures, with_page, searched), searched),
     ]
+    steps = [
+        *_to_look_at(folder, findings, with_pictures, with_page),
+        *findings.next_steps(dataset),
+    ]
+    if steps:
+        lines += ["", "Next: " + ", then ".join(steps)]
     return "\n".join(lines)
-
-
-def _found(result: Mapping[str, Any]) -> list[str]:
-    """Which round was best, and its genotype if one was searched."""
-    which = f"(round {result['best_round']} of {result['rounds']})"
-    cell = result["genotype"]
-    if cell is None:
-        return [f"Best network {which}", *_tied(result)]
-
-    def described(kind: str) -> str:
-        pairs = [f"{name}({state})" for name, state in cell[kind]]
-        return " | ".join(" ".join(pairs[i : i + 2]) for i in range(0, len(pairs), 2))
-
-    kinds = [f"  {kind}  {described(kind)}" for kind in ("normal", "reduce")]
-    return [f"Best genotype {which}:", *kinds, *_tied(result)]
 
 
 def _tied(result: Mapping[str, Any]) -> list[str]:
@@ -259,19 +257,10 @@ def _tied(result: Mapping[str, Any]) -> list[str]:
     return [f"Held-out accuracy is the same in rounds {rounds}; round {best} {why}"]
 
 
-def _to_look_at(folder: Path, with_pictures: bool, with_page: bool, searched: bool) -> Path | None:
-    """The file that shows most; None where none does."""
+def _to_look_at(
+    folder: Path, findings: Findings, with_pictures: bool, with_page: bool
+) -> list[str]:
+    """To look at the file that shows most; nothing where none does."""
     if with_page:
-        return folder / "report.html"
-    picture = "cells.png" if searched else "accuracy_and_loss.png"
-    return folder / "plots" / picture if with_pictures else None
-
-
-def _next_steps(dataset: str, picture: Path | None, searched: bool) -> list[str]:
-    steps = [f"look at {picture}"] if picture else []
-    if dataset == "digits" and searched:
-        steps.append(
-            "search on CIFAR-10:\n  python -m fednas_jax.main "
-            "--config=configs/cifar_hetero.py:quick"
-        )
-    return ["", "Next: " + ", then ".join(steps)] if steps else []
+        return [f"look at {folder / 'report.html'}"]
+    return [f"look at {folder / 'plots' / findings.picture}"] if with_pictures else []

@@ -1,20 +1,21 @@
 """The files of a run's folder, read back for its page: also while it runs, or from another year."""
 
-import contextlib
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fednas_jax.algorithms import registry
 from fednas_jax.data.partition_file import Partition, class_counts
 from fednas_jax.errors import UserError
 from fednas_jax.files import read_json, write_atomic
 from fednas_jax.layout import METRICS_FILE, RUN_FILE, SUMMARY_FILE
-from fednas_jax.report import pictures, rows
+from fednas_jax.report import rows
 from fednas_jax.report.rows import Row
 from fednas_jax.report.writers import read_rows
-from fednas_jax.search import genotype as genotypes
-from fednas_jax.search.genotype import Genotype
 from fednas_jax.workdir import read_summary, rules_of
+
+if TYPE_CHECKING:
+    from fednas_jax.algorithms.room import Room
 
 PARTITION_FILE = "partition.json"
 _RIGHT = "the workdir of a run is needed"
@@ -37,17 +38,14 @@ class RunFolder(NamedTuple):
     """What a run has written down so far."""
 
     folder: Path
+    record: dict[str, Any]
+    """All of run.json."""
     config: dict[str, Any]
+    """As it is there."""
     starts: list[dict[str, Any]]
     """Time, versions and device of each start; the latest is the last."""
     rows: list[Row]
     """Metrics, one row a round; at least one."""
-    alphas: list[dict[str, Any]]
-    """"round", "normal" and "reduce" [14, 8] of each round; empty where none are searched."""
-    best: Genotype | None
-    """That of the best round; None where none is searched."""
-    trained: Genotype | None
-    """Whose network is trained; None where none is, or its file is gone."""
     summary: dict[str, Any]
     """As in summary.json; what is known so far where the run has not ended."""
     finished: bool
@@ -77,26 +75,41 @@ def read(folder: Path) -> RunFolder:
     measured = _read_metrics(folder / METRICS_FILE)
     if not measured:
         raise UserError(f"{folder}: no round is done yet; wait for the first")
-    alphas = pictures.read_alphas(folder / "alphas.jsonl", measured[-1]["round"])
     by = rules_of(run)["best_round_by"]
-    ended = read_summary(folder) if (folder / SUMMARY_FILE).exists() else None
-    chosen = ended["best_round"] if ended else rows.best_round(measured, by)
-    best = next((genotypes.derive(row) for row in alphas if row.get("round") == chosen), None)
-    summary = ended or rows.summary(measured, best, by)
+    ended = _read_summary(folder, run["config"])
+    summary = ended or rows.summary(measured, None, by)
     if not any(row["round"] == summary["best_round"] for row in measured):
         raise UserError(f"{folder / SUMMARY_FILE}: best_round is none of {METRICS_FILE}; {_RIGHT}")
     return RunFolder(
         folder=folder,
+        record=run,
         config=run["config"],
         starts=run.get("starts") or [{}],
         rows=measured,
-        alphas=alphas,
-        best=best,
-        trained=_trained(run, folder / RUN_FILE),
         summary=summary,
         finished=ended is not None,
         partition=read_partition(folder),
     )
+
+
+def room_of(config: dict[str, Any]) -> "Room | None":
+    """The room of a run's algorithm; None of a user's own that is not there any more.
+
+    Args:
+      config: of the run, as run.json has it.
+    """
+    try:
+        return registry.room(config["algorithm"])
+    except UserError:
+        return None
+
+
+def _read_summary(folder: Path, config: dict[str, Any]) -> dict[str, Any] | None:
+    """None of a run that has not ended."""
+    if not (folder / SUMMARY_FILE).exists():
+        return None
+    room = room_of(config)
+    return read_summary(folder, None if room is None else room.findings(config, folder))
 
 
 def _read_run(path: Path) -> dict[str, Any]:
@@ -190,15 +203,3 @@ def read_partition(folder: Path) -> ClassCounts | None:
     ):
         raise UserError(f"{path}: not a number in client_ids for each client; {_RIGHT}")
     return ClassCounts(names, counts, ids)
-
-
-def _trained(run: dict[str, Any], path: Path) -> Genotype | None:
-    """The genotype whose network is trained, as recorded, or as its name or file has it now."""
-    if run.get("genotype") is not None:
-        return genotypes.from_json(run["genotype"], f"{path}: genotype")
-    network = run["config"].get("network")
-    if not isinstance(network, dict) or network.get("name") != "genotype":
-        return None
-    with contextlib.suppress(UserError):  # a file that is gone, which the page need not have
-        return genotypes.load(str(run["config"].get("genotype")))
-    return None

@@ -7,24 +7,12 @@ import numpy as np
 
 from fednas_jax import config as schema
 from fednas_jax.algorithms import registry
-from fednas_jax.report import alpha_charts, charts, client_charts, page_cells
-from fednas_jax.report.page_parts import (
-    Chart,
-    Choice,
-    Code,
-    Drawing,
-    Page,
-    Part,
-    Section,
-    Slider,
-    Table,
-    Tile,
-    Tiles,
-)
+from fednas_jax.report import charts, client_charts
+from fednas_jax.report.findings import Findings
+from fednas_jax.report.page_parts import Chart, Code, Page, Part, Section, Table, Tile, Tiles
 from fednas_jax.report.page_text import NOTHING, duration, in_bytes, number, percent, setting
-from fednas_jax.report.run_folder import RunFolder
+from fednas_jax.report.run_folder import RunFolder, room_of
 
-KIND_TITLES = {"normal": "Normal cell", "reduce": "Reduction cell"}
 _MOST_ROWS = 200
 
 
@@ -33,19 +21,7 @@ def page(run: RunFolder) -> Page:
     sections = [
         Section("summary", "Summary", "", _summary(run)),
         Section("curves", "Curves", "Point at a round, or tap it, for its values.", _curves(run)),
-        Section(
-            "cells",
-            "Cells",
-            "Each node adds two operations of earlier states.",
-            cells(run),
-        ),
-        Section(
-            "alphas",
-            "Alphas",
-            "The probabilities of the operations on each edge. The slider goes through the rounds; "
-            "framed is what the genotype of that round keeps.",
-            _alphas(run),
-        ),
+        *of_algorithm(run),
         Section(
             "clients",
             "Clients",
@@ -62,6 +38,12 @@ def page(run: RunFolder) -> Page:
         Section("config", "Config", "", _config(run)),
     ]
     return Page(run.name, subtitle(run), with_parts(sections), _footer(run))
+
+
+def of_algorithm(run: RunFolder) -> list[Section]:
+    """What the run's algorithm shows besides."""
+    room = room_of(run.config)
+    return [] if room is None else with_parts(room.sections(run))
 
 
 def with_parts(sections: Iterable[Section]) -> list[Section]:
@@ -93,12 +75,13 @@ def last_scores(run: RunFolder) -> tuple[int, list[float | None]] | None:
 
 def _summary(run: RunFolder) -> list[Part]:
     summary, rows = run.summary, run.rows
-    searched = "supernet" if run.alphas else "network"
+    room = room_of(run.config)
+    scored = Findings.scored if room is None else room.findings(run.config, run.folder).scored
     tiles = [
         Tile(
             "Test accuracy",
             percent(summary["test_accuracy"]),
-            f"{searched}, round {summary['test_accuracy_round']}",
+            f"{scored.lower()}, round {summary['test_accuracy_round']}",
         ),
         Tile("Held-out accuracy", percent(summary["held_out_accuracy"]), "all clients together"),
         Tile("Best round", f"{summary['best_round']}", f"of {rows[-1]['round']}{_tied(summary)}"),
@@ -155,40 +138,6 @@ def _curves(run: RunFolder) -> list[Part]:
     if attendance:
         found.append(Chart("chart-attendance", "Who took part", attendance))
     return found
-
-
-def cells(run: RunFolder) -> list[Drawing]:
-    """The cells of the best genotype, or of the one that is trained; none where there is none."""
-    if run.best is not None:
-        return [Drawing(f"Best round: {run.summary['best_round']}", page_cells.drawing(run.best))]
-    if run.trained is not None:
-        return [Drawing(f"Trained: {run.config['genotype']}", page_cells.drawing(run.trained))]
-    return []
-
-
-def _alphas(run: RunFolder) -> list[Part]:
-    if not run.alphas:
-        return []
-    alphas = alpha_charts.Alphas(run.alphas)
-    maps = {f"chart-alphas-{kind}": kind for kind in KIND_TITLES}
-    history = "chart-edge"
-    edges = [
-        (14 * index + edge, f"{kind}: {label}")
-        for index, kind in enumerate(KIND_TITLES)
-        for edge, label in enumerate(alpha_charts.EDGE_LABELS)
-    ]
-    parts: list[Part] = [
-        Slider("slider-round", "Round", "at_round", alphas.rounds, [*maps, history])
-    ]
-    parts += [Chart(id, KIND_TITLES[kind], alphas.heat_map(kind)) for id, kind in maps.items()]
-    parts += [
-        Choice("choice-edge", "Edge", "edge", edges, [history]),
-        Chart(history, "One edge over rounds", alphas.edge_history()),
-    ]
-    if "normal_convolutions" in run.rows[-1]:
-        spec = alpha_charts.architecture(run.rows)
-        parts.append(Chart("chart-operations", "Operations of the derived cells", spec))
-    return parts
 
 
 def _clients(run: RunFolder) -> list[Part]:

@@ -30,7 +30,7 @@ class Tracker(Protocol):
     """Takes the metrics of each round."""
 
     def append(self, row: Row) -> None:
-        """Adds a round: `round` is its step; a text `genotype` is there where one is searched."""
+        """Adds a round: `round` is its step; there may be texts beside the numbers."""
 
     def close(self) -> None:
         """Writes what is waiting."""
@@ -215,7 +215,7 @@ class WandbWriter:
     def append(self, row: Row) -> None:
         """Adds a round's numbers."""
         if row["round"] > self._sent:
-            texts = {"genotype": row["genotype"]} if "genotype" in row else {}
+            texts = {name: value for name, value in row.items() if isinstance(value, str)}
             self._run.log({**scalars(row, self._names), **texts}, step=int(row["round"]))
 
     def close(self) -> None:

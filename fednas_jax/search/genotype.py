@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fednas_jax import layout
 from fednas_jax.errors import UserError, suggest
 from fednas_jax.files import read_json, write_json
 from fednas_jax.nn.space import EDGES, NODES, PRIMITIVES
@@ -20,6 +21,9 @@ from fednas_jax.paths import THIRD_PARTY, expand
 
 KINDS = ("normal", "reduce")
 """The two kinds of cell."""
+
+FOLDER, BEST_FILE = layout.GENOTYPES_FOLDER, "best.json"
+"""In the folder of a search, and in there that of its best round."""
 
 _FIRST_CONVOLUTION = PRIMITIVES.index("sep_conv_3x3")
 _OPERATIONS = PRIMITIVES[1:]

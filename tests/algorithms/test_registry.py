@@ -1,6 +1,8 @@
-"""No room knows another: only the registry names algorithms that are not its own."""
+"""No room knows another, and nobody but rooms what they search for."""
 
 import ast
+import fnmatch
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,3 +72,105 @@ def test_an_algorithm_that_is_not_there() -> None:
     assert registry.title("fedavgg") == "fedavgg"
     assert registry.title("fednas") == "FedNAS"
     assert registry.source("fednas") is None
+
+
+# Architectures -----------------------------------------------------------------------------------
+
+OF_THE_SPACE = (
+    "search/*", "nn/cell.py", "nn/network.py", "nn/stack.py", "nn/supernet.py",
+)  # fmt: skip
+OF_ROOMS = ("algorithms/fednas/*", "algorithms/fedavg/report.py")
+DRAWINGS = (
+    "report/alpha_charts.py", "report/cells.py", "report/page_cells.py", "report/plots.py",
+)  # fmt: skip
+NAMED_BY_USERS = (
+    "networks.py",  # the registry of networks, in which a genotype's and a supernet are entries
+    "model.py",  # `Model.genotype`
+    "comparison.py",  # searched, random and published genotypes are what it compares
+    "stages.py",  # hands a training the file of `layout.GENOTYPES_FOLDER`
+    "layout.py",
+)
+MAY_NAME_GENOTYPES = (*OF_THE_SPACE, *OF_ROOMS, *DRAWINGS, *NAMED_BY_USERS)
+OTHER_ALPHAS = {"report/curves.py": "transparency, of Matplotlib"}
+IN_FILES = {
+    "model_file.py": "model.json's key, and the collection of alphas in a checkpoint",
+    "report/findings.py": "keys of checkpoints and of summary.json",
+    "common_fields.py": "`config.genotype`, for any algorithm that trains networks",
+    "algorithms/fedavg/config.py": "that it reads it",
+}
+"""Files that hold such a word in a text of its own: a key or the name of a field."""
+ARCHITECTURE = re.compile(r"(?<![a-z])(genotypes?|alphas?|arch)(?![a-z])")
+
+
+def identifiers(tree: ast.AST) -> Iterator[str]:
+    """All names in the code of a file, those of imported modules among them."""
+    for node in ast.walk(tree):
+        for field in ("id", "attr", "arg", "name", "asname", "module"):
+            name = getattr(node, field, None)
+            if isinstance(name, str):
+                yield name
+
+
+def of_architectures(text: str) -> set[str]:
+    """The identifiers of a file that name a genotype or alphas."""
+    words = {
+        name: re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name) for name in identifiers(ast.parse(text))
+    }
+    return {name for name, parts in words.items() if ARCHITECTURE.search(parts.lower())}
+
+
+def keys(text: str) -> set[str]:
+    """The texts of a file that are such a word: keys of dictionaries, say, and no sentences."""
+    constants = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant))
+    texts = {node.value for node in constants if isinstance(node.value, str)}
+    return {text for text in texts if ARCHITECTURE.fullmatch(text.removeprefix("best_"))}
+
+
+def may_name(path: str) -> bool:
+    return any(fnmatch.fnmatch(path, pattern) for pattern in MAY_NAME_GENOTYPES)
+
+
+def test_names_of_architectures_are_seen_wherever_they_stand() -> None:
+    for line in (
+        "from fednas_jax.search.genotype import derive", "from a import b as genotypes",
+        "state.arch", "def best_genotype(): 0", "f(alphas=1)", "x: 'a' = bestGenotype",
+        "class GenotypeFile: 0", "lambda alpha: 0",
+    ):  # fmt: skip
+        assert of_architectures(line), line
+    for line in ("import search", "alphabet", "archives.arrival", "'genotype'", "x.march"):
+        assert not of_architectures(line), line
+
+
+def test_no_genotype_and_no_alphas_outside_of_the_space_its_rooms_and_its_drawings() -> None:
+    for path in modules():
+        place = path.relative_to(PACKAGE).as_posix()
+        if not may_name(place) and place not in OTHER_ALPHAS:
+            assert not of_architectures(path.read_text()), place
+
+
+def test_no_key_is_a_genotype_either_but_in_formats_of_files() -> None:
+    assert keys("x['genotype'], {'best_genotype': 0, 'alphas': f(arch='a genotype')}") == {
+        "genotype", "best_genotype", "alphas",
+    }  # fmt: skip
+    for path in modules():
+        place = path.relative_to(PACKAGE).as_posix()
+        if not may_name(place):
+            assert bool(keys(path.read_text())) == (place in IN_FILES), place
+
+
+def test_whoever_may_name_genotypes_does() -> None:
+    """The list holds nothing that it need not hold any more."""
+    named = [p for p in modules() if of_architectures(p.read_text())]
+    places = [path.relative_to(PACKAGE).as_posix() for path in named]
+    for pattern in (*MAY_NAME_GENOTYPES, *OTHER_ALPHAS):
+        assert fnmatch.filter(places, pattern), pattern
+
+
+def test_only_the_space_its_rooms_its_drawings_and_the_registry_import_it() -> None:
+    may = (*OF_THE_SPACE, *OF_ROOMS, *DRAWINGS, "networks.py", "comparison.py")
+    for path in modules():
+        place = path.relative_to(PACKAGE).as_posix()
+        of_space = {name for name in imports(path) if name.startswith("fednas_jax.search")}
+        of_space.discard("fednas_jax.search.inherit.merged")  # of trees of any network
+        allowed = any(fnmatch.fnmatch(place, pattern) for pattern in may)
+        assert allowed or not of_space, f"{place} imports {of_space}"

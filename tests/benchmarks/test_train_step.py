@@ -19,7 +19,7 @@ PYTHON = os.environ.get("FEDNAS_TORCH_PYTHON", "")
 @pytest.mark.parametrize("name", [n for n, c in train_step.cases().items() if c.is_bare])
 def test_pytorchs_networks_have_as_many_weights(name):
     case = train_step.cases()[name]
-    network = networks.build(case.fields, train_step.SHAPE, train_step.NUM_CLASSES, case.genotype)
+    network = networks.build(case.fields, train_step.SHAPE, train_step.NUM_CLASSES)
     expected = networks.parameter_count(network, train_step.SHAPE)
     with Peer(PYTHON, "benchmarks.pytorch.train", train_step._arguments(case)) as peer:
         assert peer.facts["parameters"] == expected
@@ -55,8 +55,9 @@ def test_our_steps_take_time(monkeypatch):
 def test_the_train_stages_step_is_one_of_the_cases():
     config = config_file.load(str(CONFIGS / "cifar_hetero_train.py"))
     case = train_step.cases()["derived, drop path and auxiliary head"]
-    assert case.genotype == genotypes.load(config.genotype)
-    assert case.fields == {name: config.network[name] for name in case.fields}
+    fields = dict(case.fields)
+    assert genotypes.from_json(fields.pop("genotype"), "") == genotypes.load(config.genotype)
+    assert fields == {name: config.network[name] for name in fields}
     options = train_step._options(case)
     assert options.drop_path == (config.optimizer.drop_path_rate, config.rounds)
     for name in ("momentum", "weight_decay", "clip_norm", "auxiliary_weight"):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fednas_jax import config as schema
+from fednas_jax.algorithms.fednas import findings
 from fednas_jax.data.partition_file import Partition
 from fednas_jax.federated.evaluation import Score
 from fednas_jax.report import rows, run_folder
@@ -24,7 +25,7 @@ def search_run(folder: Path, rounds: int = 5, clients: int = 4) -> Path:
         for number in range(rounds + 1)
     ]
     made = [
-        _row(number, rounds, clients) | rows.architecture(entry)
+        _row(number, rounds, clients) | findings.columns(entry)
         for number, entry in enumerate(alphas)
         if number
     ]
@@ -92,5 +93,6 @@ def _write(
 
 
 def _finish(folder: Path, made: list[dict[str, Any]], best: genotype.Genotype) -> None:
+    found = genotype.to_json(best)
     costs = {"seconds": 90.0, "compile_seconds": 10.0, "peak_memory_bytes": 1.5e9}
-    (folder / "summary.json").write_text(json.dumps(rows.summary(made, best) | costs))
+    (folder / "summary.json").write_text(json.dumps(rows.summary(made, found) | costs))

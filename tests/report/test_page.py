@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fednas_jax.algorithms.fednas import report
 from fednas_jax.report import alpha_charts, page, page_cells, page_text, run_folder
 from fednas_jax.report.page_text import NOTHING
 from fednas_jax.search import genotype as genotypes
@@ -83,7 +84,11 @@ def test_the_cells_are_of_the_round_that_the_summary_names(tmp_path: Path) -> No
     summary = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps(summary | {"best_round": 2}))
     found = run_folder.read(folder)
-    assert found.best == genotypes.derive(found.alphas[2]) != genotypes.derive(found.alphas[5])
+    alphas = report.alphas_of(found)
+    second, last = (genotypes.derive(alphas[number]) for number in (2, 5))
+    ((drawing,), _) = (section.parts for section in report.sections(found))
+    assert drawing == page_cells.part("Best round: 2", second)
+    assert drawing != page_cells.part("Best round: 2", last)
 
 
 def test_carries_data_once_and_no_more_than_it_needs(search: Path) -> None:
@@ -114,7 +119,7 @@ def test_in_a_browser_every_figure_is_there_and_the_slider_works(search: Path) -
         assert chart["marks"] > 0, name
         assert len(chart["words"]) > 40, name
     run = run_folder.read(search.parent)
-    rows = alpha_charts.Alphas(run.alphas)._rows
+    rows = alpha_charts.Alphas(report.alphas_of(run))._rows
     for shown, row in ((found["before"], rows[-1]), (found["after"], rows[2])):
         assert sorted(map(float, shown)) == pytest.approx(sorted(row["normal"]), abs=0.00501)
     assert found["mark"] == "2"

@@ -11,11 +11,23 @@ from fednas_jax.errors import UserError
 from fednas_jax.federated.cohort import NOBODY
 from fednas_jax.federated.evaluation import Score, mean_score
 from fednas_jax.report import rows
-from fednas_jax.search import genotype as genotypes
+from fednas_jax.report.findings import Findings
 
 NAMES = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
 NOTHING = Score(math.nan, math.nan)
-BEST = genotypes.random_genotype(np.random.RandomState(0))
+BEST = {"gates": [3, 1]}
+
+
+class Gates(Findings):
+    """What `BEST` is of, for people."""
+
+    title, scored, files, picture = "Best gates", "Gated network", ("gates/best.npy",), "gates.png"
+
+    def lines(self, best: Any) -> list[str]:
+        return [f"  {gate} open" for gate in best["gates"]]
+
+    def next_steps(self, dataset: str) -> list[str]:
+        return ["train them on CIFAR-10"] if dataset == "digits" else []
 
 
 def row(number: int, held_out: float | None, test: float | None) -> rows.Row:
@@ -61,16 +73,12 @@ def test_scores_that_were_not_taken_are_none() -> None:
     assert found["test_accuracy"] is None
 
 
-def test_architecture_counts_what_alphas_stand_for() -> None:
-    arch = {kind: np.zeros((14, 8)) for kind in ("normal", "reduce")}
-    arch["normal"][:, genotypes.PRIMITIVES.index("skip_connect")] = 9.0
-    arch["reduce"][:, genotypes.PRIMITIVES.index("dil_conv_5x5")] = 9.0
-    found = rows.architecture(arch)
-    assert (found["normal_skips"], found["reduce_skips"]) == (8, 0)
-    assert (found["normal_convolutions"], found["reduce_convolutions"]) == (0, 8)
-    total = math.exp(9) + 7
-    chances = [math.exp(9) / total] + 7 * [1 / total]
-    assert found["normal_entropy"] == pytest.approx(-sum(p * math.log(p) for p in chances))
+def test_columns_of_an_algorithm_may_not_take_a_name() -> None:
+    clients = {"weight": np.array([3.0]), "flops": np.array([4.0])}
+    assert rows.of_findings({"open_gates": 3}, clients) == {"open_gates": 3}
+    for name in ("test_accuracy", "round", "train_loss", "flops"):
+        with pytest.raises(UserError, match=rf"^algorithm: its column '{name}' has the name of so"):
+            rows.of_findings({"open_gates": 3, name: 1}, clients)
 
 
 @pytest.mark.parametrize(
@@ -110,19 +118,19 @@ def test_as_many_images_are_a_tie_however_they_lie_among_the_clients() -> None:
         for number, score in enumerate((first, second), start=1)
     ]
     assert rows.best_round(made) == 2
-    assert rows.summary(made, None)["tied_rounds"] == [1]
+    assert rows.summary(made, BEST)["tied_rounds"] == [1]
 
 
 def test_a_run_that_began_by_the_earlier_rule_keeps_it() -> None:
     made = [row(i, 1.0, None) | {"held_out_loss": 1 / i} for i in range(1, 6)]
     assert rows.best_round(made, list(rows.SELECTED_EARLIEST)) == 1
     assert rows.best_round(made, list(rows.SELECTED_BY)) == 5
-    found = rows.summary(made, None, rows.SELECTED_EARLIEST)
+    found = rows.summary(made, BEST, rows.SELECTED_EARLIEST)
     assert (found["best_round"], found["tie_decided_by"]) == (1, "earliest")
     assert "round 1 is the first of the highest before rounding" in text("digits", **found)
     # Rounds 2 and 3 are tied to 9 digits, and the earlier rule takes the higher of them.
     made = [row(1, 0.1, None), row(2, 0.3, None), row(3, 0.3 + 1e-12, None)]
-    found = rows.summary(made, None, rows.SELECTED_EARLIEST)
+    found = rows.summary(made, BEST, rows.SELECTED_EARLIEST)
     assert (found["best_round"], found["tied_rounds"]) == (3, [2])
     told = text("digits", **found)
     assert "round 3 is the first of the highest before rounding" in told
@@ -162,7 +170,7 @@ def test_summary_tells_the_best_round_tested_or_else_the_last() -> None:
     assert (found["rounds"], found["best_round"], found["held_out_accuracy"]) == (3, 2, 0.3)
     assert (found["test_accuracy"], found["test_accuracy_round"]) == (0.6, 2)
     assert found["last_test_accuracy"] == 0.7
-    assert genotypes.from_json(found["genotype"], "summary") == BEST
+    assert found["genotype"] == BEST
     found = rows.summary([row(1, 0.3, None), row(2, 0.2, 0.7)], BEST)
     assert found["best_round"] == 1
     assert (found["test_accuracy"], found["test_accuracy_round"]) == (0.7, 2)
@@ -176,6 +184,7 @@ def text(
     return rows.summary_text(
         result,
         Path("runs/x"),
+        Gates({}, Path("runs/x")),
         dataset=dataset,
         with_pictures=with_pictures,
         with_page=with_page,
@@ -184,11 +193,9 @@ def text(
 
 def test_summary_for_people() -> None:
     found = text("digits", with_pictures=True)
-    assert "Best genotype (round 1 of 1)" in found
+    assert "\nBest gates (round 1 of 1):\n  3 open\n  1 open\nGated network: 25.00%" in found
     assert "25.00% on held-out client data, 50.00% on the test set (round 1)" in found
     assert "Time 12 s, of which compiling 4 s; memory at most 1.50 GB" in found
-    pairs = [f"{name}({state})" for name, state in BEST.normal]
-    assert f"  normal  {pairs[0]} {pairs[1]} | {pairs[2]} " in found
     assert "held-out" not in text("digits", with_pictures=True, held_out_accuracy=None)
 
 
@@ -196,15 +203,27 @@ def test_summary_for_people() -> None:
 @pytest.mark.parametrize("dataset", ["digits", "cifar10"])
 def test_next_step_is_one_that_is_left(dataset: str, with_pictures: bool) -> None:
     found = text(dataset, with_pictures=with_pictures)
-    assert ("look at runs/x/plots/cells.png" in found) == with_pictures
+    assert ("look at runs/x/plots/gates.png" in found) == with_pictures
     assert ("plots/, " in found) == with_pictures
-    assert ("search on CIFAR-10" in found) == (dataset == "digits")
+    assert ("train them on CIFAR-10" in found) == (dataset == "digits")
     assert ("Next: " in found) == (with_pictures or dataset == "digits")
+
+
+def test_where_nothing_is_found_the_network_is_told_of() -> None:
+    result = rows.summary([row(1, 0.25, 0.5)], None)
+    result |= {"seconds": 12.4, "compile_seconds": 3.6, "peak_memory_bytes": 1_500_000_000}
+    about = {"dataset": "digits", "with_pictures": True, "with_page": False}
+    found = rows.summary_text(result, Path("x"), Findings({}, Path("x")), **about)
+    assert "\nBest network (round 1 of 1)\nNetwork: 25.00% on held-out" in found
+    assert found.endswith(
+        "\nFiles in x: plots/, metrics.jsonl, summary.json, checkpoints/\n\n"
+        "Next: look at x/plots/accuracy_and_loss.png"
+    )
 
 
 def test_the_page_is_what_to_look_at() -> None:
     found = text("cifar10", with_pictures=True, with_page=True)
     files = "report.html, plots/, metrics.jsonl, summary.json, checkpoints/"
-    assert f"Files in runs/x: genotypes/best.json, {files}\n" in found
+    assert f"Files in runs/x: gates/best.npy, {files}\n" in found
     assert found.endswith("\nNext: look at runs/x/report.html")
     assert "report.html" not in text("cifar10", with_pictures=True)

@@ -1,10 +1,9 @@
 """FedAvg as a run builds it from a config."""
 
-from typing import Any
-
 from fednas_jax import networks
 from fednas_jax.algorithms import parts
 from fednas_jax.algorithms.fedavg import algorithm as fedavg
+from fednas_jax.algorithms.fedavg import report
 from fednas_jax.algorithms.room import ClientLayout, Room
 from fednas_jax.config import Config
 from fednas_jax.data.datasets import Dataset
@@ -51,8 +50,11 @@ def build(config: Config, dataset: Dataset) -> Algorithm:
     return algorithm._replace(large=networks.is_large(config["network"]["name"]))
 
 
-def _network(config: Config) -> dict[str, Any]:
-    return dict(config["network"])
-
-
-ROOM = Room(layout, build, _network, genotype=networks.genotype_of)
+ROOM = Room(
+    layout,
+    build,
+    networks.fields_of,
+    sections=report.sections,
+    inputs=networks.inputs,
+    origins=networks.origins,
+)

@@ -1,6 +1,6 @@
 """What FedNAS declares: the supernet, the local search step, the optimiser of alpha."""
 
-from fednas_jax.algorithms.declared import Declared, Values
+from fednas_jax.algorithms.declared import Declared, Finds, Values
 from fednas_jax.errors import UserError
 from fednas_jax.fields import (
     FLAG,
@@ -62,5 +62,5 @@ DECLARED = Declared(
     room="fednas_jax.algorithms.fednas.room",
     fields=FIELDS,
     check=_check,
-    finds_genotype=True,
+    finds=Finds("genotype", "genotypes/best.json"),
 )

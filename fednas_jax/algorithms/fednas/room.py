@@ -2,22 +2,24 @@
 
 from typing import Any
 
-import numpy as np
-
-from fednas_jax import model_file
 from fednas_jax.algorithms import parts
 from fednas_jax.algorithms.fednas import algorithm as fednas
+from fednas_jax.algorithms.fednas import report
+from fednas_jax.algorithms.fednas.findings import SearchFindings
 from fednas_jax.algorithms.room import ClientLayout, Room
 from fednas_jax.config import Config
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.nn.supernet import Supernet
+from fednas_jax.search import networks as darts
 from fednas_jax.search.milenas import SearchOptions
 
 
 def layout(config: Config) -> ClientLayout:
     """A validation part, and whole batches only, as in the authors' code."""
-    return ClientLayout(config["client"]["train_fraction"], last_batch=False)
+    return ClientLayout(
+        config["client"]["train_fraction"], last_batch=False, validation_teaches="alphas"
+    )
 
 
 def build_supernet(config: Config, num_classes: int) -> Supernet:
@@ -55,11 +57,20 @@ def build(config: Config, dataset: Dataset) -> Algorithm:
 
 
 def _network(config: Config) -> dict[str, Any]:
-    return {"name": model_file.SUPERNET, **dict(config["supernet"])}
+    return {"name": darts.SUPERNET, **dict(config["supernet"])}
 
 
-def _alphas(state: fednas.ServerState) -> dict[str, np.ndarray]:
-    return {kind: np.asarray(alphas) for kind, alphas in state.arch.items()}
+def _inputs(config: Config) -> dict[str, Any]:
+    """A search begins with no genotype, and run.json says so."""
+    return {darts.FIELD: None}
 
 
-ROOM = Room(layout, build, _network, alphas=_alphas, tests_at_first=False)
+ROOM = Room(
+    layout,
+    build,
+    _network,
+    findings=SearchFindings,
+    sections=report.sections,
+    inputs=_inputs,
+    tests_at_first=False,
+)
