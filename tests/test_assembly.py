@@ -78,10 +78,10 @@ def test_every_example_is_dealt_and_lies_where_its_index_says() -> None:
     learned = np.concatenate([clients.train, clients.valid], axis=1)
     used = np.concatenate([learned.ravel(), *population.held_out, population.test])
     np.testing.assert_array_equal(np.sort(used), np.arange(TRAIN + TEST))
-    images = np.asarray(population.examples.images)
+    images = np.asarray(population.examples.inputs)
     np.testing.assert_array_equal(images[:, 0, 0, 0], np.arange(TRAIN + TEST))
     np.testing.assert_array_equal(population.test, np.arange(TRAIN, TRAIN + TEST))
-    assert np.asarray(population.examples.labels).dtype == np.int32
+    assert np.asarray(population.examples.targets).dtype == np.int32
 
 
 def test_fedavg_trains_on_all_that_a_client_does_not_hold_out() -> None:
@@ -198,7 +198,7 @@ def test_an_augmentation_that_may_hide_all_of_an_image(
 
 def test_augmentation_has_the_moments_of_the_data() -> None:
     config = small(**{"augment.cutout": 7, "augment.crop_padding": 7, "augment.flip": False})
-    augmentation = parts.augmentation(config, dataset())
+    (augmentation,) = parts.task(config, dataset()).augment.args
     assert augmentation == (7, False, 7, (0.5,), (0.25,))
 
 

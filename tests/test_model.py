@@ -23,6 +23,7 @@ from tests.tiny import (
     fedavg_config,
     first_checkpoint,
     genotype_config,
+    image_task,
     search_config,
 )
 
@@ -266,7 +267,7 @@ def test_networks_of_other_kinds_come_back_as_they_were(
     config.update_from_flattened_dict(fields)
     written = any_checkpoint(config, tmp_path)
     model = fednas_jax.restore(tmp_path)
-    assert model.network == networks.from_config(schema.resolve(config), (8, 8, 1), 10)
+    assert model.network == networks.from_config(schema.resolve(config), image_task((8, 8, 1)), 10)
     assert model.path == written
     state = Checkpoints(tmp_path / "checkpoints").restore(1, abstract_state(config)).state
     for name, tree in model.variables.items():

@@ -11,6 +11,7 @@ from fednas_jax import networks
 from fednas_jax.common_fields import NETWORKS
 from fednas_jax.errors import UserError
 from fednas_jax.search import genotype as genotypes
+from tests.tiny import image_task
 
 CIFAR, MNIST = (32, 32, 3), (28, 28, 1)
 
@@ -18,7 +19,7 @@ CIFAR, MNIST = (32, 32, 3), (28, 28, 1)
 def make(shape: tuple[int, int, int] = CIFAR, **fields: Any) -> Any:
     config = schema.default()
     config.update_from_flattened_dict({"algorithm": "fedavg"} | fields)
-    return networks.from_config(schema.resolve(config), shape, 10)
+    return networks.from_config(schema.resolve(config), image_task(shape), 10)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 import fednas_jax
 from fednas_jax import assembly, experiment, networks, stages
 from fednas_jax import config as schema
+from fednas_jax.algorithms import parts
 from fednas_jax.data.augment import normalize
 from fednas_jax.errors import UserError
 from fednas_jax.federated.round import RoundEngine
@@ -74,7 +75,7 @@ def test_the_training_begins_with_the_weights_of_the_search(stopped: Path) -> No
     np.testing.assert_array_equal(
         state.params["classifier"]["kernel"], there["classifier"]["kernel"]
     )
-    network = networks.from_config(config, dataset.test.images.shape[1:], dataset.num_classes)
+    network = networks.from_config(config, parts.task(config, dataset), dataset.num_classes)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     images = normalize(jnp.asarray(dataset.test.images), dataset.mean, dataset.std)
     logits = quick_jit(lambda v, x: network.apply(v, x, train=False))(variables, images)

@@ -9,6 +9,9 @@ import numpy as np
 from fednas_jax import assembly, config_file, model_file, provenance
 from fednas_jax import config as schema
 from fednas_jax.checkpoint import Checkpoints
+from fednas_jax.data import vision
+from fednas_jax.data.augment import Augmentation
+from fednas_jax.data.task import Task
 from fednas_jax.federated.communicator import LOCAL
 from fednas_jax.files import read_json
 from tests.quick import quick_jit
@@ -59,6 +62,12 @@ def fedavg_config() -> Any:
     config.report.progress = False
     config.report.page = False
     return config
+
+
+def image_task(shape: tuple[int, int, int]) -> Task:
+    """Images of a shape, as they are."""
+    augmentation = Augmentation(0, False, 0, (0.5,), (1.0,))
+    return vision.task(jax.ShapeDtypeStruct(shape, np.uint8), augmentation)
 
 
 def genotype_config(**fields: Any) -> Any:

@@ -38,7 +38,7 @@ def test_every_client_takes_the_steps_asked_for():
     population = cases.population(case, config, clients=3, steps=4)
     np.testing.assert_array_equal(population.clients.local_steps, [4, 4, 4])
     np.testing.assert_array_equal(population.clients.num_valid, [64, 64, 64])
-    assert population.examples.images.dtype == jnp.uint8
+    assert population.examples.inputs.dtype == jnp.uint8
     together = np.concatenate([population.clients.train, population.clients.valid], axis=1)
     assert len(np.unique(together)) == together.size == 3 * 128
 
