@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fednas_jax import stage_types
 from fednas_jax.config import Config
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.federated.algorithm import Algorithm, ServerState
 from fednas_jax.search.genotype import Genotype
+from fednas_jax.stage_types import Stage
 
 
 class ClientLayout(NamedTuple):
@@ -44,3 +46,5 @@ class Room(NamedTuple):
     """By kind of cell, of an algorithm that searches; None of others. Their runs keep genotypes."""
     tests_at_first: bool = True
     """Whether the first weights are tested, as round 0."""
+    stages: Callable[[Config], tuple[Stage, ...]] = stage_types.whole
+    """What a run consists of, in order; of the resolved config."""
