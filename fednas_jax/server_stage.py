@@ -136,7 +136,9 @@ def _recorded(
         return None
     run = read_json(path, right)
     if not (
-        is_record(run) and isinstance(run.get("config"), dict) and isinstance(run.get("starts"), list)
+        is_record(run)
+        and isinstance(run.get("config"), dict)
+        and isinstance(run.get("starts"), list)
     ):
         raise UserError(f"{path}: not the record of a stage on the server; {right}")
     folders.check_same_config(folder, run["config"], config)
