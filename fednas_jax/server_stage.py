@@ -60,7 +60,8 @@ def run(
                 return {"summary": _run(stage, config, folder, before, begun, communicator.size)}
         except Exception as error:  # the other ranks wait, and have to be told
             failure.append(error)
-            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            kind = f"stage {stage.name}: {type(error).__name__}: "
+            kind = "" if isinstance(error, UserError) else kind
             return {"error": f"{kind}{one_line(error)}"}
 
     outcome: dict[str, Any] = communicator.decide(compute)
