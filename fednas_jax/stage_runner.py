@@ -64,15 +64,15 @@ def run(
     summary: dict[str, Any] = {}
     for stage in stages:
         communicator.decide(functools.partial(record.check_before, stage, before))
-        begun = record.beginner(stage, before)
+        note = record.noter(stage, before)
+        if communicator.rank == 0:
+            note()  # the first stage, before which there is no folder, notes itself
         if isinstance(stage, RoundsStage):
-            summary = run_rounds(stage, before, workdir / stage.name, begun)
+            summary = run_rounds(stage, before, workdir / stage.name, note)
         else:
             assert config is not None
-            parts = config, workdir / stage.name, before, begun, communicator
+            parts = config, workdir / stage.name, before, note, communicator
             summary = server_stage.run(stage, *parts)
-        if communicator.rank == 0:
-            begun()  # again, for a stage whose rounds do not call it, or were done before
         before = {**before, stage.name: (workdir / stage.name).resolve()}
     return summary
 
@@ -172,15 +172,15 @@ class _Record:
                     "another workdir"
                 )
 
-    def beginner(self, stage: Stage, before: Folders) -> Callable[[], None]:
-        """What writes down that a stage has begun, and with what; nothing where it has not."""
+    def noter(self, stage: Stage, before: Folders) -> Callable[[], None]:
+        """What writes down with what a stage begins; nothing where the run has not begun yet."""
         is_new = not _has_begun(self._workdir / stage.name)
 
-        def begun() -> None:
-            if not _has_begun(self._workdir / stage.name):
+        def note() -> None:
+            if not any(_has_begun(self._workdir / one["name"]) for one in self._stages):
                 return
             after = self._after()
-            if is_new:
+            if is_new or not before:
                 after[stage.name] = _digests(before)
             known = [
                 {**one, "after": after[one["name"]]} if one["name"] in after else one
@@ -190,7 +190,7 @@ class _Record:
             if there["stages"] != known:
                 write_json(self._workdir / layout.STAGES_FILE, {**there, "stages": known})
 
-        return begun
+        return note
 
     def _after(self) -> dict[str, dict[str, str]]:
         """By stage, the digests of the summaries with which it began."""

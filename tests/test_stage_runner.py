@@ -13,12 +13,22 @@ import optax
 import pytest
 
 import fednas_jax
-from fednas_jax import assembly, experiment, layout, stage_runner, stages
+from fednas_jax import (
+    assembly,
+    evaluate,
+    experiment,
+    layout,
+    runs,
+    stage_runner,
+    stages,
+    sweep_results,
+)
 from fednas_jax import config as schema
 from fednas_jax.algorithms import registry
 from fednas_jax.errors import UserError
 from fednas_jax.federated.communicator import LOCAL
 from fednas_jax.report.writers import read_rows
+from fednas_jax.runs import Planned
 from fednas_jax.stage_types import RoundsStage, ServerStage
 from tests import staged
 from tests.staged import ALGORITHM, NAMES, staged_config
@@ -291,6 +301,33 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
         assert refusal(tmp_path).startswith(
             f"{tmp_path / 'stages.json'}: not the record of a run's stages; the file as it was"
         )
+
+
+def test_a_sweep_counts_the_last_rounds_and_the_seconds_of_all_stages(
+    whole: Path, tmp_path: Path
+) -> None:
+    (outcome,) = runs.run_all([Planned("whole", schema.resolve(config()))], whole.parent)
+    assert outcome.error == ""
+    assert outcome.summary is not None
+    last = read(whole / NAMES[2] / "summary.json")
+    seconds = [read(whole / name / "summary.json")["seconds"] for name in NAMES]
+    assert outcome.summary["test_accuracy"] == last["test_accuracy"]
+    assert outcome.summary["seconds"] == pytest.approx(sum(seconds))
+    told = sweep_results.result(outcome, [0.9])
+    rows = read_rows(whole / NAMES[2] / "metrics.jsonl")
+    assert told["test_accuracy"] == [row["test_accuracy"] for row in rows]
+    with pytest.raises(UserError, match=r"holds a run of another config \(config\.seed: 0 there"):
+        next(runs.run_all([Planned("whole", schema.resolve(config(seed=1)))], whole.parent))
+
+
+def test_commands_of_one_model_take_the_last_stage(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate.main([str(whole), f"--out={tmp_path}"]) == 0
+    assert Path(read(tmp_path / "evaluation.json")["checkpoint"]).parents[1] == whole / NAMES[2]
+    assert evaluate.main([str(whole / "pick"), f"--out={tmp_path / 'picked'}"]) == 0
+    tested = read_rows(whole / NAMES[2] / "metrics.jsonl")[0]["test_accuracy"]
+    assert read(tmp_path / "picked" / "evaluation.json")["accuracy"] == pytest.approx(tested)
 
 
 def test_the_command_line_runs_the_same(whole: Path, tmp_path: Path) -> None:

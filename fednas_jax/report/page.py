@@ -183,6 +183,8 @@ def _write_of(workdirs: Sequence[Path], path: Path) -> Path:
     runs, on_server = _runs(workdir), _on_server(workdir)
     if not runs and on_server:
         return write_of_server(workdir, path, on_server)
+    if _is_on_server(workdir):
+        raise UserError(f"{workdir}: this stage on the server is not finished; wait for its end")
     if len(runs) > 1:
         return write_comparison(runs, path, on_server)
     return write((runs or [workdir])[0], path, on_server)
