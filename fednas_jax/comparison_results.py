@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fednas_jax import assembly, comparison, networks
+from fednas_jax import assembly, comparison, layout, networks, stage_types
 from fednas_jax import config as schema
-from fednas_jax.algorithms import parts
+from fednas_jax.algorithms import parts, registry
 from fednas_jax.comparison import SEARCHED, Plan
 from fednas_jax.data import vision
 from fednas_jax.data.datasets import Dataset
@@ -45,6 +45,9 @@ def make(plan: Plan, workdir: Path) -> list[str]:
     Raises:
       UserError: a folder holds another run, or a file cannot be written.
     """
+    for config in plan.searches.values():
+        name = config["algorithm"]
+        stage_types.check_one(registry.room(name).stages(config), name, "--search")
     comparison.save_random(plan.random)
     owners = {folder: name for name, configs in plan.rows.items() for folder in configs}
     configs = {**plan.searches, **{f: c for row in plan.rows.values() for f, c in row.items()}}
@@ -76,8 +79,9 @@ def measured(run: Outcome, dataset: Dataset) -> dict[str, Any]:
     task = parts.image_task(config, dataset)
     shape = vision.image_shape(task, "compare")
     network = networks.from_config(config, task, dataset.num_classes)
-    rows = read_rows(run.folder / METRICS_FILE)
-    last, partition = rows[-1], run_folder.read_partition(run.folder)
+    folder = layout.of_rounds(run.folder)
+    rows = read_rows(folder / METRICS_FILE)
+    last, partition = rows[-1], run_folder.read_partition(folder)
     copied = ("test_accuracy", "held_out_accuracy", "best_round", "seconds", "compile_seconds")
     return {
         **about,

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from fednas_jax import compilation
 from fednas_jax.federated import memory
 
+NAMES = ("seconds", "compile_seconds", "peak_memory_bytes")
+"""Of the numbers, in a summary."""
+
 
 class Costs:
     """Counts from its making on; other runs of the same process before that are left out.

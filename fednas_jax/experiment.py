@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import ml_collections
 
 from fednas_jax import (
     assembly,
@@ -29,6 +30,8 @@ from fednas_jax import (
     ranks,
     resumption,
     signals,
+    stage_runner,
+    stage_types,
     user_code,
 )
 from fednas_jax import config as schema
@@ -54,6 +57,7 @@ from fednas_jax.report.findings import IN_CHECKPOINT
 from fednas_jax.report.progress import Progress
 from fednas_jax.report.records import Records
 from fednas_jax.runtime import console, gpu, settings
+from fednas_jax.stage_types import Folders, RoundsStage
 from fednas_jax.turnout import Turnout
 
 EVALUATION_BATCH = 128
@@ -72,7 +76,7 @@ def run(
     algorithm: Declared | None = None,
     network: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
-    """Runs an experiment, or what is left of it, in a folder of its own.
+    """Runs an experiment, or what is left of it, in a folder of its own; all stages of it.
 
     Args:
       config: as `fednas_jax.config.default`, or a file under `configs/`, gives it.
@@ -83,12 +87,11 @@ def run(
         from `num_classes` to one, at the top level of a module or of a notebook.
 
     Returns:
-      The summary, as in summary.json.
+      The summary, as in summary.json; of the last stage, where the algorithm has several.
 
     Raises:
       UserError: bad input of any kind; what the folder held is as it was.
     """
-    costs = Costs()
     own = {}
     if algorithm is not None:
         registry.add(algorithm)
@@ -96,8 +99,28 @@ def run(
     if network is not None:
         own["network.name"] = user_code.reference(network)
     resolved = schema.resolve(config, own)
-    tracking.check(resolved["report"])
     folder = check_utf8(expand(workdir, "--workdir"), "--workdir")
+    name = resolved["algorithm"]
+    stages = stage_types.check(registry.room(name).stages(resolved), name)
+
+    def run_rounds(
+        stage: RoundsStage, before: Folders, place: Path, begun: Callable[[], None]
+    ) -> dict[str, Any]:
+        with stage_types.named(stage):
+            return _run_rounds(schema.resolve(stage.config(before)), place, communicator, begun)
+
+    return stage_runner.run(stages, folder, run_rounds, communicator, resolved)
+
+
+def _run_rounds(
+    resolved: ml_collections.FrozenConfigDict,
+    folder: Path,
+    communicator: Communicator,
+    begun: Callable[[], None],
+) -> dict[str, Any]:
+    """One stage of rounds; `begun` is called on rank 0 once it is recorded."""
+    costs = Costs()
+    tracking.check(resolved["report"])
     ranks.check_same(communicator, "the versions of packages", folders.versions())
     ranks.check_same(communicator, "the configs", schema.to_json(resolved))
     ranks.check_same(communicator, "a user's code", resumption.code_of_user(resolved))
@@ -121,7 +144,10 @@ def run(
                 findings = registry.room(resolved["algorithm"]).findings(resolved, folder)
                 stack.enter_context(folders.opened(folder, findings.folders))
             parts = population, built, found.recorded, costs, communicator
-            return Experiment(resolved, folder, *parts).run()
+            experiment = Experiment(resolved, folder, *parts)
+            if told:
+                begun()
+            return experiment.run()
 
 
 class Experiment:

@@ -11,6 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 from fednas_jax import checkpoint, compilation, layout, model_file, networks
+from fednas_jax.checkpoint import Checkpoints
 from fednas_jax.checkpoint_folder import describe, first_difference
 from fednas_jax.data import learnt
 from fednas_jax.data.augment import normalize
@@ -146,7 +147,7 @@ def restore(folder: Path | str, which: int | str = "best") -> Model:
     """Builds the model of a checkpoint; nothing else of its run is needed.
 
     Args:
-      folder: the workdir of a run, of which the last stage counts where there are two; or one
+      folder: the workdir of a run, of which the last stage counts where there are several; or one
         checkpoint (`checkpoints/000012`).
       which: a round that has a checkpoint, or "best"; not looked at where `folder` is a checkpoint.
 
@@ -163,6 +164,34 @@ def restore(folder: Path | str, which: int | str = "best") -> Model:
     _check_fits(network, description, variables, source)
     genotype = networks.genotype_of_model(description.network, variables)
     return Model(network, variables, genotype, description, path, saved.round, saved.learnt)
+
+
+def save(model: Model, folder: Path | str) -> Path:
+    """Writes a model as a checkpoint, which `restore` and `config.warm_start` read.
+
+    Args:
+      model: one of `restore`, perhaps with other `variables`, or another `description` that these
+        fit; its network is built anew from that.
+      folder: of a stage or a run; the checkpoint lies under its `checkpoints/`, by `model.round`.
+
+    Returns:
+      The checkpoint.
+
+    Raises:
+      UserError: the variables are of another network, or the files cannot be written.
+    """
+    place = expand(folder, "save") / layout.CHECKPOINTS_FOLDER
+    source = f"{place}: {model_file.FILE}"
+    _check_fits(build(model.description, source), model.description, model.variables, source)
+    Checkpoints(place).save(
+        model.round,
+        model.variables,
+        None,
+        is_best=True,
+        model=model_file.to_json(model.description),
+        examples=b"" if model.learnt is None else learnt.to_bytes(model.learnt),
+    )
+    return place / f"{model.round:06d}"
 
 
 def build(description: Description, source: str) -> nn.Module:

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from fednas_jax import experiment, layout, resumption
+from fednas_jax import experiment, layout, resumption, stage_runner
 from fednas_jax import workdir as folders
 from fednas_jax.algorithms import registry
 from fednas_jax.data import partition_file
 from fednas_jax.errors import UserError
+from fednas_jax.files import read_json
 
 
 class Planned(NamedTuple):
@@ -50,6 +51,8 @@ def run_all(planned: Sequence[Planned], workdir: Path) -> Iterator[Outcome]:
     """
     seen: dict[str, tuple[str, str]] = {}
     done = [folders.recorded_run(workdir / run.name, run.config) for run in planned]
+    for run in planned:
+        stage_runner.check_same_run(workdir / run.name, run.config)
     for number, (run, recorded) in enumerate(zip(planned, done, strict=True), start=1):
         folder = workdir / run.name
         finished = recorded is not None and (folder / layout.SUMMARY_FILE).exists()
@@ -64,12 +67,25 @@ def run_all(planned: Sequence[Planned], workdir: Path) -> Iterator[Outcome]:
                 summary = folders.read_summary(folder, findings)
             else:
                 summary = experiment.run(run.config, folder)
-            _check_same_data(run, folder, seen)
-            _check_same_partition(run, folder, seen)
+                summary = _of_all_stages(folder) or summary
+            of_rounds = layout.of_rounds(folder)
+            _check_same_data(run, of_rounds, seen)
+            _check_same_partition(run, of_rounds, seen)
         except UserError as failure:
             summary, error = None, str(failure)
             print(f"fednas_jax: error: {run.name}: {error}", file=sys.stderr)
         yield Outcome(run, folder, summary, error)
+
+
+def _of_all_stages(folder: Path) -> dict[str, Any] | None:
+    """The summary of the last stage of rounds, with what all stages cost; None of a run of one."""
+    if layout.read_stages(folder) is None:
+        return None
+    stages = layout.stages(folder)
+    summary = folders.read_summary(layout.of_rounds(folder))
+    costs = [read_json(stage.folder / layout.SUMMARY_FILE) for stage in stages]
+    summed = {name: sum(one[name] for one in costs) for name in ("seconds", "compile_seconds")}
+    return summary | summed | {"peak_memory_bytes": max(one["peak_memory_bytes"] for one in costs)}
 
 
 def _check_same_data(run: Planned, folder: Path, seen: dict[str, tuple[str, str]]) -> None:

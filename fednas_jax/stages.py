@@ -13,19 +13,21 @@ training as well, and another test set is refused, of which the search would hav
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ml_collections
 
 from fednas_jax import config as schema
+from fednas_jax import stage_types
 from fednas_jax.algorithms import registry
 from fednas_jax.config import THEN_TRAIN
 from fednas_jax.data.datasets import choice_of_test_set
 from fednas_jax.errors import UserError
 from fednas_jax.layout import GENOTYPES_FOLDER, SEARCH_FOLDER, SUMMARY_FILE, TRAIN_FOLDER
 from fednas_jax.runtime import start
+from fednas_jax.stage_types import Folders, RoundsStage
 
 if TYPE_CHECKING:
     from fednas_jax.federated.communicator import Communicator
@@ -149,23 +151,48 @@ def run(stages: Stages, workdir: Path, communicator: "Communicator | None" = Non
     """
     # Not above: they import jax.
     start.import_jax()
-    from fednas_jax import experiment
+    from fednas_jax import experiment, stage_runner
+    from fednas_jax.federated.communicator import LOCAL
 
     ranks: dict[str, Any] = {} if communicator is None else {"communicator": communicator}
     if stages.train is None:
         experiment.run(stages.first, workdir, **ranks)
         return
-    search = workdir / SEARCH_FOLDER
-    if not (search / SUMMARY_FILE).exists():
+    _check_search(stages.first)
+    if not (workdir / SEARCH_FOLDER / SUMMARY_FILE).exists():
         with _of_the_training():
             _check_training(stages.train)
-    experiment.run(stages.first, search, **ranks)
-    # In full: a config that is written down should not depend on where one stands.
-    found = {"genotype": str(search.resolve() / GENOTYPES_FOLDER / "best.json")}
-    if stages.train["warm_start"] == FROM_SEARCH:
-        found["warm_start"] = str(search.resolve())
-    with _of_the_training():
-        experiment.run(schema.resolve(stages.train, found), workdir / TRAIN_FOLDER, **ranks)
+
+    def run_rounds(
+        stage: RoundsStage, before: Folders, folder: Path, begun: Callable[[], None]
+    ) -> dict[str, Any]:
+        with _of_the_training() if stage.name == TRAIN_FOLDER else contextlib.nullcontext():
+            return experiment.run(stage.config(before), folder, **ranks)
+
+    both = search_then_train(stages.first, stages.train)
+    stage_runner.run(both, workdir, run_rounds, communicator or LOCAL)
+
+
+def search_then_train(search: schema.Config, train: schema.Config) -> tuple[RoundsStage, ...]:
+    """The stages of a search and of the training of what it finds; configs as of `Stages`."""
+
+    def of_training(before: Folders) -> schema.Config:
+        # In full: a config that is written down should not depend on where one stands.
+        found = {"genotype": str(before[SEARCH_FOLDER] / GENOTYPES_FOLDER / "best.json")}
+        if train["warm_start"] == FROM_SEARCH:
+            found["warm_start"] = str(before[SEARCH_FOLDER])
+        return schema.resolve(train, found)
+
+    return (
+        RoundsStage(SEARCH_FOLDER, lambda before: search),
+        RoundsStage(TRAIN_FOLDER, of_training),
+    )
+
+
+def _check_search(config: schema.Config) -> None:
+    """Refuses a search of several stages: nobody could say in which of them its genotype lies."""
+    name = config["algorithm"]
+    stage_types.check_one(registry.room(name).stages(config), name, f"config.{THEN_TRAIN}")
 
 
 def _check_training(config: ml_collections.FrozenConfigDict) -> None:

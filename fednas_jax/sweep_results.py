@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fednas_jax import config as schema
-from fednas_jax import extras
+from fednas_jax import extras, layout
 from fednas_jax.files import plain, write_atomic, write_json
 from fednas_jax.layout import METRICS_FILE
 from fednas_jax.report.targets import Curve, curve_of, rounds_to
@@ -59,7 +59,7 @@ def _lowest(drawn: Mapping[str, Curve], targets: Sequence[float]) -> float:
 
 def result(outcome: Outcome, targets: Sequence[float]) -> dict[str, Any]:
     """A run's config, its curve, and the rounds it needed to each target (None: not reached)."""
-    metrics = outcome.folder / METRICS_FILE
+    metrics = layout.of_rounds(outcome.folder) / METRICS_FILE
     rows = read_rows(metrics) if metrics.exists() else []
     tested = [row for row in rows if row.get("test_accuracy") is not None]
     curve = curve_of(tested)

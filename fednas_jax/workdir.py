@@ -16,7 +16,7 @@ from typing import IO, Any
 import jax
 import numpy as np
 
-from fednas_jax import __version__
+from fednas_jax import __version__, costs
 from fednas_jax import config as schema
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.errors import UserError
@@ -33,7 +33,6 @@ from fednas_jax.report.rows import SELECTED_BY, SELECTED_EARLIEST
 from fednas_jax.runtime import settings
 
 _NUMBERS = ("rounds", "best_round", "test_accuracy_round")
-_COSTS = ("seconds", "compile_seconds", "peak_memory_bytes")
 _MEASURED = ("held_out_accuracy", "test_accuracy")
 """Null where it was not measured."""
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -43,14 +42,30 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 def opened(folder: Path, besides: Sequence[str] = ()) -> Iterator[None]:
     """Makes the folder and those in it, and holds its lock.
 
-    The system lets go of the lock however the process ends.
-
     Args:
       folder: of the run.
       besides: folders in it that the run needs, beside those of every run.
 
     Raises:
-      UserError: a folder cannot be made or written, or locked, or another process holds it.
+      UserError: as `locked`; or a folder in it cannot be made.
+    """
+    with locked(folder):
+        for name in (PLOTS_FOLDER, *besides):
+            _make(folder / name)
+        yield
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes the folder, and holds its lock.
+
+    The system lets go of the lock however the process ends.
+
+    Args:
+      folder: of a run.
+
+    Raises:
+      UserError: it cannot be made or written, or locked, or another process holds it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,8 +76,6 @@ def opened(folder: Path, besides: Sequence[str] = ()) -> Iterator[None]:
         ) from error
     with lock:
         _lock(lock, folder)
-        for name in (PLOTS_FOLDER, *besides):
-            _make(folder / name)
         yield
 
 
@@ -115,12 +128,26 @@ def recorded_run(folder: Path, config: schema.Config) -> dict[str, Any] | None:
     run = read_json(path, "another workdir is needed")
     if not _is_run(run):
         raise UserError(f"{path}: not the record of a run; another workdir is needed")
-    if different := schema.differences(run["config"], config):
+    check_same_config(folder, run["config"], config)
+    return run
+
+
+def check_same_config(folder: Path, recorded: schema.Config, config: schema.Config) -> None:
+    """Refuses to go on with a run of another config.
+
+    Args:
+      folder: of the run.
+      recorded: its config, as JSON has it.
+      config: asked for now.
+
+    Raises:
+      UserError: they differ in a field that affects the result.
+    """
+    if different := schema.differences(recorded, config):
         raise UserError(
             f"--workdir: {folder} holds a run of another config ({'; '.join(different)}); "
             "another folder is needed, or the config of that run"
         )
-    return run
 
 
 def _is_run(run: Any) -> bool:
@@ -175,7 +202,7 @@ def read_summary(folder: Path, findings: Findings | None = None) -> dict[str, An
     summary = read_json(path, right)
     if not isinstance(summary, dict):
         raise UserError(f"{path}: not a summary; {right}")
-    for name in (*_NUMBERS, *_COSTS, *_MEASURED):
+    for name in (*_NUMBERS, *costs.NAMES, *_MEASURED):
         absent = name in _MEASURED and name in summary and summary[name] is None
         if not (absent or isinstance(summary.get(name), int | float)):
             raise UserError(f"{path}: {name} is not a number; {right}")
@@ -243,8 +270,8 @@ def write_run(folder: Path, run: dict[str, Any] | None, facts: dict[str, Any]) -
     Args:
       folder: of the run.
       run: what is recorded so far; None for a new run.
-      facts: of this start: `config`, as JSON has it, `clients_per_chunk`, `ranks`, which is of
-        this start alone, and others.
+      facts: of this start: `config`, as JSON has it, `clients_per_chunk` of a stage of rounds,
+        `ranks`, which is of this start alone, and others.
     """
     record = {k: v for k, v in facts.items() if k != "ranks"} if run is None else run
     starts = [*record.get("starts", []), _start(facts, record["config"])]
@@ -277,7 +304,7 @@ def _start(facts: dict[str, Any], first: schema.Config) -> dict[str, Any]:
         "command": _command(),
         "devices": jax.device_count(),
         "ranks": facts.get("ranks", 1),
-        "clients_per_chunk": facts["clients_per_chunk"],
+        **{name: facts[name] for name in ("clients_per_chunk",) if name in facts},
         # Fields that leave the result as it is may be set otherwise than at the first start.
         "changed": {name: now[name] for name in now if now[name] != before[name]},
     }

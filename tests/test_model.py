@@ -1,5 +1,6 @@
 """Models out of checkpoints: the very network of the run, with nothing else of it at hand."""
 
+import dataclasses
 import json
 import shutil
 import zipfile
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import fednas_jax
-from fednas_jax import assembly, checkpoint_folder, experiment, networks
+from fednas_jax import assembly, checkpoint_folder, experiment, model, networks
 from fednas_jax import config as schema
 from fednas_jax.checkpoint import Checkpoints
 from fednas_jax.data import datasets
@@ -273,3 +274,25 @@ def test_networks_of_other_kinds_come_back_as_they_were(
     for name, tree in model.variables.items():
         jax.tree.map(np.testing.assert_array_equal, tree, getattr(state, name))
     assert bool(model.variables.get("batch_stats")) == (config.network.normalization == "batch")
+
+
+def test_a_changed_model_is_saved_and_restored(fresh: Path, tmp_path: Path) -> None:
+    there = fednas_jax.restore(fresh)
+    doubled = jax.tree.map(lambda x: 2 * x, there.variables)
+    path = model.save(dataclasses.replace(there, variables=doubled, round=7), tmp_path / "new")
+    assert path == tmp_path / "new" / "checkpoints" / "000007"
+    again = fednas_jax.restore(tmp_path / "new")
+    assert (again.round, again.description) == (7, there.description)
+    jax.tree.map(np.testing.assert_array_equal, again.variables, doubled)
+    assert (path / "examples.npz").read_bytes() == (fresh / "examples.npz").read_bytes()
+    model.save(dataclasses.replace(there, learnt=None, round=8), tmp_path / "new")
+    assert not (tmp_path / "new" / "checkpoints" / "000008" / "examples.npz").exists()
+
+
+def test_variables_of_another_network_are_not_saved(fresh: Path, tmp_path: Path) -> None:
+    there = fednas_jax.restore(fresh)
+    with pytest.raises(
+        UserError, match=r"model\.json: the checkpoint's arrays are of another netw"
+    ):
+        model.save(dataclasses.replace(there, variables={"params": {}}), tmp_path / "new")
+    assert not (tmp_path / "new").exists()

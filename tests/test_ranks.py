@@ -19,13 +19,17 @@ from fednas_jax.federated import communicator as communicators
 from fednas_jax.federated import launch
 from fednas_jax.federated.round import RoundEngine
 from fednas_jax.report.writers import read_rows
-from tests import ranks, tiny
+from tests import ranks, staged, tiny
 from tests.quick import compile_quickly
 
 pytestmark = [ranks.needs_mpi, pytest.mark.alone]
 
 TIMES = ("seconds", "client_steps_per_second")
-CONFIGS = {"fedavg": tiny.fedavg_config, "search": tiny.search_config}
+CONFIGS = {
+    "fedavg": tiny.fedavg_config,
+    "search": tiny.search_config,
+    "staged": staged.staged_config,
+}
 
 
 def configured(kind: str, **fields: Any) -> Any:
@@ -119,6 +123,24 @@ def test_two_ranks_agree_with_one_process(alone: Path, by_two: Path) -> None:
     for name in weights:
         values = [np.frombuffer(state[name], np.float32) for state in (one, two)]
         np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_stages_on_two_ranks_of_which_rank_0_computes_for_the_server(tmp_path: Path) -> None:
+    # With few images held out both stages of rounds would say so.
+    fields = {"client.held_out_fraction": 0.0, "held_out_every": 1, "report.plots": False}
+    experiment.run(configured("staged", **fields), tmp_path / "one")
+    done = run(2, "staged", tmp_path / "two", **fields)
+    assert (done.returncode, done.stdout, without_warnings(done.stderr)) == (0, "", [])
+    for name in (staged.NAMES[0], staged.NAMES[2]):
+        assert_same_up_to_rounding(tmp_path / "one" / name, tmp_path / "two" / name)
+    one, two = (
+        json.loads((tmp_path / n / "pick" / "summary.json").read_text()) for n in ("one", "two")
+    )
+    assert (one["drawn"], one["round"]) == (two["drawn"], two["round"])
+    refused = run(2, "staged", tmp_path / "two", **fields, **{"pick.raise": 0.25})
+    assert refused.returncode == 2
+    (line,) = [line for line in without_warnings(refused.stderr) if "fednas_jax" in line]
+    assert "holds a run of another config (config.pick.raise: 0.5 there, 0.25 here)" in line
 
 
 def test_a_search_on_two_ranks_of_which_rank_0_alone_prints(

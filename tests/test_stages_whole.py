@@ -27,13 +27,19 @@ pytestmark = pytest.mark.usefixtures("tiny_runs")
 
 
 @pytest.fixture(scope="module")
-def stopped(finished_search: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The workdir of a search, and of the training of what it found, stopped in round 2."""
+def config() -> Any:
+    """A search, and a training that begins with its weights."""
     config = search_config()
     config.then_train = genotype_config(
         warm_start="search", rounds=2, test_every=1, checkpoint_every=1
     )
     config.then_train.report.plots = config.then_train.report.tensorboard = False
+    return config
+
+
+@pytest.fixture(scope="module")
+def stopped(config: Any, finished_search: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of a search, and of the training of what it found, stopped in round 2."""
     workdir = tmp_path_factory.mktemp("stages") / "both"
     shutil.copytree(finished_search, workdir / "search")
     run, rounds = RoundEngine.run, []
@@ -55,6 +61,25 @@ def of_training(workdir: Path, **fields: str) -> Any:
     """The config of the second stage as its run has recorded it, with fields set."""
     recorded = json.loads((workdir / "train" / "run.json").read_text())["config"]
     return schema.resolve(recorded, fields)
+
+
+def test_the_stages_are_recorded(stopped: Path) -> None:
+    record = json.loads((stopped / "stages.json").read_text())
+    assert list(record) == ["stages"], "each stage has a config of its own"
+    search, train = record["stages"]
+    assert search == {"name": "search", "kind": "rounds", "after": {}}
+    assert (train["name"], train["kind"], list(train["after"])) == ("train", "rounds", ["search"])
+
+
+def test_a_training_does_not_go_on_after_another_search(stopped: Path, config: Any) -> None:
+    path = stopped / "search" / "summary.json"
+    text = path.read_text()
+    path.write_text(json.dumps(json.loads(text) | {"rounds": 7}))
+    try:
+        with pytest.raises(UserError, match=r"search/summary\.json is not the summary that the "):
+            stages.run(stages.resolve(config, {}), stopped)
+    finally:
+        path.write_text(text)
 
 
 def test_what_is_trained_is_recorded(stopped: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fednas_jax import stage_types
 from fednas_jax.config import Config
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.data.partition import Partition
@@ -14,6 +15,7 @@ from fednas_jax.federated.schedule import SYNCHRONOUS, Schedule
 from fednas_jax.report.findings import Findings
 from fednas_jax.report.page_parts import Section
 from fednas_jax.report.run_folder import RunFolder
+from fednas_jax.stage_types import Stage
 
 
 class ClientLayout(NamedTuple):
@@ -70,3 +72,5 @@ class Room(NamedTuple):
     """Facts of every client by name, [K, ...] each, such as its tier: `Clients.facts`."""
     schedule: Schedule = SYNCHRONOUS
     """How a round goes."""
+    stages: Callable[[Config], tuple[Stage, ...]] = stage_types.whole
+    """What a run consists of, in order; of the resolved config."""

@@ -6,6 +6,7 @@ The charts are drawn in the browser by Vega-Lite, which the page carries (0.9 MB
 makes them may not be installed, and is imported when a page is written.
 """
 
+import contextlib
 import functools
 import json
 import sys
@@ -13,15 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fednas_jax import extras
+from fednas_jax import extras, layout
 from fednas_jax.runtime import console, start
 
 if __name__ == "__main__":
     start.import_jax_or_exit()
 
 from fednas_jax.command_line import HELP_FLAGS, folders, guarded
-from fednas_jax.files import write_atomic
-from fednas_jax.layout import METRICS_FILE, RUN_FILE, SEARCH_FOLDER, TRAIN_FOLDER
+from fednas_jax.errors import UserError
+from fednas_jax.files import read_json, write_atomic
+from fednas_jax.layout import METRICS_FILE, ROUNDS, RUN_FILE, SERVER, StageFolder
 from fednas_jax.paths import expand
 from fednas_jax.report import colors, run_folder
 from fednas_jax.report.page_parts import Chart, Page
@@ -33,8 +35,9 @@ HELP = """Writes the page of a run, or one that compares runs: a file that needs
 
   {program} RUN [RUN ...] [--output=FILE]
 
-  RUN        the workdir of a run, also while it goes on; of a search with the training of what it
-             found, both are compared, or among several runs the training counts
+  RUN        the workdir of a run, also while it goes on; of a run of several stages, such as a
+             search and the training of what it found, all are shown, or among several runs the
+             last counts
   --output   the file; if not given, RUN/report.html of one and comparison.html of several
 
 Exit codes: 0 done, 2 bad input, 130 interrupted. Example:
@@ -43,12 +46,13 @@ Exit codes: 0 done, 2 bad input, 130 interrupted. Example:
 """
 
 
-def write(folder: Path, path: Path | None = None) -> Path:
+def write(folder: Path, path: Path | None = None, on_server: Sequence[StageFolder] = ()) -> Path:
     """Writes the page of a run.
 
     Args:
       folder: of the run.
       path: the file; report.html in the folder, if not given.
+      on_server: stages that the server has computed, to be shown too.
 
     Raises:
       UserError: the folder is no run's or the file cannot be written, or no round is done yet; or
@@ -58,12 +62,34 @@ def write(folder: Path, path: Path | None = None) -> Path:
     from fednas_jax.report import run_sections
 
     path = path or folder / REPORT_FILE
-    write_atomic(path, render(run_sections.page(run)).encode())
+    _write(run_sections.page(run), path, on_server)
     return path
 
 
-def write_comparison(folders: Sequence[Path], path: Path) -> Path:
-    """Writes a page that compares runs.
+def write_of_server(workdir: Path, path: Path, on_server: Sequence[StageFolder]) -> Path:
+    """Writes a page of stages that the server has computed, where no round is done yet.
+
+    Raises:
+      UserError: as `write`.
+    """
+    extras.need("page", "report")
+    from fednas_jax.report import stage_sections
+
+    _write(stage_sections.page(layout.title(workdir)), path, on_server)
+    return path
+
+
+def _write(page: Page, path: Path, on_server: Sequence[StageFolder]) -> None:
+    from fednas_jax.report import stage_sections
+
+    shown = stage_sections.with_sections(page, stage_sections.sections(on_server))
+    write_atomic(path, render(shown).encode())
+
+
+def write_comparison(
+    folders: Sequence[Path], path: Path, on_server: Sequence[StageFolder] = ()
+) -> Path:
+    """Writes a page that compares runs; `on_server` as of `write`.
 
     Raises:
       UserError: as `write`.
@@ -71,7 +97,7 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
     runs = [_read(folder) for folder in folders]
     from fednas_jax.report import comparison
 
-    write_atomic(path, render(comparison.page(runs)).encode())
+    _write(comparison.page(runs), path, on_server)
     return path
 
 
@@ -144,21 +170,48 @@ def main(argv: Sequence[str], program: str = "python -m fednas_jax.report.page")
 def _run(argv: Sequence[str]) -> None:
     runs, given = folders(argv, ("output",))
     workdirs = [expand(run, "RUN") for run in runs]
-    if len(workdirs) == 1:
-        shown, path = _stages(workdirs[0]), workdirs[0] / REPORT_FILE
-    else:
-        shown, path = [_stages(workdir)[-1] for workdir in workdirs], Path("comparison.html")
+    path = workdirs[0] / REPORT_FILE if len(workdirs) == 1 else Path("comparison.html")
     if given["output"]:
         path = expand(given["output"], "--output")
-    print(write(shown[0], path) if len(shown) == 1 else write_comparison(shown, path))
+    print(_write_of(workdirs, path))
 
 
-def _stages(workdir: Path) -> list[Path]:
-    """The runs in a workdir: itself, or the search and the training as far as they have begun."""
+def _write_of(workdirs: Sequence[Path], path: Path) -> Path:
+    if len(workdirs) > 1:
+        return write_comparison([([*_runs(w)] or [w])[-1] for w in workdirs], path)
+    (workdir,) = workdirs
+    runs, on_server = _runs(workdir), _on_server(workdir)
+    if not runs and on_server:
+        return write_of_server(workdir, path, on_server)
+    if _is_on_server(workdir):
+        raise UserError(f"{workdir}: this stage on the server is not finished; wait for its end")
+    if len(runs) > 1:
+        return write_comparison(runs, path, on_server)
+    return write((runs or [workdir])[0], path, on_server)
+
+
+def _runs(workdir: Path) -> list[Path]:
+    """The stages of rounds in a workdir as far as they have begun, or itself."""
     if (workdir / RUN_FILE).exists():
-        return [workdir]
-    begun = [workdir / name for name in (SEARCH_FOLDER, TRAIN_FOLDER) if _begun(workdir / name)]
-    return begun or [workdir]
+        return [] if _is_on_server(workdir) else [workdir]
+    stages = layout.stages(workdir)
+    return [stage.folder for stage in stages if stage.kind == ROUNDS and _begun(stage.folder)]
+
+
+def _on_server(workdir: Path) -> list[StageFolder]:
+    """The finished stages on the server in a workdir, or itself."""
+    stages = layout.stages(workdir)
+    if (workdir / RUN_FILE).exists():
+        name = workdir.resolve().name
+        stages = [StageFolder(name, workdir, SERVER)] if _is_on_server(workdir) else []
+    return [stage for stage in stages if stage.kind == SERVER and stage.finished]
+
+
+def _is_on_server(workdir: Path) -> bool:
+    with contextlib.suppress(UserError):  # of what is damaged, who reads it whole tells
+        record = read_json(workdir / RUN_FILE)
+        return isinstance(record, dict) and record.get("kind") == SERVER
+    return False
 
 
 def _begun(folder: Path) -> bool:

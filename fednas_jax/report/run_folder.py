@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fednas_jax import layout
 from fednas_jax.algorithms import registry
 from fednas_jax.data.partition_file import Partition, class_counts
 from fednas_jax.errors import UserError
@@ -55,9 +56,7 @@ class RunFolder(NamedTuple):
     @property
     def name(self) -> str:
         """The folder's own name; of a stage of a run, the run's besides."""
-        folder = self.folder.resolve()
-        staged = folder.name in ("search", "train")
-        return f"{folder.parent.name}/{folder.name}" if staged else folder.name
+        return layout.title(self.folder)
 
     @property
     def best_row(self) -> Row:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import fednas_jax
 from fednas_jax import config as schema
 from fednas_jax import experiment, main
 from fednas_jax.algorithms import registry
@@ -92,6 +93,33 @@ def test_a_search_may_be_followed_by_a_training_of_ones_own(elsewhere: Path) -> 
     train.dataset = config.dataset
     config.then_train = train
     assert stages.resolve(config, {}).train["algorithm"] == "uniform.py:ALGORITHM"
+
+
+PRUNED = next(block for block in BLOCKS if "fedavg_pruned" in block)
+
+
+def test_the_example_of_several_stages_runs(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("pruned.py").write_text(PRUNED)
+    Path("staged_config.py").write_text(BLOCKS[1].replace("uniform.py", "pruned.py"))
+    command = ["--config=staged_config.py", "--config.report.page=false", "--workdir=run"]
+    assert main.main(command) == 0
+    trained, pruned, tuned = (fednas_jax.restore(f"run/{n}") for n in ("train", "prune", "tune"))
+    for there, left in zip(
+        *(map(jax.tree.leaves, (m.variables for m in (trained, pruned)))), strict=True
+    ):
+        kept = np.abs(there) >= np.median(np.abs(there))
+        np.testing.assert_array_equal(left, np.where(kept, there, 0))
+    left = sum(np.count_nonzero(x) for x in jax.tree.leaves(pruned.variables))
+    assert json.loads(Path("run/prune/summary.json").read_text())["left"] == left
+    assert fednas_jax.restore("run").path == tuned.path
+    capsys.readouterr()
+    Path("pruned.py").write_text(PRUNED + "# changed\n")
+    assert main.main(command) == 2
+    said = capsys.readouterr().err
+    assert re.search(r"^fednas_jax: error: config\.algorithm: .*pruned\.py is not as it was", said)
+    assert said.count("\n") == 1
 
 
 # A third algorithm, unlike both -------------------------------------------------------------------

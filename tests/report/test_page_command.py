@@ -52,6 +52,63 @@ def test_a_search_and_its_training_are_compared_as_far_as_they_have_begun(tmp_pa
     assert "<p>digits/train, other</p>" in both.read_text()
 
 
+def server_stage(folder: Path, summary: object) -> Path:
+    """A stage that the server has computed, as it is left."""
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"kind": "server", "config": {}, "starts": []}))
+    if summary is not None:
+        (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def recorded(workdir: Path, **kinds: str) -> None:
+    stages = [{"name": name, "kind": kind} for name, kind in kinds.items()]
+    workdir.mkdir()
+    (workdir / "stages.json").write_text(json.dumps({"stages": stages}))
+
+
+def test_stages_on_the_server_are_shown_with_the_others(tmp_path: Path) -> None:
+    workdir = tmp_path / "digits"
+    recorded(workdir, search="rounds", pick="server", tune="rounds")
+    runs.search_run(workdir / "search")
+    server_stage(workdir / "pick", None)  # not finished
+    assert page.main([str(workdir)]) == 0
+    text = (workdir / "report.html").read_text()
+    assert "<h1>digits/search</h1>" in text
+    assert "Stage pick" not in text
+    found = {"best": {"tier": 3}, "paths": list(range(99)), "name": "<b>", "seconds": 61.0}
+    (workdir / "pick" / "summary.json").write_text(json.dumps(found))
+    runs.average_run(workdir / "tune")
+    assert page.main([str(workdir)]) == 0
+    text = (workdir / "report.html").read_text()
+    assert "<p>digits/search, digits/tune</p>" in text
+    assert '<h2 id="stage-pick-title">Stage pick</h2>' in text
+    assert "Computed on the server in 61 s." in text
+    for name, value in (("best.tier", "3"), ("name", "&lt;b&gt;")):
+        assert f'<th scope="row">{name}</th><td>{value}</td>' in text
+    assert "48, 49, 5 …</td>" not in text
+    assert "…</td>" in text, "a long value is cut off"
+    assert '<th scope="row">seconds</th>' not in text
+
+
+def test_stages_on_the_server_have_a_page_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workdir = tmp_path / "digits"
+    recorded(workdir, pick="server", train="rounds")
+    folder = server_stage(workdir / "pick", {"tier": 3})
+    for asked, title in ((workdir, "digits"), (folder, "digits/pick")):
+        assert page.main([str(asked)]) == 0
+        text = (asked / "report.html").read_text()
+        assert f"<h1>{title}</h1>" in text
+        assert '<th scope="row">tier</th><td>3</td>' in text
+    (folder / "summary.json").write_text("[]")
+    assert f"{folder / 'summary.json'}: not a summary; the file" in errors(capsys, str(workdir))
+    (folder / "summary.json").unlink()
+    said = f"{folder}: this stage on the server is not finished; wait for its end\n"
+    assert said in errors(capsys, str(folder))
+
+
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert page.main(["--help"]) == 0
     assert "--output" in capsys.readouterr().out
