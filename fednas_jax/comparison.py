@@ -18,6 +18,7 @@ from fednas_jax.common_fields import NETWORKS
 from fednas_jax.errors import UserError, suggest
 from fednas_jax.paths import expand
 from fednas_jax.search import genotype as genotypes
+from fednas_jax.user_code import is_reference
 
 RANDOM, SEARCHED = "random", "searched"
 BY_HAND = tuple(name for name in NETWORKS if name != "genotype")
@@ -62,23 +63,27 @@ def plan(
     """
     for name in names:
         _check_network(name)
+    base = config_file.load(spec)
     workdir = workdir.resolve()  # genotypes of runs lie in there
     searches: dict[str, Config] = {}
     if search:
         searching = config_file.load(search)
-        shared = {name: text for name, text in fields.items() if _is_of_clients(name)}
+        of_data = schema.fields_of_data(base, fields)
+        shared = {n: text for n, text in fields.items() if _is_of_clients(n) or n in of_data}
         searches = {
             _folder("search", seed): schema.resolve(searching, {**shared, "seed": str(seed)})
             for seed in seeds
         }
         names = [SEARCHED, *names]
     _check_folders(names)
-    base = config_file.load(spec)
+    networks = [_settings(name, seeds[0], workdir)["network.name"] for name in names]
     rows: dict[str, dict[str, Config]] = {}
     for name in names:
         chosen = {seed: {**fields, **_settings(name, seed, workdir)} for seed in seeds}
         rows[name] = {
-            _folder(file_name(name), seed): schema.resolve_one_of(base, settings, "network.name")
+            _folder(file_name(name), seed): schema.resolve_one_of(
+                base, settings, "network.name", networks
+            )
             for seed, settings in chosen.items()
         }
     if searches:
@@ -117,7 +122,7 @@ def _check_network(name: str) -> None:
         genotypes.load(expand(name, "--networks"))
         return
     known = [*BY_HAND, RANDOM, *genotypes.names()]
-    if name not in known:
+    if name not in known and not is_reference(name):
         raise UserError(f"--networks: {name!r} is no network{suggest(name, known)}")
 
 
@@ -153,7 +158,7 @@ def _check_clients(search: Config, training: Config) -> None:
 def _settings(name: str, seed: int, workdir: Path) -> dict[str, str]:
     """The fields that make a config train a network of the table with a seed."""
     settings = {"seed": str(seed)}
-    if name in BY_HAND:
+    if name in BY_HAND or is_reference(name):
         return {**settings, "network.name": name}
     genotype: str | Path = name
     if name == RANDOM:

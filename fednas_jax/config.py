@@ -132,6 +132,21 @@ def fields_of(config: Config, overrides: Mapping[str, str]) -> tuple[Field, ...]
     return _schema(_named(config, overrides)).fields
 
 
+def fields_of_data(config: Config, overrides: Mapping[str, str]) -> frozenset[str]:
+    """The names of the fields that come with a data set or a partition of a user's own.
+
+    Args:
+      config: with any of its fields.
+      overrides: fields to set, each as text.
+
+    Raises:
+      UserError: what a user brings cannot be loaded.
+    """
+    named = extension.named(_named(config, overrides))
+    of_data = [one for one in named if one.field in ("dataset.name", "partition.name")]
+    return frozenset(field.name for one in of_data for field in extension.fields(one))
+
+
 def _schema(flat: Mapping[str, Any]) -> Schema:
     return schema.of(flat)
 
@@ -197,6 +212,11 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
         section, _, leaf = name.rpartition(".")
         (nested.setdefault(section, {}) if section else nested)[leaf] = value
     return nested
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """The values of a config by the dotted names of its fields."""
+    return dict(_flatten(config))
 
 
 def _flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

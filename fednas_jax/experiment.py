@@ -9,7 +9,7 @@ a pure function of the server state, the data and a key.
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from fednas_jax import (
     compilation,
     ending,
     engine_choice,
+    extension,
     extras,
     layout,
     model_file,
@@ -31,13 +32,13 @@ from fednas_jax import (
     ranks,
     resumption,
     signals,
-    user_code,
 )
 from fednas_jax import config as schema
 from fednas_jax import workdir as folders
 from fednas_jax.algorithms import registry
 from fednas_jax.algorithms.declared import Declared
 from fednas_jax.algorithms.room import Room
+from fednas_jax.callbacks import Callbacks
 from fednas_jax.checkpoint import Restored
 from fednas_jax.costs import Costs
 from fednas_jax.data import datasets
@@ -72,6 +73,11 @@ def run(
     *,
     algorithm: Declared | None = None,
     network: Callable[..., Any] | None = None,
+    dataset: Any = None,
+    partition: Callable[..., Any] | None = None,
+    transforms: Sequence[Any] = (),
+    reducer: Any = None,
+    callbacks: Sequence[Callable[..., Any]] = (),
 ) -> dict[str, Any]:
     """Runs an experiment, or what is left of it, in a folder of its own.
 
@@ -80,8 +86,13 @@ def run(
       workdir: the folder; if it holds an interrupted run of this config, that run goes on.
       communicator: of the ranks that share the work, each of which calls this.
       algorithm: one of your own, in place of that which `config.algorithm` names.
-      network: one of your own, in place of `config.network.name`: a linen module, or a function
-        from `num_classes` to one, at the top level of a module or of a notebook.
+      network: of your own, in place of `config.network.name`: a linen module, or a function from
+        `num_classes` to one. It and those below may be an `Extension`; see docs/extending.md.
+      dataset: a `Dataset`, or a function from the config to one.
+      partition: a function from config and data set to the indices of each client.
+      transforms: of what clients send, in this order.
+      reducer: of what clients send.
+      callbacks: functions of an `Event`, called on rank 0 after each round.
 
     Returns:
       The summary, as in summary.json.
@@ -90,12 +101,12 @@ def run(
       UserError: bad input of any kind; what the folder held is as it was.
     """
     costs = Costs()
-    own = {}
+    one = {"network.name": network, "dataset.name": dataset, "partition.name": partition}
+    several = {"transforms": transforms, "callbacks": callbacks}
+    own = extension.given_fields({**one, "reducer": reducer}, several)
     if algorithm is not None:
         registry.add(algorithm)
         own["algorithm"] = algorithm.name
-    if network is not None:
-        own["network.name"] = user_code.reference(network)
     resolved = schema.resolve(config, own)
     tracking.check(resolved["report"])
     folder = check_utf8(expand(workdir, "--workdir"), "--workdir")
@@ -141,6 +152,7 @@ class Experiment:
         """Builds all parts; `recorded` is what run.json says of earlier starts."""
         self._costs, self._communicator = costs, communicator
         self._config, self._folder, self._population = config, folder, population
+        self._callbacks = Callbacks(config, folder, communicator)
         self._room: Room = registry.room(config["algorithm"])
         self._rules = folders.rules_of(recorded)
         self._key = jax.random.key(config["seed"])
@@ -235,6 +247,7 @@ class Experiment:
             with signals.held():
                 self._state = state
                 self._record(row)
+            self._callbacks.tell(row, state, self._keep)
             if self._progress:
                 self._progress.finish_round(row)
             if number == first:  # not before: what draws takes a second to import

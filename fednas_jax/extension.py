@@ -165,6 +165,20 @@ def made(reference: str, field: str, kind: Kind, *arguments: Any) -> Any:
     return result
 
 
+def given_fields(one: Mapping[str, Any], several: Mapping[str, Any]) -> dict[str, str]:
+    """The fields that name objects which a user passes in Python, as text.
+
+    Args:
+      one: field, such as "dataset.name" -> an object; None for none.
+      several: field -> a sequence of objects, or a single one.
+    """
+    lists = {field: [value] for field, value in one.items() if value is not None}
+    for field, values in several.items():
+        single = callable(values) or isinstance(values, Extension)
+        lists[field] = [values] if single else list(values)
+    return {field: given(field, *values) for field, values in lists.items() if values}
+
+
 def given(field: str, *objects: Any) -> str:
     """The value of a field that names objects which a user passes in Python.
 
@@ -172,7 +186,7 @@ def given(field: str, *objects: Any) -> str:
     process, by a name of its own.
 
     Args:
-      field: such as "config.dataset.name".
+      field: such as "dataset.name".
       *objects: or references to them, as text.
     """
     names: dict[str, Any] = {}
@@ -206,4 +220,4 @@ def _called(value: Any, field: str) -> str:
     if not isinstance(name, str):
         name = type(inner).__name__
     short = re.sub(r"\W+", "_", name).strip("_")
-    return f"{field.removeprefix('config.').partition('.')[0]}_{short or 'own'}"
+    return f"{field.partition('.')[0]}_{short or 'own'}"

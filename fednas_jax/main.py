@@ -84,9 +84,9 @@ def _help(argv: Sequence[str], program: str, kind: Kind) -> str:
     known = schema.FIELDS
     with contextlib.suppress(UserError):  # help is shown beside whatever else
         rest = [argument for argument in argv if argument not in HELP_FLAGS]
-        given, fields = options(rest, {"config": "", "workdir": ""})
-        config = config_file.load(given["config"]) if given["config"] else {}
-        known = schema.fields_of(config, fields)
+        flags, overrides = options(rest, {"config": "", "workdir": ""})
+        config = config_file.load(flags["config"]) if flags["config"] else {}
+        known = schema.fields_of(config, overrides)
     fields = (f"  {f.name}={f.default}\n      {f.meaning}" for f in known)
     return text + "\n".join(fields)
 

@@ -3,6 +3,8 @@
 Written into every checkpoint, so that a model outlives its run, its data and its config file.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +15,7 @@ from fednas_jax.errors import UserError
 from fednas_jax.files import check_format, plain
 from fednas_jax.search import genotype as genotypes
 from fednas_jax.search.genotype import Genotype
+from fednas_jax.user_code import is_reference, load
 
 FORMAT = 1
 """Raised whenever older code could not build the model from the file."""
@@ -83,6 +86,7 @@ class Description(NamedTuple):
       preprocessing: of raw images.
       data: what it was trained on: fields of `config.dataset`, and the seed that cut the test set;
         `cut_by` where a `client` column decided on the test set; not so in earlier versions.
+      code: of a network of a user's own, `path` and `sha256` of its file; else empty.
     """
 
     network: dict[str, Any]
@@ -90,6 +94,7 @@ class Description(NamedTuple):
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     data: dict[str, Any]
+    code: Mapping[str, str] = MappingProxyType({})
 
 
 def describe(
@@ -110,7 +115,10 @@ def describe(
     if dataset.cut_by != "class" and dataset.train.client is not None:
         data["cut_by"] = dataset.cut_by
     preprocessing = Preprocessing(shape, dtype, dataset.mean, dataset.std)
-    return Description(network, genotype, dataset.class_names, preprocessing, data)
+    code: Mapping[str, str] = {}
+    if is_reference(network["name"]):
+        code = load(network["name"], "config.network.name").source._asdict()
+    return Description(network, genotype, dataset.class_names, preprocessing, data, code)
 
 
 def to_json(description: Description) -> dict[str, Any]:
@@ -123,6 +131,7 @@ def to_json(description: Description) -> dict[str, Any]:
         "class_names": list(description.class_names),
         **plain(description.preprocessing._asdict()),
         "data": plain(description.data),
+        **({"code": dict(description.code)} if description.code else {}),
     }
 
 
@@ -150,8 +159,9 @@ def from_json(value: Any, source: str) -> Description:
             tuple(map(str, value["class_names"])),
             Preprocessing(shape, str(np.dtype(value["dtype"])), mean, std),
             dict(value["data"]),
+            {str(name): str(text) for name, text in value.get("code", {}).items()},
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"{source}: not the description of a model ({type(error).__name__}: {reason}); "

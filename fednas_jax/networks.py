@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fednas_jax import user_code
+from fednas_jax import extension, user_code
 from fednas_jax.config import Config
-from fednas_jax.errors import UserError, one_line, suggest
+from fednas_jax.errors import UserError, suggest
 from fednas_jax.nn.cnn import CNN
 from fednas_jax.nn.densenet import DenseNet
 from fednas_jax.nn.mlp import MLP
@@ -76,7 +76,7 @@ def build(
     options = dict(fields)
     name = options.pop("name")
     if user_code.is_reference(name):
-        return _brought(name, image_shape, num_classes)
+        return _brought(name, image_shape, num_classes, options)
     if name not in _KINDS:
         raise UserError(f"config.network.name: {name!r} is no network{suggest(name, _KINDS)}")
     kind = _KINDS[name]
@@ -97,13 +97,15 @@ def is_large(name: str) -> bool:
     return name in _KINDS and _KINDS[name].large
 
 
-def _brought(name: str, image_shape: ImageShape, num_classes: int) -> nn.Module:
+def _brought(
+    name: str, image_shape: ImageShape, num_classes: int, options: Mapping[str, Any]
+) -> nn.Module:
     """A network of a user's own: any linen module, or a function that makes one.
 
     Raises:
       UserError: it is something else, or does not make logits of images.
     """
-    make = user_code.load(name, _FIELD).value
+    make, source = extension.unwrapped(name, _FIELD)
     needed = (
         "a linen module, or a function that returns one, is needed: num_classes -> a module from "
         "images [B, H, W, C] and `train` to logits [B, num_classes]"
@@ -111,15 +113,13 @@ def _brought(name: str, image_shape: ImageShape, num_classes: int) -> nn.Module:
     if not callable(make):
         raise UserError(f"{_FIELD}: {name} is of type {type(make).__name__}; {needed}")
     try:
-        network = make(num_classes=num_classes)
+        network = make(num_classes=num_classes, **options)
         if not isinstance(network, nn.Module):
             raise TypeError(f"it returns a {type(network).__name__}")
         image, variables = _shapes(network, image_shape)
         logits = jax.eval_shape(lambda v, x: network.apply(v, x, train=False), variables, image)
     except Exception as error:  # of whatever type: it is not our code
-        raise UserError(
-            f"{_FIELD}: {name} fails ({type(error).__name__}: {one_line(error)}); {needed}"
-        ) from error
+        raise user_code.failed(f"{_FIELD}: {name}", source.path, error, needed) from error
     shape = getattr(logits, "shape", None)
     if shape != (1, num_classes):
         got = "no array" if shape is None else f"shape {list(shape)}"
@@ -158,11 +158,12 @@ def multiply_adds(network: nn.Module, image_shape: ImageShape) -> int:
 
     def look(run: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         layer: Any = context.module
+        result = run(*args, **kwargs)
         if context.method_name == "__call__" and hasattr(layer, "pixels"):
             pixels[layer.path] = layer.pixels(*args)
-        elif isinstance(layer, nn.Dense):
-            pixels[layer.path] = 1
-        return run(*args, **kwargs)
+        elif isinstance(layer, nn.Dense | nn.Conv):  # of a user's own network, or the last layer
+            pixels[layer.path] = math.prod(result.shape[1:-1])
+        return result
 
     with nn.intercept_methods(look):
         jax.eval_shape(lambda v, x: network.apply(v, x, train=False), variables, image)

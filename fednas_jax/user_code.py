@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -97,6 +98,34 @@ def to_pass(field: str) -> str:
     """
     argument = field.removeprefix("config.").removesuffix(".name")
     return f"the object itself is needed: experiment.run(config, workdir, {argument}=...)"
+
+
+def found_again(reference: str, recorded: Mapping[str, str], beside: Iterable[Path]) -> str:
+    """The reference by which code is loaded that a file names, wherever one stands now.
+
+    A file is looked for where the reference says, where it was when it was recorded, and beside
+    what names it. One that is as it was comes first.
+
+    Args:
+      reference: as of `load`.
+      recorded: `path` and `sha256` as they were; empty of an earlier version.
+      beside: folders to look into.
+
+    Raises:
+      UserError: there is no such file in any of these places.
+    """
+    place, _, name = reference.rpartition(":")
+    if is_given(reference) or not place.endswith(".py"):
+        return reference
+    path = expand(place, "restore")
+    tried = [path, *([Path(recorded["path"])] if recorded.get("path") else [])]
+    tried += [folder / path.name for folder in beside]
+    there = [one for one in dict.fromkeys(tried) if one.is_file()]
+    if not there:
+        listed = ", ".join(map(str, dict.fromkeys(tried)))
+        raise UserError(f"{reference}: there is no such file ({listed}); it is needed")
+    same = [one for one in there if _of_path(str(one)).sha256 == recorded.get("sha256")]
+    return f"{(same or there)[0]}:{name}"
 
 
 def reference(value: Any) -> str:

@@ -30,7 +30,8 @@ def add(declared: Declared) -> None:
       declared: of a user's own.
 
     Raises:
-      UserError: it is something else, or another algorithm has its name.
+      UserError: it is something else, or another algorithm has its name. One whose room has the
+        same name in the same module is the same, as of a notebook's cell that is run again.
     """
     if not isinstance(declared, Declared):
         raise UserError(f"algorithm: {declared!r} is not usable; {_KIND}")
@@ -40,7 +41,18 @@ def add(declared: Declared) -> None:
         raise UserError(
             f"algorithm: {declared.name!r} is one of the package's own; another name is needed"
         )
+    other = _added.setdefault(declared.name, declared)
+    if _place(other) != _place(declared):
+        raise UserError(
+            f"algorithm: {declared.name!r} is the name of two, with the rooms {_place(other)} and "
+            f"{_place(declared)}; another name is needed"
+        )
     _added[declared.name] = declared
+
+
+def _place(declared: Declared) -> str:
+    room = declared.room
+    return room if isinstance(room, str) else f"{room.__module__}:{room.__qualname__}"
 
 
 def is_brought(name: str) -> bool:
