@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from fednas_jax import user_code
 from fednas_jax.errors import UserError
-from fednas_jax.fields import Field, names_in
+from fednas_jax.fields import Field, names_in, several
 from fednas_jax.user_code import Source
 
 
@@ -71,7 +71,9 @@ def named(values: Mapping[str, Any]) -> Iterator[Named]:
     for field in (*ONE, *SEVERAL):
         value = values.get(field)
         if isinstance(value, str):
-            references = names_in(value) if field in SEVERAL else (value,)
+            references: tuple[str, ...] = (value,)
+            if field in SEVERAL:  # what is not usable is refused as the fields are checked
+                references = () if several(value) else names_in(value)
             for reference in dict.fromkeys(filter(user_code.is_reference, references)):
                 yield Named(field, reference)
 
