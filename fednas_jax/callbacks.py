@@ -30,23 +30,29 @@ class Event(NamedTuple):
     """Of the run, resolved."""
 
 
+def load(config: Mapping[str, Any]) -> list[tuple[str, Callable[[Event], Any], str]]:
+    """The functions that a config names, each with its reference and its file.
+
+    Raises:
+      UserError: one cannot be loaded, or is no function.
+    """
+    functions = []
+    for reference in names_in(config["callbacks"]):
+        function, source = extension.unwrapped(reference, _FIELD)
+        if not callable(function):
+            kind = type(function).__name__
+            raise UserError(f"{_FIELD}: {reference} is of type {kind}; {_NEEDED}")
+        functions.append((reference, function, source.path))
+    return functions
+
+
 class Callbacks:
     """The functions that `config.callbacks` names, called one after another on rank 0."""
 
     def __init__(self, config: Mapping[str, Any], folder: Path, communicator: Communicator) -> None:
-        """Loads them.
-
-        Raises:
-          UserError: one cannot be loaded, or is no function.
-        """
+        """Loads them; see `load`."""
         self._config, self._folder, self._communicator = config, folder, communicator
-        self._functions: list[tuple[str, Callable[[Event], Any], str]] = []
-        for reference in names_in(config["callbacks"]):
-            function, source = extension.unwrapped(reference, _FIELD)
-            if not callable(function):
-                kind = type(function).__name__
-                raise UserError(f"{_FIELD}: {reference} is of type {kind}; {_NEEDED}")
-            self._functions.append((reference, function, source.path))
+        self._functions = load(config)
 
     def tell(self, row: Mapping[str, Any], state: Any, keep: Callable[[], None]) -> None:
         """Tells of a round.
@@ -57,7 +63,7 @@ class Callbacks:
           keep: writes the round's checkpoint, so that it is not lost where a function fails.
 
         Raises:
-          UserError: a function fails, or returns something; on all ranks.
+          UserError: a function fails, or returns something.
         """
         if self._functions:
             self._communicator.decide(lambda: self._call(row, state, keep))

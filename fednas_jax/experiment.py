@@ -33,12 +33,12 @@ from fednas_jax import (
     resumption,
     signals,
 )
+from fednas_jax import callbacks as callback_functions
 from fednas_jax import config as schema
 from fednas_jax import workdir as folders
 from fednas_jax.algorithms import registry
 from fednas_jax.algorithms.declared import Declared
 from fednas_jax.algorithms.room import Room
-from fednas_jax.callbacks import Callbacks
 from fednas_jax.checkpoint import Restored
 from fednas_jax.costs import Costs
 from fednas_jax.data import datasets
@@ -109,6 +109,7 @@ def run(
         own["algorithm"] = algorithm.name
     resolved = schema.resolve(config, own)
     tracking.check(resolved["report"])
+    callback_functions.load(resolved)  # so that what is none is refused at once
     folder = check_utf8(expand(workdir, "--workdir"), "--workdir")
     ranks.check_same(communicator, "the versions of packages", folders.versions())
     ranks.check_same(communicator, "the configs", schema.to_json(resolved))
@@ -152,7 +153,7 @@ class Experiment:
         """Builds all parts; `recorded` is what run.json says of earlier starts."""
         self._costs, self._communicator = costs, communicator
         self._config, self._folder, self._population = config, folder, population
-        self._callbacks = Callbacks(config, folder, communicator)
+        self._callbacks = callback_functions.Callbacks(config, folder, communicator)
         self._room: Room = registry.room(config["algorithm"])
         self._rules = folders.rules_of(recorded)
         self._key = jax.random.key(config["seed"])

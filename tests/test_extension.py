@@ -239,6 +239,10 @@ UNUSED = (
 )
 
 
+RATE = Field("mine.rate", 0.5, FLOAT, at_least(0), "x")
+NAME = Field("mine.name", "", TEXT, anything, "x")
+
+
 def test_several_fields_are_listed_together(elsewhere: Path) -> None:
     names = [field.name for field in schema.fields_of(with_fields(RATE, NAME), {})]
     assert names[-2:] == ["mine.rate", "mine.name"]
