@@ -191,7 +191,7 @@ def _located(description: Description, path: Path, given: Callable[..., Any] | N
     name = description.network["name"]
     if given is not None:
         name = extension.given("network", given)
-    elif user_code.is_given(name):
+    elif user_code.is_given(name) and not user_code.is_here(name):
         raise UserError(
             f"{path / model_file.FILE}: its network was given in Python, as {name}; the object is "
             "needed: restore(folder, network=...)"

@@ -50,6 +50,11 @@ def is_given(reference: str) -> bool:
     return reference.startswith(f"{_GIVEN}:")
 
 
+def is_here(reference: str) -> bool:
+    """Whether `give` has made this reference in this process."""
+    return is_given(reference) and reference.removeprefix(f"{_GIVEN}:") in _given
+
+
 def give(value: Any, name: str) -> str:
     """Keeps an object for this process; an earlier one of the same name is forgotten.
 
@@ -76,7 +81,7 @@ def load(reference: str, field: str) -> Brought:
     """
     place, _, name = reference.rpartition(":")
     if is_given(reference):
-        if name not in _given:
+        if not is_here(reference):
             raise UserError(
                 f"{field}: {reference} is an object of another process; {to_pass(field)}"
             )
