@@ -20,7 +20,7 @@ import ml_collections
 
 from fednas_jax import config_rules, extension, schema, user_code
 from fednas_jax.algorithms import registry
-from fednas_jax.errors import UserError, suggest
+from fednas_jax.errors import UserError, one_line, suggest
 from fednas_jax.fields import Field, names_in
 from fednas_jax.runtime import console
 from fednas_jax.schema import THEN_TRAIN, Schema
@@ -247,7 +247,7 @@ def _checked(config: Any) -> dict[str, Any]:
                 f"is {_value(other, flat)!r}; {field.default!r}, its default, is needed"
             )
     config_rules.check(values)
-    registry.find(values["algorithm"]).check(values)
+    registry.check(values["algorithm"], values)
     return values
 
 
@@ -268,7 +268,11 @@ def _unread_for(field: Field, flat: Mapping[str, Any], known: Schema) -> Field |
 
 def _value(field: Field, flat: Mapping[str, Any]) -> Any:
     value = _typed(field, flat)
-    if right := field.check(value):
+    try:
+        right = field.check(value)
+    except Exception as error:  # of whatever type: the field may be a user's own
+        right = f"its check fails ({type(error).__name__}: {one_line(error)}), and has to be mended"
+    if right:
         raise UserError(f"config.{field.name}: {value!r} is not usable; {right}")
     return value
 

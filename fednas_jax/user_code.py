@@ -240,8 +240,15 @@ def _of_package(name: str, field: str) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     try:
-        found = importlib.util.find_spec(name)
-    except (ImportError, ValueError):  # of a package that is not there; of an empty name
+        found = importlib.util.find_spec(name)  # imports what it lies in
+    except ValueError:  # of an empty name, or one that cannot be one
+        found = None
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is None or not f"{name}.".startswith(f"{missing}."):
+            raise failure(_last_file(error, name), error) from error
         found = None
     if found is None:
         raise UserError(
@@ -254,3 +261,10 @@ def _of_package(name: str, field: str) -> ModuleType:
         raise
     except (Exception, SystemExit) as error:
         raise failure(Path(found.origin or name), error) from error
+
+
+def _last_file(error: BaseException, name: str) -> Path:
+    """The file in which a module has failed that is imported on the way to another."""
+    names = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    files = [file for file in names if not file.startswith("<")]
+    return Path(files[-1] if files[1:] else name)

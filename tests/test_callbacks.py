@@ -12,7 +12,9 @@ import pytest
 from fednas_jax import checkpoint, experiment, main, user_code
 from fednas_jax.callbacks import Callbacks, Event
 from fednas_jax.errors import UserError
+from fednas_jax.extension import Extension
 from fednas_jax.federated.communicator import LOCAL
+from fednas_jax.fields import INT, Field, at_least
 from fednas_jax.report.writers import read_rows
 from tests.tiny import ROOT, fedavg_config, final_state
 
@@ -106,9 +108,13 @@ def test_a_callback_may_be_added_and_left_out(elsewhere: Path) -> None:
 
     with pytest.raises(UserError, match=r"round 1: config\.callbacks: given:callbacks_fail fails"):
         experiment.run(mine(), "run", callbacks=fail)
+    every = Field("log.every", 2, INT, at_least(1), "Rounds between lines")
+    with pytest.raises(UserError, match=r"round 2: config\.callbacks: given:callbacks_fail fails"):
+        experiment.run(mine(), "run", callbacks=[Extension(fail, (every,))])
     experiment.run(mine(), "run")
     starts = json.loads(Path("run/run.json").read_text())["starts"]
-    assert starts[1]["changed"] == {"callbacks": ""}
+    assert starts[1]["changed"] == {"log.every": 2}
+    assert starts[2]["changed"] == {"callbacks": ""}
 
 
 @pytest.mark.parametrize("value", [0, True, "stop"])

@@ -105,6 +105,14 @@ def test_what_can_be_no_field(elsewhere: Path, field: Any, says: str) -> None:
     assert says in refusal(with_fields(field))
 
 
+def test_a_check_that_fails(elsewhere: Path) -> None:
+    broken = with_fields(Field("mine.x", 1, INT, lambda value: value.size, "x"))
+    assert refusal(broken) == (
+        "config.mine.x: 1 is not usable; its check fails (AttributeError: 'int' object has no "
+        "attribute 'size'), and has to be mended"
+    )
+
+
 def test_fields_of_a_network_lie_in_its_section(elsewhere: Path) -> None:
     wrong = with_fields(Field("mine.width", 1, INT, anything, "x"), text="network.name")
     assert refusal(wrong).endswith(

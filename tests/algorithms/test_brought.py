@@ -235,6 +235,21 @@ def test_fields_of_networks_are_refused_that_it_does_not_read(elsewhere: Path) -
             "ALGORITHM = DECLARED._replace(room=lambda: 3)",
             "the room of uniform.py:ALGORITHM is of type int; a fednas_jax.algorithms.room.Room is",
         ),
+        (
+            "from fednas_jax.algorithms.fedavg.config import DECLARED\n"
+            "ALGORITHM = DECLARED._replace(room=lambda: 1 / 0)",
+            "uniform.py:2 (ZeroDivisionError: division by zero); a function() that returns a fedna",
+        ),
+        (
+            "from fednas_jax.algorithms.fedavg.config import DECLARED\n"
+            "ALGORITHM = DECLARED._replace(room='no_such.room')",
+            "the room of uniform.py:ALGORITHM: there is no module 'no_such.room'",
+        ),
+        (
+            "from fednas_jax.algorithms.fedavg.config import DECLARED\n"
+            "ALGORITHM = DECLARED._replace(check=lambda values: values['nothing'])",
+            "the check of uniform.py:ALGORITHM fails at",
+        ),
     ],
 )
 def test_what_is_no_algorithm_is_refused(elsewhere: Path, text: str, says: str) -> None:
