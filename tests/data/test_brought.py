@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fednas_jax import assembly, evaluate, experiment, main, user_code
+from fednas_jax import assembly, evaluate, experiment, main, sweep, user_code
 from fednas_jax import config as schema
 from fednas_jax.data import brought, datasets, partition_file
 from fednas_jax.data.datasets import Dataset, Split
@@ -238,3 +238,16 @@ def test_a_client_may_have_no_example_and_a_partition_be_returned(elsewhere: Pat
     clients = brought.partition(config, assembly.load_dataset(config)).clients
     assert [indices.tolist() for indices in clients] == [[3, 1], []]
     assert {indices.dtype for indices in clients} == {np.dtype(np.int32)}
+
+
+def test_a_sweep_over_a_field_of_the_data(elsewhere: Path) -> None:
+    """Each run has other examples, though of one name: that is what was asked for."""
+    Path("c.py").write_text("from tests.data.test_brought import swept as get_config\n")
+    assert sweep.main(["--config=c.py", "--workdir=out", "--config.stripes.noise=0.1,0.9"]) == 0
+    runs = [json.loads(path.read_text()) for path in Path("out").glob("*/run.json")]
+    digests = [run["examples_sha256"] for run in runs]
+    assert len(set(digests)) == 2
+
+
+def swept(variant: str) -> Any:
+    return mine(**{"dataset.name": "stripes.py:STRIPES"})
