@@ -76,14 +76,13 @@ def plan(
         }
         names = [SEARCHED, *names]
     _check_folders(names)
-    networks = [_settings(name, seeds[0], workdir)["network.name"] for name in names]
+    field = "network.name"
+    all_of_it = [_settings(name, seeds[0], workdir)[field] for name in names]
     rows: dict[str, dict[str, Config]] = {}
     for name in names:
         chosen = {seed: {**fields, **_settings(name, seed, workdir)} for seed in seeds}
         rows[name] = {
-            _folder(file_name(name), seed): schema.resolve_one_of(
-                base, settings, "network.name", networks
-            )
+            _folder(file_name(name), seed): schema.resolve_one_of(base, settings, field, all_of_it)
             for seed, settings in chosen.items()
         }
     if searches:
@@ -145,14 +144,15 @@ def _is_of_clients(field: str) -> bool:
 
 def _check_clients(search: Config, training: Config) -> None:
     """Refuses a search whose genotype would not be of the clients that are trained on."""
-    for section in _DATA:
-        for name, here in training[section].items():
-            there = search[section][name]
-            if there != here and name != "data_dir":
-                raise UserError(
-                    f"--search: config.{section}.{name} is {there!r}, and {here!r} in --config; "
-                    "the same clients are needed"
-                )
+    there, here = schema.flat(search), schema.flat(training)
+    own = schema.fields_of_data(training, {})
+    for name, value in here.items():
+        of_data = name.partition(".")[0] in _DATA or name in own
+        if of_data and name != "dataset.data_dir" and there.get(name) != value:
+            raise UserError(
+                f"--search: config.{name} is {there.get(name)!r}, and {value!r} in --config; the "
+                "same clients are needed"
+            )
 
 
 def _settings(name: str, seed: int, workdir: Path) -> dict[str, str]:

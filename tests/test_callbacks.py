@@ -76,23 +76,24 @@ def test_objects_are_told_of_each_round_and_change_nothing(elsewhere: Path) -> N
 def test_one_that_fails_ends_the_run_and_the_round_is_kept(elsewhere: Path) -> None:
     path = elsewhere / "fails.py"
     path.write_text(
-        "def late(event):\n    if event.round == 2:\n        raise ValueError('no\\nmore')\n"
+        "def late(event):\n    if event.round == 1:\n        raise ValueError('no\\nmore')\n"
     )
     config = mine(checkpoint_every=10, callbacks=f"{path}:late")
     with pytest.raises(UserError) as raised:
         experiment.run(config, "run")
     assert str(raised.value) == (
-        f"round 2: config.callbacks: {path}:late fails at {path}:3 (ValueError: no more); "
+        f"round 1: config.callbacks: {path}:late fails at {path}:3 (ValueError: no more); "
         "mend it; the round is kept"
     )
-    assert Path("run/checkpoints/000002").exists()
-    assert read_rows(Path("run/metrics.jsonl"))[-1]["round"] == 2
+    # No checkpoint is due after this round, and it is not the best so far.
+    assert Path("run/checkpoints/000001").exists()
+    assert read_rows(Path("run/metrics.jsonl"))[-1]["round"] == 1
     # It may be mended, and the run goes on: the same bits as without it.
     path.write_text(
         "def late(event):\n    with open('seen', 'a') as f: print(event.round, file=f)\n"
     )
     experiment.run(config, "run")
-    assert Path("seen").read_text() == "3\n"
+    assert Path("seen").read_text() == "2\n3\n"
     experiment.run(mine(checkpoint_every=10), "alone")
     assert final_state(Path("run")) == final_state(Path("alone"))
     run = json.loads(Path("run/run.json").read_text())

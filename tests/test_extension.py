@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from fednas_jax import comparison, extension, main, stages, user_code
 from fednas_jax import config as schema
-from fednas_jax import extension, main, stages, user_code
 from fednas_jax.algorithms import parts
 from fednas_jax.errors import UserError
 from fednas_jax.extension import Extension, Kind
 from fednas_jax.fields import FLOAT, INT, TEXT, Field, anything, at_least
-from tests.tiny import fedavg_config, search_config
+from tests.tiny import ROOT, fedavg_config, search_config
 
 MADE = """
 from fednas_jax.extension import Extension
@@ -254,3 +254,34 @@ NAME = Field("mine.name", "", TEXT, anything, "x")
 def test_several_fields_are_listed_together(elsewhere: Path) -> None:
     names = [field.name for field in schema.fields_of(with_fields(RATE, NAME), {})]
     assert names[-2:] == ["mine.rate", "mine.name"]
+
+
+def test_what_the_document_shows_is_short() -> None:
+    sections = (ROOT / "docs/extending.md").read_text().split("\n## ")[1:]
+    shown = {section.partition("\n")[0]: len(section.splitlines()) for section in sections}
+    for name in ("A network", "A data set", "A partition", "A callback after each round"):
+        assert shown[name] <= 40
+
+
+def test_a_search_beside_networks_has_the_same_data(elsewhere: Path) -> None:
+    for name, function in (("c.py", "trained"), ("s.py", "searched")):
+        Path(name).write_text(f"from tests.test_extension import {function} as get_config\n")
+    shared = {"mine.size": "7"}
+    plan = comparison.plan("c.py", shared, "s.py", ["2nn"], [0], Path("out"))
+    (search,) = plan.searches.values()
+    assert search["mine"]["size"] == 7
+    with pytest.raises(UserError, match=r"^--search: config\.mine\.size is 5, and 3 in --config;"):
+        comparison.plan("c.py", {}, "s.py", ["2nn"], [0], Path("out"))
+
+
+def trained(variant: str) -> Any:
+    config = fedavg_config()
+    config.dataset.name = "mine.py:MINE"
+    return config
+
+
+def searched(variant: str) -> Any:
+    config, same = search_config(), trained("")
+    config.dataset, config.partition, config.client = same.dataset, same.partition, same.client
+    config.mine = {"size": 5}
+    return config

@@ -39,9 +39,9 @@ def dataset(config: Mapping[str, Any], cut_by: str) -> Dataset:
             f"needed, as {reference} brings its test set"
         )
     found = extension.made(reference, _DATASET_FIELD, _DATASET, config)
-    limits = {name: options[name] for name in ("max_train_examples", "max_test_examples")}
     checked = _checked(found, f"{_DATASET_FIELD}: {reference}")
-    return datasets.limited(checked, **limits, seed=config["seed"], cut_by=cut_by)
+    limits = options["max_train_examples"], options["max_test_examples"]
+    return datasets.limited(checked, *limits, config["seed"], cut_by)
 
 
 def partition(config: Mapping[str, Any], data: Dataset) -> Partition:

@@ -107,22 +107,15 @@ def load(
         data = _load_own(str(name), test_path, test_fraction, seed, cut_by)
     else:
         data = _load_known(name, data_dir, test_path, test_fraction, seed, cache=cache)
-    limits = {"max_train_examples": max_train_examples, "max_test_examples": max_test_examples}
-    return limited(data, **limits, seed=seed, cut_by=cut_by)
+    return limited(data, max_train_examples, max_test_examples, seed, cut_by)
 
 
-def limited(
-    data: Dataset, *, max_train_examples: int, max_test_examples: int, seed: int, cut_by: str
-) -> Dataset:
-    """At most so many examples of a data set; arguments as of `load`.
-
-    Raises:
-      UserError: a limit is below 0.
-    """
-    _check_limits(max_train_examples=max_train_examples, max_test_examples=max_test_examples)
-    train = _reduced(data.train, max_train_examples, np.random.RandomState([seed, 1]), cut_by)
-    test = _reduced(data.test, max_test_examples, np.random.RandomState([seed, 2]), "class")
-    limit = f"config.dataset.max_train_examples: {max_train_examples}"
+def limited(data: Dataset, max_train: int, max_test: int, seed: int, cut_by: str) -> Dataset:
+    """A data set with at most so many examples; arguments, and the error, as of `load`."""
+    _check_limits(max_train_examples=max_train, max_test_examples=max_test)
+    train = _reduced(data.train, max_train, np.random.RandomState([seed, 1]), cut_by)
+    test = _reduced(data.test, max_test, np.random.RandomState([seed, 2]), "class")
+    limit = f"config.dataset.max_train_examples: {max_train}"
     lost = [*data.lost, *_lost(data.train, train, data.class_names, limit), *_untested(data, test)]
     whole = "" if train is data.train and test is data.test else examples_sha256(data)
     return data._replace(
@@ -211,10 +204,8 @@ def _load_known(
     if name in published.NAMES:
         return _load_published(name, data_dir, cache)
     if is_reference(name):
-        raise UserError(
-            f"config.dataset.name: {name} is a data set of your own, which its run alone can make; "
-            "its images in an .npz are needed"
-        )
+        right = "its run alone can make it; its images in an .npz are needed"
+        raise UserError(f"config.dataset.name: {name} is a data set of your own, and {right}")
     hint = suggest(name, NAMES)
     raise UserError(f"config.dataset.name: unknown data set '{name}'{hint} (or a path to an .npz)")
 

@@ -157,7 +157,7 @@ def test_what_is_no_data_set(elsewhere: Path) -> None:
     assert refusal(
         **{"dataset.name": "stripes.py:STRIPES", "dataset.test_path": "x.npz"}
     ).startswith("config.dataset.test_path: 'x.npz' goes with an own .npz; empty is needed")
-    with pytest.raises(UserError, match="a data set of your own, which its run alone can make"):
+    with pytest.raises(UserError, match="a data set of your own, and its run alone can"):
         datasets.load("stripes.py:STRIPES")
 
 
