@@ -1,7 +1,8 @@
 """Federated neural architecture search in JAX."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fednas_jax.runtime import releases
 
@@ -13,8 +14,13 @@ __version__ = "0.1.0"
 releases.cure()  # before XLA reads its flags, which it does once
 
 
-def restore(folder: "Path | str", which: "int | str" = "best") -> "Model":
+def restore(
+    folder: "Path | str",
+    which: "int | str" = "best",
+    *,
+    network: "Callable[..., Any] | None" = None,
+) -> "Model":
     """A trained network, or a supernet, with which to `predict`; see `fednas_jax.model.restore`."""
     from fednas_jax import model  # not above: it imports jax
 
-    return model.restore(folder, which)
+    return model.restore(folder, which, network=network)

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fednas_jax import layout, model_file, omissions, warm_start, workdir
+from fednas_jax import layout, model_file, omissions, user_code, warm_start, workdir
 from fednas_jax.algorithms import parts, registry
 from fednas_jax.config import Config, default
-from fednas_jax.data import datasets, partition_file
+from fednas_jax.data import brought, datasets, partition_file
 from fednas_jax.data import partition as partitions
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.errors import UserError, warn
@@ -42,6 +42,8 @@ class Population(NamedTuple):
 
 def load_dataset(config: Config, cut_by: str = "client") -> Dataset:
     """The data set that `config.dataset` names; `cut_by` as of `datasets.load`."""
+    if user_code.is_reference(config["dataset"]["name"]):
+        return brought.dataset(config, cut_by)
     return datasets.load(
         config["dataset"]["name"],
         data_dir=config["dataset"]["data_dir"] or None,
@@ -69,7 +71,11 @@ def make_partition(
         count, and these are not the same for every seed.
     """
     options = dict(config["partition"])
-    partition = partitions.make(options.pop("name"), dataset.train, **options)
+    name = options.pop("name")
+    if user_code.is_reference(name):
+        partition = brought.partition(config, dataset)
+    else:
+        partition = partitions.make(name, dataset.train, **options)
     if config["partition"]["name"] == "file" and not begun:
         _check_counted(config, dataset, partition)
     asked, made = options["num_clients"], len(partition.clients)

@@ -20,6 +20,7 @@ from fednas_jax.fields import (
     channels,
     filled,
     one_of,
+    several,
 )  # fmt: skip
 
 RESNETS = ("resnet20", "resnet32", "resnet56", "resnet56_fedml")
@@ -89,6 +90,14 @@ COMMON: tuple[Field, ...] = (
     Field("faults.not_finite", "stop", TEXT, one_of("stop", "leave_out"),
           "a client whose loss or weights are not finite stops the run, or is left out of its "
           "round and named"),
+    Field("transforms", "", TEXT, several,
+          "what is done to what clients send, such as clipping: your own, as path/to/file.py:Name, "
+          "several with commas between, which are applied in this order"),
+    Field("reducer", "sum", TEXT, one_of("sum", brought=True),
+          "how the server puts together what clients send; your own: as path/to/file.py:Name"),
+    Field("callbacks", "", TEXT, several,
+          "what is called after each round, when it is recorded: functions of your own, as "
+          "path/to/file.py:Name, with commas between", False),
     Field("test_every", 1, INT, at_least(0),
           "rounds between tests on the test set; 0: only after the last round"),
     Field("held_out_every", 1, INT, at_least(0),
@@ -102,7 +111,8 @@ COMMON: tuple[Field, ...] = (
     Field("compilation_cache", "auto", TEXT, filled,
           "folder that keeps compiled programs from run to run; auto: JAX_COMPILATION_CACHE_DIR or "
           "fednas_jax/xla in the user's cache folder; off: none", False),
-    Field("dataset.name", "cifar10", TEXT, filled, "a known data set, or a path to an .npz"),
+    Field("dataset.name", "cifar10", TEXT, filled,
+          "a known data set, a path to an .npz, or your own, as path/to/file.py:Name"),
     Field("dataset.data_dir", "", TEXT, anything,
           "where TensorFlow Datasets lie; empty: TFDS_DATA_DIR or the default folder", False),
     Field("dataset.test_path", "", TEXT, anything,
@@ -112,8 +122,8 @@ COMMON: tuple[Field, ...] = (
     Field("dataset.max_train_examples", 0, INT, at_least(0), "use so many at most; 0: all"),
     Field("dataset.max_test_examples", 0, INT, at_least(0), "use so many at most; 0: all"),
     Field("partition.name", "hetero", TEXT,
-          one_of("homo", "hetero", "table", "shards", "power_law", "natural", "file"),
-          "how examples are dealt to clients"),
+          one_of("homo", "hetero", "table", "shards", "power_law", "natural", "file", brought=True),
+          "how examples are dealt to clients; your own: as path/to/file.py:Name"),
     Field("partition.num_clients", 16, INT, at_least(1),
           "clients; natural, table and file bring their own number and do not use this"),
     Field("partition.seed", 0, INT, between(-1, 2**32),

@@ -27,7 +27,8 @@ HELP = f"""Trains several networks on the same clients, with the same budget and
   --config          a config file, or the name of one that comes with the package, which trains
                     by fedavg; only its network changes
   --networks        any of {", ".join(BY_HAND)};
-                    the name or the file of a genotype; {RANDOM}: another genotype for each seed
+                    your own, as path/to/file.py:Name; the name or the file of a genotype;
+                    {RANDOM}: another genotype for each seed
   --workdir         each run gets a folder in there
   --seeds           each network is trained once with each; 0,1,2 if not given
   --search          a config that searches: its genotype, of each seed, is compared too

@@ -18,6 +18,7 @@ from fednas_jax.common_fields import NETWORKS
 from fednas_jax.errors import UserError, suggest
 from fednas_jax.paths import expand
 from fednas_jax.search import genotype as genotypes
+from fednas_jax.user_code import is_reference
 
 RANDOM, SEARCHED = "random", "searched"
 BY_HAND = tuple(name for name in NETWORKS if name != "genotype")
@@ -62,23 +63,26 @@ def plan(
     """
     for name in names:
         _check_network(name)
+    base = config_file.load(spec)
     workdir = workdir.resolve()  # genotypes of runs lie in there
     searches: dict[str, Config] = {}
     if search:
         searching = config_file.load(search)
-        shared = {name: text for name, text in fields.items() if _is_of_clients(name)}
+        of_data = schema.fields_of_data(base, fields)
+        shared = {n: text for n, text in fields.items() if _is_of_clients(n) or n in of_data}
         searches = {
             _folder("search", seed): schema.resolve(searching, {**shared, "seed": str(seed)})
             for seed in seeds
         }
         names = [SEARCHED, *names]
     _check_folders(names)
-    base = config_file.load(spec)
+    field = "network.name"
+    all_of_it = [_settings(name, seeds[0], workdir)[field] for name in names]
     rows: dict[str, dict[str, Config]] = {}
     for name in names:
         chosen = {seed: {**fields, **_settings(name, seed, workdir)} for seed in seeds}
         rows[name] = {
-            _folder(file_name(name), seed): schema.resolve_one_of(base, settings, "network.name")
+            _folder(file_name(name), seed): schema.resolve_one_of(base, settings, field, all_of_it)
             for seed, settings in chosen.items()
         }
     if searches:
@@ -117,7 +121,7 @@ def _check_network(name: str) -> None:
         genotypes.load(expand(name, "--networks"))
         return
     known = [*BY_HAND, RANDOM, *genotypes.names()]
-    if name not in known:
+    if name not in known and not is_reference(name):
         raise UserError(f"--networks: {name!r} is no network{suggest(name, known)}")
 
 
@@ -140,20 +144,21 @@ def _is_of_clients(field: str) -> bool:
 
 def _check_clients(search: Config, training: Config) -> None:
     """Refuses a search whose genotype would not be of the clients that are trained on."""
-    for section in _DATA:
-        for name, here in training[section].items():
-            there = search[section][name]
-            if there != here and name != "data_dir":
-                raise UserError(
-                    f"--search: config.{section}.{name} is {there!r}, and {here!r} in --config; "
-                    "the same clients are needed"
-                )
+    there, here = schema.flat(search), schema.flat(training)
+    own = schema.fields_of_data(training, {})
+    for name, value in here.items():
+        of_data = name.partition(".")[0] in _DATA or name in own
+        if of_data and name != "dataset.data_dir" and there.get(name) != value:
+            raise UserError(
+                f"--search: config.{name} is {there.get(name)!r}, and {value!r} in --config; the "
+                "same clients are needed"
+            )
 
 
 def _settings(name: str, seed: int, workdir: Path) -> dict[str, str]:
     """The fields that make a config train a network of the table with a seed."""
     settings = {"seed": str(seed)}
-    if name in BY_HAND:
+    if name in BY_HAND or is_reference(name):
         return {**settings, "network.name": name}
     genotype: str | Path = name
     if name == RANDOM:

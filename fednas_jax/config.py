@@ -18,17 +18,14 @@ from typing import Any, TypeAlias
 
 import ml_collections
 
-from fednas_jax import config_rules, schema
+from fednas_jax import config_rules, extension, schema, user_code
 from fednas_jax.algorithms import registry
-from fednas_jax.errors import UserError, suggest
-from fednas_jax.fields import Field
+from fednas_jax.errors import UserError, one_line, suggest
+from fednas_jax.fields import Field, names_in
 from fednas_jax.runtime import console
-from fednas_jax.schema import Schema
+from fednas_jax.schema import THEN_TRAIN, Schema
 
 Config: TypeAlias = Mapping[str, Any] | ml_collections.ConfigDict
-
-THEN_TRAIN = "then_train"
-"""Of a config that searches: the config of the training that follows; `stages.py` reads it."""
 
 FIELDS = schema.OURS.fields
 """Of the algorithms of the package."""
@@ -45,7 +42,7 @@ def default(algorithm: str = "fednas") -> ml_collections.ConfigDict:
       algorithm: of `config.algorithm`; one of a user's own brings its fields.
     """
     # Not type safe: `clients_per_chunk` is text or a number, and `check` has better words.
-    flat = {field.name: field.default for field in schema.of(algorithm).fields}
+    flat = {field.name: field.default for field in schema.of({"algorithm": algorithm}).fields}
     flat["algorithm"] = algorithm
     return ml_collections.ConfigDict(_nested(flat), type_safe=False)
 
@@ -75,7 +72,7 @@ def resolve(
 
 
 def resolve_one_of(
-    config: Config, overrides: Mapping[str, str], choice: str
+    config: Config, overrides: Mapping[str, str], choice: str, values: Sequence[str] = ()
 ) -> ml_collections.FrozenConfigDict:
     """As `resolve`, of a config that serves several values of one field.
 
@@ -85,11 +82,19 @@ def resolve_one_of(
       config: with every field of the schema.
       overrides: fields to set, each as text.
       choice: the field, such as "network.name".
+      values: that it has in the other configs.
 
     Raises:
       UserError: as `resolve`.
     """
+    here = _schema(_named(config, overrides)).by_name
+    elsewhere: set[str] = set()
+    for others in ({}, *({choice: value} for value in values)):
+        elsewhere |= _schema(_named(config, others)).by_name.keys() - here.keys()
+    overrides = {name: text for name, text in overrides.items() if name not in elsewhere}
     flat = _overridden(config, overrides)
+    for name in elsewhere:
+        flat.pop(name, None)
     known = _schema(flat)
     for field in known.fields:
         if _unread_for(field, flat, known) is known.by_name[choice]:
@@ -98,18 +103,52 @@ def resolve_one_of(
 
 
 def _overridden(config: Config, overrides: Mapping[str, str]) -> dict[str, Any]:
-    flat = dict(_flatten(config))
-    algorithm = schema.OURS.by_name["algorithm"]
-    if algorithm.name in overrides:  # it decides which other fields there are
-        flat[algorithm.name] = _parse(algorithm, overrides[algorithm.name])
+    flat = _named(config, overrides)
     known = _schema(flat)
     for name, text in overrides.items():
         flat[name] = _parse(known.by_name.get(name) or _unknown(name, known), text)
     return flat
 
 
+def _named(config: Config, overrides: Mapping[str, str]) -> dict[str, Any]:
+    """The values of a config, with those set that decide which other fields there are."""
+    flat = dict(_flatten(config))
+    for name in ("algorithm", *extension.ONE, *extension.SEVERAL):
+        if name in overrides:
+            flat[name] = _parse(schema.OURS.by_name[name], overrides[name])
+    return flat
+
+
+def fields_of(config: Config, overrides: Mapping[str, str]) -> tuple[Field, ...]:
+    """All fields of a config, those of what a user brings among them.
+
+    Args:
+      config: with any of its fields.
+      overrides: fields to set, each as text; of no other is looked whether it is right.
+
+    Raises:
+      UserError: what a user brings cannot be loaded.
+    """
+    return _schema(_named(config, overrides)).fields
+
+
+def fields_of_data(config: Config, overrides: Mapping[str, str]) -> frozenset[str]:
+    """The names of the fields that come with a data set or a partition of a user's own.
+
+    Args:
+      config: with any of its fields.
+      overrides: fields to set, each as text.
+
+    Raises:
+      UserError: what a user brings cannot be loaded.
+    """
+    named = extension.named(_named(config, overrides))
+    of_data = [one for one in named if one.field in ("dataset.name", "partition.name")]
+    return frozenset(field.name for one in of_data for field in extension.fields(one))
+
+
 def _schema(flat: Mapping[str, Any]) -> Schema:
-    return schema.of(flat.get("algorithm"))
+    return schema.of(flat)
 
 
 def to_json(config: Config) -> dict[str, Any]:
@@ -129,14 +168,26 @@ def differences(recorded: Config, config: Config) -> list[str]:
       "config.<field>: <recorded> there, <asked> here" for each field that affects the result.
     """
     there, here = dict(_flatten(recorded)), _checked(config)
+    gone = dict(there)
     found = []
     for field in _schema(here).fields:
         was, asked = (values.get(field.name, field.default) for values in (there, here))
-        there.pop(field.name, None)
+        gone.pop(field.name, None)
         if field.affects_result and was != asked:
-            found.append(f"config.{field.name}: {was!r} there, {asked!r} here")
-    gone = [f"config.{name}: {was!r} there, no such field here" for name, was in there.items()]
-    return found + gone
+            found.append(_difference(field.name, was, asked))
+    if gone:
+        with contextlib.suppress(UserError):  # of a callback that is no longer called, perhaps
+            for field in _schema(there).fields:
+                if not field.affects_result:
+                    gone.pop(field.name, None)
+    lines = [f"config.{name}: {was!r} there, no such field here" for name, was in gone.items()]
+    return found + lines
+
+
+def _difference(name: str, was: Any, asked: Any) -> str:
+    line = f"config.{name}: {was!r} there, {asked!r} here"
+    given = isinstance(was, str) and any(map(user_code.is_given, names_in(was)))
+    return f"{line}, where {user_code.to_pass(f'config.{name}')}" if given else line
 
 
 def markdown() -> str:
@@ -161,6 +212,11 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
         section, _, leaf = name.rpartition(".")
         (nested.setdefault(section, {}) if section else nested)[leaf] = value
     return nested
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """The values of a config by the dotted names of its fields."""
+    return dict(_flatten(config))
 
 
 def _flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -191,7 +247,7 @@ def _checked(config: Any) -> dict[str, Any]:
                 f"is {_value(other, flat)!r}; {field.default!r}, its default, is needed"
             )
     config_rules.check(values)
-    registry.find(values["algorithm"]).check(values)
+    registry.check(values["algorithm"], values)
     return values
 
 
@@ -212,7 +268,11 @@ def _unread_for(field: Field, flat: Mapping[str, Any], known: Schema) -> Field |
 
 def _value(field: Field, flat: Mapping[str, Any]) -> Any:
     value = _typed(field, flat)
-    if right := field.check(value):
+    try:
+        right = field.check(value)
+    except Exception as error:  # of whatever type: the field may be a user's own
+        right = f"its check fails ({type(error).__name__}: {one_line(error)}), and has to be mended"
+    if right:
         raise UserError(f"config.{field.name}: {value!r} is not usable; {right}")
     return value
 

@@ -9,7 +9,7 @@ a pure function of the server state, the data and a key.
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from fednas_jax import (
     compilation,
     ending,
     engine_choice,
+    extension,
     extras,
     layout,
     model_file,
@@ -32,8 +33,8 @@ from fednas_jax import (
     signals,
     stage_runner,
     stage_types,
-    user_code,
 )
+from fednas_jax import callbacks as callback_functions
 from fednas_jax import config as schema
 from fednas_jax import workdir as folders
 from fednas_jax.algorithms import registry
@@ -75,6 +76,11 @@ def run(
     *,
     algorithm: Declared | None = None,
     network: Callable[..., Any] | None = None,
+    dataset: Any = None,
+    partition: Callable[..., Any] | None = None,
+    transforms: Sequence[Any] = (),
+    reducer: Any = None,
+    callbacks: Sequence[Callable[..., Any]] = (),
 ) -> dict[str, Any]:
     """Runs an experiment, or what is left of it, in a folder of its own; all stages of it.
 
@@ -83,8 +89,13 @@ def run(
       workdir: the folder; if it holds an interrupted run of this config, that run goes on.
       communicator: of the ranks that share the work, each of which calls this.
       algorithm: one of your own, in place of that which `config.algorithm` names.
-      network: one of your own, in place of `config.network.name`: a linen module, or a function
-        from `num_classes` to one, at the top level of a module or of a notebook.
+      network: of your own, in place of `config.network.name`: a linen module, or a function from
+        `num_classes` to one. It and those below may be an `Extension`; see docs/extending.md.
+      dataset: a `Dataset`, or a function from the config to one.
+      partition: a function from config and data set to the indices of each client.
+      transforms: of what clients send, in this order.
+      reducer: of what clients send.
+      callbacks: functions of an `Event`, called on rank 0 after each round.
 
     Returns:
       The summary, as in summary.json; of the last stage, where the algorithm has several.
@@ -92,13 +103,14 @@ def run(
     Raises:
       UserError: bad input of any kind; what the folder held is as it was.
     """
-    own = {}
+    one = {"network.name": network, "dataset.name": dataset, "partition.name": partition}
+    several = {"transforms": transforms, "callbacks": callbacks}
+    own = extension.given_fields({**one, "reducer": reducer}, several)
     if algorithm is not None:
         registry.add(algorithm)
         own["algorithm"] = algorithm.name
-    if network is not None:
-        own["network.name"] = user_code.reference(network)
     resolved = schema.resolve(config, own)
+    callback_functions.load(resolved)  # so that what is none is refused at once
     folder = check_utf8(expand(workdir, "--workdir"), "--workdir")
     name = resolved["algorithm"]
     stages = stage_types.check(registry.room(name).stages(resolved), name)
@@ -166,6 +178,7 @@ class Experiment:
         """Builds all parts; `recorded` is what run.json says of earlier starts."""
         self._costs, self._communicator = costs, communicator
         self._config, self._folder, self._population = config, folder, population
+        self._callbacks = callback_functions.Callbacks(config, folder, communicator)
         self._room: Room = registry.room(config["algorithm"])
         self._findings = self._room.findings(config, folder)
         self._rules = folders.rules_of(recorded)
@@ -262,6 +275,7 @@ class Experiment:
             with signals.held():
                 self._state = state
                 self._record(row)
+            self._callbacks.tell(row, state, self._keep)
             if self._progress:
                 self._progress.finish_round(row)
             if number == first:  # not before: what draws takes a second to import

@@ -102,6 +102,18 @@ def one_of(*names: str, brought: bool = False) -> Check:
     return check
 
 
+def names_in(text: str) -> tuple[str, ...]:
+    """The names in the value of a field that takes several, with commas between."""
+    return tuple(name.strip() for name in text.split(",")) if text.strip() else ()
+
+
+def several(value: Any) -> str:
+    """References to a user's own code, with commas between, or none; a `Check`."""
+    if all(map(is_reference, names_in(value))):
+        return ""
+    return "path/to/file.py:Name is needed, several with commas between, or nothing"
+
+
 def _nearest(value: Any, names: tuple[str, ...]) -> str:
     hint = suggest(str(value), names)
     return hint if hint.startswith("; did") else ""

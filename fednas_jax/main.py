@@ -20,7 +20,6 @@ from fednas_jax.command_line import HELP_FLAGS, guarded, options
 from fednas_jax.errors import UserError
 from fednas_jax.paths import expand
 from fednas_jax.runtime import console, start
-from fednas_jax.schema import of as fields_of
 
 Kind: TypeAlias = Literal["", "search", "train"]
 """What the config must do; "" where it may do either."""
@@ -83,11 +82,11 @@ def _help(argv: Sequence[str], program: str, kind: Kind) -> str:
         example="digits_train" if kind == "train" else "digits_quick",
     )
     known = schema.FIELDS
-    for argument in argv:
-        if argument.startswith("--config="):
-            with contextlib.suppress(UserError):  # help is shown beside whatever else
-                config = config_file.load(argument.removeprefix("--config="))
-                known = fields_of(config["algorithm"]).fields
+    with contextlib.suppress(UserError):  # help is shown beside whatever else
+        rest = [argument for argument in argv if argument not in HELP_FLAGS]
+        flags, overrides = options(rest, {"config": "", "workdir": ""})
+        config = config_file.load(flags["config"]) if flags["config"] else {}
+        known = schema.fields_of(config, overrides)
     fields = (f"  {f.name}={f.default}\n      {f.meaning}" for f in known)
     return text + "\n".join(fields)
 

@@ -1,6 +1,7 @@
 """A trained network, or a supernet, out of a checkpoint: ready to predict."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,21 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from fednas_jax import checkpoint, compilation, layout, model_file, networks
+from fednas_jax import (
+    checkpoint,
+    compilation,
+    extension,
+    layout,
+    model_file,
+    networks,
+    user_code,
+)
 from fednas_jax.checkpoint import Checkpoints
 from fednas_jax.checkpoint_folder import describe, first_difference
 from fednas_jax.data import learnt
 from fednas_jax.data.augment import normalize
 from fednas_jax.data.learnt import Learnt
-from fednas_jax.errors import UserError, one_line
+from fednas_jax.errors import UserError, one_line, warn
 from fednas_jax.model_file import Description, Preprocessing
 from fednas_jax.paths import check_utf8, expand
 from fednas_jax.runtime import settings
@@ -143,13 +152,19 @@ class Model:
 
 
 @settings.fixed()
-def restore(folder: Path | str, which: int | str = "best") -> Model:
+def restore(
+    folder: Path | str, which: int | str = "best", *, network: Callable[..., Any] | None = None
+) -> Model:
     """Builds the model of a checkpoint; nothing else of its run is needed.
+
+    The file of a network of a user's own is looked for where the config said, seen from here, where
+    it was, and beside the run and its folder; a line on stderr says if it has changed.
 
     Args:
       folder: the workdir of a run, of which the last stage counts where there are several; or one
         checkpoint (`checkpoints/000012`).
       which: a round that has a checkpoint, or "best"; not looked at where `folder` is a checkpoint.
+      network: of a user's own, in place of where the checkpoint says that it is.
 
     Raises:
       UserError: there is no checkpoint, or it is damaged, of no model, or of a later version; or
@@ -159,11 +174,41 @@ def restore(folder: Path | str, which: int | str = "best") -> Model:
     saved = checkpoint.read_saved(path, model_file.COLLECTIONS)
     source = str(path / model_file.FILE)
     description = model_file.from_json(saved.model, source)
-    network = build(description, source)
+    built = build(_located(description, path, network), source)
     variables = jax.device_put(saved.variables)
-    _check_fits(network, description, variables, source)
+    _check_fits(built, description, variables, source)
     genotype = networks.genotype_of_model(description.network, variables)
-    return Model(network, variables, genotype, description, path, saved.round, saved.learnt)
+    return Model(built, variables, genotype, description, path, saved.round, saved.learnt)
+
+
+def _located(description: Description, path: Path, given: Callable[..., Any] | None) -> Description:
+    """The description, with a name of a user's network that leads to it from here.
+
+    Raises:
+      UserError: its file is nowhere, or it has to be passed as an object.
+    """
+    name = description.network["name"]
+    if given is not None:
+        name = extension.given("network", given)
+    elif user_code.is_given(name) and not user_code.is_here(name):
+        raise UserError(
+            f"{path / model_file.FILE}: its network was given in Python, as {name}; the object is "
+            "needed: restore(folder, network=...)"
+        )
+    elif user_code.is_reference(name):
+        run = path.parent.parent
+        recorded = description.code
+        try:
+            name = user_code.found_again(name, recorded, (run, run.parent))
+            now = user_code.load(name, "config.network.name").source
+        except UserError as error:
+            raise UserError(f"{path / model_file.FILE}: {error}") from error
+        if recorded.get("sha256") and now.sha256 != recorded["sha256"]:
+            warn(
+                f"{now.path or name} is not as it was when the model in {path} was trained; what "
+                "the model computes may have changed with it"
+            )
+    return description._replace(network={**description.network, "name": name})
 
 
 def save(model: Model, folder: Path | str) -> Path:

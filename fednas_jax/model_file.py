@@ -3,6 +3,8 @@
 Written into every checkpoint, so that a model outlives its run, its data and its config file.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +14,7 @@ from fednas_jax.data.datasets import Dataset
 from fednas_jax.data.task import prepared
 from fednas_jax.errors import UserError
 from fednas_jax.files import check_format, plain
+from fednas_jax.user_code import is_reference, load
 
 FORMAT = 1
 """Raised whenever older code could not build the model from the file."""
@@ -96,12 +99,14 @@ class Description(NamedTuple):
       preprocessing: of raw images.
       data: what it was trained on: fields of `config.dataset`, and the seed that cut the test set;
         `cut_by` where a `client` column decided on the test set; not so in earlier versions.
+      code: of a network of a user's own, `path` and `sha256` of its file; else empty.
     """
 
     network: dict[str, Any]
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     data: dict[str, Any]
+    code: Mapping[str, str] = MappingProxyType({})
 
 
 def describe(network: dict[str, Any], config: Config, dataset: Dataset) -> Description:
@@ -115,7 +120,10 @@ def describe(network: dict[str, Any], config: Config, dataset: Dataset) -> Descr
     data = {field: config["dataset"][field] for field in _DATA} | {"seed": config["seed"]}
     if dataset.cut_by != "class" and dataset.train.client is not None:
         data["cut_by"] = dataset.cut_by
-    return Description(network, dataset.class_names, _preprocessing(dataset), data)
+    code: Mapping[str, str] = {}
+    if is_reference(network["name"]):
+        code = load(network["name"], "config.network.name").source._asdict()
+    return Description(network, dataset.class_names, _preprocessing(dataset), data, code)
 
 
 def _preprocessing(dataset: Dataset) -> Preprocessing:
@@ -141,6 +149,7 @@ def to_json(description: Description) -> dict[str, Any]:
         "class_names": list(description.class_names),
         **plain(description.preprocessing._asdict()),
         "data": plain(description.data),
+        **({"code": dict(description.code)} if description.code else {}),
     }
 
 
@@ -168,8 +177,9 @@ def from_json(value: Any, source: str) -> Description:
             tuple(map(str, value["class_names"])),
             Preprocessing(shape, str(np.dtype(value["dtype"])), mean, std),
             dict(value["data"]),
+            {str(name): str(text) for name, text in value.get("code", {}).items()},
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"{source}: not the description of a model ({type(error).__name__}: {reason}); "

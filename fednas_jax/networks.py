@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fednas_jax import user_code
+from fednas_jax import extension, user_code
 from fednas_jax.config import Config
 from fednas_jax.data import vision
 from fednas_jax.data.task import Task, prepared
@@ -50,7 +50,8 @@ def from_config(config: Config, task: Task, num_classes: int) -> nn.Module:
     """
     name = config["network"]["name"]
     if user_code.is_reference(name):
-        return _brought(name, task, num_classes)
+        options = {field: x for field, x in config["network"].items() if field != "name"}
+        return _brought(name, task, num_classes, options)
     return build(fields_of(config), vision.image_shape(task, f"{_FIELD}: {name!r}"), num_classes)
 
 
@@ -130,7 +131,7 @@ def build(
     options = dict(fields) | darts.given(genotype)
     name = options.pop("name")
     if user_code.is_reference(name):
-        return _made(name, num_classes)
+        return _made(name, num_classes, options)
     if name not in _KINDS:
         raise UserError(f"config.network.name: {name!r} is no network{suggest(name, _KINDS)}")
     kind = _KINDS[name]
@@ -160,13 +161,13 @@ _NEEDED = (
 )
 
 
-def _made(name: str, num_classes: int) -> nn.Module:
+def _made(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
     """A network of a user's own: any linen module, or a function that makes one."""
-    make = user_code.load(name, _FIELD).value
+    make, _ = extension.unwrapped(name, _FIELD)
     if not callable(make):
         raise UserError(f"{_FIELD}: {name} is of type {type(make).__name__}; {_NEEDED}")
     try:
-        network = make(num_classes=num_classes)
+        network = make(num_classes=num_classes, **options)
         if not isinstance(network, nn.Module):
             raise TypeError(f"it returns a {type(network).__name__}")
     except Exception as error:  # of whatever type: it is not our code
@@ -174,14 +175,14 @@ def _made(name: str, num_classes: int) -> nn.Module:
     return network
 
 
-def _brought(name: str, task: Task, num_classes: int) -> nn.Module:
+def _brought(name: str, task: Task, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
     """A network of a user's own that fits a task.
 
     Raises:
       UserError: it is something else, or does not take the task's inputs, or makes something else
         of them than the task scores.
     """
-    network, inputs = _made(name, num_classes), prepared(task)
+    network, inputs = _made(name, num_classes, options), prepared(task)
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), task.target)
     try:
         variables = _variables(network, inputs)
@@ -209,9 +210,8 @@ def _brought(name: str, task: Task, num_classes: int) -> nn.Module:
 
 
 def _fails(name: str, error: Exception) -> UserError:
-    return UserError(
-        f"{_FIELD}: {name} fails ({type(error).__name__}: {one_line(error)}); {_NEEDED}"
-    )
+    _, source = extension.unwrapped(name, _FIELD)
+    return user_code.failed(f"{_FIELD}: {name}", source.path, error, _NEEDED)
 
 
 def parameter_count(network: nn.Module, image_shape: ImageShape) -> int:
@@ -242,11 +242,12 @@ def multiply_adds(network: nn.Module, image_shape: ImageShape) -> int:
 
     def look(run: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         layer: Any = context.module
+        result = run(*args, **kwargs)
         if context.method_name == "__call__" and hasattr(layer, "pixels"):
             pixels[layer.path] = layer.pixels(*args)
-        elif isinstance(layer, nn.Dense):
-            pixels[layer.path] = 1
-        return run(*args, **kwargs)
+        elif isinstance(layer, nn.Dense | nn.Conv):  # of a user's own network, or the last layer
+            pixels[layer.path] = math.prod(result.shape[1:-1])
+        return result
 
     with nn.intercept_methods(look):
         jax.eval_shape(lambda v, x: network.apply(v, x, train=False), variables, image)

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fednas_jax import layout, schema, user_code
+from fednas_jax import extension, layout, schema
 from fednas_jax import workdir as folders
 from fednas_jax.algorithms import registry
 from fednas_jax.checkpoint import Checkpoints
+from fednas_jax.config import flat
+from fednas_jax.data.datasets import Dataset
 from fednas_jax.errors import UserError, suggest, warn
 from fednas_jax.runtime import settings
 
@@ -41,7 +43,7 @@ def look(folder: Path, config: Mapping[str, Any]) -> Found:
     recorded = folders.recorded_run(folder, config)
     if recorded is None:
         return Found(None, False, False, [])
-    check_same_code(folder, recorded, code_of_user(config))
+    unknown = check_same_code(folder, recorded, code_of_user(config))
     check_same_inputs(folder, recorded, config, inputs(config))
     begun = bool(Checkpoints(folder / layout.CHECKPOINTS_FOLDER, reading=True).rounds())
     finished = (folder / layout.SUMMARY_FILE).exists()
@@ -49,7 +51,7 @@ def look(folder: Path, config: Mapping[str, Any]) -> Found:
         return Found(recorded, begun, finished, [])
     check_same_settings(folder, recorded, settings.recorded())
     with settings.fixed(say=False):
-        return Found(recorded, begun, finished, unlike(recorded, folders.machine()))
+        return Found(recorded, begun, finished, unlike(recorded, folders.machine()) + unknown)
 
 
 def tell(found: Found) -> None:
@@ -61,6 +63,9 @@ def tell(found: Found) -> None:
 def code_of_user(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Where what a user brings stands, as run.json keeps it: field -> path and SHA-256.
 
+    Of a field that names several, each has an entry, "field:reference". A digest is "" where the
+    text of the code cannot be read. A `Dataset` itself has none: its examples are compared.
+
     Args:
       config: resolved.
 
@@ -71,10 +76,13 @@ def code_of_user(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     source = registry.source(config["algorithm"])
     if source is not None:
         found["algorithm"] = source._asdict()
-    network = config.get("network", {}).get("name", "")
-    if user_code.is_reference(network):
-        source = user_code.load(network, "config.network.name").source
-        found["network.name"] = source._asdict()
+    values = {"network.name": config.get("network", {}).get("name", "")}
+    values |= {f"{part}.name": config[part]["name"] for part in ("dataset", "partition")}
+    values |= {field: config[field] for field in ("reducer", *extension.SEVERAL)}
+    for one in extension.named(values):
+        value, source = extension.unwrapped(one.reference, f"config.{one.field}")
+        if not isinstance(value, Dataset):
+            found[one.key] = source._asdict()
     return found
 
 
@@ -88,7 +96,7 @@ def inputs(config: Mapping[str, Any]) -> dict[str, Any]:
       UserError: as the room's `inputs`; or what that names is no field.
     """
     found = dict(registry.room(config["algorithm"]).inputs(config))
-    known = {field.name for field in schema.of(config["algorithm"]).fields}
+    known = {field.name for field in schema.of(flat(config)).fields}
     for name in found:
         if name not in known:
             raise UserError(
@@ -132,25 +140,38 @@ def _value(config: Mapping[str, Any], field: str) -> Any:
 
 def check_same_code(
     folder: Path, run: Mapping[str, Any], now: Mapping[str, Mapping[str, str]]
-) -> None:
-    """Refuses to go on with code of a user's that has changed.
+) -> list[str]:
+    """Refuses to go on with code of a user's that has changed; callbacks may.
 
     Args:
       folder: of the run.
       run: what run.json says.
       now: of `code_of_user`.
 
+    Returns:
+      A line for each piece of code that cannot be compared.
+
     Raises:
       UserError: a file is not as it was.
     """
     recorded = run.get("user_code", {})
-    for field, source in now.items():
-        was = recorded.get(field, {}).get("sha256", source["sha256"])
-        if was != source["sha256"]:
+    unknown = []
+    for key, source in now.items():
+        field, _, reference = key.partition(":")
+        if field == extension.AFFECTS_NOTHING:
+            continue
+        was = recorded.get(key, {}).get("sha256", "")
+        if not (was and source["sha256"]):
+            unknown.append(
+                f"config.{field}: whether {reference or 'its code'} is as it was when the run "
+                "began cannot be checked, as its text was not recorded or cannot be read"
+            )
+        elif was != source["sha256"]:
             raise UserError(
                 f"config.{field}: {source['path'] or 'its code'} is not as it was when the run in "
                 f"{folder} began; the code as it was is needed, or another workdir"
             )
+    return unknown
 
 
 def check_same_settings(folder: Path, run: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from fednas_jax import experiment, layout, resumption, stage_runner
+from fednas_jax import experiment, layout, resumption, stage_runner, user_code
 from fednas_jax import workdir as folders
 from fednas_jax.algorithms import registry
 from fednas_jax.data import partition_file
@@ -61,6 +61,8 @@ def run_all(planned: Sequence[Planned], workdir: Path) -> Iterator[Outcome]:
         summary, error = None, ""
         try:
             if recorded is not None and finished:
+                code = resumption.code_of_user(run.config)
+                resumption.check_same_code(folder, recorded, code)
                 inputs = resumption.inputs(run.config)
                 resumption.check_same_inputs(folder, recorded, run.config, inputs)
                 findings = registry.room(run.config["algorithm"]).findings(run.config, folder)
@@ -100,9 +102,10 @@ def _check_same_data(run: Planned, folder: Path, seen: dict[str, tuple[str, str]
       UserError: other examples than of a run before.
     """
     found = folders.recorded_examples(folder)
-    if not found:  # of an earlier version
-        return
     data = run.config["dataset"]
+    # Of an earlier version; or made by a user's function, which may depend on any field.
+    if not found or user_code.is_reference(data["name"]):
+        return
     key = json.dumps([data[name] for name in ("name", "data_dir", "test_path")])
     first, there = seen.setdefault(key, (run.name, found))
     if there != found:

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fednas_jax import provenance
+from fednas_jax import assembly, layout, provenance, user_code
+from fednas_jax import config as schema
 from fednas_jax.data import class_names, datasets, learnt, own
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.learnt import Learnt
 from fednas_jax.errors import UserError, listed, warn
+from fednas_jax.files import read_json
 from fednas_jax.model import Model
 
 
@@ -74,9 +76,27 @@ def _own(model: Model, known: Learnt | None, data_dir: str) -> Dataset:
       UserError: they have changed.
     """
     options = _options(model, known)
-    found = datasets.load(**options, data_dir=data_dir or None)
+    if user_code.is_reference(options["name"]):
+        found = _made_again(model, options["cut_by"])
+    else:
+        found = datasets.load(**options, data_dir=data_dir or None)
     _check_unchanged(model, known, found)
     return found
+
+
+def _made_again(model: Model, cut_by: str) -> Dataset:
+    """The data set that a user's function has made for the run, by the config of the run.
+
+    Raises:
+      UserError: the checkpoint does not lie in the folder of its run, or the function fails.
+    """
+    path = model.path.parent.parent / layout.RUN_FILE
+    if not path.is_file():
+        raise UserError(
+            f"{path}: is missing, and says how {model.description.data['name']} makes the data; "
+            "the checkpoint in its run's folder is needed, or images by --npz"
+        )
+    return assembly.load_dataset(schema.resolve(read_json(path)["config"]), cut_by)
 
 
 def _if_the_runs(model: Model, known: Learnt | None, dataset: str, data_dir: str) -> Dataset | None:

@@ -77,7 +77,8 @@ def resolve(config: ml_collections.ConfigDict, overrides: Mapping[str, str]) -> 
             f"config.algorithm: {first['algorithm']!r} searches nothing that could be trained "
             f"then; {_finders()} is needed, or no config.then_train"
         )
-    shared = {name: value for name, value in now.items() if name.split(".")[0] in _SHARED}
+    of_data = schema.fields_of_data(first, {})
+    shared = {n: v for n, v in now.items() if n.split(".")[0] in _SHARED or n in of_data}
     train = _resolve_train(then, {**shared, **later})
     _check_together(first, train)
     return Stages(first, train)
@@ -116,6 +117,9 @@ def _resolve_train(config: Any, overrides: Mapping[str, str]) -> ml_collections.
 def _check_together(search: schema.Config, train: schema.Config) -> None:
     """Refuses two configs that can only each on its own be run."""
     there, here = _test_choice(search), _test_choice(train)
+    own = schema.fields_of_data(search, {})
+    there |= {name: value for name, value in schema.flat(search).items() if name in own}
+    here |= {name: value for name, value in schema.flat(train).items() if name in own}
     for field in {**here, **there}:
         was, now = there.get(field), here.get(field)
         if was != now:

@@ -138,7 +138,7 @@ def _check_same(model: Model, run: Description) -> None:
     there, here, absent = model.description.network, run.network, default().network
     for name in [name for name in {**here, **there} if name != APART]:
         # A field that is younger than the checkpoint.
-        was, now = there.get(name, absent[name]), here.get(name, absent[name])
+        was, now = (fields.get(name, absent.get(name)) for fields in (there, here))
         if was != now and name not in _MAY_DIFFER:
             raise _other(model, name, was, now)
     if there.get(APART) != here.get(APART):

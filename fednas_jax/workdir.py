@@ -274,7 +274,7 @@ def write_run(folder: Path, run: dict[str, Any] | None, facts: dict[str, Any]) -
         `ranks`, which is of this start alone, and others.
     """
     record = {k: v for k, v in facts.items() if k != "ranks"} if run is None else run
-    starts = [*record.get("starts", []), _start(facts, record["config"])]
+    starts = [*record.get("starts", []), _start(facts, record)]
     write_json(folder / RUN_FILE, {**record, "starts": starts})
 
 
@@ -294,8 +294,10 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _start(facts: dict[str, Any], first: schema.Config) -> dict[str, Any]:
-    now, before, here = _values(facts["config"]), _values(first), machine()
+def _start(facts: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    now, before, here = _values(facts["config"]), _values(record["config"]), machine()
+    known = record.get("user_code", {})
+    code = {key: s for key, s in facts.get("user_code", {}).items() if known.get(key) != s}
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         **here,
@@ -306,7 +308,8 @@ def _start(facts: dict[str, Any], first: schema.Config) -> dict[str, Any]:
         "ranks": facts.get("ranks", 1),
         **{name: facts[name] for name in ("clients_per_chunk",) if name in facts},
         # Fields that leave the result as it is may be set otherwise than at the first start.
-        "changed": {name: now[name] for name in now if now[name] != before[name]},
+        "changed": {name: now[name] for name in now if now[name] != before.get(name)},
+        **({"user_code": code} if code else {}),  # of callbacks, which may change
     }
 
 
@@ -325,9 +328,4 @@ def _command() -> str:
 
 def _values(config: Any) -> dict[str, Any]:
     """The values of all fields by their dotted names; the default of one that is not there."""
-    values = {}
-    for field in schema.FIELDS:
-        section, _, leaf = field.name.rpartition(".")
-        group = config.get(section, {}) if section else config
-        values[field.name] = group.get(leaf, field.default)
-    return values
+    return {field.name: field.default for field in schema.FIELDS} | schema.flat(config)

@@ -1,5 +1,6 @@
 """Networks of a user's own: docs/extending.md, and what is refused."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from flax import linen as nn
 
 import fednas_jax
-from fednas_jax import experiment, networks
+from fednas_jax import compare, comparison, experiment, model_file, networks, user_code
 from fednas_jax.data import datasets
 from fednas_jax.errors import UserError
 from fednas_jax.report.writers import read_rows
@@ -19,6 +20,7 @@ from tests.tiny import ROOT, fedavg_config
 pytestmark = pytest.mark.usefixtures("tiny_runs")
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.DOTALL)
 (SMALL,) = [block for block in BLOCKS if "class Small" in block]
+(WIDE,) = [block for block in BLOCKS if "WIDE = " in block]
 
 
 class Normalised(nn.Module):
@@ -40,7 +42,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def mine(**fields: Any) -> Any:
+def mine(variant: str = "", **fields: Any) -> Any:
     config = fedavg_config()
     config.network.name = "small.py:Small"
     config.rounds = 2
@@ -70,6 +72,153 @@ def test_in_python_the_class_itself_and_its_statistics(elsewhere: Path) -> None:
     assert run["config"]["network"]["name"] == f"{__name__}:Normalised"
     statistics = fednas_jax.restore("run").variables["batch_stats"]
     assert np.asarray(statistics["BatchNorm_0"]["mean"]).any()
+
+
+def test_its_own_fields_come_to_it_and_stay_with_the_model(elsewhere: Path, capsys: Any) -> None:
+    Path("small.py").write_text(SMALL + WIDE)
+    config = mine(**{"network.name": "small.py:WIDE", "network.width": 3, "rounds": 1})
+    experiment.run(config, "run")
+    assert json.loads(Path("run/run.json").read_text())["config"]["network"] == {
+        "name": "small.py:WIDE",
+        "width": 3,
+    }
+    model = fednas_jax.restore("run")
+    assert model.variables["params"]["Conv_0"]["kernel"].shape == (3, 3, 1, 3)
+    with pytest.raises(UserError, match=r"^config\.network\.width: 0 is not usable; at least 1"):
+        experiment.run(mine(**{"network.name": "small.py:WIDE", "network.width": 0}), "other")
+    # What does not take them says so.
+    Path("small.py").write_text(SMALL.replace("width: int = 8", "wide: int = 8") + WIDE)
+    with pytest.raises(UserError, match="unexpected keyword argument 'width'"):
+        experiment.run(config, "other")
+
+
+def test_a_model_finds_its_network_from_wherever_one_stands(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    images = datasets.load("digits").test.images[:5]
+    experiment.run(mine(rounds=1), "runs/run")
+    expected = fednas_jax.restore("runs/run").logits(images)
+    away, run = elsewhere / "away", elsewhere / "runs/run"
+    away.mkdir()
+    monkeypatch.chdir(away)
+
+    def found() -> Any:
+        capsys.readouterr()
+        model = fednas_jax.restore(run)
+        return model.logits(images).tolist(), capsys.readouterr().err
+
+    assert found() == (expected.tolist(), "")  # where it was
+    # Another of the same name here is not what it was trained with.
+    Path("small.py").write_text(SMALL.replace("relu", "tanh"))
+    assert found() == (expected.tolist(), "")
+    Path("small.py").unlink()
+    (elsewhere / "small.py").rename(run.parent / "small.py")
+    assert found() == (expected.tolist(), "")  # beside the folder of the run
+    (run.parent / "small.py").rename(run / "small.py")
+    assert found() == (expected.tolist(), "")
+    (run / "small.py").write_text(SMALL.replace("relu", "tanh"))
+    logits, said = found()
+    assert logits != expected.tolist()
+    assert "small.py is not as it was when the model in" in said
+    assert said.count("\n") == 1
+    (run / "small.py").unlink()
+    with pytest.raises(UserError, match=r"model\.json: small\.py:Small: there is no such file \("):
+        fednas_jax.restore(run)
+
+
+def test_a_model_without_the_record_of_its_networks_file(elsewhere: Path) -> None:
+    experiment.run(mine(rounds=1), "run")
+    path = model_file.FILE
+    file = next(Path("run/checkpoints").glob(f"*/{path}"))
+    value = json.loads(file.read_text())
+    assert value["code"] == {
+        "path": str(elsewhere / "small.py"),
+        "sha256": hashlib.sha256(SMALL.encode()).hexdigest(),
+    }
+    described = model_file.from_json(value, "here")
+    assert model_file.to_json(described) == value
+    del value["code"]
+    assert model_file.from_json(value, "here") == described._replace(code={})
+    assert model_file.to_json(described._replace(code={})) == value
+    with pytest.raises(UserError, match=r"^here: not the description of a model \(AttributeError"):
+        model_file.from_json(value | {"code": 3}, "here")
+
+
+def test_an_object_that_no_name_leads_to(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def linear(num_classes: int) -> nn.Module:
+        return Normalised(num_classes)
+
+    experiment.run(mine(rounds=1), "run", network=linear)
+    run = json.loads(Path("run/run.json").read_text())
+    assert run["config"]["network"]["name"] == "given:network_linear"
+    assert run["user_code"]["network.name"]["path"] == __file__
+    monkeypatch.setattr(user_code, "_given", {})
+    with pytest.raises(UserError, match=r"given in Python, as given:network_linear; .*network="):
+        fednas_jax.restore("run")
+    model = fednas_jax.restore("run", network=linear)
+    assert isinstance(model.network, Normalised)
+    assert isinstance(fednas_jax.restore("run").network, Normalised)  # as it is here now
+    user_code._given.clear()
+    with pytest.raises(UserError, match=r"experiment\.run\(config, workdir, network=\.\.\.\)"):
+        experiment.run(mine(rounds=1), "run")
+
+
+def test_weights_of_one_with_fields_of_its_own(elsewhere: Path) -> None:
+    Path("small.py").write_text(SMALL + WIDE)
+    wide = {"network.name": "small.py:WIDE", "rounds": 1}
+    experiment.run(mine(**wide), "run")
+    experiment.run(mine(**wide, warm_start="run"), "same")
+    with pytest.raises(UserError, match=r"has width 8; config\.network\.width is 3, and the same"):
+        experiment.run(mine(**wide, **{"warm_start": "run", "network.width": 3}), "other")
+
+
+def test_it_is_compared_with_others_each_with_its_own_fields(elsewhere: Path) -> None:
+    Path("small.py").write_text(SMALL + WIDE)
+    Path("c.py").write_text("from tests.test_networks_brought import mine as get_config\n")
+    fields = {"network.width": "3", "network.padding": "flower"}
+    names = ["2nn", "cnn", "small.py:Small", "small.py:WIDE"]
+    plan = comparison.plan("c.py", fields, "", names, [0], Path("out"))
+    found = {name: dict(next(iter(row.values()))["network"]) for name, row in plan.rows.items()}
+    assert found == {
+        "2nn": {"name": "2nn"},
+        "cnn": {"name": "cnn", "padding": "flower"},
+        "small.py:Small": {"name": "small.py:Small"},
+        "small.py:WIDE": {"name": "small.py:WIDE", "width": 3},
+    }
+    with pytest.raises(UserError, match=r"^config\.network\.with: no such field"):
+        comparison.plan("c.py", {"network.with": "3"}, "", names, [0], Path("out"))
+    with pytest.raises(UserError, match=r"^config\.network\.width: no such field"):
+        comparison.plan("c.py", fields, "", names[:3], [0], Path("out"))
+
+
+def compared() -> dict[str, Any]:
+    rows = json.loads(Path("out/comparison.json").read_text())["rows"]
+    return {row["network"]: row for row in rows}
+
+
+def test_a_table_has_it(elsewhere: Path) -> None:
+    Path("c.py").write_text("from tests.test_networks_brought import mine as get_config\n")
+    command = ["--config=c.py", "--networks=2nn,small.py:Small", "--workdir=out", "--seeds=0"]
+    assert compare.main([*command, "--config.rounds=1"]) == 0
+    rows = compared()
+    # 4 x 4 pixels of 8 channels, each of 9 taps and a bias; then all of them to 10 logits.
+    assert rows["small.py:Small"]["parameters"] == 8 * 10 + 128 * 10 + 10
+    assert rows["small.py:Small"]["multiply_adds"] == 128 * 9 + 128 * 10
+    assert rows["2nn"]["runs"][0]["error"] == rows["small.py:Small"]["runs"][0]["error"] == ""
+    # What is done is not taken over where the code has changed.
+    Path("small.py").write_text(SMALL + "# changed\n")
+    assert compare.main([*command, "--config.rounds=1"]) == 2
+    rows = compared()
+    assert "small.py is not as it was when the run in" in rows["small.py:Small"]["runs"][0]["error"]
+
+
+def test_weights_and_multiply_adds_of_layers_that_are_not_ours() -> None:
+    namespace: dict[str, Any] = {}
+    exec(SMALL, namespace)
+    small = namespace["Small"](num_classes=10, width=3)
+    assert networks.parameter_count(small, (8, 8, 1)) == 9 * 3 + 3 + 48 * 10 + 10
+    # 4 x 4 pixels of 3 channels, each of 9 taps; then all of them to 10 logits.
+    assert networks.multiply_adds(small, (8, 8, 1)) == 16 * 3 * 9 + 48 * 10
 
 
 @pytest.mark.parametrize(

@@ -158,3 +158,26 @@ def test_an_input_inside_of_a_section_is_compared_by_its_dotted_name(tmp_path: P
     del run["toy.masks"]
     with pytest.raises(UserError, match=r"^config\.toy\.masks: b\.npz is not the one that the run"):
         resumption.check_same_inputs(tmp_path, run, config, {"toy.masks": "sum"})
+
+
+def test_code_of_a_users_that_has_changed_or_cannot_be_compared() -> None:
+    file, text = {"path": "a.py", "sha256": "1"}, {"path": "", "sha256": "2"}
+    run = {"user_code": {"dataset.name": file, "transforms:a.py:f": text, "callbacks:c": file}}
+
+    def check(**now: Any) -> list[str]:
+        named = {key.replace("_", "."): source for key, source in now.items()}
+        return resumption.check_same_code(Path("run"), run, named)
+
+    assert check(dataset_name=file) == []
+    with pytest.raises(
+        UserError, match=r"^config\.dataset\.name: a\.py is not as it was when the r"
+    ):
+        check(dataset_name=file | {"sha256": "3"})
+    with pytest.raises(UserError, match=r"^config\.transforms: its code is not as it was when the"):
+        resumption.check_same_code(Path("run"), run, {"transforms:a.py:f": text | {"sha256": "3"}})
+    # A callback may change; of others nothing can be said where no text is, or none was recorded.
+    assert resumption.check_same_code(Path("run"), run, {"callbacks:c": text}) == []
+    (line,) = check(dataset_name=text | {"sha256": ""})
+    assert line.startswith("config.dataset.name: whether its code is as it was when the run began")
+    assert len(check(algorithm=file)) == 1
+    assert resumption.check_same_code(Path("run"), {}, {}) == []

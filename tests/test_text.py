@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fednas_jax import assembly, experiment, restore
+from fednas_jax import config as schema
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.task import Task, next_tokens
 from fednas_jax.errors import UserError
@@ -30,7 +31,7 @@ class Speaker(nn.Module):
         return nn.Dense(self.num_classes)(nn.Embed(self.num_classes, 8)(tokens))
 
 
-def text(config: Any, cut_by: str = "client") -> Dataset:
+def text(config: Any) -> Dataset:
     """Each token is the one before it plus 1 or, by chance, 2; the last places are padding."""
     rng = np.random.RandomState(0)
     steps = rng.choice([1, 2], (COUNT, LENGTH), p=[0.9, 0.1]).cumsum(axis=1)
@@ -55,6 +56,8 @@ def text(config: Any, cut_by: str = "client") -> Dataset:
 def config_of_text(**fields: Any) -> Any:
     config = fedavg_config()
     config.network.name = f"{__file__}:Speaker"
+    config.dataset.name = f"{__file__}:text"
+    config.dataset.max_train_examples = config.dataset.max_test_examples = 0
     config.partition.name, config.partition.num_clients = "homo", 4
     config.optimizer.learning_rate, config.batch_size, config.rounds = 1.0, 4, 3
     config.client.held_out_fraction = 0.2
@@ -62,12 +65,6 @@ def config_of_text(**fields: Any) -> Any:
     return config
 
 
-@pytest.fixture
-def texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assembly, "load_dataset", text)
-
-
-@pytest.mark.usefixtures("texts")
 def test_a_network_learns_what_follows_a_token(tmp_path: Path) -> None:
     summary = experiment.run(config_of_text(rounds=8, test_every=1), tmp_path / "whole")
     assert summary["test_accuracy"] > 0.8, "90 % of the tokens follow the rule"
@@ -86,7 +83,6 @@ def test_a_network_learns_what_follows_a_token(tmp_path: Path) -> None:
         model.predict(np.zeros((2, 3)))
 
 
-@pytest.mark.usefixtures("texts")
 def test_networks_for_images_are_refused(tmp_path: Path) -> None:
     message = r"network\.name: '2nn' is for images \[H, W, C\], not for inputs of \[5\]"
     with pytest.raises(UserError, match=message):
@@ -94,3 +90,33 @@ def test_networks_for_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"config\.augment\.cutout: 3 is not used, as"):
         experiment.run(config_of_text(**{"augment.cutout": 3}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_limit_keeps_targets_beside_their_inputs(tmp_path: Path) -> None:
+    config = config_of_text(**{"dataset.max_train_examples": 8, "rounds": 1})
+    experiment.run(config, tmp_path / "run")
+    population, _ = assembly.prepare(schema.resolve(config))
+    whole = {
+        row.tobytes(): other.tobytes() for row, other in zip(*text(None).train[::3], strict=True)
+    }
+    for row, other in zip(*population.dataset.train[::3], strict=True):
+        assert whole[row.tobytes()] == other.tobytes()
+    assert len(population.dataset.train.truth) == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"targets": np.zeros((39, 5), np.int32)}, "40 inputs, 40 labels and 39 targets; as many"),
+        (
+            {"targets": np.zeros((40, 4), np.int32)},
+            r"targets of its train part have shape \[40, 4\]",
+        ),
+        ({"images": [[1]] * 40}, r"inputs of its train part have no array; one array \[N, 5\] is"),
+    ],
+)
+def test_parts_that_do_not_fit_the_task_are_refused(change: Any, says: str, tmp_path: Path) -> None:
+    data = text(None)
+    data = data._replace(train=data.train._replace(**change))
+    with pytest.raises(UserError, match=says):
+        experiment.run(config_of_text(), tmp_path / "run", dataset=data)

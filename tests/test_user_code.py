@@ -56,3 +56,23 @@ def test_what_fails_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         f"{tmp_path / 'fails_when_imported.py'}:2: ModuleNotFoundError: No module named "
         "'no_such_module'; mend the file"
     )
+
+
+def test_a_package_that_fails_on_the_way_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, text in (("fails_one", "\n1 / 0\n"), ("fails_two", "import no_such_module\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(text)
+    assert refusal("fails_one.inner:X") == (
+        f"{tmp_path / 'fails_one' / '__init__.py'}:2: ZeroDivisionError: division by zero; mend "
+        "the file"
+    )
+    assert refusal("fails_two.inner:X").startswith(
+        f"{tmp_path / 'fails_two' / '__init__.py'}:1: ModuleNotFoundError: No module named 'no_suc"
+    )
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / "__init__.py").write_text("")
+    assert refusal("whole.inner:X").startswith("config.algorithm: there is no module 'whole.inner'")
+    assert refusal("\0:X").startswith("config.algorithm: there is no module")

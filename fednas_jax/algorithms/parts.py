@@ -2,6 +2,7 @@
 
 import optax
 
+from fednas_jax import extension
 from fednas_jax.common_fields import COMMON
 from fednas_jax.config import Config
 from fednas_jax.data import vision
@@ -12,6 +13,7 @@ from fednas_jax.errors import UserError
 from fednas_jax.federated import server_optimizer as server_optimizers
 from fednas_jax.federated.reducers import Reducer
 from fednas_jax.federated.transforms import Transform
+from fednas_jax.fields import names_in
 
 
 def task(config: Config, dataset: Dataset) -> Task:
@@ -65,10 +67,25 @@ def server_optimizer(server: Config) -> optax.GradientTransformation | None:
 
 
 def transforms(config: Config) -> tuple[Transform, ...]:
-    """The chain that `config.transforms` names."""
-    return ()
+    """What `config.transforms` says is done to what clients send, in this order.
+
+    Raises:
+      UserError: one cannot be made, or is something else.
+    """
+    names = names_in(config["transforms"])
+    return tuple(extension.made(n, "config.transforms", _of(Transform), config) for n in names)
 
 
 def reducer(config: Config) -> Reducer | None:
-    """What `config.reducer` names; None of the algorithm's own, by default a sum."""
-    return None
+    """What `config.reducer` says puts together what clients send; None for the algorithm's own.
+
+    Raises:
+      UserError: it cannot be made, or is something else.
+    """
+    name = config["reducer"]
+    return None if name == "sum" else extension.made(name, "config.reducer", _of(Reducer), config)
+
+
+def _of(kind: type) -> extension.Kind:
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    return extension.Kind(kind, f"a {name}, or a function(config) that returns one,")

@@ -1,10 +1,9 @@
 """Every algorithm by name: those of the package, and those that users bring."""
 
-import importlib
 from typing import TYPE_CHECKING
 
 from fednas_jax import user_code
-from fednas_jax.algorithms.declared import Declared
+from fednas_jax.algorithms.declared import Declared, Values
 from fednas_jax.algorithms.fedavg.config import DECLARED as FEDAVG
 from fednas_jax.algorithms.fednas.config import DECLARED as FEDNAS
 from fednas_jax.errors import UserError, suggest
@@ -17,7 +16,10 @@ ALGORITHMS: tuple[Declared, ...] = (FEDNAS, FEDAVG)
 
 NAMES = tuple(declared.name for declared in ALGORITHMS)
 _FIELD = "config.algorithm"
-_KIND = "a fednas_jax.algorithms.declared.Declared is needed, see docs/extending.md"
+_KIND = (
+    "a fednas_jax.algorithms.declared.Declared(name, title, room, ...) is needed, see "
+    "docs/extending.md"
+)
 
 
 _added: dict[str, Declared] = {}
@@ -30,7 +32,8 @@ def add(declared: Declared) -> None:
       declared: of a user's own.
 
     Raises:
-      UserError: it is something else, or another algorithm has its name.
+      UserError: it is something else, or another algorithm has its name. One whose room has the
+        same name in the same module is the same, as of a notebook's cell that is run again.
     """
     if not isinstance(declared, Declared):
         raise UserError(f"algorithm: {declared!r} is not usable; {_KIND}")
@@ -40,7 +43,18 @@ def add(declared: Declared) -> None:
         raise UserError(
             f"algorithm: {declared.name!r} is one of the package's own; another name is needed"
         )
+    other = _added.setdefault(declared.name, declared)
+    if _place(other) != _place(declared):
+        raise UserError(
+            f"algorithm: {declared.name!r} is the name of two, with the rooms {_place(other)} and "
+            f"{_place(declared)}; another name is needed"
+        )
     _added[declared.name] = declared
+
+
+def _place(declared: Declared) -> str:
+    room = declared.room
+    return room if isinstance(room, str) else f"{room.__module__}:{room.__qualname__}"
 
 
 def is_brought(name: str) -> bool:
@@ -68,6 +82,27 @@ def find(name: str) -> Declared:
     return found
 
 
+def check(name: str, values: Values) -> None:
+    """Refuses values that do not go together by what an algorithm says.
+
+    Args:
+      name: as of `find`.
+      values: the fields that a run reads.
+
+    Raises:
+      UserError: they do not; or the check of a user's own fails.
+    """
+    declared = find(name)
+    try:
+        declared.check(values)
+    except UserError:
+        raise
+    except Exception as error:  # of whatever type: it may not be our code
+        path = user_code.source_of(declared.check).path
+        needed = "a function(values) that raises UserError, or nothing, is needed"
+        raise user_code.failed(f"{_FIELD}: the check of {name}", path, error, needed) from error
+
+
 def source(name: str) -> user_code.Source | None:
     """Where an algorithm of a user's own stands; None of one of the package's.
 
@@ -93,9 +128,16 @@ def room(name: str) -> "Room":
     """
     declared = find(name)
     if callable(declared.room):
-        found = declared.room()
+        of = user_code.source_of(declared.room).path
+        try:
+            found = declared.room()
+        except UserError:
+            raise
+        except Exception as error:  # of whatever type: it may not be our code
+            needed = "a function() that returns a fednas_jax.algorithms.room.Room is needed"
+            raise user_code.failed(f"{_FIELD}: the room of {name}", of, error, needed) from error
     else:
-        found = importlib.import_module(declared.room).ROOM
+        found = user_code.load(f"{declared.room}:ROOM", f"{_FIELD}: the room of {name}").value
     from fednas_jax.algorithms.room import Room  # not above: it imports JAX
 
     if not isinstance(found, Room):

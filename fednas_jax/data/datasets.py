@@ -16,6 +16,7 @@ from fednas_jax.data.cuts import apportion
 from fednas_jax.data.fingerprints import image_digests, sha256_of_all
 from fednas_jax.data.task import Task
 from fednas_jax.errors import UserError, listed, suggest
+from fednas_jax.user_code import is_reference
 
 NAMES = ("digits", *published.NAMES)
 _PUBLISHED_MOMENTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -113,14 +114,19 @@ def load(
     Raises:
       UserError: unknown name, not on disk and no network, or a bad .npz.
     """
-    _check_limits(max_train_examples=max_train_examples, max_test_examples=max_test_examples)
     if str(name).endswith(".npz"):
         data = _load_own(str(name), test_path, test_fraction, seed, cut_by)
     else:
         data = _load_known(name, data_dir, test_path, test_fraction, seed, cache=cache)
-    train = _reduced(data.train, max_train_examples, np.random.RandomState([seed, 1]), cut_by)
-    test = _reduced(data.test, max_test_examples, np.random.RandomState([seed, 2]), "class")
-    limit = f"config.dataset.max_train_examples: {max_train_examples}"
+    return limited(data, max_train_examples, max_test_examples, seed, cut_by)
+
+
+def limited(data: Dataset, max_train: int, max_test: int, seed: int, cut_by: str) -> Dataset:
+    """A data set with at most so many examples; arguments, and the error, as of `load`."""
+    _check_limits(max_train_examples=max_train, max_test_examples=max_test)
+    train = _reduced(data.train, max_train, np.random.RandomState([seed, 1]), cut_by)
+    test = _reduced(data.test, max_test, np.random.RandomState([seed, 2]), "class")
+    limit = f"config.dataset.max_train_examples: {max_train}"
     lost = [*data.lost, *_lost(data.train, train, data.class_names, limit), *_untested(data, test)]
     whole = "" if train is data.train and test is data.test else examples_sha256(data)
     return data._replace(
@@ -174,6 +180,8 @@ def depends_on_seed(dataset: Dataset, options: Mapping[str, Any], seed: int) -> 
     """
     names = ("name", "test_path", "test_fraction")
     cut = "seed" in choice_of_test_set(**{name: options[name] for name in names}, seed=seed)
+    if is_reference(options["name"]):  # nobody knows what a user's function does with it
+        return True
     return cut or 0 < options["max_train_examples"] == len(dataset.train.labels)
 
 
@@ -206,6 +214,9 @@ def _load_known(
         return _load_digits(test_fraction, seed)
     if name in published.NAMES:
         return _load_published(name, data_dir, cache)
+    if is_reference(name):
+        right = "its run alone can make it; its images in an .npz are needed"
+        raise UserError(f"config.dataset.name: {name} is a data set of your own, and {right}")
     hint = suggest(name, NAMES)
     raise UserError(f"config.dataset.name: unknown data set '{name}'{hint} (or a path to an .npz)")
 
@@ -376,8 +387,7 @@ def _choose(labels: np.ndarray, wanted: np.ndarray, rng: np.random.RandomState) 
 
 
 def _where(split: Split, keep: np.ndarray) -> Split:
-    client = None if split.client is None else split.client[keep]
-    return Split(split.images[keep], split.labels[keep], client)
+    return Split(*(None if array is None else array[keep] for array in split))
 
 
 def _moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -56,7 +56,7 @@ def read(path: str | Path, test_path: str | Path | None = None) -> Own:
     """
     path = expand(path, "config.dataset.name")
     arrays = read_npz(path, _KEYS, required=("images", "labels"), field="config.dataset.name")
-    train = _examples(arrays, "", path)
+    train = checked(arrays, "", path)
     classes = int(train.labels.max()) + 1
     if classes < 2:
         raise UserError(f"{path}: 'labels' has one class only; at least 2 are needed")
@@ -72,10 +72,10 @@ def read(path: str | Path, test_path: str | Path | None = None) -> Own:
     if test_path:
         test_path = expand(test_path, "config.dataset.test_path")
         test = _test_file(test_path, names or class_names.numbered(classes))
-        _check_test(test, train, classes, test_path, "")
+        check_test(test, train, classes, test_path, "")
     elif "test_images" in arrays or "test_labels" in arrays:
-        test = _examples(arrays, "test_", path)
-        _check_test(test, train, classes, path, "test_")
+        test = checked(arrays, "test_", path)
+        check_test(test, train, classes, path, "test_")
     return Own(train, test, names or class_names.numbered(classes), names is not None)
 
 
@@ -118,13 +118,23 @@ def read_examples(path: str | Path, field: str) -> Labelled:
     path = expand(path, field)
     required = _KEYS[:2]
     arrays = read_npz(path, (*required, "class_names"), required=required, field=field)
-    examples = _examples(arrays, "", path)
+    examples = checked(arrays, "", path)
     at_least = int(examples.labels.max()) + 1
     return Labelled(examples, _class_names(arrays, at_least, path, more=True))
 
 
-def _examples(arrays: dict[str, np.ndarray], prefix: str, path: str | Path) -> Examples:
-    """Checks `images` and `labels` (or `test_images`, `test_labels`), and `client` beside them."""
+def checked(arrays: dict[str, np.ndarray], prefix: str, path: str | Path) -> Examples:
+    """Images, labels and clients as runs compute with them.
+
+    Args:
+      arrays: `images`, `labels` and, if there is one, `client`; or, of a test set, `test_images`
+        and `test_labels`.
+      prefix: of the names, "" or "test_".
+      path: of the file, or what else to name in an error.
+
+    Raises:
+      UserError: one is missing, or of another type or shape than it has to be.
+    """
     for key in (f"{prefix}images", f"{prefix}labels"):
         if key not in arrays:
             raise UserError(f"{path}: key '{key}' is missing")
@@ -174,9 +184,10 @@ def _integers(values: np.ndarray, where: str, length: int) -> np.ndarray:
     return values.astype(np.int32)
 
 
-def _check_test(
+def check_test(
     test: Examples, train: Examples, classes: int, path: str | Path, prefix: str
 ) -> None:
+    """Refuses test examples that are not like the training examples; arguments as of `checked`."""
     if test.images.shape[1:] != train.images.shape[1:]:
         raise UserError(
             f"{path}: '{prefix}images' are {test.images.shape[1:]}; the training images are "

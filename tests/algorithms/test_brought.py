@@ -13,7 +13,7 @@ import pytest
 
 import fednas_jax
 from fednas_jax import config as schema
-from fednas_jax import experiment, main
+from fednas_jax import experiment, main, sweep
 from fednas_jax.algorithms import registry
 from fednas_jax.algorithms.declared import Declared
 from fednas_jax.algorithms.fedavg.config import DECLARED as FEDAVG
@@ -83,6 +83,20 @@ def test_a_run_does_not_go_on_with_changed_code(elsewhere: Path) -> None:
     Path("uniform.py").write_text(BLOCKS[0] + "# changed\n")
     with pytest.raises(UserError, match=r"^config\.algorithm: .*uniform\.py is not as it was when"):
         experiment.run(mine(), "run")
+
+
+def test_a_sweep_has_it_beside_ours(elsewhere: Path) -> None:
+    Path("c.py").write_text("from tests.algorithms.test_brought import swept as get_config\n")
+    command = ["--config=c.py", "--workdir=out", "--config.algorithm=fedavg,uniform.py:ALGORITHM"]
+    assert sweep.main(command) == 0
+    runs = json.loads(Path("out/sweep.json").read_text())["runs"]
+    assert [run["config"]["algorithm"] for run in runs] == ["fedavg", "uniform.py:ALGORITHM"]
+    Path("uniform.py").write_text(BLOCKS[0] + "# changed\n")
+    assert sweep.main(command) == 2, "what is done is not taken over where the code has changed"
+
+
+def swept(variant: str) -> Any:
+    return mine(rounds=1)
 
 
 def test_a_search_may_be_followed_by_a_training_of_ones_own(elsewhere: Path) -> None:
@@ -251,6 +265,21 @@ def test_fields_of_networks_are_refused_that_it_does_not_read(elsewhere: Path) -
             "ALGORITHM = DECLARED._replace(room=lambda: 3)",
             "the room of uniform.py:ALGORITHM is of type int; a fednas_jax.algorithms.room.Room is",
         ),
+        (
+            "from fednas_jax.algorithms.fedavg.config import DECLARED\n"
+            "ALGORITHM = DECLARED._replace(room=lambda: 1 / 0)",
+            "uniform.py:2 (ZeroDivisionError: division by zero); a function() that returns a fedna",
+        ),
+        (
+            "from fednas_jax.algorithms.fedavg.config import DECLARED\n"
+            "ALGORITHM = DECLARED._replace(room='no_such.room')",
+            "the room of uniform.py:ALGORITHM: there is no module 'no_such.room'",
+        ),
+        (
+            "from fednas_jax.algorithms.fedavg.config import DECLARED\n"
+            "ALGORITHM = DECLARED._replace(check=lambda values: values['nothing'])",
+            "the check of uniform.py:ALGORITHM fails at",
+        ),
     ],
 )
 def test_what_is_no_algorithm_is_refused(elsewhere: Path, text: str, says: str) -> None:
@@ -263,6 +292,12 @@ def test_what_is_no_algorithm_is_refused(elsewhere: Path, text: str, says: str) 
 
 
 def test_a_name_or_a_field_that_is_taken_is_refused(elsewhere: Path) -> None:
+    registry.add(TOY)
+    registry.add(TOY._replace(title="Of the same room, as of a cell that is run again"))
+    with pytest.raises(
+        UserError, match=r"'toy' is the name of two, with the rooms .*toy_room and .*"
+    ):
+        registry.add(TOY._replace(room="another.module"))
     with pytest.raises(UserError, match="'fedavg' is one of the package's own; another name is"):
         registry.add(FEDAVG._replace(title="mine"))
     with pytest.raises(UserError, match=r"is not usable; a fednas_jax\.algorithms\.declared"):

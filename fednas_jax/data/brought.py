@@ -1,0 +1,142 @@
+"""Data sets and partitions of a user's own: made, and checked before anything is computed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fednas_jax import extension
+from fednas_jax.data import datasets, own, partition_file
+from fednas_jax.data.datasets import Dataset, Split
+from fednas_jax.data.partition_file import Partition
+from fednas_jax.data.task import Task
+from fednas_jax.errors import UserError
+
+_DATASET = extension.Kind(
+    Dataset, "a fednas_jax.data.datasets.Dataset, or a function(config) that returns one,"
+)
+_PARTITION = extension.Kind(
+    (list, tuple, np.ndarray),
+    "a function(config, dataset) that returns a list of index arrays, one a client,",
+)
+_DATASET_FIELD, _PARTITION_FIELD = "config.dataset.name", "config.partition.name"
+
+
+def dataset(config: Mapping[str, Any], cut_by: str) -> Dataset:
+    """The data set that `config.dataset.name` refers to, with the limits of `config.dataset`.
+
+    Args:
+      config: resolved.
+      cut_by: as of `datasets.load`; for the limits.
+
+    Raises:
+      UserError: it cannot be made, or is no data set of images.
+    """
+    options = config["dataset"]
+    reference = options["name"]
+    if options["test_path"]:
+        raise UserError(
+            f"config.dataset.test_path: '{options['test_path']}' goes with an own .npz; empty is "
+            f"needed, as {reference} brings its test set"
+        )
+    found = extension.made(reference, _DATASET_FIELD, _DATASET, config)
+    checked = _checked(found, f"{_DATASET_FIELD}: {reference}")
+    limits = options["max_train_examples"], options["max_test_examples"]
+    return datasets.limited(checked, *limits, config["seed"], cut_by)
+
+
+def partition(config: Mapping[str, Any], data: Dataset) -> Partition:
+    """The partition that `config.partition.name` refers to.
+
+    Args:
+      config: resolved.
+      data: of the run.
+
+    Raises:
+      UserError: it cannot be made, or its indices are none of the data, or an example is dealt
+        twice, or none at all.
+    """
+    reference = config["partition"]["name"]
+    found = extension.made(reference, _PARTITION_FIELD, _PARTITION, config, data)
+    of = f"{_PARTITION_FIELD}: {reference}"
+    given = found.clients if isinstance(found, Partition) else found
+    made = Partition(tuple(_indices(indices, k, of) for k, indices in enumerate(given)))
+    if not any(len(indices) for indices in made.clients):
+        raise UserError(f"{of}: no client has an example; {_PARTITION.needed}")
+    partition_file.check(made, len(data.train.labels), every=False, source=of)
+    return Partition(tuple(indices.astype(np.int32) for indices in made.clients))
+
+
+def _indices(given: Any, client: int, of: str) -> np.ndarray:
+    try:
+        indices = np.asarray(given)
+    except ValueError:  # lists of unlike lengths
+        indices = np.zeros((1, 1))
+    if not indices.size:  # an empty list is float64
+        indices = indices.astype(np.int64)
+    if indices.ndim != 1 or indices.dtype.kind not in "iu":
+        raise UserError(
+            f"{of}: client {client} has {indices.dtype} of rank {indices.ndim}; integers of rank "
+            f"1; {_PARTITION.needed}"
+        )
+    return indices.astype(np.int64)
+
+
+def _with_task(data: Dataset, task: Task, of: str) -> Dataset:
+    """A data set with a task of its own, checked against it."""
+    for name, part in (("train", data.train), ("test", data.test)):
+        if len(part.labels) != len(part.images) or len(part.truth) != len(part.images):
+            raise UserError(
+                f"{of}: its {name} part has {len(part.images)} inputs, {len(part.labels)} labels "
+                f"and {len(part.truth)} targets; as many of each are needed"
+            )
+        for what, array, like in (
+            ("inputs", part.images, task.example),
+            ("targets", part.truth, task.target),
+        ):
+            shape = getattr(like, "shape", None)
+            if not isinstance(array, np.ndarray) or shape != array.shape[1:]:
+                found = (
+                    f"shape {list(array.shape)}" if isinstance(array, np.ndarray) else "no array"
+                )
+                raise UserError(
+                    f"{of}: the {what} of its {name} part have {found}; one array [N, "
+                    f"{', '.join(map(str, shape or ('...',)))}] is needed, as its task says"
+                )
+    if not len(data.train.images):
+        raise UserError(f"{of}: it has no example to train on; at least one is needed")
+    return data
+
+
+def _checked(data: Dataset, of: str) -> Dataset:
+    """A user's data set in the types that runs compute with.
+
+    Raises:
+      UserError: it is none of images and has no task of its own, or its parts do not fit.
+    """
+    if data.task is not None:
+        return _with_task(data, data.task, of)
+    arrays = {"images": data.train.images, "labels": data.train.labels}
+    arrays |= {} if data.train.client is None else {"client": data.train.client}
+    arrays |= {"test_images": data.test.images, "test_labels": data.test.labels}
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    train, test = own.checked(arrays, "", of), own.checked(arrays, "test_", of)
+    if train.labels.max() >= data.num_classes:
+        raise UserError(
+            f"{of}: 'labels' go up to {train.labels.max()}; at most {data.num_classes - 1} is "
+            f"needed, as num_classes is {data.num_classes}"
+        )
+    own.check_test(test, train, data.num_classes, of, "test_")
+    channels = train.images.shape[-1]
+    for name, size in (("class_names", data.num_classes), ("mean", channels), ("std", channels)):
+        values = getattr(data, name)
+        if not isinstance(values, tuple | list) or len(values) != size:
+            what = "class" if name == "class_names" else "channel of the images"
+            raise UserError(f"{of}: {name} is {values!r}; a tuple of {size}, one a {what}")
+    return data._replace(
+        train=Split(*train),
+        test=Split(*test),
+        class_names=tuple(map(str, data.class_names)),
+        mean=tuple(map(float, data.mean)),
+        std=tuple(map(float, data.std)),
+    )
