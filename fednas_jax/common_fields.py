@@ -92,12 +92,15 @@ COMMON: tuple[Field, ...] = (
           "round and named"),
     Field("transforms", "", TEXT, several,
           "what is done to what clients send, such as clipping: your own, as path/to/file.py:Name, "
-          "several with commas between, which are applied in this order"),
+          "several with commas between, which are applied in this order",
+          default_recorded=False),
     Field("reducer", "sum", TEXT, one_of("sum", brought=True),
-          "how the server puts together what clients send; your own: as path/to/file.py:Name"),
+          "how the server puts together what clients send; your own: as path/to/file.py:Name",
+          default_recorded=False),
     Field("callbacks", "", TEXT, several,
           "what is called after each round, when it is recorded: functions of your own, as "
-          "path/to/file.py:Name, with commas between", False),
+          "path/to/file.py:Name, with commas between", False,
+          default_recorded=False),
     Field("test_every", 1, INT, at_least(0),
           "rounds between tests on the test set; 0: only after the last round"),
     Field("held_out_every", 1, INT, at_least(0),

@@ -153,7 +153,11 @@ def _schema(flat: Mapping[str, Any]) -> Schema:
 
 def to_json(config: Config) -> dict[str, Any]:
     """The config as plain nested dicts, in the order of the schema, without fields not read."""
-    return _nested(_checked(config))
+    values = _checked(config)
+    for name, field in schema.OURS.by_name.items():
+        if not field.default_recorded and values.get(name) == field.default:
+            values.pop(name, None)
+    return _nested(values)
 
 
 def differences(recorded: Config, config: Config) -> list[str]:
@@ -234,8 +238,9 @@ def _checked(config: Any) -> dict[str, Any]:
     for name in flat:
         if name not in known.by_name:
             _unknown(name, known)
-    brought = {f.name: f.default for f in known.fields if f.name not in schema.OURS.by_name}
-    flat = brought | flat
+    ours = schema.OURS.by_name
+    need_not_be = [f for f in known.fields if f.name not in ours or not f.default_recorded]
+    flat = {field.name: field.default for field in need_not_be} | flat
     values = {}
     for field in known.fields:
         other = _unread_for(field, flat, known)

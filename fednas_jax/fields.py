@@ -36,6 +36,9 @@ class Field(NamedTuple):
     after: str = ""
     """Of an algorithm's field that begins a section, or lies in none: the field, or the section
     such as "network.", behind which it is listed."""
+    default_recorded: bool = True
+    """Whether a run records its default too. Not where runs of before it should stay as they are:
+    then a config need not have it either."""
 
     @property
     def meaning(self) -> str:

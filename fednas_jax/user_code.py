@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Mapping
@@ -125,10 +126,12 @@ def found_again(reference: str, recorded: Mapping[str, str], beside: Iterable[Pa
     path = expand(place, "restore")
     tried = [path, *([Path(recorded["path"])] if recorded.get("path") else [])]
     tried += [folder / path.name for folder in beside]
-    there = [one for one in dict.fromkeys(tried) if one.is_file()]
+    there = [o for o in dict.fromkeys(tried) if os.path.isfile(o) and os.access(o, os.R_OK)]
     if not there:
         listed = ", ".join(map(str, dict.fromkeys(tried)))
-        raise UserError(f"{reference}: there is no such file ({listed}); it is needed")
+        raise UserError(
+            f"{reference}: there is no such file that can be read ({listed}); it is needed"
+        )
     same = [one for one in there if _of_path(str(one)).sha256 == recorded.get("sha256")]
     return f"{(same or there)[0]}:{name}"
 
