@@ -30,17 +30,6 @@ def check(values: Values) -> None:
             "config.client.held_out_fraction is 0; 1, its default, is needed"
         )
     _check_partition(values)
-    _check_unconnected(values)
-
-
-def _check_unconnected(values: Values) -> None:
-    """Refuses what the round engine does not do yet."""
-    for name, default in (("transforms", ""), ("reducer", "sum")):
-        if values[name] != default:
-            raise UserError(
-                f"config.{name}: {values[name]!r} is not used, as this version computes sums "
-                f"alone; {default!r}, its default, is needed"
-            )
 
 
 def _check_rates(values: Values) -> None:

@@ -387,7 +387,8 @@ def _choose(labels: np.ndarray, wanted: np.ndarray, rng: np.random.RandomState) 
 
 
 def _where(split: Split, keep: np.ndarray) -> Split:
-    return Split(*(None if array is None else array[keep] for array in split))
+    images, labels, *others = split
+    return Split(images[keep], labels[keep], *(x if x is None else x[keep] for x in others))
 
 
 def _moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
