@@ -278,7 +278,8 @@ def test_what_is_not_finite_in_a_later_round_leaves_the_last_good_checkpoint(
     with pytest.raises(UserError) as caught:
         experiment.run(tiny_config(), folder)
     assert str(caught.value).startswith(
-        "round 2: the averaged network's loss on what client 0, 1, 2 held out is not finite; "
+        "round 2: the averaged network's loss on held-out examples of client 0, 1, 2 is not "
+        "finite; "
     )
     assert str(caught.value).endswith("(the checkpoint of round 1 is whole)")
     assert Checkpoints(folder / "checkpoints").rounds() == [1]
