@@ -133,7 +133,7 @@ def test_a_genotype_that_cannot_be_built(
     ("raised", "code", "says"),
     [
         (UserError("workdir: full; free some"), 2, "fednas_jax: error: workdir: full; free some\n"),
-        (KeyboardInterrupt(), 130, "the same command goes on with the run"),
+        (KeyboardInterrupt(), 130, "the same command resumes the run"),
         (
             PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/closed/x"),
             2,
