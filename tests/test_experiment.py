@@ -219,7 +219,7 @@ def test_damaged_checkpoint_is_passed_over_and_the_round_repeated(
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
     experiment.run(tiny_config(), folder)
-    assert "passing over" in capsys.readouterr().out
+    assert "it is skipped" in capsys.readouterr().out
     assert untimed(folder) == untimed(finished)
     assert final_state(folder) == final_state(finished)
 
@@ -244,7 +244,7 @@ def test_rows_are_mended_or_their_last_round_is_repeated(
         path = folder / f"{name}.jsonl"
         path.write_bytes(path.read_bytes()[:-5])
     experiment.run(tiny_config(), folder)
-    said = "000003: the rows of its rounds, beside it, are cut short or edited; passing over it"
+    said = "000003: the rows of its rounds, beside it, are cut short or edited; it is skipped"
     assert (said in capsys.readouterr().out) == (len(harmed) == 2)
     rows = [(folder / name).read_bytes() for name in ("checkpoints/rows.jsonl", "metrics.jsonl")]
     assert rows[0] == rows[1]

@@ -56,8 +56,14 @@ class ResNet(nn.Module):
         maps = stem(to_maps(images), train=train)
         maps = jax.nn.relu(maps)
         for number, channels in enumerate(STAGES):
-            kind = (style, self.bottleneck, channels)
-            stage = _Stage(*kind, self.blocks, 2 if number else 1, name=f"stage{number}")
+            stage = _Stage(
+                style=style,
+                bottleneck=self.bottleneck,
+                channels=channels,
+                blocks=self.blocks,
+                stride=2 if number else 1,
+                name=f"stage{number}",
+            )
             maps = stage(maps, train=train)
         return dense(self.num_classes, len(maps), name="classifier")(mean_pixel(maps, batch))
 
@@ -100,11 +106,10 @@ class _Block(nn.Module):
             out = channels
             layers = [(channels, 3, self.stride), (channels, 3, 1)]
         added = maps
-        for number, layer in enumerate(layers):
+        for number, (features, size, stride) in enumerate(layers):
             added = jax.nn.relu(added) if number else added
-            added = _ConvNorm(style, self.bottleneck, *layer, name=f"layer{number}")(
-                added, train=train
-            )
+            layer = _ConvNorm(style, self.bottleneck, features, size, stride, name=f"layer{number}")
+            added = layer(added, train=train)
         if len(maps) != out and self.bottleneck:
             shortcut = _ConvNorm(style, True, out, 1, self.stride, name="shortcut")
             maps = shortcut(maps, train=train)
@@ -127,12 +132,13 @@ class _Stage(nn.Module):
 
     @nn.compact
     def __call__(self, maps: jax.Array, *, train: bool) -> jax.Array:
-        kind = (self.style, self.bottleneck, self.channels)
-        maps = _Block(*kind, self.stride, name="first")(maps, train=train)
+        first = _Block(self.style, self.bottleneck, self.channels, self.stride, name="first")
+        maps = first(maps, train=train)
         loop = nn.scan(
             lambda block, maps, _: (block(maps, train=train), None),
             variable_axes={"params": 0, "batch_stats": 0},
             split_rngs={"params": True},
             length=self.blocks - 1,
         )
-        return loop(_Block(*kind, name="blocks"), maps, None)[0]
+        equal = _Block(self.style, self.bottleneck, self.channels, name="blocks")
+        return loop(equal, maps, None)[0]

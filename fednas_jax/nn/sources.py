@@ -157,15 +157,14 @@ def mix_sources(
     shares = jnp.moveaxis(mixture.reshape(*shape, len(PRIMITIVES)), -1, 0)
     maps, used = _raw_maps(weights, states, geometry, stride, running, wanted)
     names = list(maps)
-    arguments = (
-        tuple(maps.values()),
-        shares[jnp.array([PRIMITIVES.index(name) for name in names])],
-        states if stride == 1 else None,
-        shares[PRIMITIVES.index("skip_connect")] if stride == 1 else None,
-    )
+    raw = tuple(maps.values())
+    weight = shares[jnp.array([PRIMITIVES.index(name) for name in names])]
+    identity = states if stride == 1 else None
+    identity_weight = shares[PRIMITIVES.index("skip_connect")] if stride == 1 else None
     if running is not None:
-        return mixed_sum_by(*arguments, _stacked([running[name] for name in names], shape)), running
-    out, moments = mixed_sum(*arguments)
+        statistics = _stacked([running[name] for name in names], shape)
+        return mixed_sum_by(raw, weight, identity, identity_weight, statistics), running
+    out, moments = mixed_sum(raw, weight, identity, identity_weight)
     for name, *moment in zip(names, *moments, strict=True):
         # The edges of a source share its pools, whose moments are returned once.
         used[name] = Moments(*(m[:, : maps[name].shape[1]] for m in moment))
@@ -208,14 +207,14 @@ def _raw_maps(
         if name.startswith("dil"):
             maps[name] = z
             continue
-        second = ((_kernels(weights[name], "2"),), wanted, (after.window(size),))
+        second, inner = (_kernels(weights[name], "2"),), (after.window(size),)
         middle = f"{name}_middle"
         if running is None:
-            (maps[name],), seen = relu_separable(z, *second, True)
+            (maps[name],), seen = relu_separable(z, second, wanted, inner, True)
             assert seen is not None  # since `normalized` is true
             used[middle] = seen
         else:
-            (maps[name],) = separable_by(z, second[0], second[2], running[middle])
+            (maps[name],) = separable_by(z, second, inner, running[middle])
     if stride == 2:
         active = lax.optimization_barrier(jax.nn.relu(states))
         maps["skip_connect"] = factorized_reduce(active, weights["skip_connect"], geometry)
