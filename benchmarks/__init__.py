@@ -1,1 +1,1 @@
-"""Times and memory, as anyone can measure them again."""
+"""Reproducible measurements of time and memory."""

@@ -15,7 +15,7 @@ NUM_CLASSES = 10
 
 
 class Case(NamedTuple):
-    """A supernet and a batch."""
+    """The sizes of a supernet and of a batch."""
 
     name: str
     init_channels: int
@@ -45,14 +45,14 @@ CASES = {
     )
 }
 PARAMETERS = {"tiny": 209_442, "middle": 394_210, "paper": 1_930_618, "paper64": 1_930_618}
-"""Weights, by what PyTorch counts."""
+"""Number of weights of each case, as counted by PyTorch."""
 
 
 def find(name: str) -> Case:
-    """A case by name.
+    """Finds a case by name.
 
     Raises:
-      UserError: there is none.
+      UserError: there is no such case.
     """
     if name not in CASES:
         raise UserError(f"--only: no case {name!r}{suggest(name, CASES)}")
@@ -60,10 +60,10 @@ def find(name: str) -> Case:
 
 
 def check_parameters(case: Case, found: int) -> None:
-    """Whoever is compared must have as many weights.
+    """Refuses to compare networks with different numbers of weights.
 
     Raises:
-      UserError: this one has not.
+      UserError: `found` differs from the number of weights of the case.
     """
     if found != PARAMETERS[case.name]:
         raise UserError(
@@ -76,7 +76,7 @@ def config(case: Case, **fields: Any) -> schema.Config:
 
     Args:
       case: the size.
-      fields: further ones, two underscores for the dot.
+      fields: further fields to set, with two underscores in place of a dot.
     """
     sizes = {"init_channels": case.init_channels, "layers": case.layers}
     chosen = {
@@ -94,7 +94,7 @@ def config(case: Case, **fields: Any) -> schema.Config:
 
 
 def population(case: Case, settings: schema.Config, clients: int, steps: int) -> Any:
-    """Clients of random images, each with as many as make `steps` local steps an epoch.
+    """Clients with random images, each with enough images for `steps` local steps per epoch.
 
     Returns:
       An `assembly.Population`.

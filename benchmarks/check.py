@@ -1,11 +1,11 @@
-"""Prints the rows of the newest results that miss their bar; ends with status 1 if there are any.
+"""Prints the rows of the newest results that miss their bar; exits with status 1 if there are any.
 
-A line too for each benchmark that no whole run is kept of: one of a part (--quick, --only,
---network) says nothing about the rest, and does not stand for a whole run.
+It also prints a line for each benchmark without a complete result: a result of a part (--quick,
+--only, --network) does not count.
 
     python -m benchmarks.check [FOLDER]
 
-Reads benchmarks/results/*.json, of each benchmark and device the newest.
+It reads benchmarks/results/*.json, the newest result of each benchmark and device.
 """
 
 import argparse
@@ -30,13 +30,13 @@ def newest(folder: Path) -> list[dict[str, Any]]:
     """The newest result of each benchmark and device, by benchmark and device.
 
     Raises:
-      UserError: the folder has none, or a file is no result.
+      UserError: the folder has no complete result, or a file is not a result.
     """
     results: dict[tuple[str, str], dict[str, Any]] = {}
     for path in sorted(folder.glob("*.json")):
         result = read_json(path)
         if not isinstance(result, dict) or any(name not in result for name in NEEDED):
-            raise UserError(f"{path}: no result of a benchmark; it needs {', '.join(NEEDED)}")
+            raise UserError(f"{path}: not a result of a benchmark; it needs {', '.join(NEEDED)}")
         if any(option in result["command"] for option in PARTIAL):
             continue
         key = (result["benchmark"], result["device"])
@@ -59,7 +59,7 @@ def missed(results: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def main() -> None:
-    """Reads the kept results, or those of another folder."""
+    """Checks the results in benchmarks/results, or in another folder."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", nargs="?", type=Path, default=harness.RESULTS)
     results = newest(parser.parse_args().folder)

@@ -1,10 +1,11 @@
-"""A round of several clients against as many rounds of one, and against PyTorch's one by one.
+"""A round of several clients, compared with as many rounds of one client and with PyTorch.
 
     python -m benchmarks.clients [--quick] [--json FILE] [--repeats N]
 
-Every client takes the same number of local steps. `vmapped`: all clients side by side; `mapped`:
-one after another inside one program. The ratio is that of K rounds of one client to one of K; at 1
-clients cost what they cost alone. PyTorch takes the originals' three passes, ours the joint step.
+Every client makes the same number of local steps. `vmapped`: all clients side by side; `mapped`:
+one after another inside one program. The ratio is the time of K rounds of one client, divided by
+that of one round of K clients; with a ratio of 1, a client costs as much as alone. PyTorch makes
+the three passes of the authors' code, one client after another; ours makes the joint step.
 """
 
 import functools
@@ -25,7 +26,7 @@ from benchmarks.harness import Peer, Row, at_least, at_most
 from benchmarks.rounds import Ours
 
 STEPS = {"tiny": 2, "middle": 2, "paper64": 2}
-"""Local steps of a client in a round. The paper's size is for a GPU, or for --only."""
+"""Local steps of a client in a round. The size of the paper is for a GPU, or for --only."""
 SEARCH_STEPS = 50 * 5 * 384
 """Local steps of the paper's search: 50 rounds, 5 epochs, Table 2's clients at B = 64."""
 COHORTS = (1, 4, 16)
@@ -33,7 +34,8 @@ AGAINST_TORCH = 8
 
 
 def federation(case: Case, clients: int, clients_per_chunk: int) -> Ours:
-    """Clients that all take part in every round; BatchNorm statistics averaged, as theirs are."""
+    """Clients that all take part in every round, with averaged BatchNorm statistics as in the
+    paper."""
     config = cases.config(
         case,
         server__batch_stats="averaged",
@@ -44,7 +46,7 @@ def federation(case: Case, clients: int, clients_per_chunk: int) -> Ours:
 
 
 def _rounds(case: Case, chunks: dict[str, tuple[int, int]]) -> dict[str, Callable[[], object]]:
-    """A round of each (clients, clients a chunk)."""
+    """Functions that run a round of given (clients, clients in a chunk)."""
     return {
         name: functools.partial(federation(case, *sizes).rounds, 1)
         for name, sizes in chunks.items()
@@ -52,7 +54,7 @@ def _rounds(case: Case, chunks: dict[str, tuple[int, int]]) -> dict[str, Callabl
 
 
 def growth(case: Case, cohorts: tuple[int, ...], repeats: int) -> list[Row]:
-    """A round of K clients against K single ones."""
+    """Compares a round of K clients with K rounds of one client."""
     chunks = {"1 client": (1, 1)}
     for clients in cohorts:
         if clients > 1:
@@ -72,14 +74,15 @@ def growth(case: Case, cohorts: tuple[int, ...], repeats: int) -> list[Row]:
 
 
 def _whole_search(seconds_a_client: float) -> Row:
-    """The paper's search from the fastest way through a round; evaluation and padding aside."""
+    """Projects the time of the paper's search from the fastest round, without evaluation or
+    padding."""
     minutes = seconds_a_client / STEPS["paper64"] * SEARCH_STEPS / 60
     bar = None if jax.default_backend() == "cpu" else at_most(15)
     return Row("paper64: the paper's whole search, projected", minutes, "min", bar)
 
 
 def against_torch(case: Case, python: Path, repeats: int) -> tuple[list[Row], str]:
-    """A round of clients against PyTorch's, and PyTorch's version."""
+    """Compares a round with one of PyTorch; also returns PyTorch's version."""
     count = AGAINST_TORCH
     chunks = {f"{count} clients, mapped": (count, 1), f"{count} clients, vmapped": (count, count)}
     candidates = _rounds(case, chunks)

@@ -1,13 +1,13 @@
-"""Digests of what short runs come to, to hold two versions of the code against each other.
+"""Digests of the results of short runs, to compare two versions of the code bit by bit.
 
-Bits depend on the processor and on the release of JAX, so digests of two versions compare where
-both are made on one machine in one environment:
+Bits depend on the processor and on the release of JAX, so that the digests of two versions must be
+made on the same machine in the same environment:
 
-    python -m benchmarks.digests --json before.json      # in the one clone
+    python -m benchmarks.digests --json before.json      # in one clone
     python -m benchmarks.digests --against before.json   # in the other; exit code 1: they differ
 
-Each run leaves digests of every array of its last checkpoint, by its path; of its metrics, without
-times; of its partition and its model.json; and of alphas and genotypes, where it has some.
+The digests of a run are those of every array of its last checkpoint, by path; of its metrics,
+without times; of its partition and its model.json; and of its alphas and genotypes, if any.
 """
 
 import argparse
@@ -136,13 +136,13 @@ def digest(content: bytes) -> str:
 
 
 def of_run(folder: Path) -> dict[str, str]:
-    """Digests of what a finished run has left.
+    """The digests of a finished run.
 
     Args:
-      folder: its workdir.
+      folder: workdir of the run.
 
     Returns:
-      Name -> digest; names of arrays are their paths in the checkpoint's tree.
+      Name -> digest; an array's name is its path in the checkpoint.
     """
     last = max((folder / "checkpoints").glob("[0-9]*"))
     found = {f"state/{name}": value for name, value in _of_state(last / "state").items()}
@@ -167,7 +167,7 @@ def _of_state(folder: Path) -> dict[str, str]:
 
 
 def measure(names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Runs each, in a folder that is removed afterwards; returns its digests by its name."""
+    """Makes runs by name, in a temporary folder; returns the digests of each by its name."""
     found = {}
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
@@ -178,7 +178,7 @@ def measure(names: Sequence[str]) -> dict[str, dict[str, str]]:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What differs between the digests of two versions: "run: name" each."""
+    """The differences between the digests of two versions, as "run: name"."""
     return [
         f"{run}: {name}"
         for run in {**before, **after}
@@ -188,7 +188,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs all, or those that are named; returns 1 where digests differ from those of a file."""
+    """Makes all or the named runs; returns 1 where digests differ from those in a file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.digests", description=__doc__)
     parser.add_argument("--json", type=Path, help="file for the digests")
     parser.add_argument("--against", type=Path, help="file with digests of another version")

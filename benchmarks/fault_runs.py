@@ -1,4 +1,4 @@
-"""A small run as a process of its own, to be disturbed, and what it must come to all the same."""
+"""A small run in a separate process, which faults disturb, and the result that it must have."""
 
 import json
 import subprocess
@@ -32,16 +32,17 @@ FIELDS = {
     "report.plots": "false",
     "report.page": "false",
 }
-"""The 2NN on digits, ten rounds of about half a second, with a state and draws that must go on."""
+"""The 2NN on digits, ten rounds of about half a second, with random draws and optimiser state that
+a resumed run must continue."""
 
 LIMIT_SECONDS = 300
-"""For a run, which takes some ten."""
+"""Time limit of a run, which takes about ten seconds."""
 
 TIMES = ("seconds", "client_steps_per_second", "compile_seconds", "peak_memory_bytes")
 
 
 class Result(NamedTuple):
-    """What a run has come to, but for times."""
+    """The results of a run, except for times."""
 
     state: dict[str, bytes]
     rows: list[dict[str, Any]]
@@ -59,10 +60,10 @@ def command(workdir: Path, fields: Mapping[str, str] | None = None) -> list[str]
 
 
 class Process:
-    """A run that is going on."""
+    """A run in progress."""
 
     def __init__(self, workdir: Path, fields: Mapping[str, str] | None = None) -> None:
-        """Starts it; what it says is kept."""
+        """Starts the run; its output is kept."""
         self.process = subprocess.Popen(
             command(workdir, fields),
             cwd=ROOT,
@@ -71,13 +72,13 @@ class Process:
             text=True,
         )
         self.said = ""
-        # One that hangs is ended, and has not survived.
+        # A run that hangs is killed, and has not survived.
         self._limit = threading.Timer(LIMIT_SECONDS, self.process.kill)
         self._limit.daemon = True
         self._limit.start()
 
     def wait_for(self, start: str) -> bool:
-        """Reads on to a line that starts so; false where the process ends before."""
+        """Reads output up to a line with the given start; false if the process ends before it."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.said += line
@@ -95,20 +96,20 @@ class Process:
 
 
 def finish(workdir: Path, fields: Mapping[str, str] | None = None) -> Process:
-    """Runs to the end, or to what stops it."""
+    """Runs until the end, or until the run is stopped."""
     process = Process(workdir, fields)
     process.end()
     return process
 
 
 def result(workdir: Path) -> Result:
-    """What the run in a workdir has come to."""
+    """The results of the run in a workdir."""
     rows = [untimed(row) for row in read_rows(workdir / "metrics.jsonl")]
     return Result(state(workdir), rows, untimed(read_json(workdir / "summary.json")))
 
 
 def untimed(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what differs from run to run."""
+    """A row without the values that differ from run to run."""
     return {name: value for name, value in row.items() if name not in TIMES}
 
 
@@ -126,7 +127,7 @@ def state(workdir: Path) -> dict[str, bytes]:
 
 
 def agree(workdir: Path) -> bool:
-    """Whether metrics.jsonl begins with the rows that the newest checkpoint is of."""
+    """Whether metrics.jsonl begins with the rows of the newest checkpoint."""
     rounds = Checkpoints(workdir / "checkpoints", reading=True).rounds()
     if not rounds:
         return True

@@ -1,11 +1,11 @@
-"""What a run survives, each fault really made: how often tried, how often survived.
+"""Faults that a run survives: each is really caused, and tries and survivals are counted.
 
     python -m benchmarks.faults [--quick] [--only FAULT,...] [--repeats N] [--seed N] [--json FILE]
 
-A small run of ten rounds is a process of its own. It is disturbed and then goes on by the same
-command; it has survived if its last state is that of an undisturbed run to the bit, its metrics and
-its summary too, and if it has said what there was to say, in one line and without a traceback.
-A full disk is a small tmpfs, which takes root on Linux; without, its rows are left out.
+A small run of ten rounds is a separate process. It is disturbed and then resumed by the same
+command. It has survived if its last state, its metrics and its summary are, bit by bit, those of an
+undisturbed run, and if it has printed the expected line without a traceback. A full disk is a small
+tmpfs, which needs root on Linux; without root, its rows are left out.
 """
 
 import contextlib
@@ -30,36 +30,36 @@ from fednas_jax.errors import UserError
 
 KILLS = 20
 DISK_BYTES = 8_000_000
-"""Of the tmpfs: room for three checkpoints of 2 MB, as claimed, and everything else."""
+"""Size of the tmpfs, for three checkpoints of 2 MB and all other files."""
 
 
 class Ground(NamedTuple):
-    """What every case works on."""
+    """The folder, and the undisturbed run, that all cases use."""
 
     folder: Path
     wanted: Result
-    """Of the undisturbed run."""
+    """Results of the undisturbed run."""
     rng: np.random.RandomState
     repeats: int
 
     def new(self, name: str) -> Path:
-        """A workdir that is not there yet."""
+        """The path of a new workdir."""
         return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder)) / "run"
 
     def whole(self, workdir: Path) -> bool:
-        """Whether a finished run has come to the same as the undisturbed one."""
+        """Whether a finished run has the same results as the undisturbed one."""
         return fault_runs.result(workdir) == self.wanted
 
 
 class Tally:
-    """Tries of a fault, and what went wrong."""
+    """The tries of a fault, and how many were survived."""
 
     def __init__(self, fault: str) -> None:
         """Nothing is tried yet."""
         self.fault, self.tried, self.survived = fault, 0, 0
 
     def add(self, good: bool, said: str = "") -> None:
-        """One try; what was said is shown where it went wrong."""
+        """Counts a try; if it was not survived, prints the output `said`."""
         good = good and "Traceback" not in said
         self.tried += 1
         self.survived += good
@@ -67,7 +67,7 @@ class Tally:
             print(f"{self.fault}: not survived: {said.strip()[-2000:]}", file=sys.stderr)
 
     def row(self) -> Row:
-        """Times survived, of times tried."""
+        """The number of survivals, with the number of tries."""
         bar = harness.at_least(self.tried)
         return Row(f"{self.fault}: survived", self.survived, f"of {self.tried}", bar)
 
@@ -76,7 +76,7 @@ class Tally:
 
 
 def killed(ground: Ground) -> Iterator[Tally]:
-    """SIGKILL at random moments, from the first import to the last round, as often as it takes."""
+    """SIGKILL at random moments, from the first import to the last round."""
     tally = Tally("SIGKILL at a random moment of ten rounds")
     count = ground.repeats or KILLS
     kills = 0
@@ -96,7 +96,7 @@ def killed(ground: Ground) -> Iterator[Tally]:
 
 
 def interrupted(ground: Ground) -> Iterator[Tally]:
-    """SIGTERM and Ctrl-C, where no checkpoint but the last is due: the last whole round is kept."""
+    """SIGTERM and Ctrl-C in rounds without a checkpoint: the last whole round is kept."""
     for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         tally = Tally(f"{number.name} in a round, exit code {code}")
         for _ in range(ground.repeats or 5):
@@ -116,7 +116,7 @@ def interrupted(ground: Ground) -> Iterator[Tally]:
 
 
 def _disturb(process: Process, rng: np.random.RandomState, number: int) -> bool:
-    """Sends a signal at a random moment; false where the run ends before it."""
+    """Sends a signal at a random moment; false if the run ends before it."""
     if rng.random_sample() < 0.3:  # while it starts
         time.sleep(rng.random_sample() * 6)
     elif not process.wait_for("round"):
@@ -134,7 +134,7 @@ def _disturb(process: Process, rng: np.random.RandomState, number: int) -> bool:
 
 @contextlib.contextmanager
 def _small_disk(ground: Ground) -> Iterator[Path | None]:
-    """A folder on a tmpfs of its own; None where none can be mounted."""
+    """A folder on a new tmpfs; None where none can be mounted."""
     folder = Path(tempfile.mkdtemp(prefix="disk-", dir=ground.folder))
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
     try:
@@ -149,7 +149,7 @@ def _small_disk(ground: Ground) -> Iterator[Path | None]:
 
 
 def full_disk(ground: Ground) -> Iterator[Tally]:
-    """The disk fills up at a random place; what is there stays whole; freed, the run goes on."""
+    """The disk fills up at a random place: files stay intact; with free space, the run resumes."""
     tally = Tally("disk full while a run writes")
     for _ in range(ground.repeats or 8):
         with _small_disk(ground) as disk:
@@ -172,7 +172,7 @@ def full_disk(ground: Ground) -> Iterator[Tally]:
 
 
 def damaged(ground: Ground) -> Iterator[Tally]:
-    """Each file of the newest checkpoint cut short, with a flipped byte, or gone."""
+    """Each file of the newest checkpoint is truncated, has a flipped byte, or is missing."""
     base = ground.new("base")
     process = Process(base)
     process.wait_for("round  5/")
@@ -188,7 +188,7 @@ def damaged(ground: Ground) -> Iterator[Tally]:
             shutil.copytree(base, workdir)
             damage(workdir / path.relative_to(base), ground.rng)
             after = finish(workdir)
-            right = "passing over it" in after.said
+            right = "it is skipped" in after.said
             right &= f"going on after round {newest - 1}" in after.said
             tally.add(right and ground.whole(workdir), f"{path.name}: {after.said}")
         yield tally
@@ -221,7 +221,7 @@ def two_processes(ground: Ground) -> Iterator[Tally]:
         workdir = ground.new("two")
         first = Process(workdir)
         first.wait_for("round")
-        os.kill(first.process.pid, signal.SIGSTOP)  # or it might be done before the second begins
+        os.kill(first.process.pid, signal.SIGSTOP)  # it must not end before the second starts
         second = finish(workdir)
         os.kill(first.process.pid, signal.SIGCONT)
         right = second.process.returncode == 2 and "another process is running" in second.said
@@ -283,7 +283,7 @@ CASES: dict[str, Callable[[Ground], Iterator[Tally]]] = {
 
 
 def main() -> None:
-    """Makes every fault; with --quick each twice."""
+    """Causes every fault; with --quick, each twice."""
     parser = harness.parser(__doc__)
     parser.add_argument("--only", default="", help=f"some of {', '.join(CASES)}, commas between")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and places")

@@ -1,4 +1,4 @@
-"""A process that makes a federation's first round, of one client and one step, and times it.
+"""Times the first round of a federation, with one client and one step, in a new process.
 
     python -m benchmarks.first_step --case tiny --cache FOLDER
 
@@ -26,7 +26,7 @@ def main() -> None:
         ours = Ours(config, cases.population(case, config, clients=1, steps=1))
         first = ours.rounds(1)
         done = time.time()
-        # What the second round does not take again: tracing and compiling, or reading the cache.
+        # The second round does not trace and compile, or read the cache, again.
         compiling = first - ours.rounds(1)
     print(json.dumps({"ready": True, "compile_seconds": compiling, "done": done}))
 

@@ -1,10 +1,11 @@
-"""Damaged and foreign input for everything that reads a file: refused in a line, or read.
+"""Fuzzes every reader of a file: damaged or foreign input must be read, or refused in one line.
 
     python -m benchmarks.fuzz [--quick] [--only TARGET,...] [--repeats N] [--seed N] [--json FILE]
 
-10,000 inputs each. An input is survived if the reader returns, or raises a UserError of one line,
-and meanwhile writes and removes no file, unpickles nothing and starts no process, by Python's audit
-events. The first input of each target that is not survived is shown, made as small as it can be.
+Each target gets 10,000 inputs. An input is survived if the reader returns, or raises a UserError of
+one line, and if it writes and removes no file, unpickles nothing and starts no process, according
+to Python's audit events. The first input of each target that is not survived is minimised and
+shown.
 """
 
 import os
@@ -34,7 +35,7 @@ _FORBIDDEN = (
 
 
 class Watch:
-    """What the process does beyond reading, while it is watched."""
+    """Records forbidden actions of the process, those beyond reading, while it is watched."""
 
     def __init__(self) -> None:
         """Adds an audit hook, which stays."""
@@ -62,7 +63,7 @@ class Watch:
 
 
 def survives(target: Target, given: Any, folder: Path, watch: Watch) -> None:
-    """One input; raises whatever is not as it should be."""
+    """Tries one input; raises an error if it is not survived."""
     for path in folder.iterdir():
         path.unlink()
     target.put(given, folder)
@@ -74,7 +75,7 @@ def survives(target: Target, given: Any, folder: Path, watch: Watch) -> None:
 
 
 def fuzz(name: str, target: Target, count: int, seed: int, watch: Watch) -> Row:
-    """So many inputs for a target; the first that is not survived is shown, and ends it."""
+    """Tries `count` inputs on a target; shows the first that is not survived, and stops there."""
     tried = 0
 
     @hypothesis.settings(
@@ -96,7 +97,7 @@ def fuzz(name: str, target: Target, count: int, seed: int, watch: Watch) -> Row:
         try:
             check()
             survived = tried
-        except Exception:  # of any kind: that is what is looked for
+        except Exception:  # of any type, since any exception is a failure
             traceback.print_exc()
             survived = tried - 1
     share = 100 * survived / max(tried, 1)

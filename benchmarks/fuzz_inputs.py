@@ -1,4 +1,4 @@
-"""Inputs that a file may come to: valid ones with a fault or two, and noise."""
+"""Generators of file contents: valid ones with one or two faults, and noise."""
 
 import copy
 import io
@@ -25,17 +25,18 @@ JSON = st.recursive(
     ),
     max_leaves=8,
 )
-"""Anything that JSON can hold, numbers of every size and NaN among them."""
+"""Any JSON value, including numbers of every size and NaN."""
 
 
 def encoded(value: Any) -> bytes:
-    """As Python's JSON writes it: NaN too."""
+    """Encodes a value as Python's JSON does, including NaN."""
     return json.dumps(value).encode()
 
 
 @st.composite
 def damaged_bytes(draw: st.DrawFn, whole: bytes) -> bytes:
-    """Bytes with up to three changed, some taken out or put in, or the end gone."""
+    """Bytes of which up to three are changed, some are removed or inserted, or the end is
+    missing."""
     content = bytearray(whole)
     for _ in range(draw(st.integers(0, 3))):
         if content:
@@ -53,7 +54,7 @@ def damaged_bytes(draw: st.DrawFn, whole: bytes) -> bytes:
 
 @st.composite
 def damaged_json(draw: st.DrawFn, whole: Any) -> Any:
-    """A value in which up to three places hold something else, twice the same, or nothing."""
+    """A value in which up to three entries are replaced, duplicated or removed."""
     value = copy.deepcopy(whole)
     for _ in range(draw(st.integers(1, 3))):
         value = _with_fault(draw, value)
@@ -152,7 +153,7 @@ def arrays(draw: st.DrawFn) -> np.ndarray:
 
 
 def npz(members: Mapping[str, Any], compressed: bool = True) -> bytes:
-    """An .npz of these arrays, in which objects are pickled; bytes are put in as they are."""
+    """An .npz file of arrays, in which objects are pickled; bytes are stored unchanged."""
     content = io.BytesIO()
     kind = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
     with zipfile.ZipFile(content, "w", kind) as file:
@@ -199,6 +200,6 @@ _HEADERS = (
 
 
 def npz_header(header: str) -> bytes:
-    """An .npy of which only the header is there, as somebody wrote it by hand."""
+    """An .npy file that has only a header, with the given text."""
     text = header.encode().ljust(118) + b"\n"
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text

@@ -1,4 +1,4 @@
-"""All that reads a file or a setting, each with what may be in it."""
+"""All readers of files and settings, with generators of their inputs."""
 
 import hashlib
 import json
@@ -21,21 +21,21 @@ from fednas_jax.report import ledger, run_folder
 from fednas_jax.search import genotype as genotypes
 
 EXAMPLES = 12
-"""Of the data that partition files are for."""
+"""Number of examples of the data for partition files."""
 
 
 class Target(NamedTuple):
-    """A reader, which may refuse by a UserError of one line, and do nothing else but read."""
+    """A reader, which must do nothing but read, or raise a UserError of one line."""
 
     inputs: st.SearchStrategy[Any]
     read: Callable[[Any, Path], object]
-    """Takes an input and the folder it was put into."""
+    """Reads; takes an input and the folder in which it is."""
     put: Callable[[Any, Path], object] = lambda given, folder: None
-    """Takes an input and an empty folder."""
+    """Writes the input into a folder; takes an input and an empty folder."""
 
 
 def _file(name: str, contents: st.SearchStrategy[bytes], read: Callable[[Path], object]) -> Target:
-    """Of a reader of one file."""
+    """The target for a reader of one file."""
     return Target(
         contents,
         lambda content, folder: read(folder / name),
@@ -44,14 +44,14 @@ def _file(name: str, contents: st.SearchStrategy[bytes], read: Callable[[Path], 
 
 
 def check_line(error: UserError) -> None:
-    """Fails where it is not one line that says something."""
+    """Fails if the message is not one line with text."""
     text = str(error)
     if not text.strip() or "\n" in text:
         raise AssertionError(f"not a line: {text!r}")
 
 
 def _all_of(*readers: Callable[[], object]) -> None:
-    """Each, whatever the ones before refuse in a line."""
+    """Calls all readers, also after one has raised a UserError."""
     for read in readers:
         try:
             read()
@@ -124,7 +124,7 @@ FILES: dict[str, tuple[Any, bool]] = {
 
 
 def _run_files() -> st.SearchStrategy[dict[str, bytes]]:
-    """All files whole but one or two, or without these."""
+    """All files of a run, of which one or two are damaged or missing."""
 
     def whole(name: str) -> bytes:
         value, lines = FILES[name]
@@ -174,10 +174,10 @@ JSONS = ("checkpoint.json", "model.json", "checksums.json")
 
 
 class CheckpointJson:
-    """A checkpoint with one of its JSON files damaged; its checksum may be right all the same."""
+    """A checkpoint with one damaged JSON file, whose checksum may still be correct."""
 
     def __init__(self, folder: Path) -> None:
-        """Writes the checkpoint, two of them: rounds 1 and 2."""
+        """Writes the checkpoints of rounds 1 and 2."""
         self.folder = folder
         checkpoints, self.rows = Checkpoints(folder), folder / ledger.FILE
         rows = ledger.Ledger(self.rows, b"")
@@ -189,7 +189,7 @@ class CheckpointJson:
         self.whole = {name: (self.newest / name).read_bytes() for name in JSONS}
 
     def target(self) -> Target:
-        """Damage of one file, and whether its checksum is set right."""
+        """The target: damage to one file, and whether its checksum is corrected."""
         damaged = {n: inputs.json_file(json.loads(c)) for n, c in self.whole.items()}
         chosen = st.sampled_from(JSONS).flatmap(lambda n: st.tuples(st.just(n), damaged[n]))
         return Target(st.tuples(chosen, st.booleans()), self._read, self._put)
@@ -219,10 +219,10 @@ class CheckpointJson:
 
 
 def targets(folder: Path) -> dict[str, Target]:
-    """All of them.
+    """All targets by name.
 
     Args:
-      folder: an empty one, for what they read besides.
+      folder: an empty folder for other files that they read.
     """
     return {
         "config overrides": Target(inputs.OVERRIDES, _overridden),

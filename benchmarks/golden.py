@@ -1,4 +1,4 @@
-"""A few numbers of what the reference computes, from which right tensors can be told from wrong."""
+"""A few numbers from the reference's results, which distinguish correct tensors from wrong ones."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,11 @@ import numpy as np
 
 Arrays = Mapping[str, np.ndarray]
 APART = ("params/stem/", "params/classifier/", "arch/")
-"""Weights after steps that have numbers of their own; the others have theirs together."""
+"""Weights after the steps that have their own numbers; the others are combined."""
 
 
 def of_gradients(computed: Arrays) -> dict[str, Any]:
-    """Of what `reference.gradients` returns."""
+    """The numbers for the result of `reference.gradients`."""
     return {
         "loss": float(computed["loss"]),
         "logits": computed["logits"].tolist(),
@@ -23,7 +23,7 @@ def of_gradients(computed: Arrays) -> dict[str, Any]:
 
 
 def of_search(after: Arrays, before: Arrays) -> dict[str, Any]:
-    """Of what `reference.search` returns for the weights `before`: of what the steps changed."""
+    """The numbers for the changes by `reference.search`, starting from the weights `before`."""
     apart = {n: digest(x - before[n]) for n, x in sorted(after.items()) if n.startswith(APART)}
     return {
         "losses": after["losses"].tolist(),
@@ -34,13 +34,13 @@ def of_search(after: Arrays, before: Arrays) -> dict[str, Any]:
 
 
 def of_all(computed: Mapping[str, Arrays], before: Arrays) -> dict[str, Any]:
-    """Of gradients and each order."""
+    """The numbers for the gradients and for each order of the search step."""
     orders = {order: of_search(x, before) for order, x in computed.items() if order != "gradients"}
     return {**of_gradients(computed["gradients"]), **orders}
 
 
 def digest(x: np.ndarray) -> list[float]:
-    """Norm, a sum that no permutation keeps, and the first element."""
+    """The norm, a sum that depends on the order of elements, and the first element."""
     flat = np.asarray(x, np.float64).ravel()
     places = np.cos(np.arange(flat.size))
     return [float(np.linalg.norm(flat)), float(flat @ places), float(flat[0])]

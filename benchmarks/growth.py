@@ -1,12 +1,12 @@
-"""What grows with the population, the cohort and the depth: time, memory, compile time.
+"""How time, memory and compile time grow with the population, the cohort and the depth.
 
     python -m benchmarks.growth [--quick] [--json FILE] [--repeats N]
 
-Federations of 100, 1,000 and 10,000 clients live in processes of their own, which take turns, with
-cohorts of 10 and 100. All train the 2NN of McMahan et al. by FedAvg on 60 examples a client, one
-epoch in batches of 10; the clients hold indices into the same 2,000 images, so that a population
-is nothing but its index table. Then supernets of more and more cells (C = 16, batch 16, 32 x 32),
-compiled without a cache, one process each.
+Federations of 100, 1,000 and 10,000 clients, with cohorts of 10 and 100, run in separate processes,
+which take turns. All train the 2NN of McMahan et al. by FedAvg on 60 examples per client, one epoch
+in batches of 10. The clients hold indices into the same 2,000 images, so that a population is only
+a table of indices. Then supernets with increasing numbers of cells (C = 16, batch 16, 32 x 32) are
+compiled without a cache, each in a separate process.
 """
 
 import json
@@ -38,7 +38,7 @@ COHORTS = (10, 100)
 EXAMPLES, IMAGES = 60, 2_000
 LAYERS = (3, 8, 14, 20)
 FEWEST_SECONDS = 0.3
-"""Of one measurement: as many rounds as take so long."""
+"""Duration of one measurement, which has as many rounds as fit."""
 
 
 def federation(population: int, cohort: int) -> Ours:
@@ -67,7 +67,7 @@ def federation(population: int, cohort: int) -> Ours:
 
 
 def serve_population(population: int, cohort: int) -> None:
-    """Answers each line by rounds: {"seconds": of one, "peak_bytes": of this process}."""
+    """Answers each line with {"seconds": of a round, "peak_bytes": of this process}."""
     ours = federation(population, cohort)
     count = max(1, round(FEWEST_SECONDS / min(ours.rounds(1) for _ in range(3))))
     print(json.dumps({"ready": True}), flush=True)
@@ -77,7 +77,7 @@ def serve_population(population: int, cohort: int) -> None:
 
 
 def serve_layers(layers: int, repeats: int) -> None:
-    """One line: how long a supernet of so many cells takes to trace, to compile and for a step."""
+    """Prints one line: the time to trace and compile a supernet, and the time of a step."""
     jax.config.update("jax_enable_compilation_cache", False)
     case = cases.Case("deep", 16, layers, 16, 32)
     config = cases.config(case, server__batch_stats="averaged", clients_per_round=1)
@@ -111,7 +111,7 @@ def _listen(event: str, duration_secs: float, **_: str | int) -> None:
 
 
 def populations(sizes: tuple[int, ...], cohort: int, repeats: int) -> list[Row]:
-    """Rounds of one cohort from populations of several sizes, in turns."""
+    """Measures rounds with one size of cohort and several sizes of the population, in turns."""
     with ExitStack() as stack:
         peers = {
             size: stack.enter_context(
@@ -131,7 +131,7 @@ def populations(sizes: tuple[int, ...], cohort: int, repeats: int) -> list[Row]:
         rows.append(Row(f"{what}: rounds", 1 / harness.median(seconds[size]), "1/s"))
         rows.append(Row(f"{what}: memory of the process", peak[size], "MB"))
     few, many = sizes[0], sizes[-1]
-    # Round by round, so that what slows the machine down slows down both.
+    # Round by round, so that other load on the machine affects both.
     ratios = [m / f for m, f in zip(seconds[many], seconds[few], strict=True)]
     table = (many - few) * 2 * EXAMPLES * 4 / 1e6  # train and valid, int32
     what = f"{cohort} of {many:,} clients against {cohort} of {few:,}"
@@ -142,7 +142,7 @@ def populations(sizes: tuple[int, ...], cohort: int, repeats: int) -> list[Row]:
 
 
 def depths(layers: tuple[int, ...], repeats: int) -> list[Row]:
-    """Supernets of so many cells."""
+    """Measures supernets with given numbers of cells."""
     rows, seconds = [], {}
     for count in layers:
         arguments = [f"--layers={count},{repeats}"]
@@ -161,7 +161,7 @@ def depths(layers: tuple[int, ...], repeats: int) -> list[Row]:
 
 
 def main() -> None:
-    """Measures; with --quick only the ends of each range."""
+    """Runs the benchmark; with --quick only the ends of each range."""
     parser = harness.parser(__doc__)
     parser.add_argument("--population", default="", help="POPULATION,COHORT: of this process")
     parser.add_argument("--layers", default="", help="LAYERS,REPEATS: of this process")

@@ -1,8 +1,8 @@
-"""What all benchmarks share: interleaved timing, rows with bars, and peers in other interpreters.
+"""Shared by all benchmarks: interleaved timing, rows with bars, and peers in other interpreters.
 
-A figure that is compared with another is measured in the same run: the candidates take turns, and
-the medians are compared. A peer that needs packages of its own runs as a process of its own
-interpreter, which answers one line of JSON for each line it is asked.
+Figures that are compared are measured in the same run: the candidates take turns, and their medians
+are compared. A peer that needs other packages runs in a process of another interpreter, which
+answers each line of JSON with a line of JSON.
 """
 
 import argparse
@@ -27,15 +27,15 @@ from fednas_jax.files import write_json
 RESULTS = Path(__file__).resolve().parent / "results"
 PEERS = Path(__file__).resolve().parent / "peers"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
-"""Whose versions a result names, where they are installed."""
+"""Packages whose versions are in a result, if they are installed."""
 
 SETTLE_SECONDS = 0.5
-"""Between two candidates: threads that wait for more work, and memory that is handed back, would
-otherwise be charged to the next."""
+"""Pause between two candidates. Without it, threads of one that still wait for work, and memory
+that it frees, would slow down the next."""
 
 
 class Bar(NamedTuple):
-    """What a value must reach."""
+    """A limit that a value must meet."""
 
     limit: float
     at_most: bool
@@ -45,12 +45,12 @@ class Bar(NamedTuple):
 
 
 def at_most(limit: float) -> Bar:
-    """A bar for what should be small."""
+    """A bar for a value that should be small."""
     return Bar(limit, True)
 
 
 def at_least(limit: float) -> Bar:
-    """A bar for what should be large."""
+    """A bar for a value that should be large."""
     return Bar(limit, False)
 
 
@@ -73,11 +73,11 @@ class Row(NamedTuple):
 
 
 def parser(doc: str | None, peers: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """The arguments that every benchmark takes.
+    """The arguments that all benchmarks have.
 
     Args:
-      doc: of the benchmark's module; its first line is shown.
-      peers: names of the environments that it can use; each adds --NAME-python.
+      doc: docstring of the benchmark's module, whose first line is shown.
+      peers: names of the environments that it can use; each adds a flag --NAME-python.
     """
     result = argparse.ArgumentParser(description=(doc or "").split("\n")[0])
     result.add_argument("--quick", action="store_true", help="only what takes a minute or two")
@@ -105,14 +105,14 @@ def start(main: Callable[[], object]) -> None:
 def interleaved(
     candidates: Mapping[str, Callable[[], object]], repeats: int
 ) -> dict[str, list[float]]:
-    """Times candidates in turns, so that what changes on the machine changes for all of them.
+    """Times candidates in turns, so that other load on the machine affects all of them.
 
     Args:
-      candidates: what to call; one that returns a float has timed itself, and that counts.
-      repeats: how often each is timed, after one call that is not.
+      candidates: functions to call; a returned float is used as the time in seconds.
+      repeats: number of timed calls of each, after one call that is not timed.
 
     Returns:
-      Seconds of each repeat.
+      Name -> seconds of each repeat.
     """
     for candidate in candidates.values():
         candidate()
@@ -144,13 +144,13 @@ def _default_python(name: str) -> Path:
 
 
 def find_python(arguments: argparse.Namespace, name: str) -> Path | None:
-    """The interpreter of an environment that `parser` was told of.
+    """The interpreter of an environment that was passed to `parser`.
 
     Returns:
-      None, after a line that says so, where there is none or none is wanted.
+      Its path; None, after a line that says so, where there is none or the user gave 'none'.
 
     Raises:
-      UserError: one was named that is not there.
+      UserError: the user named an interpreter that does not exist.
     """
     flag = f"--{name}-python"
     given = getattr(arguments, f"{name}_python") or os.environ.get(_variable(name), "")
@@ -161,7 +161,7 @@ def find_python(arguments: argparse.Namespace, name: str) -> Path | None:
     if path.is_file():
         return path
     if given:
-        raise UserError(f"{flag}: {path} is not there; an interpreter that has {name} is needed")
+        raise UserError(f"{flag}: {path} does not exist; an interpreter with {name} is needed")
     print(
         f"Without {name}, and so without the rows that compare with it: there is no "
         f"benchmarks/peers/.venv-{name}. benchmarks/peers/setup.sh {name} makes it; {flag} names "
@@ -175,16 +175,16 @@ class Peer:
 
     Args:
       python: the interpreter.
-      module: what it runs, `python -m`. It prints a line {"ready": true, ...} when it can be asked,
-        then a line of JSON for each line of JSON it reads, and ends with its input.
-      arguments: of the module.
-      launcher: what starts the interpreter, such as mpirun with its options; nothing by default.
+      module: the module that it runs, as `python -m`. It prints a line {"ready": true, ...} when it
+        is ready, then a line of JSON for each line of JSON that it reads, and ends with its input.
+      arguments: arguments of the module.
+      launcher: command that starts the interpreter, such as mpirun with its options; may be empty.
 
     Attributes:
-      facts: what its first line says besides.
+      facts: the other values in its first line.
 
     Raises:
-      UserError: it cannot start or does not answer.
+      UserError: the process cannot start or does not answer.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class Peer:
         """Sends a request and waits for its answer.
 
         Raises:
-          UserError: the process ended, or said {"error": ...}.
+          UserError: the process has ended, or has answered {"error": ...}.
         """
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # no answer will come either: that says why
@@ -243,7 +243,7 @@ class Peer:
         self.close()
 
     def close(self) -> None:
-        """Ends the process, which has half a minute to do so itself."""
+        """Ends the process, which has half a minute to end by itself."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -265,13 +265,13 @@ def publish(
     arguments: argparse.Namespace,
     versions: Mapping[str, str] | None = None,
 ) -> None:
-    """Prints the rows as a Markdown table, and writes them where --json says.
+    """Prints the rows as a Markdown table, and writes them to the file of --json.
 
     Args:
-      benchmark: name of its module, such as "local_step".
+      benchmark: name of the benchmark's module, such as "local_step".
       rows: the figures.
-      arguments: from `parser`.
-      versions: of packages in peers' environments.
+      arguments: arguments from `parser`.
+      versions: versions of packages in the environments of peers.
 
     Raises:
       UserError: the file cannot be written.
@@ -324,7 +324,8 @@ def _head(benchmark: str, versions: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _without_places(argv: Sequence[str]) -> list[str]:
-    """The arguments as given, but for interpreters and the result: where those lie is one's own."""
+    """The arguments without the paths of interpreters and of the result, which are
+    machine-specific."""
     kept, skip = [], False
     for argument in argv:
         if skip:

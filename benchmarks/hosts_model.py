@@ -1,12 +1,12 @@
-"""A model of ranks on many hosts: seconds a round, and when half of it is communication.
+"""A model of ranks on many hosts: the time of a round, and when half of it is communication.
 
     python -m benchmarks.hosts_model
 
 T(n) = local steps of the busiest of n ranks x seconds a local step + all-reduce of the payload:
 
 - ring: 2 (n - 1) / n x bytes / bandwidth + 2 (n - 1) x latency;
-- recursive doubling: log2 n x (latency + bytes / bandwidth), and two messages more where n is no
-  power of two, for the ranks beyond it.
+- recursive doubling: log2 n x (latency + bytes / bandwidth), and two more messages, for the ranks
+  beyond the largest power of two, where n is not one.
 
 The assumptions are `ASSUMPTIONS`; nothing here has been measured on more than one host.
 """
@@ -21,7 +21,8 @@ from fednas_jax.data.tables import read_table
 from fednas_jax.federated.cohort import deal
 
 SUPERNET_STEP_SECONDS, CNN_STEP_SECONDS = 6.86, 0.0055
-"""Of a local step, as docs/performance.md has them; the second from a round of 600 in 3.29 s."""
+"""Seconds of a local step, from docs/performance.md; the CNN's from a round of 600 steps in 3.29
+s."""
 
 ASSUMPTIONS = f"""\
 - One rank a host, hosts alike, clients dealt as the round engine deals them; a client is not
@@ -40,33 +41,33 @@ ASSUMPTIONS = f"""\
 
 SUPERNET_BYTES = 4 * (1_993_914 + 1)
 CNN_BYTES = 4 * (1_663_370 + 1)
-"""What a rank adds to a round's sum, in float32: weights (of the supernet alphas and BatchNorm
-statistics too), and the number that they were multiplied by."""
+"""Bytes that a rank adds to a round's sum, in float32: the weights (for the supernet also alphas
+and BatchNorm statistics), and the factor by which they were multiplied."""
 
 
 class Network(NamedTuple):
-    """Between hosts."""
+    """A network between hosts."""
 
     name: str
     bits_per_second: float
     latency_seconds: float
 
     def seconds(self, size_bytes: float) -> float:
-        """To send so much, latency aside."""
+        """The time to send a number of bytes, without latency."""
         return 8 * size_bytes / self.bits_per_second
 
 
 class Workload(NamedTuple):
-    """A round."""
+    """The work of a round."""
 
     name: str
     local_steps: tuple[int, ...]
-    """Of each client."""
+    """Local steps of each client."""
     step_seconds: float
     payload_bytes: int
 
     def work_seconds(self, ranks: int) -> float:
-        """Of the busiest rank."""
+        """The compute time of the busiest rank."""
         steps = np.array(self.local_steps)
         shares = deal(np.arange(len(steps)), steps, ranks)
         return float(max(steps[share].sum() for share in shares) * self.step_seconds)
@@ -91,7 +92,7 @@ AllReduce = Callable[[int, float, Network], float]
 def round_seconds(
     workload: Workload, ranks: int, network: Network, all_reduce: AllReduce = ring
 ) -> float:
-    """T(n): a round of so many ranks."""
+    """T(n): the time of a round with n ranks."""
     return workload.work_seconds(ranks) + all_reduce(ranks, workload.payload_bytes, network)
 
 
@@ -99,7 +100,7 @@ def half_at(workload: Workload, network: Network, all_reduce: AllReduce = ring) 
     """The fewest ranks at which at least half of the round is the all-reduce.
 
     Returns:
-      None where it is never so up to a client a rank.
+      The number of ranks; None if this is never the case with up to one client per rank.
     """
     for ranks in range(2, len(workload.local_steps) + 1):
         sending = all_reduce(ranks, workload.payload_bytes, network)

@@ -1,15 +1,14 @@
-"""Many clients and many rounds: what resident memory, open files and the time of a round come to.
+"""Resident memory, open files and the time of a round with many clients and many rounds.
 
     python -m benchmarks.load [--quick] [--only LOAD,...] [--json FILE]
 
-Each load is a process of its own. Whole runs go through `experiment.run` with all their files:
-records, a checkpoint after every round, TensorBoard, pictures and the page, as by default; only the
-progress bar is off. 10,000 clients of MNIST train the 2NN, 100 a round for 200 rounds, once with
-nothing held out, as `configs/mnist_fedavg.py` has it, and once with an example of each client held
-out, so that every round scores 10,000 clients. The smallest run, the 2NN on 88 digits of six
-clients, goes on for 3,000 rounds. Partitions of 2,000,000 examples among 100,000 clients are made
-and stored as a run does it. Early and late rounds are compared by medians, since a picture now and
-then is drawn beside them.
+Each load is a separate process. Whole runs use `experiment.run` with all default files: records, a
+checkpoint after every round, TensorBoard, plots and the page; only the progress bar is off. 10,000
+clients of MNIST train the 2NN, 100 in each of 200 rounds: once without held-out examples, as in
+`configs/mnist_fedavg.py`, and once with one held-out example of each client, so that every round
+scores 10,000 clients. The smallest run, the 2NN on 88 digits of six clients, has 3,000 rounds.
+Partitions of 2,000,000 examples among 100,000 clients are made and stored as in a run. Early and
+late rounds are compared by medians, since plots are drawn now and then beside them.
 """
 
 import json
@@ -40,7 +39,7 @@ from fednas_jax.federated import memory
 from fednas_jax.report import run_folder
 
 SETTLED = 10
-"""Rounds after which memory should not grow any more."""
+"""Number of rounds after which memory should no longer grow."""
 
 POPULATION: dict[str, Any] = {
     "partition.num_clients": 10_000,
@@ -85,7 +84,7 @@ PARTITIONS: dict[str, dict[str, Any]] = {
 
 
 class Sample(NamedTuple):
-    """What a run takes at the end of a round."""
+    """Time and resources of a run at the end of a round."""
 
     at: float
     """Seconds of a clock."""
@@ -102,13 +101,13 @@ class Sample(NamedTuple):
 
 @contextmanager
 def sampling() -> Iterator[list[Sample]]:
-    """Takes a sample at the end of every round while it lasts."""
+    """Takes a sample at the end of every round inside the context."""
     process, samples = psutil.Process(), list[Sample]()
     draw = experiment.Records.draw
 
     def drawn(self: Any, every_seconds: float = 0.0) -> None:
         draw(self, every_seconds)
-        if every_seconds:  # else it is the drawing at the run's end
+        if every_seconds:  # otherwise this is the drawing at the end of the run
             now, resident = time.monotonic(), process.memory_info().rss
             samples.append(Sample(now, time.process_time(), resident, process.num_fds()))
 
@@ -120,7 +119,7 @@ def sampling() -> Iterator[list[Sample]]:
 
 
 def run(name: str, rounds: int) -> dict[str, Any]:
-    """One of `RUNS`; its samples, and the size of what it leaves."""
+    """Makes one of `RUNS`; returns its samples and the size of its files."""
     fields = {field: str(value) for field, value in RUNS[name].items()}
     fields |= {"rounds": str(rounds)} if rounds else {}
     config = schema.resolve(load_config("mnist_fedavg", "2nn"), fields)
@@ -134,14 +133,14 @@ def run(name: str, rounds: int) -> dict[str, Any]:
 
 
 class Dealt(NamedTuple):
-    """What a partition is made from."""
+    """The examples to partition."""
 
     labels: np.ndarray
     client: np.ndarray
 
 
 def deal(name: str) -> dict[str, Any]:
-    """One of `PARTITIONS`, made and stored as a run does it."""
+    """Makes one of `PARTITIONS`, and stores it as a run does."""
     rng = np.random.RandomState(0)
     count = DEALT * EACH
     labels = rng.permutation(np.arange(count, dtype=np.int32) % CLASSES)
@@ -186,12 +185,13 @@ def rows_of_run(name: str, facts: dict[str, Any]) -> list[Row]:
 
 
 def early_and_late(times: list[float]) -> tuple[float, float]:
-    """Medians of what a round takes: of a tenth of all, after the first thirtieth, and the last.
+    """Median times of early rounds, a tenth of all after the first thirtieth, and of the last
+    tenth.
 
-    Of 3,000 rounds the 101st to the 400th, and the 2,701st to the 3,000th.
+    Of 3,000 rounds these are the 101st to the 400th, and the 2,701st to the 3,000th.
 
     Args:
-      times: at the end of each round.
+      times: time at the end of each round.
     """
     each: list[float] = np.diff(times).tolist()
     length = max(1, len(times) // 10)
@@ -212,7 +212,7 @@ def rows_of_partition(name: str, facts: dict[str, Any]) -> list[Row]:
 
 
 def main() -> None:
-    """Measures; with --quick 60 rounds of each run, which have no bars, and one partition."""
+    """Runs the benchmark; with --quick 60 rounds of each run, without bars, and one partition."""
     parser = harness.parser(__doc__)
     loads = [*RUNS, "partition"]
     parser.add_argument("--only", default="", help=f"some of {', '.join(loads)}, commas between")
@@ -246,7 +246,7 @@ def _partitions(names: list[str]) -> list[Row]:
 
 
 def _facts(argument: str) -> dict[str, Any]:
-    """What a process of its own says of a load."""
+    """Measures a load in a separate process."""
     with Peer(sys.executable, "benchmarks.load", [argument]) as peer:
         return peer.facts
 

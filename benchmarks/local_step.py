@@ -1,11 +1,11 @@
-"""Cost of one local search step beside eager PyTorch's: compile time, time, memory.
+"""Cost of one local search step, compared with eager PyTorch: compile time, time, memory.
 
     python -m benchmarks.local_step [--quick] [--only CASE] [--json FILE] [--repeats N]
 
-A step of ours is the joint step of Eq. 4 with both optimisers: forward and backward pass on a train
-batch and on a validation batch. PyTorch takes the originals' three passes; `three passes` are the
-same on both sides. The two take turns. Cold and warm are compiled without and with what the
-compilation cache keeps; a search round in a process of its own, from nothing to its first step.
+Our step is the joint step of Eq. 4 with both optimisers: forward and backward pass on a train batch
+and on a validation batch. PyTorch makes the three passes of the authors' code; `three passes` are
+the same on both sides. The two take turns. Cold compiling is without, warm compiling with the
+compilation cache. A search round is timed in a new process, from its start to its first step.
 """
 
 import functools
@@ -58,11 +58,11 @@ GPU_BARS: dict[str, dict[str, Bar]] = {
     "paper64": {"joint against PyTorch's three passes": at_least(5)},
 }
 THREE_PASSES = ("paper",)
-"""Cases at which the originals' order is measured on both sides."""
+"""Cases in which the order of the authors' code is measured on both sides."""
 STEPS = {"tiny": 50, "middle": 10, "paper": 8, "paper64": 5}
-"""Local steps in one call; a round has 50 to 175 (Table 2, batch 64), and asks for memory once."""
+"""Local steps in one call; a round has 50 to 175 (Table 2, batch 64), and allocates memory once."""
 TORCH_STEPS = {"tiny": 10, "middle": 3, "paper": 2, "paper64": 1}
-"""Those of PyTorch, which asks for memory at its own pace, timed together."""
+"""Number of PyTorch's steps that are timed together."""
 ROUNDS = ("tiny", "paper")
 """Cases whose first round is timed."""
 
@@ -92,12 +92,12 @@ class Step:
         self._state, *self._batches = arguments
 
     def temporary_bytes(self) -> int:
-        """Memory beside inputs and outputs."""
+        """Memory in addition to inputs and outputs."""
         analysis: Any = self._compiled.memory_analysis()
         return int(analysis.temp_size_in_bytes)
 
     def run(self) -> float:
-        """Seconds a step."""
+        """Runs the steps; returns the seconds of one step."""
         begin = time.perf_counter()
         self._state = self._compiled(self._state, *self._batches)
         jax.block_until_ready(self._state)
@@ -127,7 +127,7 @@ def build(case: Case, order: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
 
 
 def measure(case: Case, python: Path | None, repeats: int, *, plain_xla: bool) -> list[Row]:
-    """Compiles a case and runs it beside PyTorch."""
+    """Compiles a case and measures it in turns with PyTorch."""
     options = None if plain_xla else compilation.compiler_options(quick=True)
     orders = {"joint": "joint"}
     if case.name in THREE_PASSES:
@@ -175,7 +175,7 @@ def _ratios(case: Case, seconds: dict[str, list[float]]) -> list[Row]:
 
 
 def first_rounds(case: Case) -> list[Row]:
-    """A search round's compile time, and the start with a filled cache, in fresh processes."""
+    """Compile time of a search round, and its start with a filled cache, in new processes."""
     rows = []
     with tempfile.TemporaryDirectory() as cache:
         for warm in (False, True):

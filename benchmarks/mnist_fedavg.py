@@ -2,11 +2,11 @@
 
     python -m benchmarks.mnist_fedavg [--quick] [--json FILE] [--repeats N] [--network NAME]
 
-The CNN and the 2NN of McMahan et al. (2017): 100 clients of 600 images each (IID), 10 a round, one
-local epoch in batches of 10, plain SGD at 0.1. All candidates have the same images, the same
-partition, the same number of weights and both cores, and take turns round by round. A round is
-training and averaging; the test set is looked at once, at the end, to see that all learn alike.
---quick: the 2NN alone.
+The CNN and the 2NN of McMahan et al. (2017): 100 clients of 600 images each (IID), 10 in each
+round, one local epoch in batches of 10, plain SGD with learning rate 0.1. All candidates have the
+same images, the same partition, the same number of weights and both cores, and take turns round by
+round. A round is training and averaging; the test set is used once, at the end, to check that all
+learn equally well. --quick: only the 2NN.
 """
 
 import argparse
@@ -26,17 +26,18 @@ from fednas_jax.errors import UserError
 
 
 class Case(NamedTuple):
-    """A network, and what is asked of it."""
+    """A network, and the bars for it."""
 
     network: str
-    """Its name, as peers know it."""
+    """Its name in requests to peers."""
     variant: str
-    """Of configs/mnist_fedavg.py."""
+    """Variant of configs/mnist_fedavg.py."""
     title: str
     rounds: int
-    """A repeat. Flower looks for news ten times a second, so a short round is timed in a row."""
+    """Rounds in a repeat. Flower polls ten times a second, so that short rounds are timed
+    together."""
     bars: dict[str, float]
-    """How many times as fast ours has to be, by peer."""
+    """Peer -> factor by which ours must be faster."""
 
 
 CASES = (
@@ -48,7 +49,7 @@ PEERS = {
     "flower": ("Flower", "benchmarks.peers.flower"),
 }
 FLOWER_WITH_LOADER = "flower, data loader"
-"""Flower once more, its client written as its own examples write theirs; without a bar."""
+"""Flower once more, with a client like those of Flower's examples; without a bar."""
 
 REPEATS = 9
 """With the round that warms up, ten: enough to see whether all learn."""
@@ -104,10 +105,10 @@ def measure(
 
 
 def check_same_size(name: str, peer: Peer, ours: rounds.Ours) -> None:
-    """Refuses to compare unlike networks.
+    """Refuses to compare different networks.
 
     Raises:
-      UserError: theirs has another number of weights.
+      UserError: the network of the peer has another number of weights.
     """
     theirs = peer.facts["parameters"]
     if theirs != ours.parameters():

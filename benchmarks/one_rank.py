@@ -1,10 +1,10 @@
-"""One of the ranks that `benchmarks.ranks` starts: a round and some all-reduces whenever told to.
+"""One of the ranks that `benchmarks.ranks` starts: makes rounds and all-reduces on request.
 
     python -m benchmarks.one_rank FOLDER CASE [CASE ...]
 
-Every rank has one core of its own machine's, in turns where there are more ranks than cores, and so
-computes with one thread. Rank 0 reads a line of JSON a turn and answers it; the others wait for it
-at a Unix socket in FOLDER, since who waits inside MPI takes time from those who have their turn.
+Every rank is bound to one core, shared where there are more ranks than cores, and computes with one
+thread. Rank 0 reads a line of JSON for each turn and answers it. The others wait for it at a Unix
+socket in FOLDER, since waiting inside MPI takes time from the ranks whose turn it is.
 """
 
 import json
@@ -38,7 +38,7 @@ EXAMPLES = 600
 """Of a client with the CNN, as in McMahan et al.: 60 local steps of 10."""
 LOOPBACK = "lo"
 _LATE_SECONDS = 120.0
-"""Between the first rank that has compiled and the last: more is a fault."""
+"""Maximum time between the first rank that has compiled and the last; more is a fault."""
 
 
 def main() -> None:
@@ -96,7 +96,7 @@ def _received(connection: Connection) -> str | None:
 
 
 class Watched:
-    """A communicator that notes when this rank comes to a barrier, and when it leaves it."""
+    """A communicator that records when this rank reaches and leaves a barrier."""
 
     def __init__(self, own: Communicator) -> None:
         """Args: own, which does all the work."""
@@ -114,14 +114,14 @@ class Watched:
 
 
 class Parts(NamedTuple):
-    """Seconds of a round; their sum is the round. Means over the ranks."""
+    """The parts of a round, in seconds, which add up to the round; means over the ranks."""
 
     local: float
-    """Until a rank comes to the barrier: its clients."""
+    """Time until a rank reaches the barrier: its clients."""
     waiting: float
-    """At the barrier, for ranks that have more to do: imbalance."""
+    """Time at the barrier, waiting for ranks with more work: imbalance."""
     server: float
-    """After the barrier: the sum over all ranks, the server's step, the clients' metrics."""
+    """Time after the barrier: the sum over all ranks, the server's step, the clients' metrics."""
 
 
 class Federation:

@@ -1,10 +1,10 @@
-"""Whether the search finds as much in bfloat16 as in float32: accuracy over seeds.
+"""Whether a search in bfloat16 is as accurate as one in float32, over several seeds.
 
     python -m benchmarks.precision [--quick] [--json FILE] [--seeds N]
 
-configs/digits_quick.py as it is, and with `supernet.dtype=bfloat16`, from the same seeds: each seed
-draws its own weights, clients and batches. What counts is the supernet's test accuracy in the last
-round, which nobody has chosen.
+configs/digits_quick.py unchanged and with `supernet.dtype=bfloat16`, with the same seeds: each seed
+draws other weights, clients and batches. The test accuracy of the supernet in the last round is
+compared, so that no round is selected by its result.
 """
 
 import statistics

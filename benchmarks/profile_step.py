@@ -1,11 +1,11 @@
-"""Where the time of a local search step goes, by kind of operation.
+"""The time of a local search step, by kind of operation.
 
     python -m benchmarks.profile_step [--only CASE] [--json FILE]
 
 Runs a few steps under JAX's profiler and adds up the time of every operation of the compiled
 program, by the part of the network that it comes from (the innermost named scope of its metadata).
-Operations that run beside each other on several cores all count, so that the sum is above the
-step's own time.
+Operations that run in parallel on several cores all count, so that the sum exceeds the time of the
+step.
 """
 
 import collections

@@ -1,22 +1,22 @@
-"""Ranks on one machine: seconds a round, what the all-reduce takes of it, and the bytes it moves.
+"""Ranks on one machine: the time of a round, the share of the all-reduce, and the bytes it moves.
 
     python -m benchmarks.ranks [--quick] [--json FILE] [--repeats N]
 
-1, 2 and 4 ranks live side by side and take turns. They speak through Open MPI's TCP transport over
-the loopback interface, and, as a second case, through its shared memory. Each is bound to one core
-and computes with one thread: on two cores, 2 ranks have what 1 has, twice, and 4 ranks are
-oversubscribed. A round has 8 like clients: the tiny supernet by FedNAS (2 local steps each,
+Groups of 1, 2 and 4 ranks take turns. They communicate by Open MPI's TCP transport over the
+loopback interface, and, as a second case, by its shared memory. Each rank is bound to one core and
+computes with one thread: on two cores, 2 ranks have twice the resources of 1, and 4 ranks are
+oversubscribed. A round has 8 equal clients: the tiny supernet by FedNAS (2 local steps each,
 BatchNorm statistics averaged), and McMahan's CNN by FedAvg (60 local steps each).
 
-The all-reduce is the compiled sum of what a round adds up, by itself, ten in a row. A round is
-parted at its barrier: local steps before it, waiting at it (imbalance), and after it the server
-update, which begins with the all-reduce. Bytes are those of the loopback interface, less what
-barriers alone send; of all repeats the fewest, since other processes can only add to them. At least
+The all-reduce is the compiled sum of a round, measured alone, ten in a row. A round is divided at
+its barrier: local steps before it, waiting at it (imbalance), and after it the server update, which
+begins with the all-reduce. Bytes are those sent through the loopback interface, without those of
+barriers; the minimum over all repeats, since other processes can only add to them. At least
 2 (n - 1) / n times the payload passes through each of n ranks (Patarasuk, Yuan: Bandwidth optimal
 all-reduce algorithms for clusters of workstations, J. Parallel Distrib. Comput. 69(2), 2009).
 
-Then the model of `benchmarks.hosts_model`, of ranks on hosts of their own. --quick: the supernet
-alone, 1 and 2 ranks, TCP.
+Afterwards the model of `benchmarks.hosts_model` is printed, for ranks on different hosts. --quick:
+only the supernet, with 1 and 2 ranks over TCP.
 """
 
 import os

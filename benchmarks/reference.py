@@ -1,7 +1,7 @@
-"""Our side of the comparison with the PyTorch reference: inputs by seed, and what we compute.
+"""Our side of the comparison with the PyTorch reference: seeded inputs, and our results.
 
-Inputs are drawn under the names and in the shapes of the reference, and then converted, so that
-they stay the same when the package lays its weights out anew. All of it in float64.
+Inputs are drawn with the names and shapes of the reference and then converted, so that they do not
+change when the package changes the layout of its weights. All values are float64.
 """
 
 import functools

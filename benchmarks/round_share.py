@@ -1,13 +1,13 @@
-"""Where the time of a whole round goes: local steps, evaluation, all else.
+"""The time of a whole round: shares of local steps, evaluation, and everything else.
 
     python -m benchmarks.round_share [--quick] [--json FILE] [--repeats N]
 
-An experiment at the paper's sizes (C = 16, L = 8, 32 x 32) on a few clients with random images,
-with its files, checkpoints and pictures, timed from outside: the compiled walk over the chunks of
-the first phase is local steps, scoring is evaluation, and what is left of a round is all else:
-recalibration, the server's steps, sampling, records, checkpoints, pictures. The first round, which
-compiles, does not count, and the drawing at the run's end is of no round. --quick takes the tiny
-size, which has no bar.
+An experiment with the sizes of the paper (C = 16, L = 8, 32 x 32) on a few clients with random
+images, including files, checkpoints and plots, is timed from outside. The compiled loop over the
+chunks of the first phase counts as local steps, scoring as evaluation, and the rest of a round as
+everything else: recalibration, the server's steps, sampling, records, checkpoints, plots. The first
+round, which compiles, and the plots at the end of the run do not count. --quick uses the tiny size,
+which has no bar.
 """
 
 import tempfile

@@ -1,13 +1,13 @@
-"""Cost of one training step of a derived network, ResNet-56 and DenseNet-201 beside eager PyTorch.
+"""Cost of a training step of a derived network, ResNet-56 and DenseNet-201, against eager PyTorch.
 
     python -m benchmarks.train_step [--quick] [--only CASE] [--json FILE] [--repeats N]
 
-A step: forward and backward pass on 64 images of 32 x 32, clipping, weight decay, SGD with
-momentum. Ours is the very client_update of FedAvg, several steps of it in one call, compiled as for
-a round, and augments the images besides; the two take turns. The train stage's step is the derived
-network's with drop path and auxiliary head, which PyTorch's network has not. Besides, cold compile
-times, tracing included, also of what is slow to compile: eight separable 5 x 5 convolutions in each
-cell, and DARTS's size.
+A step is a forward and backward pass on 64 images of 32 x 32, clipping, weight decay, and SGD with
+momentum. Ours is the client_update of FedAvg, several steps in one call, compiled as in a round; it
+also augments the images. The two take turns. The step of the train stage is that of the derived
+network with drop path and auxiliary head, which PyTorch's network does not have. Cold compile
+times, including tracing, are also measured for networks that are slow to compile: eight separable 5
+x 5 convolutions in each cell, and the size of DARTS.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The paper's search: CIFAR-10 dealt to 16 unlike clients as in Table 2 of FedNAS (2020).
+"""The paper's search: CIFAR-10 on 16 different clients as in Table 2 of FedNAS (2020).
 
     python -m fednas_jax.main --config=configs/cifar_hetero.py --workdir=runs/cifar_hetero
 
@@ -53,8 +53,8 @@ def _make_quick(config: ml_collections.ConfigDict) -> None:
     config.batch_size = 16
     config.supernet.init_channels = 4
     config.supernet.layers = 3
-    # In so few steps so small a network does not come to terms with images cut out.
+    # With so few steps, so small a network does not learn from images with cutout.
     config.augment.cutout = 0
-    # Few steps: both optimizers have to go faster than over the paper's 50 rounds.
+    # With few steps, both optimizers need higher learning rates than over the paper's 50 rounds.
     config.optimizer.learning_rate = 0.1
     config.arch_optimizer.learning_rate = 3e-3

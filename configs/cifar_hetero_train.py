@@ -53,8 +53,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         config.batch_size = 16
         config.network.init_channels = 8
         config.network.layers = 5
-        # So few steps leave no time for what keeps a long training from learning by heart, nor for
-        # a second classifier with more weights than all the rest.
+        # With so few steps, regularisation against overfitting is not needed, nor an auxiliary
+        # classifier with more weights than the rest of the network.
         config.optimizer.drop_path_rate = 0.0
         config.augment.cutout = 0
         config.optimizer.schedule = "across_rounds"

@@ -1,4 +1,4 @@
-"""The paper's search with like clients: CIFAR-10 dealt evenly and at random to 16 of them.
+"""The paper's search with similar clients: CIFAR-10 distributed at random, evenly, to 16 clients.
 
     python -m fednas_jax.main --config=configs/cifar_homo.py --workdir=runs/cifar_homo
 
@@ -48,8 +48,8 @@ def _make_quick(config: ml_collections.ConfigDict) -> None:
     config.batch_size = 16
     config.supernet.init_channels = 4
     config.supernet.layers = 3
-    # In so few steps so small a network does not come to terms with images cut out.
+    # With so few steps, so small a network does not learn from images with cutout.
     config.augment.cutout = 0
-    # Few steps: both optimizers have to go faster than over the paper's 50 rounds.
+    # With few steps, both optimizers need higher learning rates than over the paper's 50 rounds.
     config.optimizer.learning_rate = 0.1
     config.arch_optimizer.learning_rate = 3e-3

@@ -28,7 +28,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.supernet.layers = 3
     config.optimizer.learning_rate = 0.1
     config.arch_optimizer.learning_rate = 3e-3
-    # A mirrored digit is another digit or none, and a hole of 16 would hide the whole image.
+    # A mirrored digit is not the same digit, and a cutout of 16 pixels would hide the whole image.
     config.augment.flip = False
     config.augment.cutout = 0
     config.augment.crop_padding = 1

@@ -30,7 +30,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.batch_size = 16
     config.optimizer.schedule = "across_rounds"
     config.optimizer.learning_rate = 0.1
-    # A mirrored digit is another digit or none, and a hole of 16 would hide the whole image.
+    # A mirrored digit is not the same digit, and a cutout of 16 pixels would hide the whole image.
     config.augment.flip = False
     config.augment.cutout = 0
     config.augment.crop_padding = 1

@@ -41,7 +41,7 @@ from fednas_jax.paths import THIRD_PARTY
 
 _PAPER = read_json(THIRD_PARTY / "mcmahan_rounds.json")
 _LONGEST = 2000
-"""Rounds where the paper came to no end."""
+"""Number of rounds where the paper's runs did not reach the target."""
 
 
 def _table1() -> dict[str, int]:
@@ -97,8 +97,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         _set_fedprox(config)
     if variant in ("2nn", "quick") or "_2nn_" in variant:
         config.network.name = "2nn"
-        # Steps so short that starting them counts: a round's clients side by side are 1.3 times as
-        # fast even on a CPU (clients_per_chunk=measured finds as much, after five compilations).
+        # The steps are so short that starting them takes time: with all clients side by side, a
+        # round is 1.3 times as fast even on a CPU (clients_per_chunk=measured would find this too,
+        # after five compilations).
         config.clients_per_chunk = 10
     if variant in ("2nn", "quick"):
         config.rounds = 100
@@ -109,7 +110,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
 
 def _set_cell(config: Any, variant: str) -> None:
-    """The settings that the name of a table's cell says."""
+    """The settings in the name of a cell of a table."""
     said = dict(re.findall(r"_([ebc])(inf|[\d.]+)", variant))
     if "_noniid" in variant:
         config.partition.name = "shards"

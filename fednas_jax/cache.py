@@ -1,8 +1,8 @@
-"""Compiled programs kept on disk from run to run, and how long each took to compile.
+"""The cache of compiled programs on disk, and the compile time of each program.
 
-JAX writes and reads them; here is where they lie, and what happens to a damaged one. Processes
-share a folder: each entry is written once, and one that is only half there, since its writer is
-not done or was killed, is taken away and compiled anew by whoever meets it.
+JAX writes and reads the programs; this module chooses the folder and handles damaged entries.
+Processes can share a folder. An incomplete entry, whose writer is not done or was killed, is
+removed by the process that finds it, which compiles the program again.
 """
 
 import contextlib
@@ -29,14 +29,14 @@ _LEAST_SECONDS = "jax_persistent_cache_min_compile_time_secs"
 
 @contextlib.contextmanager
 def kept(where: str) -> Iterator[None]:
-    """Keeps compiled programs on disk while it lasts.
+    """Caches compiled programs on disk inside the context.
 
     Args:
-      where: a folder; `off`; or `auto`: where JAX was told (JAX_COMPILATION_CACHE_DIR), else
+      where: a folder; `off`; or `auto` for JAX's own setting (JAX_COMPILATION_CACHE_DIR), else
         fednas_jax/xla in the user's cache folder.
 
     Raises:
-      UserError: a folder was named that cannot be written.
+      UserError: the given folder cannot be written.
     """
     before = {
         name: jax.config.values[name]
@@ -60,8 +60,8 @@ def _wanted(where: str, told: str | None) -> dict[str, Any]:
         folder = home / "fednas_jax" / "xla"
     else:
         warn(
-            "there is no home folder (HOME is not set), so compiled programs are not kept; "
-            "XDG_CACHE_HOME=FOLDER keeps them"
+            "there is no home folder (HOME is not set), so compiled programs are not kept; to keep "
+            "them, set XDG_CACHE_HOME=FOLDER"
         )
         return {"jax_enable_compilation_cache": False}
     if fault := _unwritable(folder):
@@ -74,7 +74,7 @@ def _wanted(where: str, told: str | None) -> dict[str, Any]:
         return {"jax_enable_compilation_cache": False}
     wanted = {"jax_compilation_cache_dir": str(folder), "jax_enable_compilation_cache": True}
     if _LEAST_SECONDS.upper() not in os.environ:
-        wanted[_LEAST_SECONDS] = 0.2  # JAX's second would compile half a dozen anew in each run
+        wanted[_LEAST_SECONDS] = 0.2  # with JAX's 1 s, six programs would be compiled in each run
     return wanted
 
 
@@ -91,14 +91,14 @@ def _use(settings: dict[str, Any]) -> None:
     for name, value in changed.items():
         jax.config.update(name, value)
     if changed:
-        compilation_cache.reset_cache()  # else JAX stays with the folder it began with
+        compilation_cache.reset_cache()  # otherwise JAX keeps using its first folder
 
 
 @contextlib.contextmanager
 def _mended() -> Iterator[None]:
-    """Turns JAX's warnings of damaged entries into one line each, and takes the entries away.
+    """Removes damaged entries, and prints one line for each instead of JAX's warning.
 
-    JAX goes on without a damaged entry, but would leave it there, and warn, for ever.
+    JAX continues without a damaged entry, but does not remove it, and would warn in every run.
     """
     before = warnings.showwarning
 
@@ -108,7 +108,7 @@ def _mended() -> Iterator[None]:
             before(message, *others, **options)
             return
         doing, program = found.groups()
-        warn(f"error {doing} the compiled program {program} in the cache; going on without")
+        warn(f"error {doing} the compiled program {program} in the cache; continuing without it")
         with contextlib.suppress(OSError):
             _remove(program)
 
@@ -120,16 +120,16 @@ def _mended() -> Iterator[None]:
 
 
 def _remove(program: str) -> None:
-    """Removes all entries of a program's name, since JAX does not say which one was meant."""
+    """Removes all entries with a program's name, since JAX's warning does not name the entry."""
     for path in Path(jax.config.values["jax_compilation_cache_dir"]).glob(f"{program}-*-cache"):
         path.unlink(missing_ok=True)
 
 
-# How long programs took -------------------------------------------------------------------------
+# Compile times of programs ----------------------------------------------------------------------
 
 
 def seconds_file() -> Path | None:
-    """Beside the compiled programs; None where none are kept."""
+    """The file of compile times, beside the compiled programs; None where these are not kept."""
     folder = jax.config.values["jax_compilation_cache_dir"]
     if not folder or not jax.config.values["jax_enable_compilation_cache"]:
         return None
@@ -137,16 +137,16 @@ def seconds_file() -> Path | None:
 
 
 def seconds_of(program: str) -> float | None:
-    """How long a program took to compile last time, if that is known."""
+    """The last compile time of a program; None if unknown."""
     path = seconds_file()
     seconds = _read(path).get(program) if path else None
     return float(seconds) if isinstance(seconds, int | float) else None
 
 
 def record_seconds(program: str, seconds: float) -> None:
-    """Writes down how long a program took.
+    """Records the compile time of a program.
 
-    Two processes at once may lose one of two entries: a message is all that would lack.
+    Of two processes at once, one may lose its entry, which only changes a message.
     """
     if path := seconds_file():
         with _writing, contextlib.suppress(UserError):
@@ -156,6 +156,6 @@ def record_seconds(program: str, seconds: float) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         value = read_json(path, "")
-    except UserError:  # not there yet, or damaged
+    except UserError:  # missing or damaged
         return {}
     return value if isinstance(value, dict) else {}

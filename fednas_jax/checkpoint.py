@@ -1,19 +1,19 @@
-"""Checkpoints: the whole state of a run after a round, written whole or not at all.
+"""Checkpoints: the complete state of a run after a round, written whole or not at all.
 
 `<folder>/000012/` is the checkpoint of round 12:
 
     state/            the arrays, by Orbax, each under its path in the state
     checkpoint.json   format, round, best round so far, the arrays' shapes and dtypes, and
-                      whatever JSON the caller adds
-    model.json        of which model the arrays are (`model_file.py`): all that predicting needs
-    examples.npz      which examples it has learnt from (`data/learnt.py`), as digests
+                      JSON that the caller adds
+    model.json        the model that the arrays belong to (`model_file.py`), for predictions
+    examples.npz      digests of the examples that it has learnt from (`data/learnt.py`)
     checksums.json    SHA-256 of every other file
 
-What a run has measured so far stands beside them in rows.jsonl (`report/ledger.py`).
+The metrics of a run so far are beside the checkpoints in rows.jsonl (`report/ledger.py`).
 
 A checkpoint is written under a temporary name and renamed when all of it is on the disk. It is
-read only if every checksum holds. Nothing in it is pickled, and the arrays are stored without
-the devices they lay on, so any other machine can go on.
+read only if all checksums are correct. It contains no pickles and does not depend on the devices of
+the run, so that any other machine can resume the run.
 """
 
 import contextlib
@@ -44,31 +44,31 @@ from fednas_jax.errors import UserError, warn
 from fednas_jax.files import check_format, reason
 
 FORMAT = 2
-"""Raised whenever older code could not read what is written. In 1, `extra` held a run's rows."""
+"""Raised when older code cannot read what is written. In format 1, `extra` held a run's rows."""
 
 _ROUND = re.compile(r"\d{6,}")
 _TEMPORARY = re.compile(r"\.tmp-.*-(\d+)")
 
 
 class Restored(NamedTuple):
-    """A checkpoint, read back."""
+    """The content of a checkpoint."""
 
     round: int
-    state: Any  # as the abstract state; arrays on the default device
-    extra: Any  # the JSON given to `save`
+    state: Any  # a tree like the abstract state, with arrays on the default device
+    extra: Any  # the JSON passed to `save`
 
 
 class Saved(NamedTuple):
-    """What a checkpoint holds of a model, whichever algorithm made it."""
+    """The model in a checkpoint, of any algorithm."""
 
     path: Path
     round: int
     model: Any
-    """The JSON given to `save`, as it was read: not checked."""
+    """The JSON passed to `save`, not checked."""
     variables: dict[str, Any]
-    """By collection, nested dicts of NumPy arrays."""
+    """The variables: collection -> nested dicts of NumPy arrays."""
     learnt: Learnt | None
-    """Which examples it has learnt from; None of a checkpoint of an earlier version."""
+    """The record of the examples it has learnt from; None in checkpoints of earlier versions."""
 
 
 class Checkpoints:
@@ -82,13 +82,13 @@ class Checkpoints:
         *,
         reading: bool = False,
     ) -> None:
-        """Opens a folder of checkpoints; what a killed process left half written is removed.
+        """Opens a folder of checkpoints, and removes incomplete ones of killed processes.
 
         Args:
-          folder: made at the first `save`.
-          keep: how many of the latest to keep; the best one as of each of these is kept too.
-          say: takes a line of warning; by default it goes to stderr.
-          reading: nothing is removed: the folder may be a run's that is going on elsewhere.
+          folder: the folder, created by the first `save`.
+          keep: number of latest checkpoints to keep, besides the best one as of each of these.
+          say: called with warnings, one line each; None prints them on stderr.
+          reading: whether to remove nothing, for a folder of a run that may be in progress.
         """
         self.folder = Path(folder)
         self._keep = keep
@@ -98,11 +98,11 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)
 
     def rounds(self) -> list[int]:
-        """The rounds that have a checkpoint, ascending; whether whole is not looked at."""
+        """The rounds that have a checkpoint, ascending; damaged checkpoints are included."""
         return sorted(int(path.name) for path in self.folder.glob("*") if _is_round(path))
 
     def best_round(self) -> int | None:
-        """The best round as of the newest readable checkpoint; None if there is none."""
+        """The best round according to the newest readable checkpoint; None if there is none."""
         return self._best_of(self.rounds())
 
     def save(
@@ -115,21 +115,21 @@ class Checkpoints:
         model: dict[str, Any] | None = None,
         examples: bytes = b"",
     ) -> None:
-        """Writes the checkpoint of a round, then removes those that are no longer to be kept.
+        """Writes the checkpoint of a round, then removes those that need not be kept.
 
-        Later rounds are removed as well: they are from before the run fell back to an earlier
-        checkpoint, and must not be gone on with.
+        Checkpoints of later rounds are removed too: they were written before the run fell back to
+        an earlier checkpoint, and the run must not resume from them.
 
         Args:
-          round: counted from 0 or 1, as the caller does.
+          round: number of the round, counted from 0 or 1 by the caller.
           state: a tree of arrays, numbers and typed keys.
-          extra: anything that JSON can hold.
-          is_best: this round is the best so far (so is the first that is saved).
-          model: JSON that says of which model the state is, for `read_saved`.
-          examples: which examples it has learnt from, as `learnt.to_bytes` gives it.
+          extra: any value that JSON can hold.
+          is_best: whether this round is the best so far; the first saved round always is.
+          model: JSON that describes the model of the state, for `read_saved`.
+          examples: the record of examples, from `learnt.to_bytes`.
 
         Raises:
-          UserError: it cannot be written; what was there before is as it was.
+          UserError: it cannot be written; earlier checkpoints are unchanged.
         """
         best = self._best_of([number for number in self.rounds() if number < round])
         facts = {
@@ -156,19 +156,19 @@ class Checkpoints:
         abstract_state: Any,
         complete: Callable[[Restored], Any] = lambda restored: restored.extra,
     ) -> Restored | None:
-        """Reads the newest whole checkpoint; damaged ones are passed over, with a warning.
+        """Reads the newest intact checkpoint; skips damaged ones with a warning.
 
         Args:
-          abstract_state: a tree with the shapes and dtypes of the state, such as the fresh
-            state itself, or what `jax.eval_shape` makes of its `init`.
-          complete: makes of what was read the `extra` that is returned, from files beside it; None
-            where these are damaged.
+          abstract_state: a tree with the shapes and dtypes of the state, such as an initial state,
+            or the result of `jax.eval_shape` for its `init`.
+          complete: returns the `extra` for what was read, using files beside the checkpoint; None
+            if these are damaged.
 
         Returns:
-          None where there is no checkpoint at all.
+          The checkpoint; None where there is none at all.
 
         Raises:
-          UserError: there are checkpoints, but no whole one; or the newest whole one is of
+          UserError: there are checkpoints, but none is intact; or the newest intact one is of
             another architecture, or of a later version of this program.
         """
         numbers = self.rounds()
@@ -179,11 +179,11 @@ class Checkpoints:
                     raise Damaged("the rows of its rounds, beside it, are cut short or edited")
                 return restored._replace(extra=extra)
             except Damaged as error:
-                self._say(f"{self._path(number)}: {error}; passing over it")
+                self._say(f"{self._path(number)}: {error}; it is skipped")
         if numbers:
             raise UserError(
-                f"{self.folder}: none of the {len(numbers)} checkpoints is whole; "
-                "another workdir is needed, or the whole files put back"
+                f"{self.folder}: all {len(numbers)} checkpoints are damaged; "
+                "another workdir, or a copy of the intact files, is needed"
             )
         return None
 
@@ -191,11 +191,11 @@ class Checkpoints:
         """Reads one checkpoint.
 
         Args:
-          which: a round, or "best".
+          which: number of a round, or "best".
           abstract_state: as in `restore_latest`.
 
         Raises:
-          UserError: it is missing, damaged, or of another architecture.
+          UserError: the checkpoint is missing, damaged, or of another architecture.
         """
         number = self.best_round() if which == "best" else which
         if not isinstance(number, int) or number not in self.rounds():
@@ -204,7 +204,7 @@ class Checkpoints:
         try:
             return self._read(number, abstract_state)
         except Damaged as error:
-            raise UserError(f"{self._path(number)}: {error}; take another round") from error
+            raise UserError(f"{self._path(number)}: {error}; another round is needed") from error
 
     def _best_of(self, numbers: list[int]) -> int | None:
         for number in reversed(numbers):
@@ -228,7 +228,7 @@ class Checkpoints:
 
     def _put_in_place(self, temporary: Path, number: int) -> None:
         final = self._path(number)
-        if final.exists():  # only after a fall back from a damaged one
+        if final.exists():  # only after the run fell back from a damaged checkpoint
             self._discard(final)
         temporary.rename(final)
         sync(self.folder)
@@ -237,7 +237,7 @@ class Checkpoints:
         latest = [number for number in self.rounds() if number <= newest][-self._keep :]
         wanted = set(latest)
         for number in latest:
-            # Each kept one may become the newest again, if a later one is damaged.
+            # Any kept checkpoint may become the newest, if later ones are damaged.
             with contextlib.suppress(Damaged):
                 wanted.add(read_facts(self._path(number))["best_round"])
         for number in set(self.rounds()) - wanted:
@@ -247,29 +247,29 @@ class Checkpoints:
                 self._say(f"{self._path(number)}: cannot be removed ({error.strerror})")
 
     def _discard(self, path: Path) -> None:
-        # Renamed first, so that a kill half way does not leave a damaged checkpoint.
+        # Renamed first, so that killing the process does not leave a damaged checkpoint.
         doomed = path.with_name(f".tmp-old-{path.name}-{os.getpid()}")
         path.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 
     def _unwritable(self, number: int, why: str) -> UserError:
         kept = self.rounds()
-        whole = f"round {kept[-1]} is still there" if kept else "none was written before"
+        whole = f"that of round {kept[-1]} is intact" if kept else "there is no earlier one"
         return UserError(
             f"{self.folder}: the checkpoint of round {number} cannot be written ({why}; "
-            f"{whole}); a folder that can be written, with room, is needed"
+            f"{whole}); a writable folder with enough space is needed"
         )
 
 
 def locate(folder: Path, which: int | str = "best") -> Path:
-    """The folder of one checkpoint, which may be damaged.
+    """Finds the folder of one checkpoint, which may be damaged.
 
     Args:
-      folder: of one checkpoint, of the checkpoints of a run, or the workdir of a run.
-      which: a round, or "best"; not looked at where `folder` is a checkpoint already.
+      folder: a checkpoint, a folder of checkpoints, or the workdir of a run.
+      which: number of a round, or "best"; not used where `folder` is a checkpoint.
 
     Raises:
-      UserError: there is no such folder or round, or no checkpoint in it.
+      UserError: there is no such folder or round, or the folder contains no checkpoint.
     """
     if not folder.is_dir():
         problem = "a file" if folder.exists() else "no such folder"
@@ -283,7 +283,7 @@ def locate(folder: Path, which: int | str = "best") -> Path:
         raise UserError(f"{folder}: holds no checkpoint; a run's workdir or a checkpoint is needed")
     number = checkpoints.best_round() if which == "best" else which
     if number is None:
-        raise UserError(f"{folder}: none of its checkpoints is whole; whole files are needed")
+        raise UserError(f"{folder}: all its checkpoints are damaged; an intact one is needed")
     if number not in rounds:
         kept = ", ".join(map(str, rounds))
         its_best = ", its best" if which == "best" else ""
@@ -292,14 +292,14 @@ def locate(folder: Path, which: int | str = "best") -> Path:
 
 
 def read_saved(path: Path, collections: Collection[str]) -> Saved:
-    """Reads a checkpoint's model, without its algorithm.
+    """Reads the model in a checkpoint, without its algorithm.
 
     Args:
-      path: of one checkpoint.
-      collections: the parts of the state to read, where they are there.
+      path: path of the checkpoint.
+      collections: the parts of the state to read, if present.
 
     Raises:
-      UserError: it is damaged, of a later version of this program, or without a model.
+      UserError: the checkpoint is damaged, of a later version of this program, or has no model.
     """
     try:
         facts = _whole_facts(path)
@@ -311,13 +311,13 @@ def read_saved(path: Path, collections: Collection[str]) -> Saved:
 
 
 def learnt_of(path: Path) -> Learnt | None:
-    """Which examples a checkpoint's model has learnt from; None where it does not say.
+    """The record of the examples that a checkpoint's model has learnt from; None without a record.
 
     Args:
-      path: of one checkpoint.
+      path: path of the checkpoint.
 
     Raises:
-      UserError: it is damaged, or of a later version of this program.
+      UserError: the checkpoint is damaged, or of a later version of this program.
     """
     try:
         _whole_facts(path)
@@ -327,11 +327,11 @@ def learnt_of(path: Path) -> Learnt | None:
 
 
 def _whole_facts(path: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself, if it is whole.
+    """The content of checkpoint.json, after checking the checksums of all files.
 
     Raises:
-      Damaged: it is not.
-      UserError: it is of a later version.
+      Damaged: the checkpoint is damaged.
+      UserError: it is of a later version of this program.
     """
     verify(path)
     facts = read_facts(path)
@@ -345,7 +345,7 @@ def _is_round(path: Path) -> bool:
 
 
 def _belongs_to_another(name: str) -> bool:
-    """Whether the process that writes a temporary folder, by its number, lives and is not us."""
+    """Whether another process, which is still running, writes a temporary folder."""
     match = _TEMPORARY.fullmatch(name)
     if match is None or int(match[1]) == os.getpid():
         return False

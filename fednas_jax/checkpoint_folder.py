@@ -21,7 +21,7 @@ from fednas_jax.files import read_json
 
 
 class Damaged(Exception):
-    """A checkpoint is not whole: the message says what is wrong with it."""
+    """A checkpoint is damaged; the message says how."""
 
 
 def describe(state: Any) -> list[dict[str, Any]]:
@@ -36,17 +36,17 @@ def describe(state: Any) -> list[dict[str, Any]]:
         shape = list(getattr(leaf, "shape", ()))
         leaves.append({"path": name, "shape": shape, "dtype": str(_dtype(leaf))})
     if len({leaf["path"] for leaf in leaves}) < len(leaves):
-        raise ValueError("two leaves of the state have one path; a name may not hold '/'")
+        raise ValueError("two leaves of the state have the same path; names must not contain '/'")
     return leaves
 
 
 def first_difference(saved: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> str:
-    """In words, the first leaf that two descriptions do not share; "" where they are alike."""
+    """The first difference between two descriptions, in words; "" where they are equal."""
     there = {leaf["path"]: leaf for leaf in saved}
     for leaf in wanted:
         other = there.pop(leaf["path"], None)
         if other is None:
-            return f"{leaf['path']} {_shape(leaf)} is not in it"
+            return f"{leaf['path']} {_shape(leaf)} is missing there"
         if other != leaf:
             return f"{leaf['path']} is {_shape(other)} there and {_shape(leaf)} here"
     return next((f"{path} {_shape(leaf)} is only there" for path, leaf in there.items()), "")
@@ -57,7 +57,7 @@ def _shape(leaf: dict[str, Any]) -> str:
 
 
 def _dtype(leaf: Any) -> Any:
-    # A Python number is stored as jax would hold it, so that an abstract state fits it.
+    # A Python number gets the dtype that JAX gives it, so that an abstract state matches.
     return leaf.dtype if hasattr(leaf, "dtype") else jax.dtypes.result_type(leaf)
 
 
@@ -75,14 +75,14 @@ def write_folder(
     """Writes a checkpoint into an empty folder, and waits until it is on the disk.
 
     Args:
-      folder: exists and is empty.
+      folder: an empty folder.
       state: a tree of arrays, numbers and typed keys.
       facts: JSON; `leaves` is `describe(state)`.
       model: JSON for `model.json`; None for no such file.
       examples: the content of `examples.npz`; empty for no such file.
 
     Raises:
-      OSError: the disk is full, or refuses otherwise.
+      OSError: the disk is full, or the system refuses to write.
     """
     paths = [leaf["path"] for leaf in facts["leaves"]]
     leaves = dict(zip(paths, jax.tree.leaves(state), strict=True))
@@ -109,21 +109,21 @@ def _to_host(leaf: Any) -> np.ndarray:
 
 
 def _write_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    filled = {path: array for path, array in arrays.items() if array.size}  # Orbax takes no other
+    filled = {path: array for path, array in arrays.items() if array.size}  # Orbax needs elements
     try:
         with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as orbax:
             orbax.save(folder.absolute(), filled)
     except ValueError as error:
-        if "os_error_code" not in str(error):  # how TensorStore reports what the system refused
+        if "os_error_code" not in str(error):  # TensorStore's way to report errors of the system
             raise
         raise OSError(errno.EIO, " ".join(str(error).split())) from error
 
 
 def _read_arrays(folder: Path, like: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays at these paths; others that lie there are not touched.
+    """Reads the arrays at given paths, and no others.
 
     Raises:
-      Damaged: Orbax cannot read them, though every file is as it was written.
+      Damaged: Orbax cannot read them, although the checksums of all files are correct.
     """
     filled = {path: array for path, array in like.items() if array.size}
     if not filled:
@@ -138,18 +138,18 @@ def _read_arrays(folder: Path, like: dict[str, np.ndarray]) -> dict[str, np.ndar
 
 
 def read_state(folder: Path, implementations: dict[str, str], abstract_state: Any) -> Any:
-    """Reads the arrays of a whole checkpoint.
+    """Reads the arrays of an intact checkpoint.
 
     Args:
       folder: its `state` folder.
-      implementations: the generator's name, for the path of each typed key.
-      abstract_state: has the leaves that the checkpoint has.
+      implementations: path of each typed key -> name of its random generator.
+      abstract_state: a tree with the same leaves as the checkpoint.
 
     Returns:
-      A tree as `abstract_state`, with arrays on the default device.
+      A tree like `abstract_state`, with arrays on the default device.
 
     Raises:
-      Damaged: they cannot be read.
+      Damaged: the arrays cannot be read.
     """
     leaves, tree = jax.tree.flatten(abstract_state)
     paths = [leaf["path"] for leaf in describe(abstract_state)]
@@ -160,17 +160,17 @@ def read_state(folder: Path, implementations: dict[str, str], abstract_state: An
 
 
 def read_part(folder: Path, leaves: list[dict[str, Any]]) -> dict[str, Any]:
-    """Reads some arrays of a whole checkpoint.
+    """Reads some arrays of an intact checkpoint.
 
     Args:
       folder: its `state` folder.
-      leaves: those of its description that are wanted; no typed keys.
+      leaves: the entries of its description to read; no typed keys.
 
     Returns:
-      Nested dicts, by the parts of each path; NumPy arrays.
+      NumPy arrays in nested dicts, by the parts of their paths.
 
     Raises:
-      Damaged: they cannot be read.
+      Damaged: the arrays cannot be read.
     """
     like = {leaf["path"]: np.empty(leaf["shape"], jnp.dtype(leaf["dtype"])) for leaf in leaves}
     nested: dict[str, Any] = {}
@@ -189,15 +189,15 @@ def _room_for(leaf: Any) -> np.ndarray:
 
 
 def _to_device(array: np.ndarray, implementation: str | None) -> Any:
-    # A copy: jax may not donate memory that it shares with NumPy.
+    # A copy, since JAX cannot donate memory that it shares with NumPy.
     placed = jax.device_put(array, may_alias=False)
     if implementation is not None:
         return jax.random.wrap_key_data(placed, impl=implementation)
-    return placed if placed.dtype == array.dtype else array  # 64 bit: left to NumPy
+    return placed if placed.dtype == array.dtype else array  # 64-bit arrays stay NumPy arrays
 
 
 def room_bytes(state: Any) -> int:
-    """Room that the checkpoint of a state takes, about: its arrays, and 1 MB for the rest."""
+    """Approximate size of the checkpoint of a state: its arrays, and 1 MB for the rest."""
     return _room_bytes(_to_host(leaf) for leaf in jax.tree.leaves(state))
 
 
@@ -206,7 +206,7 @@ def _room_bytes(arrays: Iterable[np.ndarray]) -> int:
 
 
 def _claim_space(folder: Path, size_bytes: int) -> None:
-    """Fails at once if the disk has no room: Orbax's threads would report it many times over."""
+    """Raises OSError if the disk is full, which Orbax's threads would report many times."""
     if not hasattr(os, "posix_fallocate"):
         return
     path = folder / "room"
@@ -214,16 +214,16 @@ def _claim_space(folder: Path, size_bytes: int) -> None:
         try:
             os.posix_fallocate(file.fileno(), 0, size_bytes)
         except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # the file system cannot tell
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # not known on this file system
                 raise
     path.unlink()
 
 
 def verify(path: Path) -> None:
-    """Holds every file of a checkpoint against its checksum.
+    """Checks every file of a checkpoint against its checksum.
 
     Raises:
-      Damaged: one is missing, cut short or edited, or has no checksum.
+      Damaged: a file is missing, truncated or edited, or has no checksum.
     """
     try:
         checksums = dict(read_json(path / "checksums.json"))
@@ -234,23 +234,23 @@ def verify(path: Path) -> None:
     for name, checksum in checksums.items():
         try:
             right = _sha256(path / name) == checksum
-        except (OSError, ValueError) as error:  # ValueError: not a name that a file can have
+        except (OSError, ValueError) as error:  # ValueError: not a possible name of a file
             raise Damaged(f"{name} cannot be read ({one_line(error)})") from error
         if not right:
-            raise Damaged(f"{name} is cut short or has been edited")
+            raise Damaged(f"{name} is truncated or has been edited")
 
 
 def read_model(path: Path) -> Any:
     """Reads `model.json`.
 
     Raises:
-      UserError: there is none.
-      Damaged: it is not JSON.
+      UserError: there is no such file.
+      Damaged: the file is not JSON.
     """
     if not (path / model_file.FILE).exists():
         raise UserError(
-            f"{path}: a checkpoint without {model_file.FILE}, good for going on with its run only; "
-            "one that says of which model it is is needed"
+            f"{path}: a checkpoint without {model_file.FILE}, which can only resume its run; "
+            "a checkpoint with this file is needed"
         )
     try:
         return read_json(path / model_file.FILE)
@@ -259,24 +259,24 @@ def read_model(path: Path) -> Any:
 
 
 def read_learnt(path: Path) -> Learnt | None:
-    """Reads `examples.npz`; None where there is none, in checkpoints of earlier versions.
+    """Reads `examples.npz`; None in checkpoints of earlier versions, which have no such file.
 
     Raises:
-      Damaged: it is not what was written.
+      Damaged: the file does not have the expected content.
     """
     if not (path / learnt.FILE).exists():
         return None
     try:
         return learnt.read(path / learnt.FILE)
     except UserError as error:
-        raise Damaged(f"{learnt.FILE} is not what was written ({error})") from error
+        raise Damaged(f"{learnt.FILE} does not have the expected content ({error})") from error
 
 
 def read_facts(path: Path) -> dict[str, Any]:
     """Reads `checkpoint.json`.
 
     Raises:
-      Damaged: it is missing, or not what was written.
+      Damaged: the file is missing, or does not have the expected content.
     """
     try:
         facts = read_json(path / "checkpoint.json")
@@ -286,10 +286,10 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def check_facts(facts: dict[str, Any]) -> None:
-    """Looks at what a whole `checkpoint.json` says of the arrays.
+    """Checks the description of the arrays in `checkpoint.json`.
 
     Raises:
-      Damaged: it was written by something else.
+      Damaged: the description does not have the expected form.
     """
     if lacking := [name for name in ("round", "leaves", "keys", "extra") if name not in facts]:
         raise Damaged(f"checkpoint.json has no '{lacking[0]}'")
@@ -300,11 +300,11 @@ def check_facts(facts: dict[str, Any]) -> None:
         ("keys", isinstance(keys, dict) and all(isinstance(x, str) for x in keys.values())),
     ):
         if not right:
-            raise Damaged(f"'{name}' in checkpoint.json is not what was written")
+            raise Damaged(f"'{name}' in checkpoint.json does not have the expected content")
 
 
 def _is_leaf(leaf: Any) -> bool:
-    """Whether it is like an entry of `describe`."""
+    """Whether a value has the form of an entry of `describe`."""
     return (
         isinstance(leaf, dict)
         and set(leaf) == {"path", "shape", "dtype"}
@@ -316,13 +316,13 @@ def _is_leaf(leaf: Any) -> bool:
 
 
 _MANIFEST = "state/manifest.ocdbt"
-"""Without it Orbax does not only raise: reads that it has begun fail later, on other threads."""
+"""A file that Orbax needs. Without it Orbax raises, and reads on other threads fail later."""
 
 
 def _read_from(path: Path) -> list[str]:
-    """The files that a checkpoint is read from; another may lie beside them, as a user's notes."""
+    """The files of a checkpoint; other files beside them, such as a user's notes, are ignored."""
     arrays = [f"state/{name}" for name in _files(path / "state")]
-    # Orbax names none of its own so, but a file manager does.
+    # Names that begin with a dot are not Orbax's, but those of file managers.
     arrays = [name for name in arrays if not Path(name).name.startswith(".")]
     about = [name for name in (model_file.FILE, learnt.FILE) if (path / name).exists()]
     return ["checkpoint.json", *about, *arrays, _MANIFEST]
@@ -338,7 +338,7 @@ def _sha256(path: Path) -> str:
 
 
 def sync(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
+    """Waits until a file, or the list of files in a folder, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

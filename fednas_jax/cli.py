@@ -1,4 +1,4 @@
-"""The command `fednas-jax`: a subcommand for each module of the package that is a command."""
+"""The command `fednas-jax`, with a subcommand for each module that is a command."""
 
 import importlib
 import sys
@@ -17,35 +17,35 @@ class Command(NamedTuple):
     """A subcommand."""
 
     module: str
-    """Whose `main(arguments, program, **options)` it is; `python -m module` is the same."""
+    """Module whose `main(arguments, program, **options)` it calls; like `python -m module`."""
     about: str
     computes: bool = False
-    """Whether it gains from what `environment.prepare` sets."""
+    """Whether it computes, so that the settings of `environment.prepare` make it faster."""
     options: Mapping[str, Any] = {}
     needs_jax: bool = False
-    """Whether the module imports JAX as soon as it is imported, which may fail."""
+    """Whether importing the module imports JAX, which may fail."""
 
 
 COMMANDS = {
     "search": Command(
-        "fednas_jax.main", "search an architecture, as a config describes", True,
+        "fednas_jax.main", "search an architecture as a config describes", True,
         {"kind": "search"},
     ),
     "train": Command(
-        "fednas_jax.main", "train a network, as a config describes", True, {"kind": "train"}
+        "fednas_jax.main", "train a network as a config describes", True, {"kind": "train"}
     ),
     "compare": Command("fednas_jax.compare", "train several networks on the same clients", True),
-    "sweep": Command("fednas_jax.sweep", "run every combination of lists of settings", True),
+    "sweep": Command("fednas_jax.sweep", "run all combinations of several settings", True),
     "evaluate": Command("fednas_jax.evaluate", "score a checkpoint on labelled images", True),
     "export": Command(
         "fednas_jax.export", "write a model for other programs", True, needs_jax=True
     ),
     "report": Command(
-        "fednas_jax.report.page", "write the page of a run, or of several", needs_jax=True
+        "fednas_jax.report.page", "write the page of one or several runs", needs_jax=True
     ),
     "config": Command("fednas_jax.config", "list the fields of a config"),
     "environment": Command("fednas_jax.environment", "list what is set before JAX starts"),
-    "doctor": Command("fednas_jax.doctor", "say what this machine has and lacks"),
+    "doctor": Command("fednas_jax.doctor", "report what this machine has and lacks"),
 }  # fmt: skip
 
 
@@ -54,11 +54,11 @@ def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
     """Runs a subcommand.
 
     Args:
-      argv: the arguments, without the program's name; those of this process if not given.
-      program: how help names this command.
+      argv: the arguments, without the program's name; None for those of this process.
+      program: name of this command in its help.
 
     Returns:
-      The exit code of the subcommand; 0 where help or the version is shown; 2 bad input.
+      The exit code of the subcommand; 0 if help or the version is shown; 2 for bad input.
     """
     name, *rest = (sys.argv[1:] if argv is None else argv) or [""]
     if name in HELP_FLAGS:
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
         missing = f"COMMAND: missing; one of {', '.join(COMMANDS)} is needed, see --help"
         print(f"fednas_jax: error: {wrong if name else missing}", file=sys.stderr)
         return 2
-    if command.computes:  # may start the process anew, so before other imports
+    if command.computes:  # comes before other imports, since it may restart the process
         environment.prepare("fednas_jax", script=PROGRAM)
     if command.needs_jax:
         start.import_jax_or_exit()

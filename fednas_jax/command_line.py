@@ -1,4 +1,4 @@
-"""What all commands share: their arguments as pairs, and errors as one line and an exit code."""
+"""Shared by all commands: parsing arguments, and reporting errors in one line with an exit code."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -10,15 +10,15 @@ from fednas_jax.paths import expand
 
 HELP_FLAGS = ("-h", "--help", "--helpfull")
 CONFIG_PREFIX = "config."
-"""Starts the name of a flag that sets a field of the config."""
+"""Prefix of a flag that sets a field of the config."""
 
 
 def guarded(action: Callable[[], None], interrupted: str) -> int:
-    """Runs a command; what goes wrong becomes one line on stderr.
+    """Runs a command, and prints errors as one line on stderr.
 
     Args:
       action: the command.
-      interrupted: what to say when it is interrupted.
+      interrupted: the message after an interruption.
 
     Returns:
       The exit code: 0 done, 2 bad input, 130 interrupted by Ctrl-C, 143 by SIGTERM.
@@ -29,7 +29,7 @@ def guarded(action: Callable[[], None], interrupted: str) -> int:
     except UserError as error:
         print(f"fednas_jax: error: {error}", file=sys.stderr)
         return 2
-    except OSError as error:  # what no one foresaw: a full disk, a folder taken away
+    except OSError as error:  # unexpected, such as a full disk or a deleted folder
         where = f"{error.filename}: " if error.filename is not None else ""
         print(f"fednas_jax: error: {where}{one_line(error)}", file=sys.stderr)
         return 2
@@ -40,7 +40,7 @@ def guarded(action: Callable[[], None], interrupted: str) -> int:
 
 
 def listing(argv: Sequence[str], about: str, text: str) -> int:
-    """A command without arguments, which prints `text`; with --help, `about`.
+    """Runs a command without arguments, which prints `text`; with --help, `about`.
 
     Returns:
       The exit code: 0 done, 2 bad input.
@@ -56,17 +56,17 @@ def listing(argv: Sequence[str], about: str, text: str) -> int:
 
 
 def options(argv: Sequence[str], defaults: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The flags of a command, and the fields of the config that others of them set.
+    """Parses the flags of a command, and the flags that set fields of the config.
 
     Args:
       argv: the arguments, without the program's name.
-      defaults: the command's flags, each with its value where it is not given.
+      defaults: the command's flags, with their default values.
 
     Returns:
-      Flag -> value, and field -> value as text. Of one that is given twice, the last counts.
+      Flag -> value, and field -> value as text. If a flag is given twice, the last value is used.
 
     Raises:
-      UserError: a flag that the command does not have, or one without a value.
+      UserError: the command does not have the flag, or a flag has no value.
     """
     values, fields = dict(defaults), {}
     for name, value in _flags(argv):
@@ -89,17 +89,17 @@ def _given(name: str, value: str | None) -> str:
 
 
 def one_folder(argv: Sequence[str], known: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """The arguments of a command about one folder: `DIR [--name=value ...]`.
+    """Parses the arguments of a command about one folder: `DIR [--name=value ...]`.
 
     Args:
       argv: the arguments, without the program's name.
-      known: the flags that there are.
+      known: the flags of the command.
 
     Returns:
-      The folder, and flag -> value, "" of one that is not given.
+      The folder, and flag -> value; "" for a flag that is not given.
 
     Raises:
-      UserError: no folder stands first; or as `options`.
+      UserError: the first argument is not a folder; or as `options`.
     """
     if not argv or argv[0].startswith("-"):
         raise UserError("DIR: missing; a run's workdir or a checkpoint is needed, see --help")
@@ -107,17 +107,17 @@ def one_folder(argv: Sequence[str], known: Sequence[str]) -> tuple[str, dict[str
 
 
 def folders(argv: Sequence[str], known: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The arguments of a command about several runs: `RUN [RUN ...] [--name=value ...]`.
+    """Parses the arguments of a command about several runs: `RUN [RUN ...] [--name=value ...]`.
 
     Args:
       argv: the arguments, without the program's name.
-      known: the flags that there are.
+      known: the flags of the command.
 
     Returns:
-      The folders, at least one, and flag -> value, "" of one that is not given.
+      The folders, at least one, and flag -> value; "" for a flag that is not given.
 
     Raises:
-      UserError: no folder stands first; or as `options`.
+      UserError: the first argument is not a folder; or as `options`.
     """
     count = next((n for n, argument in enumerate(argv) if argument.startswith("-")), len(argv))
     if not count:
@@ -126,7 +126,7 @@ def folders(argv: Sequence[str], known: Sequence[str]) -> tuple[list[str], dict[
 
 
 def _flags_of(argv: Sequence[str], known: Sequence[str]) -> dict[str, str]:
-    """Flag -> value, of a command that sets no fields of a config."""
+    """Parses the flags of a command that sets no fields of a config: flag -> value."""
     values, fields = options(argv, dict.fromkeys(known, ""))
     for name in fields:
         raise UserError(f"--{CONFIG_PREFIX}{name}: no such flag{suggest('', known)}")
@@ -134,30 +134,30 @@ def _flags_of(argv: Sequence[str], known: Sequence[str]) -> dict[str, str]:
 
 
 def out_folder(folder: str, given: str, name: str) -> Path:
-    """Where a command about one folder writes.
+    """The folder into which a command about one folder writes.
 
     Args:
-      folder: as `one_folder` gives it.
+      folder: the folder, from `one_folder`.
       given: the value of `--out`, or "".
-      name: of the folder in the run's workdir where it is not given.
+      name: name of the folder in the run's workdir if `--out` is not given.
 
     Raises:
-      UserError: it is not given, and there is no workdir: `folder` is a checkpoint, in which
-        nothing else may lie, as it goes when it is no longer kept.
+      UserError: `--out` is not given, and `folder` is a checkpoint, which cannot contain other
+        files since it will be deleted when it is no longer kept.
     """
     if given:
         return expand(given, "--out")
     path = expand(folder, "DIR")
     if (path / "checkpoint.json").exists() or path.name == "checkpoints":
-        raise UserError(f"--out: missing; {folder} is no place for other files, a folder is needed")
+        raise UserError(f"--out: missing; {folder} cannot hold other files, so a folder is needed")
     return path / name
 
 
 def round_of(text: str) -> int | str:
-    """The value of `--round`: a number, or "best" where it is not given.
+    """The value of `--round`: a number, or "best" if it is not given.
 
     Raises:
-      UserError: it is not a number.
+      UserError: the value is not a number.
     """
     if text and not text.isdecimal():
         raise UserError(f"--round: {text!r} is not usable; a whole number is needed")
@@ -165,7 +165,7 @@ def round_of(text: str) -> int | str:
 
 
 def _flags(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-    """The pairs of `--name=value` or `--name value`; None where there is no value."""
+    """The pairs of `--name=value` or `--name value`; None for a missing value."""
     rest = iter(argv)
     for argument in rest:
         if not argument.startswith("--"):

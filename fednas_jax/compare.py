@@ -1,7 +1,7 @@
-"""Networks side by side, trained on the same clients: `python -m fednas_jax.compare`.
+"""Compares networks trained on the same clients: `python -m fednas_jax.compare`.
 
-Searched and random genotypes, published ones, and networks made by hand all get the same clients,
-the same rounds and the same seeds.
+Searched, random and published genotypes and hand-designed networks are trained on the same clients,
+for the same number of rounds, with the same seeds.
 """
 
 import sys
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from fednas_jax import environment
 
 if __name__ == "__main__":
-    environment.prepare("fednas_jax.compare")  # may start the process anew: before other imports
+    environment.prepare("fednas_jax.compare")  # before other imports: it may restart the process
 
 from fednas_jax import comparison
 from fednas_jax.command_line import HELP_FLAGS, guarded, options
@@ -19,25 +19,25 @@ from fednas_jax.errors import UserError
 from fednas_jax.paths import expand
 from fednas_jax.runtime import console, start
 
-HELP = f"""Trains several networks on the same clients, with the same budget and seeds: a table.
+HELP = f"""Trains several networks on the same clients with the same seeds, and writes a table.
 
   {{program}} --config=CONFIG[:variant] --networks=A,B,... --workdir=DIR
       [--seeds=0,1,2] [--search=CONFIG[:variant]] [--config.FIELD=VALUE ...]
 
-  --config          a config file, or the name of one that comes with the package, which trains
-                    by fedavg; only its network changes
+  --config          a config file with algorithm fedavg, or the name of one that comes with the
+                    package; only its network is changed
   --networks        any of {", ".join(BY_HAND)};
-                    your own, as path/to/file.py:Name; the name or the file of a genotype;
-                    {RANDOM}: another genotype for each seed
-  --workdir         each run gets a folder in there
-  --seeds           each network is trained once with each; 0,1,2 if not given
-  --search          a config that searches: its genotype, of each seed, is compared too
-  --config.FIELD    sets a field of --config, as for a single run; where it says which clients
-                    there are (dataset, partition, client.held_out_fraction), of --search too
+                    your own, as path/to/file.py:Name; the name or file of a genotype;
+                    {RANDOM}: a different genotype for each seed
+  --workdir         folder that will contain a folder for each run
+  --seeds           each network is trained once with each seed; 0,1,2 if not given
+  --search          a config that searches: the genotype found with each seed is compared too
+  --config.FIELD    sets a field of --config, as for a single run; fields that determine the
+                    clients (dataset, partition, client.held_out_fraction) are set in --search too
 
-Runs that are done already are not made again, an interrupted one goes on where it was. Written into
-the workdir, anew after each run: comparison.json, comparison.md, and configs/, the config of every
-row. Exit codes: 0 done, 2 bad input or a run that failed, 130 interrupted by Ctrl-C, 143 by
+Runs that are finished are not repeated, and an interrupted run is resumed. After each run, these
+files are written into the workdir: comparison.json, comparison.md, and configs/ with the config of
+every row. Exit codes: 0 done, 2 bad input or a run that failed, 130 interrupted by Ctrl-C, 143 by
 SIGTERM. Example:
 
   {{program}} --config=mnist_fedavg:quick --networks=2nn,cnn \\
@@ -47,11 +47,11 @@ SIGTERM. Example:
 
 @console.tolerant()
 def main(argv: Sequence[str], program: str = "python -m fednas_jax.compare") -> int:
-    """Makes a comparison.
+    """Runs a comparison.
 
     Args:
       argv: the arguments, without the program's name.
-      program: how help names this command.
+      program: name of this command in its help.
 
     Returns:
       The exit code: 0 done (or help shown), 2 bad input or a run that failed, 130 or 143
@@ -60,7 +60,7 @@ def main(argv: Sequence[str], program: str = "python -m fednas_jax.compare") -> 
     if any(argument in HELP_FLAGS for argument in argv):
         print(HELP.format(program=program), end="")
         return 0
-    return guarded(lambda: _run(argv), "the same command goes on with the comparison")
+    return guarded(lambda: _run(argv), "the same command resumes the comparison")
 
 
 def _run(argv: Sequence[str]) -> None:
@@ -72,7 +72,7 @@ def _run(argv: Sequence[str]) -> None:
     names, seeds = _distinct("networks", given["networks"]), _seeds(given["seeds"])
     workdir = expand(given["workdir"], "--workdir")
     plan = comparison.plan(given["config"], fields, given["search"], names, seeds, workdir)
-    # Here, not above: it imports jax, and bad arguments should fail at once.
+    # Imported here because it imports JAX, and bad arguments should fail before that.
     start.import_jax()
     from fednas_jax import comparison_results
 
@@ -83,7 +83,9 @@ def _run(argv: Sequence[str]) -> None:
 def _distinct(flag: str, text: str) -> list[str]:
     values = text.split(",")
     if not all(values) or len(set(values)) < len(values):
-        raise UserError(f"--{flag}: {text!r} is not usable; names with commas between, each once")
+        raise UserError(
+            f"--{flag}: {text!r} is not usable; different names, separated by commas, are needed"
+        )
     return values
 
 
@@ -91,7 +93,9 @@ def _seeds(text: str) -> list[int]:
     try:
         return [int(seed) for seed in _distinct("seeds", text)]
     except ValueError as error:
-        raise UserError(f"--seeds: {text!r} is not usable; whole numbers, such as 0,1,2") from error
+        raise UserError(
+            f"--seeds: {text!r} is not usable; whole numbers, such as 0,1,2, are needed"
+        ) from error
 
 
 if __name__ == "__main__":

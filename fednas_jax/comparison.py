@@ -1,8 +1,8 @@
-"""Which runs a comparison of networks is made of: for each network and seed, a config.
+"""The runs of a comparison of networks: a config for each network and seed.
 
-A random genotype of the same space is the baseline that shows what a search is worth (Li,
-Talwalkar, "Random search and reproducibility for neural architecture search", 2019). Each seed
-draws another one, so that the spread over seeds is that of the space too.
+Random genotypes of the same search space are the baseline for a search (Li, Talwalkar, "Random
+search and reproducibility for neural architecture search", 2019). Each seed draws a different one,
+so that the spread over seeds includes that over the search space.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,21 +22,21 @@ from fednas_jax.user_code import is_reference
 
 RANDOM, SEARCHED = "random", "searched"
 BY_HAND = tuple(name for name in NETWORKS if name != "genotype")
-"""Networks that are no genotype's."""
+"""Hand-designed networks, which have no genotype."""
 _DATA = ("dataset", "partition")
 
 Config: TypeAlias = ml_collections.FrozenConfigDict
 
 
 class Plan(NamedTuple):
-    """The runs of a comparison; configs are resolved."""
+    """The runs of a comparison, with resolved configs."""
 
     searches: dict[str, Config]
-    """Folder -> config of a search, to be made before the rows."""
+    """Folder -> config of a search, which must run before the rows."""
     rows: dict[str, dict[str, Config]]
-    """Network -> folder -> config that trains it, one a seed."""
+    """Network -> folder -> config that trains it; one folder for each seed."""
     random: dict[Path, int]
-    """File of a random genotype -> the seed it is drawn with."""
+    """File of a random genotype -> the seed with which it is drawn."""
 
 
 def plan(
@@ -47,24 +47,25 @@ def plan(
     seeds: Sequence[int],
     workdir: Path,
 ) -> Plan:
-    """All runs, in the order in which they are to be made.
+    """Plans all runs, in the order in which they must run.
 
     Args:
-      spec: config file that trains by fedavg.
-      fields: fields of it to set, as text; of the search too, where they say who its clients are.
-      search: config file that searches, or "".
-      names: networks, as `--networks` takes them.
-      seeds: of the runs.
-      workdir: where the runs' folders go.
+      spec: config file with algorithm fedavg.
+      fields: fields to set in it, as text; those that determine the clients are also set in the
+        search.
+      search: config file of a search, or "".
+      names: networks, as given to `--networks`.
+      seeds: seeds of the runs.
+      workdir: folder that will contain the folders of the runs.
 
     Raises:
-      UserError: there is no such network, two would share a folder, a config is not usable, or
-        the search has other clients.
+      UserError: there is no such network, two networks would share a folder, a config is not
+        usable, or the search has other clients.
     """
     for name in names:
         _check_network(name)
     base = config_file.load(spec)
-    workdir = workdir.resolve()  # genotypes of runs lie in there
+    workdir = workdir.resolve()  # it will contain the genotypes of searches
     searches: dict[str, Config] = {}
     if search:
         searching = config_file.load(search)
@@ -92,7 +93,7 @@ def plan(
 
 
 def save_random(random: Mapping[Path, int]) -> None:
-    """Draws random genotypes and keeps them, as `Plan.random` says.
+    """Draws the random genotypes of `Plan.random` and saves them.
 
     Raises:
       UserError: a file cannot be written.
@@ -103,7 +104,7 @@ def save_random(random: Mapping[Path, int]) -> None:
 
 
 def file_name(network: str) -> str:
-    """The network's name, or the path of its genotype, as part of a file's name."""
+    """The name of a network, or the path of its genotype, as part of a file name."""
     return network.removesuffix(".json").strip("./").replace("/", "_")
 
 
@@ -116,13 +117,13 @@ def _random_file(workdir: Path, seed: int) -> Path:
 
 
 def _check_network(name: str) -> None:
-    """Refuses what is neither a network nor a genotype, before anything is run."""
+    """Refuses a name that is neither a network nor a genotype, before anything runs."""
     if name.endswith(".json"):
         genotypes.load(expand(name, "--networks"))
         return
     known = [*BY_HAND, RANDOM, *genotypes.names()]
     if name not in known and not is_reference(name):
-        raise UserError(f"--networks: {name!r} is no network{suggest(name, known)}")
+        raise UserError(f"--networks: {name!r} is not a network{suggest(name, known)}")
 
 
 def _check_folders(names: Sequence[str]) -> None:
@@ -132,18 +133,18 @@ def _check_folders(names: Sequence[str]) -> None:
         other = owners.setdefault(file_name(name), name)
         if other is not name:
             raise UserError(
-                f"--networks: {name!r} and {other!r} would share a folder; another name of the "
-                "file is needed"
+                f"--networks: {name!r} and {other!r} would share a folder; another file name is "
+                "needed"
             )
 
 
 def _is_of_clients(field: str) -> bool:
-    """Whether a field says which examples there are, and which client has them."""
+    """Whether a field determines the examples, or which client holds them."""
     return field.split(".")[0] in _DATA or field == "client.held_out_fraction"
 
 
 def _check_clients(search: Config, training: Config) -> None:
-    """Refuses a search whose genotype would not be of the clients that are trained on."""
+    """Refuses a search whose clients differ from those of the training."""
     there, here = schema.flat(search), schema.flat(training)
     own = schema.fields_of_data(training, {})
     for name, value in here.items():
@@ -156,7 +157,7 @@ def _check_clients(search: Config, training: Config) -> None:
 
 
 def _settings(name: str, seed: int, workdir: Path) -> dict[str, str]:
-    """The fields that make a config train a network of the table with a seed."""
+    """The fields to set in a config for a network of the table and a seed."""
     settings = {"seed": str(seed)}
     if name in BY_HAND or is_reference(name):
         return {**settings, "network.name": name}

@@ -1,4 +1,4 @@
-"""A comparison of networks, run; and its table: accuracy beside size, traffic and time."""
+"""Runs a comparison of networks, and writes its table: accuracy, size, traffic and time."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -33,14 +33,14 @@ _COLUMNS = (
 
 @settings.fixed()
 def make(plan: Plan, workdir: Path) -> list[str]:
-    """Makes all runs, and writes the table anew after each of a network.
+    """Makes all runs, and writes the table after each training.
 
     Args:
-      plan: the runs; all on the same data.
-      workdir: where all goes.
+      plan: the runs, all on the same data.
+      workdir: folder for all files.
 
     Returns:
-      The runs that failed, by their folders' names.
+      The folder names of the runs that failed.
 
     Raises:
       UserError: a folder holds another run, or a file cannot be written.
@@ -52,7 +52,7 @@ def make(plan: Plan, workdir: Path) -> list[str]:
     owners = {folder: name for name, configs in plan.rows.items() for folder in configs}
     configs = {**plan.searches, **{f: c for row in plan.rows.values() for f, c in row.items()}}
     dataset = assembly.load_dataset(configs[next(iter(owners))])
-    seconds: dict[int, float] = {}  # of the search with a seed
+    seconds: dict[int, float] = {}  # seed -> seconds of the search
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in plan.rows}
     failed: list[str] = []
     for outcome in run_all([Planned(*item) for item in configs.items()], workdir):
@@ -71,7 +71,7 @@ def make(plan: Plan, workdir: Path) -> list[str]:
 
 
 def measured(run: Outcome, dataset: Dataset) -> dict[str, Any]:
-    """What is known of one run; of one that failed, why."""
+    """The results of one run; for a run that failed, the reason."""
     config, summary = run.planned.config, run.summary
     about = {"seed": config["seed"], "folder": run.folder.name, "error": run.error}
     if summary is None:
@@ -86,7 +86,7 @@ def measured(run: Outcome, dataset: Dataset) -> dict[str, Any]:
     return {
         **about,
         **{name: summary[name] for name in copied},
-        "tied_rounds": summary.get("tied_rounds"),  # unknown of an earlier version's run
+        "tied_rounds": summary.get("tied_rounds"),  # earlier versions did not record it
         "parameters": networks.parameter_count(network, shape),
         "multiply_adds": networks.multiply_adds(network, shape),
         "bytes_per_client_and_round": last["bytes_up_per_client"] + last["bytes_down_per_client"],
@@ -95,13 +95,13 @@ def measured(run: Outcome, dataset: Dataset) -> dict[str, Any]:
 
 
 def summarized(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over the seeds of a network, and the standard deviation of its accuracy.
+    """The means over the seeds of a network, and the standard deviation of its accuracy.
 
     Args:
-      runs: of `measured`; those that failed do not count.
+      runs: results from `measured`; runs that failed do not count.
 
     Returns:
-      Each None where too few runs came to their end.
+      Name -> value; None where too few runs have finished.
     """
     good = [run for run in runs if not run["error"]]
     accuracies = [run["test_accuracy"] for run in good]
@@ -118,7 +118,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _write(plan: Plan, results: Mapping[str, Sequence[Mapping[str, Any]]], workdir: Path) -> None:
-    """comparison.json, comparison.md, and the config of each row: that of its first seed."""
+    """Writes comparison.json, comparison.md, and the config of each row, that of its first seed."""
     (workdir / CONFIGS).mkdir(parents=True, exist_ok=True)
     rows = []
     for name, runs in results.items():
@@ -136,7 +136,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The comparison as Markdown.
 
     Args:
-      rows: as comparison.json has them.
+      rows: rows of comparison.json.
     """
     lines = [f"| {' | '.join(_COLUMNS)} |", f"| --- |{' ---: |' * (len(_COLUMNS) - 2)} --- |"]
     for row in rows:

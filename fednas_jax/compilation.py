@@ -1,12 +1,12 @@
-"""How programs are compiled: when, what is said of it, and what XLA's CPU compiler must be told.
+"""Compiling programs: options for XLA's CPU compiler, compiling ahead of time, and messages.
 
-On a CPU, XLA recomputes whole stencils inside each of their consumers unless optimisation barriers
-stop it, and removes those barriers before it fuses unless told not to. With them kept, a local step
-of the supernet runs about four times faster (`benchmarks/local_step.py --plain-xla` shows the
-difference).
+On a CPU, XLA recomputes whole stencils inside each of their consumers. Optimisation barriers
+prevent this, but XLA removes them before it fuses, unless an option forbids it. With barriers a
+local step of the supernet runs about four times faster (`benchmarks/local_step.py --plain-xla`
+shows the difference).
 
-The compiler may hand a library single products only: fusions of them came out wrong in some
-releases, see `runtime/releases.py`.
+Another option restricts a library to single products, since its fused products are wrong in some
+releases; see `runtime/releases.py`.
 """
 
 import contextlib
@@ -31,22 +31,22 @@ CPU_OPTIONS: dict[str, Any] = {
 
 QUICK_OPTIONS: dict[str, Any] = {
     **CPU_OPTIONS,
-    # The older emitters compile the many small loops of a supernet in half the time.
+    # The older emitters compile the many small loops of a supernet in half of the time.
     "xla_cpu_use_fusion_emitters": False,
     "xla_backend_optimization_level": 1,
 }
-"""Of programs so large that compiling them is what one waits for; small ones run 10 % slower."""
+"""Options for large programs, whose compile time dominates; small programs run 10 % slower."""
 
 
 _WORTH_A_LINE = 2
-"""Seconds of compiling that a user should know of."""
+"""Compile time from which a line is printed."""
 
 _SECONDS_FROM_CACHE = 3
-"""A program that has not been read after so long is not in the cache."""
+"""Time after which a program that has not been read from the cache is taken to be not in it."""
 
 
 def _known(option: str, value: Any) -> bool:
-    """Whether this XLA takes an option; tried on a small program."""
+    """Whether this XLA accepts an option, tried on a small program."""
     options = {option: value}
     try:
         jax.jit(lambda x: x + 1, compiler_options=options).lower(jnp.float32(0)).compile()
@@ -57,13 +57,13 @@ def _known(option: str, value: Any) -> bool:
 
 @functools.cache
 def compiler_options(*, quick: bool = False) -> dict[str, Any] | None:
-    """Options for `jax.jit` on the default device; None where there are none for it.
+    """Compiler options for `jax.jit` on the default device; None where it needs none.
 
     Args:
-      quick: for a large program: compiles in half the time.
+      quick: whether to compile in half of the time, for large programs.
 
-    They are internal names of XLA: one that this version does not know is left out, and the
-    program still runs, slower.
+    The names are internal to XLA. Options that this version does not know are left out; the program
+    then runs slower.
     """
     if jax.default_backend() != "cpu":
         return None
@@ -77,7 +77,8 @@ def jit(function: Callable[..., Any], *, quick: bool = False, **arguments: Any) 
 
 
 def jit_once(function: Callable[..., Any]) -> Any:
-    """`jax.jit` for what runs once, such as an initialisation: compiles in a tenth of the time."""
+    """`jax.jit` for a function that runs once, such as an initialisation; compiles 10 times
+    faster."""
     options = compiler_options(quick=True)
     if options is not None:
         options = {**options, "xla_backend_optimization_level": 0}
@@ -85,25 +86,26 @@ def jit_once(function: Callable[..., Any]) -> Any:
 
 
 class Program:
-    """A function that is compiled once, ahead of its first call or at it, and says so."""
+    """A function that is compiled once, before or at its first call, and reports its
+    compilation."""
 
     def __init__(self, name: str, jitted: Any) -> None:
-        """Args: name, for people; jitted, what `jit` or `jit_once` made."""
+        """Args: name, for messages; jitted, from `jit` or `jit_once`."""
         self.name = name
         self._jitted = jitted
         self._known = False
         self._pending: Future[None] | None = None
 
     def prepare(self, *arguments: Any, meanwhile: Callable[[], None] | None = None) -> Any:
-        """Traces and compiles for arguments such as these; returns JAX's compiled program.
+        """Traces and compiles the function for given arguments; returns JAX's compiled program.
 
-        A call with such arguments then runs the very program: JAX finds it again.
+        A later call with arguments of the same shapes and types runs this program.
 
         Args:
-          *arguments: of a call; only shapes and types count.
-          meanwhile: called when all is traced, before it is compiled: to `prepare_meanwhile`
-            others, which wait a little, since nobody should trace beside a program that only
-            has to be read from the cache.
+          *arguments: arguments of a call; only their shapes and types matter.
+          meanwhile: called after tracing and before compiling, to `prepare_meanwhile` other
+            programs. These wait a little: tracing them would slow down a program that only has to
+            be read from the cache.
         """
         first, self._known = not self._known, True
         lowered = self._jitted.lower(*arguments)
@@ -122,28 +124,28 @@ class Program:
         finally:
             done.set()
         seconds = time.monotonic() - start
-        if before is None or seconds > before / 2:  # else it was in the cache
+        if before is None or seconds > before / 2:  # otherwise it was in the cache
             cache.record_seconds(key, seconds)
         if seconds >= _WORTH_A_LINE:
             _listener.say(f"compiled {self.name} in {seconds:.0f} s")
         return compiled
 
     def prepare_meanwhile(self, arguments: Callable[[], tuple[Any, ...]]) -> None:
-        """`prepare` in a thread, one program after another; a call then waits for its own.
+        """Calls `prepare` in a thread, one program after another; a call waits for its program.
 
-        XLA compiles a large program on one core; the other may trace and compile what comes later.
+        XLA compiles a large program on one core; other cores can prepare later programs meanwhile.
         """
         device = settings.chosen_device()
 
         def prepare() -> None:
-            # What this thread computes with is not known to the other.
+            # The new thread does not inherit the settings and the device of this one.
             with settings.fixed(say=False), jax.default_device(device):
                 self.prepare(*arguments())
 
         self._pending = _thread().submit(prepare)
 
     def __call__(self, *arguments: Any) -> Any:
-        """Runs; compiles if it was not prepared."""
+        """Runs the program, and compiles it first if it was not prepared."""
         if self._pending is not None:
             self._pending.result()
             self._pending = None
@@ -153,7 +155,7 @@ class Program:
 
 
 def _fingerprint(arguments: Any) -> str:
-    """Of shapes and types, of the options and of the versions: what decides over the time."""
+    """A key of shapes, types, options and versions, on which the compile time depends."""
     shapes = [(x.shape, str(x.dtype)) for x in map(jax.typeof, jax.tree.leaves(arguments))]
     about = (shapes, jax.tree.structure(arguments), CPU_OPTIONS, QUICK_OPTIONS, jax.__version__)
     return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
@@ -165,10 +167,10 @@ def _thread() -> ThreadPoolExecutor:
 
 
 class _Listener:
-    """Whom lines about what is compiled go to: nobody at first."""
+    """The receiver of lines about compilations: none at first."""
 
     def say(self, line: str) -> None:
-        """Takes a line, from whichever thread."""
+        """Receives a line, from any thread."""
 
 
 _listener: Any = _Listener()
@@ -176,7 +178,7 @@ _listener: Any = _Listener()
 
 @contextlib.contextmanager
 def told(say: Callable[[str], None]) -> Iterator[None]:
-    """Lines about what is compiled go to `say` while it lasts, from whichever thread."""
+    """Sends lines about compilations, from any thread, to `say` inside the context."""
     before = _listener.say
     _listener.say = say
     try:
@@ -186,18 +188,19 @@ def told(say: Callable[[str], None]) -> Iterator[None]:
 
 
 def seconds() -> float:
-    """Wall-clock seconds in which this process traced, lowered or compiled something so far."""
+    """Wall-clock seconds that this process has spent tracing, lowering or compiling so far."""
     with _lock:
         return sum(end - start for start, end in _spans)
 
 
 _spans: list[tuple[float, float]] = []
-"""When, without overlaps: two programs that compile beside each other take their time once."""
+"""Times of compilations (start, end), merged where they overlap, so that time is counted once."""
 _lock = threading.Lock()
 
 
 def _add(event: str, duration_secs: float, **_: str | int) -> None:
-    """Called when something ends; what it overlaps with is therefore at the end of the list."""
+    """Called at the end of an event; events that it overlaps are therefore at the end of the
+    list."""
     if not event.startswith("/jax/core/compile/"):
         return
     end = time.monotonic()

@@ -1,4 +1,4 @@
-"""What a run has cost, over all its starts: time, time spent compiling, memory."""
+"""The costs of a run over all its starts: time, compile time, memory."""
 
 import time
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ NAMES = ("seconds", "compile_seconds", "peak_memory_bytes")
 
 
 class Costs:
-    """Counts from its making on; other runs of the same process before that are left out.
+    """The costs since this object was created, so that earlier runs of the process do not count.
 
-    The peak of the memory cannot be: it is that of the process (of the device, where it tells)
-    since it began, the largest of all starts.
+    The peak memory is an exception: it is the peak of the device if known, otherwise of the
+    process, since the process began; over several starts, the largest.
     """
 
     def __init__(self) -> None:
@@ -23,11 +23,11 @@ class Costs:
         self._earlier: Mapping[str, float] = {}
 
     def go_on(self, earlier: Mapping[str, float]) -> None:
-        """Adds what earlier starts cost, as their `so_far` said."""
+        """Adds the costs of earlier starts, from their `so_far`."""
         self._earlier = earlier
 
     def so_far(self) -> dict[str, float]:
-        """`seconds` and, of these, `compile_seconds`, wall-clock; `peak_memory_bytes`."""
+        """Wall-clock `seconds`, including `compile_seconds`, and `peak_memory_bytes`."""
         spent = {
             "seconds": time.monotonic() - self._start,
             "compile_seconds": compilation.seconds() - self._compiled_before,

@@ -1,9 +1,9 @@
-"""What this machine has for fednas_jax, and what to do about what is missing.
+"""Reports what fednas_jax finds on this machine, and what to do about what is missing.
 
     fednas-jax doctor
 
-Prints one line a finding: `ok`, `--` (not there, and only some need it, with what to do) or `!!`
-(does not work). Exit codes: 0 nothing is `!!`, 1 something is.
+Prints one line for each finding: `ok`, `--` (missing, but not needed by every run) or `!!` (does
+not work). Exit codes: 0 no line has `!!`, 1 some line has.
 """
 
 import importlib.metadata
@@ -35,7 +35,7 @@ OK, ABSENT, BROKEN = "ok", "--", "!!"
 
 
 class Finding(NamedTuple):
-    """A line of the report."""
+    """One line of the report."""
 
     mark: str
     about: str
@@ -46,7 +46,7 @@ class Finding(NamedTuple):
 
 
 def versions() -> Iterator[Finding]:
-    """Of Python, of this package and of what it stands on."""
+    """The versions of Python, of this package and of its dependencies."""
     right = (3, 11) <= sys.version_info[:2] <= (3, 13)
     needed = "" if right else "; 3.11, 3.12 or 3.13 is needed: bash scripts/setup.sh"
     yield Finding(OK if right else BROKEN, "Python", platform.python_version() + needed)
@@ -65,7 +65,7 @@ def versions() -> Iterator[Finding]:
 
 
 def devices() -> Iterator[Finding]:
-    """What JAX computes on, with its memory."""
+    """The devices that JAX uses, and their memory."""
     try:
         start.import_jax()
         import jax
@@ -87,19 +87,19 @@ def devices() -> Iterator[Finding]:
 
 
 def machine() -> Iterator[Finding]:
-    """Cores, memory, and room on the disk."""
+    """Cores, memory, and free space on the disk."""
     memory, cores = psutil.virtual_memory(), len(os.sched_getaffinity(0))
     free = shutil.disk_usage(".").free
     yield Finding(OK, "machine", f"{platform.machine()}, {cores} cores to use")
     text = f"{memory.available / _GIB:.1f} of {memory.total / _GIB:.1f} GiB free"
     enough = memory.available > 2 * _GIB
-    more = "" if enough else "; the quick start takes 1.5 GiB"
+    more = "" if enough else "; the quick start needs 1.5 GiB"
     yield Finding(OK if enough else ABSENT, "memory", text + more)
     yield Finding(OK, "disk", f"{free / _GIB:.1f} GiB free in {Path.cwd()}")
 
 
 def mpi() -> Iterator[Finding]:
-    """Whether several ranks can share a run; two of them add up an array."""
+    """Whether several ranks can share a run, tested by two ranks that add up an array."""
     launcher = mpirun()
     if launcher is None:
         text = f"no mpirun; for runs on several devices or machines: {_SETUP}"
@@ -117,13 +117,13 @@ def mpi() -> Iterator[Finding]:
 
 
 def mpirun() -> str | None:
-    """The launcher: that of this Python's environment, else the first on the PATH."""
+    """The path of mpirun: that of this Python's environment, else the first on the PATH."""
     beside = Path(sys.executable).with_name("mpirun")
     return str(beside) if beside.exists() else shutil.which("mpirun")
 
 
 def round_trip(launcher: str) -> Finding:
-    """Two ranks on this machine add up an array in a compiled program."""
+    """Runs two ranks on this machine, which add up an array in a compiled program."""
     command = [launcher, "-n", "2", sys.executable, "-m", "fednas_jax.doctor", "--rank"]
     version = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False)
     if "Open MPI" in version.stdout:
@@ -138,19 +138,19 @@ def round_trip(launcher: str) -> Finding:
             env={**os.environ, "PYTHONPATH": paths, "JAX_PLATFORMS": "cpu"},
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        text = f"not back after {_ROUND_TRIP_SECONDS} s; is a firewall on the loopback device?"
+        text = f"no answer after {_ROUND_TRIP_SECONDS} s; is a firewall on the loopback device?"
         return Finding(BROKEN, "two ranks", text)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip(" -")] or ["no message"]
-        cure = f"{_SETUP} installs what fits together"
+        cure = f"{_SETUP} installs compatible versions"
         if "home directory" in lines[0]:
-            cure = "mpirun needs HOME=FOLDER"
+            cure = "set HOME=FOLDER, which mpirun needs"
         return Finding(BROKEN, "two ranks", f"{lines[0]}; {cure}")
     return Finding(OK, "two ranks", done.stdout.strip())
 
 
 def rank() -> None:
-    """One of the two."""
+    """The program of each of the two ranks."""
     import time
 
     import jax
@@ -168,14 +168,14 @@ def rank() -> None:
         total = add_up(mine).block_until_ready()
         seconds = time.monotonic() - start
         if own.size != 2 or not (total == 3).all():
-            raise RuntimeError(f"{own.size} ranks came to {total[0]} instead of 2 to 3")
+            raise RuntimeError(f"{own.size} ranks have the sum {total[0]}; 2 ranks should have 3")
         if own.rank == 0:
             print(f"4 MiB added up in {1000 * seconds:.1f} ms")
 
 
 def data() -> Iterator[Finding]:
-    """Data sets that are there."""
-    yield Finding(OK, "digits", "comes with scikit-learn")
+    """The data sets on this machine."""
+    yield Finding(OK, "digits", "part of scikit-learn")
     told = os.environ.get("TFDS_DATA_DIR")
     try:
         folder = published.data_folder()
@@ -192,20 +192,20 @@ def data() -> Iterator[Finding]:
 
 
 def groups() -> Iterator[Finding]:
-    """What is left out for want of packages that not every run needs."""
+    """The features that are left out because optional packages are missing."""
     what = "pictures, pages, TensorBoard"
     features = [name for name, feature in extras.FEATURES.items() if feature.group == "report"]
     if absent := extras.missing(*features):
-        text = f"without {', '.join(absent)}; {extras.command(*features)} brings them"
+        text = f"without {', '.join(absent)}; {extras.command(*features)} installs them"
         yield Finding(ABSENT, "report", f"{what}: {text}")
     else:
         yield Finding(OK, "report", f"{what}: all packages are installed")
 
 
 def settings() -> Iterator[Finding]:
-    """What the command line would set before JAX starts."""
+    """The environment variables that the command line would set before JAX starts."""
     for name, value in environment.missing(os.environ).items():
-        yield Finding(OK, "environment", f"runs by the command line set {name}={value}")
+        yield Finding(OK, "environment", f"the command line sets {name}={value} for runs")
 
 
 _PARTS: tuple[Callable[[], Iterator[Finding]], ...] = (
@@ -219,10 +219,10 @@ def main(argv: Sequence[str], program: str = "python -m fednas_jax.doctor") -> i
 
     Args:
       argv: the arguments, without the program's name.
-      program: how help names this command.
+      program: name of this command in its help.
 
     Returns:
-      The exit code: 0 nothing is broken, 1 something is, 2 bad input.
+      The exit code: 0 no finding is `!!`, 1 some finding is, 2 bad input.
     """
     if any(argument in HELP_FLAGS for argument in argv):
         print((__doc__ or "").replace("fednas-jax doctor", program))

@@ -1,10 +1,10 @@
-"""What helps only as environment: set by the command line itself, before JAX starts.
+"""Environment variables that make runs faster, set by the command line before JAX starts.
 
-Such variables are read when a process starts, so `fednas-jax` and `python -m fednas_jax.main` set
-what is missing and execute themselves once more. What a user has set stays as it is.
-FEDNAS_JAX_ENVIRONMENT=off leaves everything alone, also what importing the package sets on some
-releases of jaxlib (`runtime/releases.py`). A notebook is never executed anew: there, set the
-variables before it starts. `python -m fednas_jax.environment` lists them.
+These variables are read when a process starts. Therefore `fednas-jax` and `python -m
+fednas_jax.main` set those that are missing and execute themselves once more. Variables that the
+user has set are not changed. FEDNAS_JAX_ENVIRONMENT=off sets nothing, including what importing the
+package sets for some releases of jaxlib (`runtime/releases.py`). A notebook is never executed
+again: set the variables before it starts. `python -m fednas_jax.environment` lists them.
 """
 
 import os
@@ -15,33 +15,33 @@ from pathlib import Path
 from typing import NamedTuple
 
 SWITCH = "FEDNAS_JAX_ENVIRONMENT"
-"""Of the user: `off`. Of the second execution: `done`, so that there is never a third."""
+"""Set to `off` by the user, or to `done` for the second execution, so that there is no third."""
 
 _RANKS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-"""How many ranks there are: of Open MPI, of MPICH and its kin, and of SLURM's srun for these."""
+"""Variables with the number of ranks: of Open MPI, of MPICH and its relatives, of SLURM's srun."""
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 class Setting(NamedTuple):
-    """A tunable of a variable that may hold several, joined by colons."""
+    """One tunable in a variable that may hold several, separated by colons."""
 
     variable: str
     name: str
     value: str
     why: str
     objection: str
-    """Why this machine gets nothing from it; "" where it does."""
+    """Why this machine does not gain from it; "" where it does."""
 
 
 def settings(environment: Mapping[str, str]) -> list[Setting]:
-    """What there is to set, in this environment (such as `os.environ`).
+    """The settings for an environment such as `os.environ`.
 
-    glibc's other tunables were measured with these and gain nothing more: a round computes its
-    local steps in one call, whose memory is asked for once. `trim_threshold` alone costs 20 %.
+    Measured together with these, the other tunables of glibc gain nothing: a round computes its
+    local steps in one call, which allocates its memory once. `trim_threshold` alone costs 20 %.
     """
     why = (
-        "huge pages for large arrays: 350,000 page faults less in a call at the paper's sizes, "
+        "huge pages for large arrays: 350,000 fewer page faults in a call at the paper's sizes, "
         "0 to 30 % of a local step"
     )
     objection = _objection_to_huge_pages(environment)
@@ -49,7 +49,7 @@ def settings(environment: Mapping[str, str]) -> list[Setting]:
 
 
 def missing(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables to set, with their new values: what is of use and was not set by the user."""
+    """The variables to set, with their values: those that help and that the user has not set."""
     if environment.get(SWITCH):
         return {}
     found: dict[str, str] = {}
@@ -62,7 +62,7 @@ def missing(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def chosen(setting: Setting, environment: Mapping[str, str]) -> str | None:
-    """The value that the environment gives a setting; None where it gives none."""
+    """The value of a setting in the environment; None where it is not set."""
     for part in environment.get(setting.variable, "").split(":"):
         name, equals, value = part.partition("=")
         if equals and name == setting.name:
@@ -73,22 +73,21 @@ def chosen(setting: Setting, environment: Mapping[str, str]) -> str | None:
 def of_several_ranks(environment: Mapping[str, str]) -> bool:
     """Whether this process is one of several that a launcher of MPI has started."""
     sizes = [environment.get(name, "") for name in _RANKS]
-    if "PMIX_RANK" in environment:  # by SLURM's srun --mpi=pmix, which sets none of these
+    if "PMIX_RANK" in environment:  # SLURM's srun --mpi=pmix sets none of the others
         sizes.append(environment.get("SLURM_STEP_NUM_TASKS", ""))
     return any(size.isdecimal() and int(size) > 1 for size in sizes)
 
 
 def prepare(module: str, script: str = "") -> None:
-    """Sets what is missing and executes the program anew; returns where nothing is missing.
+    """Sets missing variables and restarts the program; returns if nothing is missing.
 
-    The process keeps its id, terminal and working folder. To be called before anything of
-    consequence is imported.
+    The process keeps its id, terminal and working folder. It must be called before slow imports.
 
     Args:
-      module: that runs as the program, by `python -m module`. Where the process was started
-        otherwise, as by a debugger, a launcher in Python or a test, it is not known how to start it
-        again, and nothing is done.
-      script: the name of the console command that runs the module, if there is one.
+      module: the module that runs as the program, by `python -m module`. If the process was started
+        in another way, such as by a debugger, a launcher in Python or a test, nothing is done,
+        since the way to restart it is unknown.
+      script: the name of the console command that runs the module; "" for none.
     """
     if not _runs_as(sys.orig_argv, module, script):
         return
@@ -97,14 +96,13 @@ def prepare(module: str, script: str = "") -> None:
         return
     for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it is closed
         stream.flush()
-    # By sys.executable: "python" might be found elsewhere on the path, outside a virtual
-    # environment.
+    # sys.executable, since "python" on the path might be outside of the virtual environment.
     command = [sys.executable, *sys.orig_argv[1:]]
     os.execve(sys.executable, command, {**os.environ, **found, SWITCH: "done"})
 
 
 def table(environment: Mapping[str, str]) -> str:
-    """The settings as Markdown: what would be set, what is, and whether it is in effect."""
+    """The settings as Markdown: their value by the command line, present value, and effect."""
     lines = [
         "| variable | set by the command line | now | in effect | why |",
         "| --- | --- | --- | --- | --- |",
@@ -123,7 +121,7 @@ def _pair(setting: Setting) -> str:
 def _effect(setting: Setting, environment: Mapping[str, str]) -> str:
     value = chosen(setting, environment)
     if value is not None:
-        return "yes" if value == setting.value else "no: set otherwise, and left so"
+        return "yes" if value == setting.value else "no: you have set another value"
     if setting.objection:
         return f"no: {setting.objection}"
     if environment.get(SWITCH):
@@ -132,7 +130,7 @@ def _effect(setting: Setting, environment: Mapping[str, str]) -> str:
 
 
 def _runs_as(arguments: Sequence[str], module: str, script: str) -> bool:
-    """Whether the interpreter was given `-m module` or the script, after its own options only."""
+    """Whether the interpreter was started with `-m module` or the script, after its own options."""
     before = list(arguments[1:])
     while before:
         argument = before.pop(0)
@@ -155,18 +153,18 @@ def _objection_to_huge_pages(environment: Mapping[str, str]) -> str:
         offered = HUGE_PAGES.read_text()
     except OSError:
         offered = ""
-    # Where the kernel gives them to all without being asked, there is nothing to ask for.
+    # With 'always' the kernel uses huge pages anyway, and with 'never' it does not allow them.
     if "[madvise]" not in offered:
         return f"{HUGE_PAGES} is not at 'madvise'"
     platforms = environment.get("JAX_PLATFORMS", "")
     if platforms and "cpu" not in platforms.split(","):
-        return f"of use on a CPU, and JAX_PLATFORMS={platforms}"
+        return f"useful only on a CPU, and JAX_PLATFORMS={platforms}"
     return ""
 
 
 def main(argv: Sequence[str], program: str = "python -m fednas_jax.environment") -> int:
     """Prints the settings; returns the exit code: 0 done, 2 bad input."""
-    from fednas_jax.command_line import listing  # not above: `prepare` goes before other imports
+    from fednas_jax.command_line import listing  # here, since `prepare` comes before other imports
     from fednas_jax.runtime import releases
 
     about = f"Lists what the command line sets before JAX starts.\n\n  {program}\n"

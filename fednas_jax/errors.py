@@ -1,4 +1,4 @@
-"""The one exception that stands for bad input, how its line says what would be right; warnings."""
+"""The exception for bad input, help with its message, and warnings."""
 
 import difflib
 import functools
@@ -10,19 +10,19 @@ class UserError(Exception):
     """Bad input. The message is one line: the field or file, what is wrong, what would be right."""
 
     def __init__(self, message: str) -> None:
-        """Args: message; what cannot be printed in it, line breaks too, is written as escapes."""
+        """Args: message, in which line breaks and unprintable characters are escaped."""
         super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
 
 
 def suggest(name: str, choices: Iterable[str]) -> str:
-    """Ends a `UserError` about an unknown name.
+    """The end of a `UserError` about an unknown name.
 
     Args:
-      name: what was given.
-      choices: the names that exist.
+      name: the unknown name.
+      choices: the known names.
 
     Returns:
-      "; did you mean 'x'?" where something is close, else "; known: a, b, c".
+      "; did you mean 'x'?" if a known name is similar, else "; known: a, b, c".
     """
     names = sorted(choices)
     close = difflib.get_close_matches(name, names, n=1)
@@ -30,11 +30,11 @@ def suggest(name: str, choices: Iterable[str]) -> str:
 
 
 def listed(items: Iterable[object], most: int = 10) -> str:
-    """Things for a line of text: the first few by name, the others by their number.
+    """Lists items in one line: the first few by name, and the number of the others.
 
     Args:
-      items: what to name, in order.
-      most: how many to name.
+      items: the items, in order.
+      most: maximum number of items to name.
     """
     names = [str(item) for item in items]
     more = f" and {len(names) - most} more" if len(names) > most else ""
@@ -42,17 +42,17 @@ def listed(items: Iterable[object], most: int = 10) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error of the system, or of a library, says, without its line breaks."""
+    """The message of an error of the system or of a library, without line breaks."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(text.split())
 
 
 @functools.cache
 def warn_once(line: str) -> None:
-    """`warn`, the first time that a process would say the very line."""
+    """Calls `warn`, but only once for the same line in a process."""
     warn(line)
 
 
 def warn(line: str) -> None:
-    """Says on stderr, in one line, what a user should know and what does not stop the command."""
+    """Prints a warning on stderr, in one line."""
     print(f"fednas_jax: warning: {line}", file=sys.stderr, flush=True)

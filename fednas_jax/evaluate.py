@@ -8,7 +8,7 @@ from typing import Any
 from fednas_jax import environment
 
 if __name__ == "__main__":
-    environment.prepare("fednas_jax.evaluate")  # may start the process anew: before others
+    environment.prepare("fednas_jax.evaluate")  # before other imports: it may restart the process
 
 from fednas_jax.command_line import HELP_FLAGS, guarded, one_folder, out_folder, round_of
 from fednas_jax.errors import UserError
@@ -17,33 +17,33 @@ from fednas_jax.runtime import console, start
 
 RESULTS, PICTURE = "evaluation.json", "confusion.png"
 
-HELP = """Scores the model of a checkpoint on labelled images: accuracy, of each class too, and
-which classes it takes for which.
+HELP = """Evaluates the model of a checkpoint on labelled images: its accuracy, also for each class,
+and its confusion matrix.
 
   {program} DIR [--dataset=NAME | --npz=FILE] [--round=N] [--out=FOLDER]
 
   DIR         the workdir of a run, or a checkpoint of it (DIR/checkpoints/000012)
-  --dataset   a known data set or an .npz, whose test set is scored. The run's own data, by any
-              name, are cut as in the run, and the test set is whole. Others that bring no test set
-              are cut as by default (a fifth); if the run has learnt from some of that fifth, all
-              images that it has not learnt from are scored. If not given: the data that the run
-              used, cut and reduced as there
-  --data-dir  where TensorFlow Datasets lie; TFDS_DATA_DIR or the default folder if not given
+  --dataset   name of a data set, or path of an .npz file, whose test set is scored. The data of
+              the run, under any name, are split as in the run, and the whole test set is scored.
+              From other data without a test set, a fifth is split off; if the run has learnt from
+              some of that fifth, all images that it has not learnt from are scored. If not given:
+              the test set of the run, with the run's limits
+  --data-dir  folder of TensorFlow Datasets; TFDS_DATA_DIR or the default folder if not given
   --npz       a file with `images` [N, H, W, C] and `labels` [N], all of which are scored
-  --round     the checkpoint of this round instead of the best one
-  --out       where evaluation.json and confusion.png go; if not given, DIR/evaluation, or
-              DIR/evaluation-NAME of other data; needed where DIR is a checkpoint
+  --round     number of the round whose checkpoint is scored, instead of the best one
+  --out       folder for evaluation.json and confusion.png; if not given, DIR/evaluation, or
+              DIR/evaluation-NAME for other data; needed where DIR is a checkpoint
 
-Images that the run, or a run that it began with, has learnt from or chosen its best round by are
-left out, in whatever file they are. A run's own data are refused where they have changed. Where a
-file has `class_names`, labels are matched to the model's classes by name.
-What lies there of another checkpoint or of other data is not overwritten.
+Images from which the run has learnt or selected its best round are left out, from whatever file
+they come. So are those of the runs from which it has its weights or its genotype. A run's own data
+are refused if they have changed. If a file has `class_names`, labels are matched to the model's
+classes by name. Results of another checkpoint or of other data are not overwritten.
 """
 
 
 @console.tolerant()
 def main(argv: Sequence[str], program: str = "python -m fednas_jax.evaluate") -> int:
-    """Scores one checkpoint; returns the exit code: 0 done (or help shown), 2 bad input."""
+    """Evaluates one checkpoint; returns the exit code: 0 done (or help shown), 2 bad input."""
     if any(argument in HELP_FLAGS for argument in argv):
         print(HELP.format(program=program), end="")
         return 0
@@ -53,12 +53,12 @@ def main(argv: Sequence[str], program: str = "python -m fednas_jax.evaluate") ->
 def _run(argv: Sequence[str]) -> None:
     folder, given = one_folder(argv, ("dataset", "data-dir", "npz", "round", "out"))
     if given["dataset"] and given["npz"]:
-        raise UserError("--npz: beside --dataset; one of the two is needed")
+        raise UserError("--npz: given together with --dataset; only one of the two is needed")
     if given["data-dir"] and given["npz"]:
-        raise UserError("--data-dir: beside --npz, which is no such data; one of the two is needed")
+        raise UserError("--data-dir: given together with --npz; only one of the two is needed")
     of = Path(given["dataset"] or given["npz"]).stem
     place = out_folder(folder, given["out"], f"evaluation-{of}" if of else "evaluation")
-    # Here, not above: they import jax, and bad arguments should fail at once.
+    # Imported here because they import JAX, and bad arguments should fail before that.
     start.import_jax()
     from fednas_jax import cache, extras, model, scored
     from fednas_jax.data.fingerprints import sha256
@@ -80,16 +80,16 @@ def _run(argv: Sequence[str]) -> None:
         found = confusion.measure(restored.logits(examples.images), examples.labels)
     numbers = found.to_json(restored.class_names)
     for entry in numbers["classes"]:
-        score = "not there" if entry["accuracy"] is None else f"{entry['accuracy']:.2%}"
+        score = "no example" if entry["accuracy"] is None else f"{entry['accuracy']:.2%}"
         print(f"  {entry['name']:<16} {score:>9} of {entry['examples']}")
     if examples.left_out:
         print(
-            f"{examples.left_out} more are left out: the run, or one that it began with, has "
-            "learnt from them or chosen its best round by them"
+            f"{examples.left_out} more are left out: the run, or an earlier run whose weights or "
+            "genotype it uses, has learnt or selected its best round from them"
         )
     print(
-        f"{found.accuracy:.2%} right of {numbers['examples']} examples of {examples.source}, loss "
-        f"{found.loss:.4f} ({path})"
+        f"{found.accuracy:.2%} of {numbers['examples']} examples of {examples.source} correct, "
+        f"loss {found.loss:.4f} ({path})"
     )
     out = make_folder(place, "--out")
     written = [RESULTS]
@@ -103,13 +103,13 @@ def _run(argv: Sequence[str]) -> None:
 
 
 def _check_free(place: Path, about: Mapping[str, Any]) -> None:
-    """Refuses a folder that holds the scores of something else, by whatever name."""
+    """Refuses a folder with the results of another checkpoint or of other examples."""
     if not (place / RESULTS).exists():
         return
     there = read_json(place / RESULTS, "another --out is needed")
     if not isinstance(there, dict):
         there = {}
-    # By an earlier version the name alone is recorded.
+    # Earlier versions recorded only the name.
     data = "data" if "data_sha256" not in there else "data_sha256"
     for name in ("checkpoint", "round", data):
         if there.get(name) != about[name]:

@@ -1,4 +1,4 @@
-"""Takes a model out of this package: `python -m fednas_jax.export DIR [--out=FOLDER]`."""
+"""Exports a model for other programs: `python -m fednas_jax.export DIR [--out=FOLDER]`."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from fednas_jax import environment
 from fednas_jax.runtime import start
 
 if __name__ == "__main__":
-    environment.prepare("fednas_jax.export")  # may start the process anew: before others
+    environment.prepare("fednas_jax.export")  # before other imports: it may restart the process
     start.import_jax_or_exit()
 
 import jax
@@ -25,18 +25,18 @@ from fednas_jax.runtime import console, settings
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 PROGRAM_FILE, WEIGHTS_FILE = "predict.jax", "weights.safetensors"
 
-HELP = f"""Writes the model of a checkpoint into files that other programs read:
+HELP = f"""Writes the model of a checkpoint into files for other programs:
 
-  {PROGRAM_FILE:<19} images as they are -> probabilities, weights inside; needs jax, flatbuffers:
-                      jax.export.deserialize(content).call(images)
+  {PROGRAM_FILE:<19} a program, raw images -> probabilities, with the weights; it needs jax and
+                      flatbuffers: jax.export.deserialize(content).call(images)
   {WEIGHTS_FILE:<19} the weights and running statistics, each under its path
   {model_file.FILE:<19} class names, image size, normalisation, genotype
 
   {{program}} DIR [--round=N] [--out=FOLDER]
 
   DIR      the workdir of a run, or a checkpoint of it (DIR/checkpoints/000012)
-  --round  the checkpoint of this round instead of the best one
-  --out    where the files go; DIR/export if not given, needed where DIR is a checkpoint
+  --round  number of the round whose checkpoint is exported, instead of the best one
+  --out    folder for the files; DIR/export if not given; needed where DIR is a checkpoint
 """
 
 
@@ -64,17 +64,17 @@ def _run(argv: Sequence[str]) -> None:
 
 @settings.fixed()
 def program(model: Model) -> bytes:
-    """The prediction as `jax.export` serialises it, for any number of images and any platform.
+    """The prediction, serialised by `jax.export`, for any number of images and any platform.
 
     Args:
-      model: whose `probabilities` it computes, from raw images [N, H, W, C] on.
+      model: the model whose `probabilities` the program computes, from raw images [N, H, W, C].
     """
 
     def probabilities(image: jax.Array) -> jax.Array:
         return jax.nn.softmax(model.forward(image[None])[0])
 
-    # Of one image, mapped: the networks lay out their maps by the number of images, which stays
-    # open here.
+    # One image, under vmap: the layout of the networks' maps depends on the number of images, which
+    # is unknown here.
     (number,) = export.symbolic_shape("n")
     shape = (number, *model.preprocessing.image_shape)
     images = jax.ShapeDtypeStruct(shape, model.preprocessing.dtype)
@@ -83,7 +83,7 @@ def program(model: Model) -> bytes:
 
 
 def weights(model: Model) -> bytes:
-    """All variables as safetensors, each under its path, such as `params.stem_conv.kernel`."""
+    """All variables in the format safetensors, by path, such as `params.stem_conv.kernel`."""
     named = {
         jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(model.variables)

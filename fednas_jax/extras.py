@@ -1,6 +1,6 @@
-"""Packages that not every run needs: what is missing, and the command that installs it.
+"""Optional packages: which are missing, and the command that installs them.
 
-They stand in the groups of `[project.optional-dependencies]` in pyproject.toml.
+They are listed in the groups of `[project.optional-dependencies]` in pyproject.toml.
 """
 
 import importlib.metadata
@@ -12,14 +12,14 @@ from fednas_jax.errors import UserError
 
 
 class Feature(NamedTuple):
-    """What the package can do only with others beside it."""
+    """A feature that needs optional packages."""
 
     group: str
-    """Of pyproject.toml, which installs them."""
+    """Group in pyproject.toml that installs the packages."""
     packages: Mapping[str, str]
-    """Name of the module -> name of the distribution that brings it."""
+    """Name of the module -> name of the distribution that contains it."""
     writes: str = ""
-    """What a run writes with them."""
+    """What a run writes with the packages."""
 
 
 _PICTURE = {"matplotlib": "matplotlib"}
@@ -34,23 +34,23 @@ FEATURES = {
     "curves": Feature("report", _PICTURE, "curves.png"),
     "wandb": Feature("wandb", {"wandb": "wandb"}),
 }
-"""By name."""
+"""Features by name."""
 
 _OF_A_RUN = ("plots", "page", "tensorboard")
-"""Fields of `config.report` that bear a feature's name."""
+"""Fields of `config.report` that have the name of a feature."""
 
 
 def missing(*features: str) -> list[str]:
-    """The distributions that are needed for these features and not installed."""
+    """The distributions that these features need and that are not installed."""
     packages = {m: d for feature in features for m, d in FEATURES[feature].packages.items()}
     return sorted({d for m, d in packages.items() if not _installed(m)}, key=str.lower)
 
 
 def command(*features: str) -> str:
-    """The command that installs what is missing for these features.
+    """The command that installs the missing packages of these features.
 
-    Where this package runs from a clone that was not installed, pip knows no groups of it; there
-    the command names each package.
+    If this package runs from a clone and is not installed, pip does not know its groups, and the
+    command names each package.
     """
     groups = ",".join(sorted({FEATURES[feature].group for feature in features}))
     try:
@@ -61,11 +61,11 @@ def command(*features: str) -> str:
 
 
 def need(feature: str, field: str) -> None:
-    """Refuses what cannot be done for want of a package.
+    """Refuses a feature whose packages are not installed.
 
     Args:
-      feature: of `FEATURES`.
-      field: what asked for it, for the message.
+      feature: a name in `FEATURES`.
+      field: the field or flag that asked for it, for the message.
 
     Raises:
       UserError: a package is not installed.
@@ -75,12 +75,12 @@ def need(feature: str, field: str) -> None:
 
 
 def wanted(report: Mapping[str, Any], feature: str) -> bool:
-    """Whether a run's `config.report` asks for a feature that has all its packages installed."""
+    """Whether a run's `config.report` asks for a feature whose packages are all installed."""
     return bool(report[feature]) and not missing(feature)
 
 
 def left_out(*features: str) -> str:
-    """One line about what is not written for want of a package; "" where nothing is missing."""
+    """A line about what is not written because packages are missing; "" where none is missing."""
     without = [feature for feature in features if missing(feature)]
     if not without:
         return ""
@@ -91,7 +91,7 @@ def left_out(*features: str) -> str:
 
 
 def left_out_of_run(report: Mapping[str, Any]) -> str:
-    """As `left_out`, of all that a run's `config.report` asks for."""
+    """`left_out` for all features that a run's `config.report` asks for."""
     return left_out(*(name for name in _OF_A_RUN if report[name]))
 
 
@@ -100,6 +100,7 @@ def _are(distributions: list[str]) -> str:
 
 
 def _installed(module: str) -> bool:
-    """Whether a module can be imported; a mere folder of its name, say of data, is none."""
+    """Whether a module is installed; a folder of that name without `__init__.py` is not a
+    module."""
     spec = importlib.util.find_spec(module)
     return spec is not None and spec.origin is not None

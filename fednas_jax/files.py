@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and JSON read with an error that names the file."""
+"""Writing files whole or not at all, and reading JSON with errors that name the file."""
 
 import errno
 import json
@@ -14,11 +14,11 @@ from fednas_jax.paths import expand
 
 
 def write_atomic(path: Path | str, content: bytes) -> None:
-    """Writes `content` so that a reader, or a kill, never meets half of it.
+    """Writes `content` so that the file is never incomplete, not even if the process is killed.
 
     Args:
       path: the file; its folder exists.
-      content: all of its bytes.
+      content: the bytes of the file.
 
     Raises:
       UserError: the file cannot be written.
@@ -37,37 +37,37 @@ def write_atomic(path: Path | str, content: bytes) -> None:
 
 
 def reason(error: OSError, path: Path, needed_bytes: int = 0) -> str:
-    """Why something cannot be written; of a full disk, what has to be freed.
+    """Why a file cannot be written; for a full disk, also how much space to free.
 
     Args:
-      error: what the system said.
-      path: of what is written; its folder exists.
-      needed_bytes: what it takes; 0 where that is little.
+      error: the error of the system.
+      path: the file or folder to be written, in a folder that exists.
+      needed_bytes: the space it needs; 0 where that is little.
     """
     text = error.strerror or " ".join(str(error).split())
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return text
     free = shutil.disk_usage(path.parent).free
     more = f"at least {max(1, needed_bytes - free) / 1e6:.1f} MB" if needed_bytes else "some MB"
-    return f"{text}; free {more} on the disk of {path.parent}, and the same command goes on"
+    return f"{text}; free {more} on the disk of {path.parent}, and repeat the command"
 
 
 def make_folder(path: Path | str, field: str) -> Path:
-    """Makes a folder, and those it lies in.
+    """Creates a folder and its parents.
 
     Args:
-      path: as a user writes it.
-      field: where the user gave it.
+      path: the path as the user wrote it.
+      field: the field or flag with which the user gave it.
 
     Raises:
-      UserError: it cannot be made or written, or a file is there.
+      UserError: the folder cannot be created or written, or a file has that path.
     """
     folder = expand(path, field)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"{field}: {folder} cannot be made a folder ({error.strerror}); another is needed"
+            f"{field}: the folder {folder} cannot be created ({error.strerror}); another is needed"
         ) from error
     if not os.access(folder, os.W_OK):
         raise UserError(f"{field}: {folder} cannot be written; another folder is needed")
@@ -84,7 +84,7 @@ def read_json(path: Path | str, right: str = "a whole JSON file is needed") -> A
 
     Args:
       path: the file.
-      right: what would be right where it is not, the end of the error's line.
+      right: the end of the error's line, which says what is needed.
 
     Raises:
       UserError: the file is missing, unreadable, or not JSON.
@@ -98,30 +98,30 @@ def read_json(path: Path | str, right: str = "a whole JSON file is needed") -> A
 
 
 def check_format(given: Any, newest: int, source: Path | str) -> None:
-    """Refuses what was written by a later version of this program.
+    """Refuses a file of a later version of this program.
 
     Args:
-      given: the format's number, as read.
-      newest: the one that this version writes; those from 1 on are read.
-      source: what to call it in an error.
+      given: number of the file's format.
+      newest: number of the format that this version writes; it reads all formats from 1 on.
+      source: the file, for error messages.
 
     Raises:
-      UserError: it is later, or no number.
+      UserError: the format is later, or is not a number.
     """
     if not (isinstance(given, int) and 1 <= given <= newest):
         raise UserError(
-            f"{source}: written in format {given}; format {newest} is needed, or one before it, "
-            "so take the version of fednas_jax that wrote it"
+            f"{source}: written in format {given}; format {newest} or an earlier one is needed, or "
+            "the version of fednas_jax that wrote the file"
         )
 
 
 def plain(value: Any) -> Any:
-    """The value as strict JSON has it: arrays as lists, what is not finite as None."""
+    """Converts a value to strict JSON: arrays to lists, numbers that are not finite to None."""
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy's and jax's scalars and arrays
+    if hasattr(value, "tolist"):  # scalars and arrays of NumPy and JAX
         return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None

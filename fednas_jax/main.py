@@ -43,7 +43,7 @@ HELP = """{about}
                     --config.then_train.FIELD one of the training that follows a search; seed,
                     dataset and partition are set for both unless set there
 
-The same command again goes on with an interrupted run. Exit codes: 0 done, 2 bad input,
+The same command resumes an interrupted run. Exit codes: 0 done, 2 bad input,
 3 another rank was lost, 130 interrupted by Ctrl-C, 143 by SIGTERM. Several processes that mpirun
 starts share the work, see scripts/launch_mpi.sh. Example:
 
@@ -69,7 +69,7 @@ def main(argv: Sequence[str], program: str = "python -m fednas_jax.main", kind: 
     if any(argument in HELP_FLAGS for argument in argv):
         print(_help(argv, program, kind))
         return 0
-    return guarded(lambda: _run(argv, kind), "the same command goes on with the run")
+    return guarded(lambda: _run(argv, kind), "the same command resumes the run")
 
 
 def _help(argv: Sequence[str], program: str, kind: Kind) -> str:

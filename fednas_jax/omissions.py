@@ -1,7 +1,7 @@
-"""What a run leaves out of its data, or uses for little, without being asked to: said at its start.
+"""Warnings at the start of a run about data that it does not use, or has too little of.
 
-Clients without examples, classes that nobody learns from, too few held-out images to tell one round
-from another.
+They concern clients without examples, classes that no client learns from, and too few held-out
+images to distinguish rounds.
 """
 
 import math
@@ -16,33 +16,33 @@ from fednas_jax.errors import listed, warn
 from fednas_jax.federated.clients import Division
 
 FEWEST_TO_SELECT = 100
-"""Held-out images below which a run warns. The standard error of an accuracy over n images is at
-most 0.5 / sqrt(n): with 100, 5 percentage points; rounds differ by less than that."""
+"""Number of held-out images below which a run warns. The standard error of an accuracy over n
+images is at most 0.5 / sqrt(n): with 100, 5 percentage points; rounds differ by less than that."""
 
 
 class Selection(NamedTuple):
-    """By what the best round is selected."""
+    """The held-out examples by which the best round is selected."""
 
     images: int
-    """Held out by all clients together."""
+    """Number of images that all clients together hold out."""
     clients: int
-    """How many clients hold out one at least."""
+    """Number of clients that hold out at least one image."""
     of_clients: int
-    """How many clients there are."""
+    """Number of all clients."""
 
 
 def selection(held_out: Sequence[np.ndarray]) -> Selection:
-    """Counts what is held out.
+    """Counts the held-out examples.
 
     Args:
-      held_out: the indices of each client.
+      held_out: indices of the held-out examples of each client.
     """
     sizes = [len(indices) for indices in held_out]
     return Selection(sum(sizes), sum(size > 0 for size in sizes), len(sizes))
 
 
 def tell(remarks: Iterable[str]) -> None:
-    """Says them on stderr, a line each."""
+    """Prints remarks on stderr, one line each."""
     for remark in remarks:
         warn(remark)
 
@@ -55,14 +55,14 @@ def lines(
     *,
     taught: str,
 ) -> tuple[str, ...]:
-    """A line for each thing that a user would want to know before the first round.
+    """The warnings before the first round, one line each.
 
     Args:
-      config: resolved.
-      dataset: with what its cuts have lost.
-      partition: of its training examples.
-      divisions: of each client's.
-      taught: what the validation parts of clients teach, for people; "" where they have none.
+      config: the resolved config.
+      dataset: the data set, whose `lost` lists clients and classes that cuts left without examples.
+      partition: the partition of its training examples.
+      divisions: the division of each client's examples into parts.
+      taught: what learns from the validation parts of clients; "" where they have none.
     """
     held_out = selection([division.held_out for division in divisions])
     names = ids(partition, dataset.train.client)
@@ -83,23 +83,23 @@ def opening(
     num_examples: int,
     config: Mapping[str, Any],
 ) -> str:
-    """What selects the best round, and how much is dealt to nobody, as part of a line.
+    """Part of a line: how the best round is selected, and how many examples no client holds.
 
     Args:
-      held_out: the indices that each client holds out.
-      dealt: the indices that each client holds.
-      num_examples: of the training set.
-      config: resolved.
+      held_out: indices of the held-out examples of each client.
+      dealt: indices of all examples of each client.
+      num_examples: number of training examples.
+      config: the resolved config.
     """
     found = selection(held_out)
     if not found.images:
-        chosen = "nothing is held out, so the last round counts as the best"
+        chosen = "no examples are held out, so the last round counts as the best"
     elif not config["held_out_every"]:
-        chosen = "only the last round is scored on what is held out, so it counts as the best"
+        chosen = "only the last round is scored on held-out examples, so it counts as the best"
     else:
         chosen = f"the best round is selected by {_held_out(found)}"
     left = num_examples - sum(len(indices) for indices in dealt)
-    undealt = f"{left:,} of {num_examples:,} training examples are dealt to nobody; "
+    undealt = f"{left:,} of {num_examples:,} training examples belong to no client; "
     return (undealt if left else "") + chosen
 
 
@@ -109,7 +109,7 @@ def _held_out(found: Selection) -> str:
 
 
 def _clients(how: str, dataset: Dataset, partition: Partition) -> list[str]:
-    """Clients without examples; of the `client` column, those that are not in the partition."""
+    """Clients without examples, or values of the `client` column that are not in the partition."""
     of, found = len(partition.clients), []
     empty = [k for k, indices in enumerate(partition.clients) if not len(indices)]
     if empty:
@@ -129,7 +129,7 @@ def _clients(how: str, dataset: Dataset, partition: Partition) -> list[str]:
 
 
 def _classes(dataset: Dataset, divisions: Sequence[Division]) -> list[str]:
-    """Classes of the training set of which the clients learn from no example."""
+    """Classes of the training set from which no client learns."""
     learned = np.concatenate([part for d in divisions for part in (d.train, d.valid)])
     labels = dataset.train.labels
     missing = np.setdiff1d(labels, labels[learned])
@@ -138,14 +138,14 @@ def _classes(dataset: Dataset, divisions: Sequence[Division]) -> list[str]:
     named = listed([repr(dataset.class_names[c]) for c in missing])
     return [
         f"config.partition: no client learns from {len(missing)} of {dataset.num_classes} classes "
-        f"({named}), whose examples are held out or dealt to nobody"
+        f"({named}), whose examples are held out or belong to no client"
     ]
 
 
 def _validation(
     divisions: Sequence[Division], names: Sequence[int] | None, taught: str
 ) -> list[str]:
-    """Clients whose validation part is the example that their weights learn from."""
+    """Clients whose validation part is the single example that their weights learn from."""
     alone = [
         k
         for k, d in enumerate(divisions)
@@ -162,7 +162,7 @@ def _validation(
 def _repeated(
     divisions: Sequence[Division], names: Sequence[int] | None, batch_size: int
 ) -> list[str]:
-    """Clients whose only batch of an epoch wraps around their train part; see `clients.build`."""
+    """Clients whose only batch of an epoch repeats examples; see `clients.build`."""
     small = [k for k, d in enumerate(divisions) if 0 < len(d.train) < batch_size]
     if not small:
         return []
@@ -174,22 +174,22 @@ def _repeated(
 
 
 def _named(clients: Sequence[int], names: Sequence[int] | None) -> str:
-    """Clients by their number, or by what the data calls them."""
+    """Clients by number, or by their names in the data."""
     if names is None:
         return f"client {listed(clients)}"
     return f"`client` {listed(names[k] for k in clients)}"
 
 
 def _selecting(held_out: Selection, config: Mapping[str, Any]) -> list[str]:
-    """Where a part is to be held out: that there is none, or too little of it."""
+    """A warning that no examples, or too few, are held out although a fraction should be."""
     fraction = config["client"]["held_out_fraction"]
     if not fraction or held_out.images >= FEWEST_TO_SELECT:
         return []
     field = f"config.client.held_out_fraction: {fraction}"
     if not held_out.images:
         return [
-            f"{field} holds nothing out, as no client has {math.ceil(1 / fraction)} examples, so "
-            "the last round counts as the best; a larger fraction selects a round"
+            f"{field} holds out no examples, as no client has {math.ceil(1 / fraction)} examples, "
+            "so the last round counts as the best; a larger fraction selects a round"
         ]
     if not config["held_out_every"]:
         return []

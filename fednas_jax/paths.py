@@ -1,4 +1,4 @@
-"""Where the files that ship with the package lie, and paths as users write them."""
+"""The paths of files that ship with the package, and checks of users' paths."""
 
 import contextlib
 import os
@@ -12,24 +12,25 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def _shipped(name: str) -> Path:
-    """A folder that a wheel puts into the package; in the repository it lies beside it."""
+    """The path of a folder that is inside the package in a wheel, and beside it in the
+    repository."""
     installed = _PACKAGE / name
     return installed if installed.is_dir() else _PACKAGE.parent / name
 
 
 THIRD_PARTY = _shipped("third_party")
-"""Facts published by others, as data, each with its source (see its README)."""
+"""The folder of published data of others, each with its source (see its README)."""
 
 CONFIGS = _shipped("configs")
-"""The config files that `config_file.load` finds by name."""
+"""The folder of config files that `config_file.load` finds by name."""
 
 
 def cache_home() -> Path | None:
-    """Where this user's programs keep what can be made again: XDG_CACHE_HOME, else ~/.cache.
+    """The user's cache folder: XDG_CACHE_HOME, else ~/.cache.
 
     Returns:
-      None where there is neither: HOME is not set, and the system does not know the user, as in a
-      container that runs under a number.
+      The folder; None where neither exists: HOME is not set and the system does not know the user,
+      as in a container that runs under a numeric user id.
     """
     if told := os.environ.get("XDG_CACHE_HOME"):
         return Path(told)
@@ -41,7 +42,7 @@ def cache_home() -> Path | None:
 
 @contextlib.contextmanager
 def home() -> Iterator[None]:
-    """While it lasts there is a home folder: for imports of packages that ask for one."""
+    """Provides a home folder inside the context, for packages that ask for one on import."""
     try:
         Path.home()
     except RuntimeError:
@@ -56,38 +57,37 @@ def home() -> Iterator[None]:
 
 
 def check_utf8(path: Path, field: str) -> Path:
-    """Refuses a path that is not text in UTF-8, as what writes checkpoints needs.
+    """Refuses a path that is not valid UTF-8, which the checkpoint library needs.
 
     Args:
-      path: of a run's folder.
-      field: where the user gave it, for the message.
+      path: path of a run's folder.
+      field: the field or flag with which the user gave it, for the message.
 
     Raises:
-      UserError: its name has other bytes; or the locale, such as C, has no such letters, so that
-        Python takes them for other bytes.
+      UserError: the path is not valid UTF-8, or the locale, such as C, lacks its characters.
     """
     try:
         str(path.absolute()).encode()
     except UnicodeEncodeError as error:
         raise UserError(
-            f"{field}: {os.fsencode(path)!r} is no text in this locale, and checkpoints cannot be "
-            "kept there; PYTHONUTF8=1 is needed, or a folder with a name in ASCII"
+            f"{field}: {os.fsencode(path)!r} is not valid text in this locale, and checkpoints "
+            "cannot be saved there; PYTHONUTF8=1 is needed, or a folder with a name in ASCII"
         ) from error
     return path
 
 
 def expand(path: str | Path, field: str) -> Path:
-    """A path as a user writes it, with `~` put in full.
+    """Expands `~` in a user's path.
 
-    What cannot even be looked at is refused here, so that `is_file` and its like do not raise.
+    Paths that the system refuses to look up are refused here, so that `is_file` does not raise.
 
     Args:
-      path: of a file or folder, which need not exist.
-      field: where the user gave it, for the message.
+      path: path of a file or folder, which need not exist.
+      field: the field or flag with which the user gave it, for the message.
 
     Raises:
-      UserError: there is no such user, or the system will not look there: not permitted, a name
-        too long, a NUL in it.
+      UserError: there is no such user, or the system refuses the path: access is denied, a name is
+        too long or contains NUL.
     """
     shown = " ".join(str(path).split())
     try:
@@ -97,13 +97,13 @@ def expand(path: str | Path, field: str) -> Path:
         return expanded
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise UserError(f"{field}: {shown}: {reason}; a path within reach is needed") from error
+        raise UserError(f"{field}: {shown}: {reason}; an accessible path is needed") from error
     except RuntimeError as error:
         if shown.partition("/")[0] == "~":
-            reason = "there is no home folder, as HOME is not set and the system has none"
+            reason = "there is no home folder, since HOME is not set and the system knows none"
         else:
             reason = "no such user"
-        raise UserError(f"{field}: {shown}: {reason}; a path in full is needed") from error
+        raise UserError(f"{field}: {shown}: {reason}; an absolute path is needed") from error
     except ValueError as error:
         raise UserError(f"{field}: {shown!r} is not a path ({error}); one is needed") from error
     return expanded

@@ -1,4 +1,4 @@
-"""Which examples a run has learnt from, and those that it began with: read, pieced together, kept.
+"""Finds the examples that a run, and its earlier runs, have learnt from.
 
 A run begins with what another has learnt where `config.warm_start` takes weights of it, and where
 its algorithm says so (`Room.origins`). So all that those have learnt from counts.
@@ -31,7 +31,8 @@ def to_keep(
     partition: Partition,
     newest: Path | None,
 ) -> bytes:
-    """What `of_run` finds, as checkpoints hold it; on other ranks than 0, which write none, empty.
+    """The record of `of_run` as bytes for checkpoints; empty on ranks other than 0, which write
+    none.
 
     Raises:
       UserError: as `of_run`, on all ranks.
@@ -48,16 +49,16 @@ def to_keep(
 def of_run(
     config: Mapping[str, Any], dataset: Dataset, partition: Partition, newest: Path | None
 ) -> Learnt:
-    """Which examples a run learns from; a line on stderr where it knows its test images already.
+    """The record of a run's examples; warns if an earlier run has learnt from its test images.
 
     Args:
-      config: resolved.
-      dataset: of the run.
-      partition: of the run.
-      newest: the checkpoint that it goes on from; None where it begins.
+      config: the resolved config.
+      dataset: data set of the run.
+      partition: partition of the run.
+      newest: the checkpoint from which the run resumes; None for a new run.
 
     Raises:
-      UserError: the checkpoint is of other data, or of other names of classes.
+      UserError: the checkpoint is of other data, or of other class names.
     """
     own = learnt.of(dataset, partition.clients, learnt.settings_of(config, dataset.cut_by))
     if newest is not None:
@@ -72,25 +73,25 @@ def of_run(
     sources = list(_sources(config))
     for field, source in sources:
         known = 0 if source is None else learnt.tested_here(source, dataset)
-        if known:  # by weights it is refused before
+        if known:  # for a warm start, this was refused earlier
             warn(
-                f"config.{field}: comes of a run that has learnt from {known} of this run's "
+                f"config.{field}: comes from a run that has learnt from {known} of this run's "
                 f"{len(dataset.test.labels)} test images"
             )
     return learnt.after(own, [source for _, source in sources])
 
 
 def of_checkpoint(path: Path) -> Learnt | None:
-    """Which examples the model of a checkpoint has learnt from; None where nobody knows.
+    """The record of the examples that a checkpoint's model has learnt from; None if unknown.
 
-    A checkpoint of an earlier version does not say so. Where it lies in the folder of its run, and
-    the data are as they were, it is pieced together.
+    A checkpoint of an earlier version has no record. If it is in the folder of its run and the data
+    have not changed, the record is computed from the data.
 
     Args:
-      path: of one checkpoint.
+      path: path of the checkpoint.
 
     Raises:
-      UserError: it is damaged.
+      UserError: the checkpoint is damaged.
     """
     if (found := checkpoint.learnt_of(path)) is not None:
         return found
@@ -99,25 +100,28 @@ def of_checkpoint(path: Path) -> Learnt | None:
 
 
 def data_have_changed(path: Path) -> bool:
-    """Whether the data that a checkpoint's run names, or its partition, have changed since.
+    """Whether the data or the partition of a checkpoint's run have changed since the run began.
 
     Args:
-      path: of one checkpoint; False where it lies in no run's folder, or there are no such data.
+      path: path of the checkpoint.
+
+    Returns:
+      False also where the checkpoint is not in a run's folder, or the data do not exist.
     """
     read = _read_again(path)
     return read is not None and read.learnt is None
 
 
 def _check_class_names(newest: Path, dataset: Dataset) -> None:
-    """Refuses to go on with labels that stand for other classes, or are called otherwise."""
+    """Refuses to resume with labels of other classes, or with other class names."""
     try:
         there = tuple(read_model(newest)["class_names"])
     except (UserError, Damaged, KeyError, TypeError):
-        return  # of an earlier version, which did not say
+        return  # a checkpoint of an earlier version, which did not record names
     if there != dataset.class_names:
         raise UserError(
             f"{dataset.name}: its classes are {listed(dataset.class_names)}, those of {newest} "
-            f"{listed(there)}; the class_names as they were are needed, or another workdir"
+            f"{listed(there)}; the class_names of the checkpoint, or another workdir, are needed"
         )
 
 
@@ -129,10 +133,7 @@ def _recorded(path: Path) -> Learnt | None:
 
 
 def _sources(config: Mapping[str, Any]) -> Iterator[tuple[str, Learnt | None]]:
-    """The field that names each run with which a run begins, and the examples of that run.
-
-    The examples are None where they cannot be known.
-    """
+    """The earlier runs: the field that names each, and its record, which is None if unknown."""
     if config.get("warm_start"):
         yield "warm_start", _of_folder(config["warm_start"])
     for field, run in registry.room(config["algorithm"]).origins(config).items():
@@ -147,14 +148,14 @@ def _of_folder(folder: Path | str) -> Learnt | None:
 
 
 class _ReadAgain(NamedTuple):
-    """Data of a run, read by the settings in its record."""
+    """The data of a run, read again with the settings that it has recorded."""
 
     learnt: Learnt | None
-    """None where the data are not those of the record any more."""
+    """None where the data have changed since they were recorded."""
 
 
 def _read_again(checkpoint_path: Path) -> _ReadAgain | None:
-    """None where a part of the run's record, or what it names, is not there or not usable."""
+    """Reads the data of a checkpoint's run; None where its records or data are not usable."""
     if checkpoint_path.parent.name != layout.CHECKPOINTS_FOLDER:
         return None
     run = checkpoint_path.parent.parent
@@ -164,7 +165,7 @@ def _read_again(checkpoint_path: Path) -> _ReadAgain | None:
         settings = learnt.settings_of(config, folders.rules_of(recorded)["cut_by"])
         dataset = datasets.load(**settings, data_dir=config["dataset"]["data_dir"])
         partition, _ = partition_file.read(run / layout.INDICES_FILE)
-        # As a run has them in memory.
+        # The dtype that a run uses.
         clients = tuple(indices.astype(np.int32) for indices in partition.clients)
         if recorded["data_sha256"] != folders.fingerprint(dataset, clients):
             return _ReadAgain(None)

@@ -1,4 +1,4 @@
-"""Several runs one after another, each in a folder of its own, those already done left alone."""
+"""Makes several runs one after another, each in its own folder; finished ones are not repeated."""
 
 import hashlib
 import json
@@ -18,33 +18,33 @@ from fednas_jax.files import read_json
 
 
 class Planned(NamedTuple):
-    """A run to be made."""
+    """A run to make."""
 
     name: str
-    """Of its folder."""
+    """Name of its folder."""
     config: ml_collections.FrozenConfigDict
     """Resolved."""
 
 
 class Outcome(NamedTuple):
-    """A run that was made, or could not be."""
+    """The outcome of a run, which may have failed."""
 
     planned: Planned
     folder: Path
     summary: dict[str, Any] | None
-    """As in summary.json; None where it failed."""
+    """The content of summary.json; None if the run failed."""
     error: str
-    """Why it failed, one line, or ""."""
+    """Why it failed, in one line; "" if it did not fail."""
 
 
 def run_all(planned: Sequence[Planned], workdir: Path) -> Iterator[Outcome]:
-    """Makes the runs in order; one that is interrupted goes on where it was.
+    """Makes the runs in order, and resumes those that were interrupted.
 
-    A run that fails does not keep the others from being made.
+    If a run fails, the others are made nevertheless.
 
     Args:
-      planned: the runs; their names differ.
-      workdir: their folders go in there.
+      planned: the runs, with different names.
+      workdir: folder for the folders of the runs.
 
     Raises:
       UserError: before the first run, if a folder holds a run of another config.
@@ -56,7 +56,7 @@ def run_all(planned: Sequence[Planned], workdir: Path) -> Iterator[Outcome]:
     for number, (run, recorded) in enumerate(zip(planned, done, strict=True), start=1):
         folder = workdir / run.name
         finished = recorded is not None and (folder / layout.SUMMARY_FILE).exists()
-        state = "is done already" if finished else str(folder)
+        state = "is already finished" if finished else str(folder)
         print(f"fednas_jax: run {number} of {len(planned)}: {run.name}: {state}", flush=True)
         summary, error = None, ""
         try:
@@ -91,15 +91,16 @@ def _of_all_stages(folder: Path) -> dict[str, Any] | None:
 
 
 def _check_same_data(run: Planned, folder: Path, seen: dict[str, tuple[str, str]]) -> None:
-    """Refuses a run on data that have changed since another: the two are not to be compared.
+    """Refuses a run whose data have changed since an earlier run, since the two are not comparable.
 
     Args:
-      run: that is done.
-      folder: of it.
-      seen: of the runs before, by what says which examples they have: the name, and what it had.
+      run: a finished run.
+      folder: folder of the run.
+      seen: for the earlier runs, settings of the data -> name of the run, and digest of its
+        examples.
 
     Raises:
-      UserError: other examples than of a run before.
+      UserError: an earlier run with the same settings has other examples.
     """
     found = folders.recorded_examples(folder)
     data = run.config["dataset"]
@@ -110,22 +111,22 @@ def _check_same_data(run: Planned, folder: Path, seen: dict[str, tuple[str, str]
     first, there = seen.setdefault(key, (run.name, found))
     if there != found:
         raise UserError(
-            f"{folder}: its data are not those of {first}, though both are {data['name']!r}: the "
-            "file has changed between the two; restore the file, or start again in another "
-            "--workdir"
+            f"{folder}: its data are not those of {first}, although both are {data['name']!r}: the "
+            "file has changed between the two; the original file, or another --workdir for all "
+            "runs, is needed"
         )
 
 
 def _check_same_partition(run: Planned, folder: Path, seen: dict[str, tuple[str, str]]) -> None:
-    """Refuses a run on a saved partition that has changed since another run on it.
+    """Refuses a run whose saved partition has changed since an earlier run.
 
     Args:
-      run: that is done.
-      folder: of it.
-      seen: as of `_check_same_data`.
+      run: a finished run.
+      folder: folder of the run.
+      seen: as for `_check_same_data`.
 
     Raises:
-      UserError: clients hold other examples than in a run before.
+      UserError: clients hold other examples than in an earlier run with the same file.
     """
     options = run.config["partition"]
     if options["name"] != "file" or not (folder / layout.INDICES_FILE).exists():
@@ -138,7 +139,7 @@ def _check_same_partition(run: Planned, folder: Path, seen: dict[str, tuple[str,
     first, there = seen.setdefault(f"partition {options['path']}", (run.name, found))
     if there != found:
         raise UserError(
-            f"{folder}: its partition is not that of {first}, though both are of "
-            f"{options['path']}: the file has changed between the two; restore the file, or start "
-            "again in another --workdir"
+            f"{folder}: its partition is not that of {first}, although both are from "
+            f"{options['path']}: the file has changed between the two; the original file, or "
+            "another --workdir for all runs, is needed"
         )

@@ -1,4 +1,4 @@
-"""Which labelled images `evaluate` scores: never those that the model has learnt from."""
+"""Selects the labelled images that `evaluate` scores: none that the model has learnt from."""
 
 import contextlib
 import os
@@ -21,11 +21,11 @@ class Scored(NamedTuple):
     """Examples to score.
 
     Attributes:
-      images: [N, H, W, C], as the model takes them.
+      images: [N, H, W, C], as the model expects them.
       labels: [N], numbers of the model's classes.
-      source: where they are from.
-      left_out: how many more there are, which the model has learnt from; None where that cannot be
-        known.
+      source: description of their source.
+      left_out: number of further images that were left out because the model has learnt from them;
+        None if unknown.
     """
 
     images: np.ndarray
@@ -35,18 +35,18 @@ class Scored(NamedTuple):
 
 
 def choose(model: Model, *, dataset: str = "", data_dir: str = "", npz: str = "") -> Scored:
-    """The examples that a command asks for.
+    """The examples to score, from the arguments of a command.
 
     Args:
-      model: to be scored.
-      dataset: a known data set or an own .npz, of which the test set is asked for; "" for the one
-        that the model's run tests on.
-      data_dir: where published data sets lie, or "".
-      npz: a file of which all examples are asked for, or "".
+      model: the model to evaluate.
+      dataset: name of a data set or path of an .npz file whose test set is scored; "" for the test
+        set of the model's run.
+      data_dir: folder of published data sets, or "".
+      npz: path of a file whose examples are all scored, or "".
 
     Raises:
-      UserError: there are none, or not the run's any more, or none that the model has not learnt
-        from, or they do not fit the model.
+      UserError: the data do not exist, do not fit the model, have changed since the run, or contain
+        only images that the model has learnt from.
     """
     known = model.learnt or provenance.of_checkpoint(model.path)
     if npz:
@@ -59,7 +59,7 @@ def choose(model: Model, *, dataset: str = "", data_dir: str = "", npz: str = ""
         found = whole
     else:
         cut = {}
-        if known is None and dataset.endswith(".npz"):  # which may be a copy of the run's file
+        if known is None and dataset.endswith(".npz"):  # it may be a copy of the run's file
             cut = {
                 name: _options(model, known)[name] for name in ("test_fraction", "seed", "cut_by")
             }
@@ -70,10 +70,10 @@ def choose(model: Model, *, dataset: str = "", data_dir: str = "", npz: str = ""
 
 
 def _own(model: Model, known: Learnt | None, data_dir: str) -> Dataset:
-    """The data of the model's run, cut and reduced as there.
+    """The data of the model's run, with the run's test set and limits.
 
     Raises:
-      UserError: they have changed.
+      UserError: the data have changed.
     """
     options = _options(model, known)
     if user_code.is_reference(options["name"]):
@@ -100,7 +100,7 @@ def _made_again(model: Model, cut_by: str) -> Dataset:
 
 
 def _if_the_runs(model: Model, known: Learnt | None, dataset: str, data_dir: str) -> Dataset | None:
-    """A data set whole, cut as the run cut it, if it is the run's, by whatever name; else None.
+    """The data set with the run's test set, if it is that of the run under any name; else None.
 
     Raises:
       UserError: it is the run's own file, which has changed.
@@ -110,7 +110,7 @@ def _if_the_runs(model: Model, known: Learnt | None, dataset: str, data_dir: str
     same_file = same_name and dataset.endswith(".npz")
     own_test_file = options["test_path"] if dataset.endswith(".npz") else ""
     options |= {"name": dataset, "test_path": own_test_file}
-    # The run's test file goes with the run's data alone.
+    # The run's test file can only be used with the run's data.
     may_not_fit = own_test_file and not same_file
     with contextlib.suppress(UserError) if may_not_fit else contextlib.nullcontext():
         found = datasets.load(**options, data_dir=data_dir or None)
@@ -123,7 +123,7 @@ def _if_the_runs(model: Model, known: Learnt | None, dataset: str, data_dir: str
 
 
 def _check_unchanged(model: Model, known: Learnt | None, found: Dataset) -> None:
-    """Refuses data that are not those of the run any more."""
+    """Refuses data that have changed since the run."""
     if known is not None:
         changed = not learnt.is_of(known, found)
     else:
@@ -131,15 +131,15 @@ def _check_unchanged(model: Model, known: Learnt | None, found: Dataset) -> None
     if changed or found.class_names != model.class_names:
         raise UserError(
             f"{found.name}: the data have changed since the run of {model.path} began, or another "
-            "test set is cut off from them; the data as they were are needed, or others, named by "
-            "--dataset or --npz"
+            "test set is split off from them; the original data, or other data given by --dataset "
+            "or --npz, are needed"
         )
     if known is None:
         _warn_unknown(model)
 
 
 def _of_the_runs(model: Model, known: Learnt | None, found: Dataset) -> Scored:
-    """The run's own test set, without what the runs that it began with have learnt from."""
+    """The run's own test set, without images that its earlier runs have learnt from."""
     images, source = found.test.images, f"the test set of {found.name}"
     labels = _as_of(model, found.test.labels, _names(found), found.name)
     if known is None:
@@ -148,21 +148,21 @@ def _of_the_runs(model: Model, known: Learnt | None, found: Dataset) -> Scored:
     seen = learnt.begun_with(known, images)
     if seen.any():
         warn(
-            f"{source}: {seen.sum()} of {len(seen)} images are left out, as the runs that the run "
-            f"of {model.path} began with have learnt from them"
+            f"{source}: {seen.sum()} of {len(seen)} images are left out: earlier runs, whose "
+            f"weights or genotype the run of {model.path} uses, have learnt from them"
         )
     return _kept(model, images, labels, source, ~seen)
 
 
 def _of_other(model: Model, known: Learnt | None, other: Dataset, *, cut: bool) -> Scored:
-    """The test set of other data than the run's.
+    """The test set of data other than the run's.
 
     Args:
-      model: to be scored.
-      known: what it has learnt from.
+      model: the model to evaluate.
+      known: record of the examples that it has learnt from.
       other: the data.
-      cut: whether the test set is only cut off from them. If so, and the model has learnt from some
-        of it, all that it has not learnt from is taken.
+      cut: whether the test set is split off from the data. If so, and the model has learnt from
+        some of it, all examples that the model has not learnt from are returned instead.
     """
     test, source = other.test, f"the test set of {other.name}"
     if cut and known is not None and learnt.contains(known, test.images).any():
@@ -180,7 +180,7 @@ def _both(data: Dataset) -> Split:
 def _not_learnt_from(
     model: Model, known: Learnt | None, images: np.ndarray, labels: np.ndarray, source: str
 ) -> Scored:
-    """Examples without those that the model has learnt from."""
+    """The examples that the model has not learnt from."""
     if known is None:
         _warn_unknown(model)
         return Scored(images, labels, source, None)
@@ -191,11 +191,11 @@ def _not_learnt_from(
 def _kept(
     model: Model, images: np.ndarray, labels: np.ndarray, source: str, kept: np.ndarray
 ) -> Scored:
-    """The examples that `kept` [N] says, if there are any."""
+    """The examples selected by `kept` [N]; refuses an empty selection."""
     if not kept.any():
         raise UserError(
-            f"{source}: the run of {model.path} has learnt from all {len(labels)} images, or "
-            "chosen its best round by them; others are needed"
+            f"{source}: the run of {model.path} has learnt or selected its best round from all "
+            f"{len(labels)} images; others are needed"
         )
     return Scored(images[kept], labels[kept], source, int((~kept).sum()))
 
@@ -203,7 +203,8 @@ def _kept(
 def _as_of(
     model: Model, labels: np.ndarray, names: Sequence[str] | None, source: str
 ) -> np.ndarray:
-    """Labels as numbers of the model's classes: by name where they have names, else as they are."""
+    """Labels as numbers of the model's classes: matched by name if there are names, else
+    unchanged."""
     classes = model.class_names
     if names is not None:
         return class_names.matched(labels, names, classes, source, "this model's classes")
@@ -227,21 +228,21 @@ def _names(data: Dataset) -> tuple[str, ...] | None:
 def _warn_incomplete(model: Model, known: Learnt) -> None:
     if not known.complete:
         warn(
-            f"{model.path}: its run began with what another had learnt from images that are not "
-            "recorded; whether they are among those that are scored cannot be checked"
+            f"{model.path}: its run uses weights or a genotype of a run without a record of its "
+            "images; whether it has learnt from images that are scored cannot be checked"
         )
 
 
 def _warn_unknown(model: Model) -> None:
     warn(
-        f"{model.path} does not say which images its model has learnt from; whether they are "
-        "among those that are scored cannot be checked"
+        f"{model.path} has no record of the images that its model has learnt from; whether they "
+        "are among those that are scored cannot be checked"
     )
 
 
 def _options(model: Model, known: Learnt | None) -> dict[str, Any]:
-    """Of `datasets.load`, for the data of the run."""
-    earlier = {"cut_by": "class"}  # as earlier versions cut, which did not record it
+    """The arguments of `datasets.load` for the data of the run."""
+    earlier = {"cut_by": "class"}  # the rule of earlier versions, which did not record it
     return dict(known.settings if known is not None else earlier | model.description.data)
 
 

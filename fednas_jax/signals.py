@@ -1,7 +1,7 @@
-"""Ctrl-C, SIGTERM, SIGUSR1: they end a command by an exception, never in the middle of a record.
+"""Signals: Ctrl-C, SIGTERM and SIGUSR1 raise an exception, but not while a record is written.
 
-Set explicitly: a shell starts what it runs in the background with SIGINT ignored, and SIGTERM ends
-a Python process without a word. SIGUSR1 is what batch systems send ahead of it.
+Handlers are set explicitly: a shell starts background processes with SIGINT ignored, and SIGTERM
+ends a Python process without a message. Batch systems send SIGUSR1 before SIGTERM.
 """
 
 import contextlib
@@ -15,11 +15,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGUSR1 came. What reacts to Ctrl-C reacts to it in the same way."""
+    """The process has received SIGTERM or SIGUSR1; handled like Ctrl-C."""
 
 
 def exit_code(error: KeyboardInterrupt) -> int:
-    """What a shell reports of a process that one of the signals has ended."""
+    """The exit code that a shell reports for a process ended by one of the signals."""
     return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
 
 
@@ -29,9 +29,9 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
-    """While it lasts SIGINT raises KeyboardInterrupt, SIGTERM and SIGUSR1 `Terminated`.
+    """Inside the context, SIGINT raises KeyboardInterrupt, and SIGTERM and SIGUSR1 `Terminated`.
 
-    In the main thread; in another, in which no handler can be set, it does nothing.
+    It does nothing in other threads than the main thread, where handlers cannot be set.
     """
     with _handled_by(_raise, _SIGNALS):
         yield
@@ -39,9 +39,9 @@ def raised() -> Iterator[None]:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """What comes while it lasts is delivered when it ends: for what should be done wholly.
+    """Delays signals until the context ends, so that an action is not interrupted.
 
-    In another than the main thread it does nothing, as none is delivered there.
+    It does nothing in other threads than the main thread, which receive no signals.
     """
     came: list[int] = []
     numbers = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
@@ -65,5 +65,5 @@ def _handled_by(handler: Any, numbers: Any) -> Iterator[None]:
         yield
     finally:
         for number, earlier in before.items():
-            # None: set by something else than Python, which cannot be set again from here.
+            # None: the handler was not set by Python, and cannot be restored from here.
             signal.signal(number, signal.SIG_DFL if earlier is None else earlier)

@@ -1,7 +1,7 @@
-"""Several runs from lists of settings, and their rounds to a target: `python -m fednas_jax.sweep`.
+"""Runs for all combinations of several settings: `python -m fednas_jax.sweep`.
 
-McMahan et al. (2017) judge FedAvg by the rounds that it needs to a target accuracy on the test set;
-see `report/targets.py` for how they count them.
+McMahan et al. (2017) judge FedAvg by the number of rounds to a target accuracy on the test set;
+`report/targets.py` explains how it is counted.
 """
 
 import itertools
@@ -12,7 +12,7 @@ from typing import Any
 from fednas_jax import environment
 
 if __name__ == "__main__":
-    environment.prepare("fednas_jax.sweep")  # may start the process anew, so before other imports
+    environment.prepare("fednas_jax.sweep")  # before other imports: it may restart the process
 
 from fednas_jax import config as schema
 from fednas_jax import config_file
@@ -21,19 +21,19 @@ from fednas_jax.errors import UserError
 from fednas_jax.paths import expand
 from fednas_jax.runtime import console, start
 
-HELP = """Runs every combination of lists of settings, and counts the rounds to a target accuracy.
+HELP = """Runs all combinations of several settings, and counts the rounds to a target accuracy.
 
   {program} --config=CONFIG[:variant,...] --workdir=DIR [--config.FIELD=VALUE,...]
 
   --config          a config file, or the name of one that comes with the package; several
-                    variants of it with commas between, or *
-  --workdir         each run gets a folder in there
-  --config.FIELD    sets a field, as for a single run; several values with commas between, so
-                    that no value, such as a path, can have a comma in it
-  --target          accuracies on the test set, with commas between; 0.99 if not given
+                    variants of it are separated by commas, * stands for all
+  --workdir         folder that will contain a folder for each run
+  --config.FIELD    sets a field, as for a single run; several values are separated by
+                    commas, so that a value, such as a path, cannot contain a comma
+  --target          accuracies on the test set, separated by commas; 0.99 if not given
 
-Runs that are done already are not made again, an interrupted one goes on where it was. Written into
-the workdir, anew after each run: sweep.json (settings, curves, rounds to each target), table.md,
+Runs that are finished are not repeated, and an interrupted run is resumed. After each run, these
+files are written into the workdir: sweep.json (settings, curves, rounds to each target), table.md,
 curves.png. Exit codes: 0 done, 2 bad input or a run that failed, 130 interrupted by
 Ctrl-C, 143 by SIGTERM. Example:
 
@@ -44,11 +44,11 @@ Ctrl-C, 143 by SIGTERM. Example:
 
 @console.tolerant()
 def main(argv: Sequence[str], program: str = "python -m fednas_jax.sweep") -> int:
-    """Makes a sweep.
+    """Runs a sweep.
 
     Args:
       argv: the arguments, without the program's name.
-      program: how help names this command.
+      program: name of this command in its help.
 
     Returns:
       The exit code: 0 done (or help shown), 2 bad input or a run that failed, 130 or 143
@@ -57,7 +57,7 @@ def main(argv: Sequence[str], program: str = "python -m fednas_jax.sweep") -> in
     if any(argument in HELP_FLAGS for argument in argv):
         print(HELP.format(program=program), end="")
         return 0
-    return guarded(lambda: _run(argv), "the same command goes on with the sweep")
+    return guarded(lambda: _run(argv), "the same command resumes the sweep")
 
 
 def _run(argv: Sequence[str]) -> None:
@@ -68,7 +68,7 @@ def _run(argv: Sequence[str]) -> None:
     targets = _targets(given["target"])
     combined = combinations(given["config"], fields)
     workdir = expand(given["workdir"], "--workdir")
-    # Here, not above: they import jax, and bad arguments should fail at once.
+    # Imported here because they import JAX, and bad arguments should fail before that.
     start.import_jax()
     from fednas_jax import extras, sweep_results
     from fednas_jax.runs import Planned, run_all
@@ -89,14 +89,14 @@ def _run(argv: Sequence[str]) -> None:
 
 
 def combinations(spec: str, fields: Mapping[str, str]) -> dict[str, Any]:
-    """The resolved config of every combination, by a name made of what differs.
+    """The resolved config of every combination, by a name made of the values that differ.
 
     Args:
-      spec: a config file, as `config_file.expand_variants` takes it.
-      fields: field -> values as text, with commas between.
+      spec: a config file, as for `config_file.expand_variants`.
+      fields: field -> values as text, separated by commas.
 
     Raises:
-      UserError: one of the configs is not usable, or two are the same.
+      UserError: a config is not usable, or two configs are the same.
     """
     specs = config_file.expand_variants(spec)
     values = {field: text.split(",") for field, text in fields.items()}
@@ -109,7 +109,7 @@ def combinations(spec: str, fields: Mapping[str, str]) -> dict[str, Any]:
         parts = [stem, *(f"{field}={settings[field]}" for field in varied)]
         name = "-".join(filter(None, parts)).replace("/", "_")
         if name in combined:
-            raise UserError(f"{name}: is asked for twice; each value of a list once")
+            raise UserError(f"{name}: occurs twice; different values in each list are needed")
         combined[name] = schema.resolve(config_file.load(one), settings)
     return combined
 

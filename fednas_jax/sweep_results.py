@@ -1,4 +1,4 @@
-"""What is kept of a sweep: each run's config, curve and rounds to the targets; table, picture."""
+"""The results of a sweep: config, curve and rounds to targets of each run; a table and a plot."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,15 +16,15 @@ TABLE, RESULTS, PICTURE = "table.md", "sweep.json", "curves.png"
 
 
 def write(outcomes: Iterable[Outcome], targets: Sequence[float], workdir: Path) -> None:
-    """Writes sweep.json, table.md and, with Matplotlib, curves.png of the runs so far.
+    """Writes sweep.json, table.md and, if Matplotlib is installed, curves.png of the runs so far.
 
     Args:
-      outcomes: of runs in folders of `workdir`.
+      outcomes: outcomes of runs in folders of `workdir`.
       targets: accuracies on the test set.
-      workdir: where they go.
+      workdir: folder for the files.
 
     Raises:
-      UserError: a file cannot be written, or a run's metrics not be read.
+      UserError: a file cannot be written, or a run's metrics cannot be read.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     results = [result(outcome, targets) for outcome in outcomes]
@@ -41,15 +41,15 @@ def write(outcomes: Iterable[Outcome], targets: Sequence[float], workdir: Path) 
 
 
 def files() -> str:
-    """What `write` writes."""
+    """The names of the files that `write` writes, as text."""
     pictures = "" if extras.missing("curves") else f"{PICTURE}, "
-    return f"{RESULTS}, {TABLE}, {pictures}and a folder a run"
+    return f"{RESULTS}, {TABLE}, {pictures}and a folder for each run"
 
 
 def _lowest(drawn: Mapping[str, Curve], targets: Sequence[float]) -> float:
-    """Where the picture begins: of runs that are to come near to 1 the last tenth is to be seen.
+    """The lower end of the plot: with targets near 1, it shows the last tenth.
 
-    Every run comes into it with its best, also one that stays far below.
+    The plot always includes the best accuracy of every run, also of one that stays far below.
     """
     if min(targets) <= 0.95:
         return 0.0
@@ -58,7 +58,7 @@ def _lowest(drawn: Mapping[str, Curve], targets: Sequence[float]) -> float:
 
 
 def result(outcome: Outcome, targets: Sequence[float]) -> dict[str, Any]:
-    """A run's config, its curve, and the rounds it needed to each target (None: not reached)."""
+    """The config and curve of a run, and its rounds to each target (None: not reached)."""
     metrics = layout.of_rounds(outcome.folder) / METRICS_FILE
     rows = read_rows(metrics) if metrics.exists() else []
     tested = [row for row in rows if row.get("test_accuracy") is not None]
@@ -77,11 +77,11 @@ def result(outcome: Outcome, targets: Sequence[float]) -> dict[str, Any]:
 
 
 def table(results: Iterable[Mapping[str, Any]], targets: Sequence[float]) -> str:
-    """The runs as Markdown: rounds, the best and the last accuracy, rounds to each target.
+    """The runs as Markdown: rounds, best and last accuracy, rounds to each target.
 
     Args:
-      results: of `result`.
-      targets: those that it was given.
+      results: results from `result`.
+      targets: the targets passed to `result`.
     """
     heads = ["run", "rounds", "best", "last", *(f"to {t:.4g}" for t in targets), "seconds"]
     lines = [f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}"]

@@ -3,15 +3,16 @@
 #
 #   bash scripts/launch_mpi.sh -n 4 --config=configs/digits_quick.py [--workdir=DIR] [...]
 #
-#   -n N              how many ranks; on one machine with GPUs, one for each
+#   -n N              number of ranks; on one machine with GPUs, one for each GPU
 #   --hostfile=FILE   of several machines, a line each: "name slots=4"; rank 0, which writes the
 #                     workdir, is on the first. All need this folder, with its .venv, at the same
 #                     path, ssh without a password, and an open network between them
 #   --dry-run         prints the command and runs nothing
 #
-# All other arguments are those of python -m fednas_jax.main, as are the exit codes; 3, or what a
-# lost rank ended with: a rank was lost, and the same command goes on. SIGTERM and Ctrl-C: 143, when the last checkpoint is written. FEDNAS_JAX_MPI_SECONDS (environment): seconds of silence after
-# which a rank is given up; 30 if not set.
+# All other arguments, and the exit codes, are those of python -m fednas_jax.main. If a rank is lost,
+# the exit code is 3 or that of the lost rank, and the same command resumes the run. After SIGTERM or
+# Ctrl-C it is 143, as soon as the last checkpoint is written. FEDNAS_JAX_MPI_SECONDS (environment) is
+# the time in seconds without a message after which a rank counts as lost; 30 if not set.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
@@ -41,7 +42,7 @@ mpirun="$root/.venv/bin/mpirun"
 
 command=("$mpirun" -n "$ranks")
 if [[ "$("$mpirun" --version 2>&1)" == *"Open MPI"* ]]; then
-  # A rank is not to be bound to one core: it computes with all that are free.
+  # Ranks are not bound to cores: each computes with all free cores.
   command+=(--bind-to none)
   if [[ "$EUID" == 0 ]]; then
     command+=(--allow-run-as-root)
@@ -68,7 +69,7 @@ if "$dry"; then
   exit
 fi
 
-# mpirun kills the ranks a quarter of a second after SIGTERM, in the middle of their last checkpoint.
+# After SIGTERM mpirun kills the ranks within a quarter of a second, during their last checkpoint.
 # SIGUSR1 it hands on; on that they end by themselves. In a process group of its own a Ctrl-C of the
 # terminal does not reach it.
 set -m

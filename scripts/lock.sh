@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes requirements-lock.txt: one exact version of everything that pyproject.toml asks for, for each
-# Python. Versions that still fit stay; the arguments go to `uv pip compile`, such as --upgrade, or
+# Makes requirements-lock.txt: one exact version of each dependency in pyproject.toml, for each
+# Python. Versions that still fit are kept; arguments go to `uv pip compile`, such as --upgrade or
 # --upgrade-package=jax. Needs: bash scripts/setup.sh --dev
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv and installs fednas_jax into it, in the exact versions of requirements-lock.txt; quick
-# when nothing has changed.
+# Creates .venv and installs fednas_jax and the exact versions of requirements-lock.txt into it; it is
+# quick if nothing has changed.
 #
 #   bash scripts/setup.sh [--dev] [--mpi] [--cuda | --cuda=12 | --cuda=13]
 #
@@ -21,7 +21,7 @@ fail() {
   exit 2
 }
 
-# Prints why an interpreter will not do; nothing where it will.
+# Prints why an interpreter is not usable; prints nothing if it is.
 objection() {
   "$1" - 2>&1 <<'CHECK' || echo "$1: does not run"
 import sys
@@ -38,7 +38,7 @@ except ImportError:
 CHECK
 }
 
-# Sets `python` to the first interpreter that will do.
+# Sets `python` to the first usable interpreter.
 find_python() {
   local candidates=(python3.12 python3.13 python3.11 python3 python) candidate reason first_reason=""
   if [[ -n "${PYTHON:-}" ]]; then
@@ -53,7 +53,7 @@ find_python() {
       python="$candidate"
       return
     fi
-    # One that exists for pyenv alone does not run; what stands in the way is told by another.
+    # An interpreter that only pyenv knows does not run; another one gives a better reason.
     if [[ -z "$first_reason" || "$first_reason" == *"does not run" ]]; then
       first_reason="$reason"
     fi
@@ -65,7 +65,7 @@ version_of() {
   "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null
 }
 
-# Makes the environment, or makes it anew where it does not run or PYTHON asks for another version.
+# Creates the environment; replaces one that does not run, or whose version PYTHON does not ask for.
 make_environment() {
   local present python
   present="$(version_of "$venv/bin/python" || true)"
@@ -80,7 +80,7 @@ make_environment() {
   "$python" -m venv --clear "$venv"
 }
 
-# The lock file says for which Pythons it was made; on another pip would find no version of something.
+# The lock file names its Pythons; on others pip would not find a version of each package.
 check_lock() {
   local version first last
   [[ -f "$lock" ]] || fail "$lock: missing; git checkout $lock brings it back"
@@ -96,14 +96,14 @@ pip_install() {
   "$venv/bin/python" -m pip install --disable-pip-version-check -qq -c "$lock" "$@"
 }
 
-# Installs packages, unless the environment has them as pyproject.toml and the lock file stand:
+# Installs packages, unless the environment has those of the present pyproject.toml and lock file:
 # `install STAMP ARGUMENT-OF-PIP...`.
 install() {
   local stamp="$venv/installed-$1"
   if cat pyproject.toml "$lock" 2>/dev/null | cmp -s - "$stamp"; then
     return
   fi
-  # An environment made by other tools, or cut short while it was made, has no pip.
+  # An environment of other tools, or one whose creation was interrupted, has no pip.
   "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip >/dev/null
   check_lock
   echo "setup: installing ${*:2} into $venv; the first time takes a few minutes"
@@ -112,7 +112,7 @@ install() {
   cat pyproject.toml "$lock" >"$stamp"
 }
 
-# The tests of pages open them in a browser; where there is none, those tests skip.
+# The tests of pages need a browser; without one they are skipped.
 install_browser() {
   local name
   for name in chromium chromium-browser google-chrome google-chrome-stable chrome; do
@@ -131,7 +131,7 @@ install_browser() {
     echo "setup: chromium could not be installed; tests that open pages will skip" >&2
 }
 
-# mpi4jax's build looks for CUDA by its compiler; one without headers makes it fail.
+# The build of mpi4jax finds CUDA by its compiler, and fails if CUDA has no headers.
 cuda_to_build_with() {
   local compiler root
   compiler="$(command -v nvcc || true)"
@@ -148,8 +148,8 @@ cuda_to_build_with() {
   fi
 }
 
-# Installs MPI for Python, compiled against the MPI that there is: after the others and against them,
-# so without build isolation. One that pip has kept, or that is installed, may be of another jaxlib.
+# Installs MPI for Python, compiled for the MPI of this machine and the packages of this environment,
+# therefore last and without build isolation. A cached or installed one may be for another jaxlib.
 install_mpi() {
   local cuda log="$venv/mpi-build.log" bin
   if ! command -v mpicc >/dev/null || ! command -v mpirun >/dev/null; then
@@ -168,14 +168,14 @@ install_mpi() {
   cat pyproject.toml "$lock" >"$venv/installed-mpi"
 }
 
-# Sets `cuda` to what the driver serves, or checks that it serves what was asked for.
+# Sets `cuda` to the release that the driver supports, or checks the one that was asked for.
 find_cuda() {
   local asked="${1#--cuda}" said
   said="$("$venv/bin/python" fednas_jax/runtime/gpu.py ${asked:+"${asked#=}"} 2>&1)" || fail "$said"
   cuda="$said"
 }
 
-# Sets `cuda` to what an earlier --cuda has installed, so that it keeps step with the lock.
+# Sets `cuda` to the release that an earlier --cuda has installed, so that it follows the lock file.
 find_installed_cuda() {
   local number
   for number in 12 13; do
@@ -185,7 +185,7 @@ find_installed_cuda() {
   done
 }
 
-# JAX takes whichever of two plugins it finds first.
+# With two plugins JAX uses the one that it finds first.
 remove_other_cuda() {
   local other=$((25 - cuda))
   if [[ -e "$venv/installed-cuda$other" ]]; then

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # All checks: lint, format, types, tests, and whether each group of pyproject.toml can be installed.
-# Sets up if need be; with --mpi first, MPI as well: tests of several ranks skip without it.
+# It sets up what is missing; with --mpi also MPI, without which tests of several ranks are skipped.
 #
 #   bash scripts/test.sh [--mpi] [arguments for pytest, such as tests/data]
 #
-# With arguments for pytest, groups are not checked. Workers, one a core, share the tests; those
-# marked `alone` follow, one after the other. Types are checked beside them.
+# With arguments for pytest, groups are not checked. Workers, one per core, share the tests; then those
+# marked `alone` run one after the other. Types are checked at the same time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -21,7 +21,7 @@ made="$(mktemp -d)"
 trap 'rm -rf "$made"' EXIT
 failed=()
 
-# One that fails does not hide what the next would say.
+# A failed check does not prevent the next ones.
 check() {
   echo "+ $*"
   "$python" -m "$@" || failed+=("$1")
@@ -29,7 +29,7 @@ check() {
 
 NO_TESTS=5 # pytest's exit status
 chosen=false
-# Runs the tests of one kind, if the arguments choose any, and keeps what pytest says.
+# Runs the tests of one kind, if the arguments select any, and keeps the output of pytest.
 tests() {
   local status=0 color=()
   [[ -t 1 ]] && color=(--color=yes)
@@ -47,7 +47,7 @@ workers="$(getconf _NPROCESSORS_ONLN)"
 check ruff check .
 check ruff format --check .
 if (($# == 0)); then
-  # Each group can be installed in the versions of the lock file, those for a GPU too; nothing is.
+  # Checks that each group, those for GPUs too, can be installed in the versions of the lock file.
   for group in report wandb mpi cuda12 cuda13; do
     check uv pip install --quiet --dry-run --python "$python" -c requirements-lock.txt ".[$group]"
   done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All checks on other Pythons than .venv's, each in an environment of its own (.venv-3.12, ...).
+# Runs all checks on Pythons other than that of .venv, each in a separate environment (.venv-3.12, ...).
 #
 #   bash scripts/test_pythons.sh 3.12 3.13 [-- arguments of scripts/test.sh, such as --mpi]
 set -euo pipefail

@@ -155,7 +155,7 @@ def test_indices_by_hand_are_refused_where_the_seed_says_what_they_count(tmp_pat
     partition = Partition((np.arange(TRAIN, dtype=np.int32),))
     partitions.save(tmp_path / "p.npz", partition, data.train)
     assert len(assembly.make_partition(config, data).clients) == 1
-    with pytest.raises(UserError, match=r"p\.npz count other training examples than"):
+    with pytest.raises(UserError, match=r"p\.npz is for other training examples than"):
         assembly.make_partition(config, data._replace(train=data.test))
 
 

@@ -109,7 +109,7 @@ def test_two_processes_with_one_empty_folder_agree_and_damaged_entries_are_repla
     assert said[0] == ends[0][0]
     assert said[1] == (
         "fednas_jax: warning: error reading the compiled program jit_twice in the cache; "
-        "going on without\n"
+        "continuing without it\n"
     )
     assert len(entries[0].read_bytes()) > len(whole) // 2, "written anew"
     again = start(tmp_path)

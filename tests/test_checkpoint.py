@@ -185,8 +185,8 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, harm: str) -> None:
     assert_same_bits(restored.state.params, make_state(2).params)
     assert len(lines) == 1
     assert lines[0].startswith(f"{path}: ")
-    assert lines[0].endswith("; passing over it")
-    with pytest.raises(UserError, match=r"000003: .*; take another round"):
+    assert lines[0].endswith("; it is skipped")
+    with pytest.raises(UserError, match=r"000003: .*; another round is needed"):
         checkpoints.restore(3, make_state())
     checkpoints.save(3, make_state(3), None, is_best=False)
     restored = checkpoints.restore_latest(make_state())
@@ -219,7 +219,9 @@ def test_foreign_facts_with_the_right_checksum_are_passed_over(
     restored = checkpoints.restore_latest(make_state())
     assert restored is not None
     assert restored.round == 1
-    assert said == [f"{path}: '{name}' in checkpoint.json is not what was written; passing over it"]
+    assert said == [
+        f"{path}: '{name}' in checkpoint.json does not have the expected content; it is skipped"
+    ]
 
 
 def test_a_later_round_does_not_outlive_the_fall_back(tmp_path: Path) -> None:
@@ -233,7 +235,7 @@ def test_none_whole(tmp_path: Path) -> None:
     checkpoints, lines = saved(tmp_path, 2)
     damage(tmp_path / "000001")
     damage(tmp_path / "000002")
-    with pytest.raises(UserError, match="none of the 2 checkpoints is whole"):
+    with pytest.raises(UserError, match="all 2 checkpoints are damaged"):
         checkpoints.restore_latest(make_state())
     assert len(lines) == 2
 
@@ -252,7 +254,7 @@ def test_another_architecture_names_the_first_leaf(tmp_path: Path) -> None:
         checkpoints.restore_latest(without)
     more = make_state()
     more.params["cell"] = jnp.zeros(2)
-    with pytest.raises(UserError, match=r"params/cell float32\[2\] is not in it"):
+    with pytest.raises(UserError, match=r"params/cell float32\[2\] is missing there"):
         checkpoints.restore_latest(more)
     other_type = make_state()
     other_type.arch["normal"] = jnp.zeros(4, jnp.float16)
@@ -262,14 +264,16 @@ def test_another_architecture_names_the_first_leaf(tmp_path: Path) -> None:
 
 
 def test_two_leaves_of_one_name_are_not_mixed_up(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="one path"):
+    with pytest.raises(ValueError, match="the same path"):
         Checkpoints(tmp_path).save(1, {"a/b": 1, "a": {"b": 2}}, None, is_best=True)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot be written \(Not a directory; none was written"):
+    with pytest.raises(
+        UserError, match=r"cannot be written \(Not a directory; there is no earlier one"
+    ):
         Checkpoints(tmp_path / "file" / "in").save(1, make_state(), None, is_best=True)
 
 
@@ -371,7 +375,7 @@ except UserError as error:
 def test_a_full_disk_leaves_the_last_one_whole_and_is_told_in_one_line(tmp_path: Path) -> None:
     with start(FULL_DISK, tmp_path) as process:
         out, err = process.communicate(timeout=60)
-    assert "the checkpoint of round 2 cannot be written (File too large; round 1 is still" in out
+    assert "the checkpoint of round 2 cannot be written (File too large; that of round 1 is" in out
     assert out.count("\n") == 1
     assert err == ""
     assert [path.name for path in tmp_path.iterdir()] == ["000001"]
@@ -399,7 +403,9 @@ def test_a_disk_that_is_really_full(left_bytes: int, small_disk: Path) -> None:
     checkpoints.save(1, {"w": np.ones(4096)}, None, is_best=True)
     free = shutil.disk_usage(small_disk).free
     (small_disk / "ballast").write_bytes(bytes(free - left_bytes))
-    told = r"\(No space left on device; free at least \d\.\d MB on the disk of .*; round 1 is still"
+    told = (
+        r"\(No space left on device; free at least \d\.\d MB on the disk of .*; that of round 1 is"
+    )
     with pytest.raises(UserError, match=f"the checkpoint of round 2 cannot be written {told}"):
         checkpoints.save(2, {"w": np.full(4096, 2.0)}, None, is_best=True)
     assert [path.name for path in folder.iterdir()] == ["000001"]

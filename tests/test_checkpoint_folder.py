@@ -30,7 +30,7 @@ def rewrite_facts(path: Path, change: Callable[[dict[str, Any]], object]) -> Non
 def test_a_later_format(tmp_path: Path, number: object) -> None:
     checkpoints, _ = saved(tmp_path, 1)
     rewrite_facts(tmp_path / "000001", lambda facts: facts.update(format=number))
-    with pytest.raises(UserError, match=f"written in format {number}; format 2 is needed, or one"):
+    with pytest.raises(UserError, match=f"written in format {number}; format 2 or an earlier"):
         checkpoints.restore_latest(make_state())
 
 
@@ -60,7 +60,9 @@ def test_examples_are_held_against_their_checksum(tmp_path: Path) -> None:
     path = tmp_path / "000001"
     assert (path / "examples.npz").read_bytes() == b"examples"
     checkpoint_folder.verify(path)
-    with pytest.raises(checkpoint_folder.Damaged, match=r"examples\.npz is not what was written"):
+    with pytest.raises(
+        checkpoint_folder.Damaged, match=r"examples\.npz does not have the expected content"
+    ):
         checkpoint_folder.read_learnt(path)
     sums = json.loads((path / "checksums.json").read_text())
     del sums["examples.npz"]
@@ -97,7 +99,7 @@ def test_a_file_without_its_checksum_is_not_trusted(
     restored = checkpoints.restore_latest(make_state())
     assert restored is not None
     assert restored.round == 1
-    assert lines == [f"{path}: checksums.json has no checksum of {lacks}; passing over it"]
+    assert lines == [f"{path}: checksums.json has no checksum of {lacks}; it is skipped"]
     with pytest.raises(UserError, match=f"no checksum of {lacks}; a whole checkpoint is needed"):
         read_saved(path, ("params",))
 
@@ -111,7 +113,7 @@ def test_arrays_that_are_gone_with_their_checksums_are_missed(tmp_path: Path) ->
     assert restored is not None
     assert restored.round == 1
     assert lines == [
-        f"{path}: checksums.json has no checksum of state/manifest.ocdbt; passing over it"
+        f"{path}: checksums.json has no checksum of state/manifest.ocdbt; it is skipped"
     ]
 
 
@@ -132,7 +134,7 @@ def test_arrays_that_orbax_cannot_read_are_damage(
     restored = checkpoints.restore_latest(make_state())
     assert restored is not None
     assert restored.round == 1
-    assert lines == [f"{tmp_path / '000002'}: its arrays cannot be read; passing over it"]
+    assert lines == [f"{tmp_path / '000002'}: its arrays cannot be read; it is skipped"]
     with pytest.raises(UserError, match=r"000002: its arrays cannot be read; a whole checkpoint"):
         read_saved(tmp_path / "000002", ("params",))
 
@@ -144,7 +146,7 @@ def test_a_checksum_of_what_cannot_be_a_file(tmp_path: Path) -> None:
     restored = checkpoints.restore_latest(make_state())
     assert restored is not None
     assert restored.round == 1
-    assert "cannot be read (embedded null byte); passing over it" in lines[0]
+    assert "cannot be read (embedded null byte); it is skipped" in lines[0]
 
 
 def test_what_others_put_beside_the_files_does_no_harm(tmp_path: Path) -> None:

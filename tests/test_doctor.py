@@ -38,7 +38,7 @@ def stand_in(folder: Path, script: str) -> str:
 def test_ranks_that_do_not_come_round_are_told(tmp_path: Path) -> None:
     finding = doctor.round_trip(stand_in(tmp_path, "echo; echo no slots left >&2; exit 1"))
     assert str(finding) == (
-        f"!!  two ranks    no slots left; {doctor._SETUP} installs what fits together"
+        f"!!  two ranks    no slots left; {doctor._SETUP} installs compatible versions"
     )
 
 
@@ -46,7 +46,7 @@ def test_ranks_that_hang_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(doctor, "_ROUND_TRIP_SECONDS", 0.2)
     finding = doctor.round_trip(stand_in(tmp_path, '[[ "$1" == --version ]] || exec sleep 60'))
     assert finding.mark == "!!"
-    assert finding.text.startswith("not back after 0.2 s; ")
+    assert finding.text.startswith("no answer after 0.2 s; ")
 
 
 @pytest.mark.alone

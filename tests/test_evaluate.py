@@ -35,7 +35,7 @@ def test_the_runs_own_test_set(run: Path, capsys: pytest.CaptureFixture) -> None
     assert told["examples"] == 30
     assert told["accuracy"] == pytest.approx(right(run, test.images, test.labels))
     assert np.array(told["confusion"]).sum(axis=1).tolist() == np.bincount(test.labels).tolist()
-    assert f"{told['accuracy']:.2%} right of 30 examples of the test set of digits" in (
+    assert f"{told['accuracy']:.2%} of 30 examples of the test set of digits correct" in (
         capsys.readouterr().out
     )
     assert (run / "evaluation" / "confusion.png").read_bytes().startswith(b"\x89PNG")
@@ -108,7 +108,7 @@ def test_the_same_examples_by_another_name_are_written_over(
         assert told["data"] == str(tmp_path / name)
         assert (told["examples"], told["left_out"]) == (20, 9)
     assert (
-        "9 more are left out: the run, or one that it began with, has learnt from"
+        "9 more are left out: the run, or an earlier run whose weights or"
         in capsys.readouterr().out
     )
 
@@ -128,7 +128,7 @@ def test_a_file_that_has_changed_is_not_written_over(
 def test_nothing_is_written_into_a_checkpoint(run: Path, capsys: pytest.CaptureFixture) -> None:
     checkpoints = run / "checkpoints"
     for folder in (checkpoints, checkpoints / "000001"):
-        assert_refused([str(folder)], f"--out: missing; {folder} is no place for other", capsys)
+        assert_refused([str(folder)], f"--out: missing; {folder} cannot hold other", capsys)
     assert [path.name for path in checkpoints.iterdir()] == ["000001"]
 
 
@@ -185,8 +185,8 @@ def assert_refused(arguments: list[str], message: str, capsys: pytest.CaptureFix
         ([], "DIR: missing"),
         (["--npz=x.npz"], "DIR: missing"),
         (["nowhere"], "nowhere: no such folder"),
-        (["RUN", "--dataset=digits", "--npz=x.npz"], "--npz: beside --dataset"),
-        (["RUN", "--data-dir=x", "--npz=x.npz"], "--data-dir: beside --npz"),
+        (["RUN", "--dataset=digits", "--npz=x.npz"], "--npz: given together"),
+        (["RUN", "--data-dir=x", "--npz=x.npz"], "--data-dir: given together"),
         (["RUN", "--npz=nowhere.npz"], "nowhere.npz cannot be read"),
         (["RUN", "--datset=digits"], "--datset: no such flag; did you mean '--dataset'?"),
         (["RUN", "--config.rounds=3"], "--config.rounds: no such flag"),

@@ -219,7 +219,7 @@ def test_damaged_checkpoint_is_passed_over_and_the_round_repeated(
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
     experiment.run(tiny_config(), folder)
-    assert "passing over" in capsys.readouterr().out
+    assert "it is skipped" in capsys.readouterr().out
     assert untimed(folder) == untimed(finished)
     assert final_state(folder) == final_state(finished)
 
@@ -244,7 +244,7 @@ def test_rows_are_mended_or_their_last_round_is_repeated(
         path = folder / f"{name}.jsonl"
         path.write_bytes(path.read_bytes()[:-5])
     experiment.run(tiny_config(), folder)
-    said = "000003: the rows of its rounds, beside it, are cut short or edited; passing over it"
+    said = "000003: the rows of its rounds, beside it, are cut short or edited; it is skipped"
     assert (said in capsys.readouterr().out) == (len(harmed) == 2)
     rows = [(folder / name).read_bytes() for name in ("checkpoints/rows.jsonl", "metrics.jsonl")]
     assert rows[0] == rows[1]
@@ -278,7 +278,8 @@ def test_what_is_not_finite_in_a_later_round_leaves_the_last_good_checkpoint(
     with pytest.raises(UserError) as caught:
         experiment.run(tiny_config(), folder)
     assert str(caught.value).startswith(
-        "round 2: the averaged network's loss on what client 0, 1, 2 held out is not finite; "
+        "round 2: the averaged network's loss on held-out examples of client 0, 1, 2 is not "
+        "finite; "
     )
     assert str(caught.value).endswith("(the checkpoint of round 1 is whole)")
     assert Checkpoints(folder / "checkpoints").rounds() == [1]

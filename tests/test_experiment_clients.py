@@ -100,7 +100,7 @@ def test_what_is_left_out_is_said_once_before_the_rounds(
     lines = capsys.readouterr().err.splitlines()
     assert all(line.startswith("fednas_jax: warning: config.") for line in lines)
     assert sum("max_train_examples: 4 leaves" in line for line in lines) == 2  # clients, classes
-    assert sum("holds nothing out" in line for line in lines) == 1
+    assert sum("holds out no examples" in line for line in lines) == 1
 
 
 def test_of_rounds_of_the_same_accuracy_the_last_of_the_least_loss(finished: Path) -> None:

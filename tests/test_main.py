@@ -105,7 +105,7 @@ def pairs(*changed: tuple[int, Any], more: int = 0) -> Any:
     ("normal", "message"),
     [
         (pairs((0, ["sep_conv_9x9", 0])), "normal[0]: unknown operation 'sep_conv_9x9'; did you"),
-        (pairs()[:6], "normal: 6 entries; must be 8 pairs [operation, state], two a node"),
+        (pairs()[:6], "normal: 6 entries; must be 8 pairs [operation, state], two for each node"),
         (pairs(more=2), "normal: 10 entries; must be 8 pairs"),  # of five nodes
         (pairs((5, ["skip_connect", 4])), "normal[5]: source state 4; node 2 can read the integ"),
         (pairs((7, ["skip_connect", 5])), "normal[7]: source state 5; node 3 can read the integ"),
@@ -133,7 +133,7 @@ def test_a_genotype_that_cannot_be_built(
     ("raised", "code", "says"),
     [
         (UserError("workdir: full; free some"), 2, "fednas_jax: error: workdir: full; free some\n"),
-        (KeyboardInterrupt(), 130, "the same command goes on with the run"),
+        (KeyboardInterrupt(), 130, "the same command resumes the run"),
         (
             PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/closed/x"),
             2,

@@ -181,7 +181,7 @@ def test_any_file_of_it_damaged(fresh: Path, harm: str) -> None:
 def test_an_emptied_checkpoint(fresh: Path) -> None:
     shutil.rmtree(fresh)
     fresh.mkdir()
-    with pytest.raises(UserError, match="run: none of its checkpoints is whole; whole files are"):
+    with pytest.raises(UserError, match="run: all its checkpoints are damaged; an intact one is"):
         fednas_jax.restore(fresh.parents[1])
     with pytest.raises(UserError, match="000001: holds no checkpoint; "):
         fednas_jax.restore(fresh)

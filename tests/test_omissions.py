@@ -50,7 +50,7 @@ def test_what_the_cuts_lost_is_said_first() -> None:
 @pytest.mark.parametrize(("size", "says"), [(7, True), (9, True), (10, False)])
 def test_nothing_held_out_though_a_part_was_asked_for(size: int, says: bool) -> None:
     (line,) = said([size] * 60)
-    nothing = "config.client.held_out_fraction: 0.1 holds nothing out, as no client has 10 examples"
+    nothing = "config.client.held_out_fraction: 0.1 holds out no examples, as no client has 10"
     assert line.startswith(nothing) == says
     assert said([size] * 60, fraction=0.0) == ()  # nobody asked for it
 
@@ -109,8 +109,8 @@ def test_the_opening_says_what_selects_and_what_is_left(capsys: pytest.CaptureFi
         "the best round is selected by 12 images held out by 2 of 3 clients"
     )
     assert opening([0, 0], 500) == (
-        "1,500 of 2,000 training examples are dealt to nobody; nothing is held out, so the last "
-        "round counts as the best"
+        "1,500 of 2,000 training examples belong to no client; no examples are held out, so the "
+        "last round counts as the best"
     )
     assert opening([1], 2000, every=0).startswith("only the last round is scored")
     omissions.tell(["one", "two"])

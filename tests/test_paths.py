@@ -37,8 +37,8 @@ def test_a_path_need_not_exist(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("~nobody-here/x", "~nobody-here/x: no such user; a path in full is needed"),
-        ("x" * 300, "xxx: File name too long; a path within reach is needed"),
+        ("~nobody-here/x", "~nobody-here/x: no such user; an absolute path is needed"),
+        ("x" * 300, "xxx: File name too long; an accessible path is needed"),
         ("a\0b", "'a\\x00b' is not a path (embedded null byte)"),
         ("a\n" + "x" * 300, "field: a xxx"),
     ],
@@ -83,7 +83,7 @@ def without_home(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_home_folder(
     without_home: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"^--workdir: ~/runs/x: there is no home folder, as HOME"):
+    with pytest.raises(UserError, match=r"^--workdir: ~/runs/x: there is no home folder, since"):
         expand("~/runs/x", "--workdir")
     with pytest.raises(UserError, match=r"^--workdir: ~nobody-here/x: no such user"):
         expand("~nobody-here/x", "--workdir")
@@ -163,9 +163,9 @@ def test_pages_are_imported_without_a_home_folder() -> None:
 def test_a_workdir_that_is_no_text_is_refused(tmp_path: Path) -> None:
     assert paths.check_utf8(tmp_path / "名", "--workdir") == tmp_path / "名"
     latin = Path(os.fsdecode(b"/tmp/f\xf8dernas"))
-    with pytest.raises(UserError, match=r"^--workdir: b'/tmp/f.xf8dernas' is no text"):
+    with pytest.raises(UserError, match=r"^--workdir: b'/tmp/f.xf8dernas' is not valid text"):
         paths.check_utf8(latin, "--workdir")
-    with pytest.raises(UserError, match=r"^restore: .* is no text in this locale"):
+    with pytest.raises(UserError, match=r"^restore: .* is not valid text in this locale"):
         fednas_jax.restore(latin)
-    with pytest.raises(UserError, match=r"^--workdir: .* is no text in this locale"):
+    with pytest.raises(UserError, match=r"^--workdir: .* is not valid text in this locale"):
         experiment.run(config.default(), latin)

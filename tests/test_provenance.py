@@ -94,7 +94,7 @@ def test_a_genotype_brings_what_its_search_had_learnt_from(
     # 36 to 47 were learnt from by the search, and are test images here.
     config = config_of(save(tmp_path / "d.npz", 18, 30), genotype_config, genotype=str(found))
     of_run(config)
-    assert "config.genotype: comes of a run that has learnt from 12 of this run's 12 test" in (
+    assert "config.genotype: comes from a run that has learnt from 12 of this run's 12 test" in (
         capsys.readouterr().err
     )
     # Elsewhere nobody knows what its search has learnt from.
@@ -138,5 +138,5 @@ def test_a_damaged_record(tmp_path: Path) -> None:
     path = first_checkpoint(config_of(save(tmp_path / "a.npz", 0)), tmp_path / "run")
     content = (path / learnt.FILE).read_bytes()
     (path / learnt.FILE).write_bytes(content[:-1])
-    with pytest.raises(UserError, match=r"examples\.npz is cut short or has been edited"):
+    with pytest.raises(UserError, match=r"examples\.npz is truncated or has been edited"):
         checkpoint.learnt_of(path)

@@ -240,9 +240,9 @@ def lose(folder: Path, rank: int, number: signal.Signals) -> None:
         _, error = process.communicate(timeout=60)
     assert process.returncode in (3, 128 + signal.SIGKILL)
     (line,) = [line for line in error.splitlines() if "fednas_jax" in line]
-    how = "died" if number == signal.SIGKILL else "has not been heard of for 4 s"
+    how = "died" if number == signal.SIGKILL else "has not responded for 4 s"
     assert line.startswith(f"fednas_jax: error: rank {rank} on ")
-    assert f" {how}; the same command goes on after the last checkpoint" in line
+    assert f" {how}; the same command resumes after the last checkpoint" in line
     wait_for(lambda: not any(map(alive, pids)))
     assert before <= rounds_done(folder) < ROUNDS["rounds"]
 
@@ -258,7 +258,7 @@ def interrupt(folder: Path, number: signal.Signals) -> None:
     assert last < ROUNDS["rounds"]
     assert (folder / "checkpoints" / f"{last:06d}").is_dir()
     (line,) = [line for line in error.splitlines() if "fednas_jax" in line]
-    assert line == "fednas_jax: error: interrupted; the same command goes on with the run"
+    assert line == "fednas_jax: error: interrupted; the same command resumes the run"
     wait_for(lambda: not any(map(alive, pids)))
 
 

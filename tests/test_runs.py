@@ -55,9 +55,9 @@ def test_runs_on_data_that_have_changed_are_not_compared(
     assert bool(found[1].error) == refused
     if refused:
         assert found[1].summary is None
-        message = f"{tmp_path / 'two'}: its data are not those of one, though both are 'digits'"
+        message = f"{tmp_path / 'two'}: its data are not those of one, although both are 'digits'"
         assert found[1].error.startswith(message)
-        assert found[1].error.endswith("restore the file, or start again in another --workdir")
+        assert found[1].error.endswith("or another --workdir for all runs, is needed")
 
 
 def test_runs_on_a_partition_that_has_changed_are_not_compared(

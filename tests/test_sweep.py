@@ -109,7 +109,7 @@ def test_a_sweep_counts_rounds_and_makes_nothing_twice(
     assert (tmp_path / "out" / "curves.png").exists()
     assert main(command) == 0
     assert len(made) == 2
-    assert "small_b: is done already" in capsys.readouterr().out
+    assert "small_b: is already finished" in capsys.readouterr().out
 
 
 def test_a_run_that_fails_keeps_no_other_from_being_made(
@@ -135,7 +135,7 @@ def test_a_run_that_fails_keeps_no_other_from_being_made(
         (["--config={spec}", "--workdir=out", "--target=high"], "--target: 'high' is not usable"),
         (["--config={spec}:smal_a,large", "--workdir=out"], "did you mean 'small_a'?"),
         (["--config={spec}:tiny_*", "--workdir=out"], "known: small_a, small_b, large"),
-        (["--config={spec}", "--workdir=out", "--config.seed=1,1"], "seed=1: is asked for twice"),
+        (["--config={spec}", "--workdir=out", "--config.seed=1,1"], "seed=1: occurs twice"),
         (["--config={spec}", "--workdir=out", "--config.seed=1,x"], "config.seed: 'x'"),
         (["--config={spec}", "--workdir=out", "--config.rounds=1,0"], "config.rounds: 0"),
         (["--config={spec}:two", "--workdir=out"], "config.then_train: a search and a training"),

@@ -70,7 +70,7 @@ class SmallCNN(torch.nn.Module):
 
 
 class Gate(TrainingProcessCallback):
-    """Lets pfl's loop pass so many rounds as it is asked for, and times them."""
+    """Lets pfl's loop run the requested number of rounds, and times them."""
 
     def __init__(self, channel: Channel, test: Dataset) -> None:
         """Waits for nothing yet."""
@@ -137,7 +137,7 @@ def main() -> None:
 def simulate(
     channel: Channel, network: SmallCNN, examples: learning.Examples, options: argparse.Namespace
 ) -> None:
-    """Runs pfl's loop behind a gate."""
+    """Runs pfl's loop, controlled by a gate."""
     parts = {
         user: (examples.train_images[indices], examples.train_labels[indices])
         for user, indices in enumerate(examples.clients)

@@ -12,7 +12,8 @@ from benchmarks.pytorch.supernet import FactorizedReduce, Pool, ReluConvNorm, pr
 
 
 class Cell(nn.Module):
-    """A genotype's cell: pairs (operation, source state), two a node; no BatchNorm after a pool."""
+    """A genotype's cell: two pairs (operation, source state) per node; no BatchNorm after a
+    pool."""
 
     def __init__(
         self,

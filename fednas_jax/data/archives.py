@@ -1,7 +1,8 @@
-"""The published data sets from their authors' own archives, where TFDS has not laid them down.
+"""The published data sets, read from their authors' archives where TFDS has not prepared them.
 
-TFDS can read what lies on disk without TensorFlow, but it needs TensorFlow to prepare it (it
-unpacks archives with it). Hence this: fetch, check the SHA-256 that TFDS has on record, read.
+TFDS can read prepared data without TensorFlow, but needs TensorFlow to prepare them, since it
+unpacks archives with it. This module downloads the archives, checks the SHA-256 that TFDS has on
+record, and reads them.
 
 Sources:
   cifar10, cifar100: Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
@@ -23,7 +24,7 @@ from tqdm import tqdm
 
 from fednas_jax.errors import UserError
 
-_TIMEOUT_SECONDS = 10.0  # to connect, and between two pieces: no network is found out soon
+_TIMEOUT_SECONDS = 10.0  # to connect, and between two pieces: short, to report a missing network
 _PIECE_BYTES = 1 << 20
 
 
@@ -46,7 +47,7 @@ class Decoded(NamedTuple):
 
 
 class Archive(NamedTuple):
-    """One file of a data set: where it is published, and the SHA-256 of its bytes."""
+    """One file of a data set: its address, and the SHA-256 of its bytes."""
 
     url: str
     sha256: str
@@ -55,7 +56,7 @@ class Archive(NamedTuple):
 _CIFAR = "https://www.cs.toronto.edu/~kriz"
 _MNIST = "https://storage.googleapis.com/cvdf-datasets/mnist"
 _FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
-# In the order: train images, train labels, test images, test labels (or one archive for all).
+# Order: training images, training labels, test images, test labels; or one archive for all.
 _IDX_FILES = tuple(
     f"{split}-{kind}-ubyte.gz"
     for split in ("train", "t10k")
@@ -102,15 +103,15 @@ _FASHION_CLASSES = (
 
 
 def read(name: str, folder: Path) -> Decoded:
-    """Reads a data set from its archives, which are fetched where they are not there.
+    """Reads a data set from its archives, and downloads those that are missing.
 
     Args:
       name: a key of `ARCHIVES`.
-      folder: the data folder; archives lie in `downloads/fednas_jax/NAME` in it, under the names
-        they are published under (one may put them there by hand).
+      folder: the data folder; the archives are in `downloads/fednas_jax/NAME` in it, under their
+        published names (they can be put there by hand).
 
     Raises:
-      UserError: not there, and cannot be fetched or kept.
+      UserError: an archive is missing and cannot be downloaded or saved.
     """
     place = folder / "downloads" / "fednas_jax" / name
     paths = []
@@ -143,7 +144,8 @@ def read(name: str, folder: Path) -> Decoded:
 
 
 def _reason(error: Exception) -> str:
-    """In one line; urllib's errors and timeouts are OSErrors, an answer cut short is not."""
+    """Why a download failed, in one line; urllib's errors and timeouts are OSErrors, a truncated
+    response is not."""
     reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
     return " ".join(str(reason).split()) or type(error).__name__
 
@@ -156,11 +158,11 @@ def _is_whole(path: Path, archive: Archive) -> bool:
 
 
 def _fetch(archive: Archive, path: Path) -> None:
-    """Downloads into a file of its own name only when whole; raises OSError."""
+    """Downloads an archive; the file gets its name only when it is complete. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     digest = hashlib.sha256()
     with urllib.request.urlopen(archive.url, timeout=_TIMEOUT_SECONDS) as response:
-        path.parent.mkdir(parents=True, exist_ok=True)  # only now: no network leaves no folder
+        path.parent.mkdir(parents=True, exist_ok=True)  # here, so that no network leaves no folder
         total = int(response.headers.get("Content-Length") or 0) or None
         try:
             with (
@@ -182,9 +184,10 @@ def _fetch(archive: Archive, path: Path) -> None:
 def _read_cifar(
     path: Path, train: list[str], test: str, class_file: str, label_bytes: int
 ) -> Decoded:
-    """Records of label bytes (the last one counts), then 3 x 32 x 32 pixels, channel by channel."""
+    """Reads CIFAR: records of label bytes, of which the last is used, then 3 x 32 x 32 pixels,
+    channel by channel."""
     with tarfile.open(path, "r:gz") as archive:
-        # One pass: going back in a gzip means unpacking it again.
+        # One pass, since going back in a gzip file means unpacking it again.
         files = {
             Path(member.name).name: file.read()
             for member in archive
@@ -203,7 +206,7 @@ def _read_cifar(
 
 
 def _read_idx(path: Path) -> np.ndarray:
-    """An array in MNIST's form: 3 bytes, rank, sizes as big-endian int32, then uint8."""
+    """Reads an array in MNIST's format: 3 bytes, rank, sizes as big-endian int32, uint8 values."""
     content = gzip.decompress(path.read_bytes())
     rank = content[3]
     shape = np.frombuffer(content, ">i4", rank, 4)

@@ -1,4 +1,4 @@
-"""Names of classes: labels of one data set as the numbers that another gives the same classes."""
+"""Class names: converting the labels of one data set to the class numbers of another."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from fednas_jax.errors import UserError, listed
 
 
 def numbered(classes: int) -> tuple[str, ...]:
-    """The names of classes that have none: their numbers."""
+    """The numbers of the classes as names, for data without class names."""
     return tuple(map(str, range(classes)))
 
 
@@ -19,21 +19,20 @@ def matched(
     source: str,
     owner: str,
 ) -> np.ndarray:
-    """Labels as numbers of the classes of the same names.
+    """Renumbers labels so that classes of the same name have the same number.
 
     Args:
       labels: [N] integers from 0 on.
-      names: of their classes.
-      wanted: names of the classes to number them by.
-      source: what to call the labels' data in an error.
-      owner: what to call whose classes `wanted` are.
+      names: names of the classes of `labels`.
+      wanted: names of the classes in their new numbering.
+      source: the data that the labels are from, for error messages.
+      owner: description of the classes `wanted`, for error messages.
 
     Returns:
       [N] int32.
 
     Raises:
-      UserError: a class that has an example has no name, or its name is none of `wanted`, or
-        stands there twice.
+      UserError: a class with examples has no name, or its name is not in `wanted` exactly once.
     """
     numbers = np.zeros(len(names), np.int32)
     for label in np.unique(labels):
@@ -56,7 +55,7 @@ def matched(
 
 
 def moved(there: Sequence[str], here: Sequence[str]) -> str:
-    """The first class of `here` that `there` has under another number only; "" where none is."""
+    """The first class of `here` that has another number in `there`; "" where there is none."""
     for number, name in enumerate(here):
         if name in there and there[number : number + 1] != here[number : number + 1]:
             return name

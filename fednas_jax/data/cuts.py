@@ -1,10 +1,10 @@
-"""Which examples to take out of a data set, so that what stays still has every client and class."""
+"""Selects examples to remove from a data set so that every client and class keeps some."""
 
 import numpy as np
 
 
 def apportion(sizes: np.ndarray, total: int) -> np.ndarray:
-    """Shares of `total` in proportion to `sizes` (largest remainders; the lower class if equal)."""
+    """Splits `total` in proportion to `sizes` by largest remainders (ties: the lower class)."""
     exact = sizes * (total / sizes.sum())
     shares = np.floor(exact).astype(np.int64)
     order = np.argsort(-(exact - shares), kind="stable")
@@ -13,9 +13,9 @@ def apportion(sizes: np.ndarray, total: int) -> np.ndarray:
 
 
 def one_each(shares: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Shares of `sizes` of which none is 0 where its size is not: the largest give what it takes.
+    """Raises shares of 0 to 1 where the size is not 0, at the expense of the largest shares.
 
-    As they are where they add up to less than one each.
+    Where the shares add up to less than one each, they are returned unchanged.
     """
     shares = shares.copy()
     if shares.sum() >= np.count_nonzero(sizes):
@@ -33,20 +33,20 @@ def by_client(
     *,
     fill: bool = False,
 ) -> np.ndarray:
-    """Takes examples of each client in proportion, and of each class within the clients.
+    """Takes examples from all clients in proportion to their size, and likewise from their classes.
 
-    One random example of each client stays, and one of each class.
+    One random example of each client and of each class is never taken.
 
     Args:
       labels: [N], the class of each example, 0 or above.
-      client: [N] integers, whose example each is.
-      total: examples to take.
-      rng: drawn from.
-      fill: where clients are too small for their share, take the rest from the larger ones;
+      client: [N] integers, the client of each example.
+      total: number of examples to take.
+      rng: random generator.
+      fill: where clients are too small for their share, whether to take the rest from larger ones;
         otherwise fewer than `total` are taken.
 
     Returns:
-      [N] bool: what is taken.
+      [N] bool: whether an example is taken.
     """
     _, owner = np.unique(client, return_inverse=True)
     order = rng.permutation(len(labels))
@@ -54,8 +54,8 @@ def by_client(
     taken = np.zeros(len(labels), bool)
     sizes = np.bincount(owner)
     shares = _shares(sizes, np.bincount(owner[free], minlength=len(sizes)), total, rng, fill=fill)
-    # What each class is owed so far: within a client its classes get their share up to one example
-    # more or less, and the next clients make up for that.
+    # Examples that each class is owed so far: within one client a class may get one example more or
+    # less than its share, which the next clients compensate.
     owed = np.zeros(int(labels.max()) + 1)
     members = np.split(order[np.argsort(owner[order], kind="stable")], sizes.cumsum())
     for k in rng.permutation(len(shares)).tolist():
@@ -66,7 +66,7 @@ def by_client(
 
 
 def _one_of_each(owner: np.ndarray, labels: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """[N] bool: the first example of each client in an order, and of each class still missing."""
+    """[N] bool: the first example of each client in a given order, then of each missing class."""
     chosen = np.zeros(len(order), bool)
     chosen[order[np.unique(owner[order], return_index=True)[1]]] = True
     others = order[~np.isin(labels[order], labels[chosen])]
@@ -77,8 +77,8 @@ def _one_of_each(owner: np.ndarray, labels: np.ndarray, order: np.ndarray) -> np
 def _shares(
     sizes: np.ndarray, free: np.ndarray, total: int, rng: np.random.RandomState, *, fill: bool
 ) -> np.ndarray:
-    """[K]: how many examples to take of each client, at most `free` of its `sizes`."""
-    drawn = rng.permutation(len(sizes))  # which of equal clients gives one more is left to chance
+    """[K]: number of examples to take from each client, at most `free`."""
+    drawn = rng.permutation(len(sizes))  # ties between clients are broken at random
     shares = np.zeros(len(sizes), np.int64)
     shares[drawn] = np.minimum(apportion(sizes[drawn], total), free[drawn])
     while fill and (missing := min(total, free.sum()) - shares.sum()) > 0:
@@ -89,7 +89,7 @@ def _shares(
 def _take(
     taken: np.ndarray, free: np.ndarray, labels: np.ndarray, number: int, owed: np.ndarray
 ) -> None:
-    """Takes so many of a client's free examples, each of the class that is owed most."""
+    """Takes `number` of a client's free examples, each of the class that is owed most."""
     left = np.bincount(labels[free], minlength=len(owed))
     of_class = free[np.argsort(labels[free], kind="stable")]
     ends = left.cumsum()

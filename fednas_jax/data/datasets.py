@@ -28,17 +28,17 @@ _PUBLISHED_MOMENTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "mnist": ((0.1307,), (0.3081,)),
     "fashion_mnist": ((0.2860,), (0.3530,)),
 }
-_CHUNK = 4096  # images looked at in one go: all at once as int64 or float64 is too much memory
+_CHUNK = 4096  # images converted at a time: all of them as int64 or float64 take too much memory
 
 
 class Split(NamedTuple):
-    """Examples.
+    """The examples of one split.
 
     Attributes:
       images: [N, H, W, C] uint8 or float32; of a data set with a task of its own, inputs [N, ...].
       labels: [N] int32; of a data set with a task of its own, the class of each example if it has
         one, for partitions and pictures, else zeros.
-      client: [N] int32, whose example it is, where the data tells; else None.
+      client: [N] int32, the client of each example; None where the data does not have it.
     """
 
     images: np.ndarray
@@ -54,12 +54,13 @@ class Split(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """A data set; mean and std are one a channel, in units of the images after `to_unit`.
+    """A data set.
 
-    `lost` says, a line each, which clients and classes the cuts have left without examples.
-    `cut_by` is the rule that `load` was asked to cut by.
-    `named` says whether the data name their classes; else `class_names` are their numbers.
-    `whole_sha256` is that of all examples where a limit has left some out; else "".
+    `mean` and `std` have one value for each channel, in the units of `to_unit`.
+    `lost` has one line for each kind of client or class that has no examples left after cuts.
+    `cut_by` is the `cut_by` that `load` was called with.
+    `named` is whether the data name their classes; otherwise `class_names` are numbers.
+    `whole_sha256` is the SHA-256 of all examples where a limit has left some out; otherwise "".
     `task` says what inputs and targets are where they are not images and their classes.
     """
 
@@ -92,27 +93,27 @@ def load(
     """Loads a data set by name. The same arguments give the same bits.
 
     Args:
-      name: one of `NAMES`, or the path of an .npz (see `own.read`).
-      data_dir: where published sets lie, as TFDS lays them down; empty: TFDS_DATA_DIR or TFDS's
-        default. What is not there is downloaded into there.
-      test_path: of an own .npz: another with the test set.
-      test_fraction: part of each class that becomes the test set where the data has none (digits,
-        and an own .npz without one), where there is a `client` column of each client and class in
-        it. The last example of a class, and of a client, stays for training.
-      max_train_examples: use so many at most, of each class in proportion; 0: all. Each class
-        keeps one example where there is room for that, and where there is a `client` column each
-        client does too.
-      max_test_examples: test on so many at most, of each class in proportion; 0: all. A rare class
-        may end without a test example. The `client` column is not looked at.
-        In an .npz of one's own, no image is in both parts: those of a test set of its own that are
-        training images are left out.
-      seed: of these choices.
-      cache: keep published sets decoded, see `published.read`.
-      cut_by: "class" cuts as earlier versions did, blind to the `client` column and to classes
-        that end without examples, for what was trained with them.
+      name: one of `NAMES`, or the path of an .npz file (see `own.read`).
+      data_dir: folder of published sets, as TFDS prepares them; empty: TFDS_DATA_DIR or TFDS's
+        default. Missing sets are downloaded into it.
+      test_path: path of another .npz file with the test set, where `name` is an .npz file; images
+        in it that are training images are left out.
+      test_fraction: share of each class that is split off as the test set where the data has none
+        (digits, and an .npz file without one). With a `client` column, it is the share of each
+        class of each client. At least one example of each class and client stays for training.
+      max_train_examples: maximum number of training examples, with classes in proportion; 0: all.
+        Each class keeps at least one example where the limit permits; with a `client` column, so
+        does each client.
+      max_test_examples: maximum number of test examples, with classes in proportion; 0: all. A rare
+        class may lose all its test examples. The `client` column is not considered.
+      seed: seed of these random choices.
+      cache: whether to cache published sets decoded, see `published.read`.
+      cut_by: "client" considers the `client` column; "class" selects examples as earlier versions
+        did, without regard to clients or to classes that lose all examples.
 
     Raises:
-      UserError: unknown name, not on disk and no network, or a bad .npz.
+      UserError: the name is unknown, the data is not on disk and cannot be downloaded, or the .npz
+        file is not usable.
     """
     if str(name).endswith(".npz"):
         data = _load_own(str(name), test_path, test_fraction, seed, cut_by)
@@ -135,7 +136,7 @@ def limited(data: Dataset, max_train: int, max_test: int, seed: int, cut_by: str
 
 
 def examples_sha256(dataset: Dataset) -> str:
-    """Of all examples before a limit, whichever are the test set: the same for every seed."""
+    """The SHA-256 of all examples before a limit, training and test: the same for every seed."""
     parts = [(part.images, part.truth) for part in (dataset.train, dataset.test)]
     return dataset.whole_sha256 or sha256_of_all(parts)
 
@@ -147,17 +148,17 @@ def choice_of_test_set(
     seed: int = 0,
     cut_by: str = "class",
 ) -> dict[str, Any]:
-    """What decides which examples are the test set: fields of a config, with their values.
+    """The fields of a config that decide which examples are the test set, with their values.
 
-    Two configs of the same choices have the same test set. Where there is a `seed` among them the
-    test set is cut off, and by other choices what is tested here would be learnt from there.
+    Two configs with equal values have the same test set. A `seed` among them means that the test
+    set is split off: a config with other values may train on examples that this one tests on.
 
     Args:
-      name: as of `load`, like the others.
-      test_path: likewise.
-      test_fraction: likewise.
-      seed: likewise.
-      cut_by: "client" where the cut has looked at a `client` column.
+      name: as for `load`.
+      test_path: as for `load`.
+      test_fraction: as for `load`.
+      seed: as for `load`.
+      cut_by: "client" where the `client` column was considered.
     """
     cut: dict[str, Any] = {"dataset.test_fraction": test_fraction, "seed": seed}
     if cut_by != "class":
@@ -171,12 +172,12 @@ def choice_of_test_set(
 
 
 def depends_on_seed(dataset: Dataset, options: Mapping[str, Any], seed: int) -> bool:
-    """Whether another seed would have made other training examples, or another order of them.
+    """Whether another seed would give other training examples, or another order of them.
 
     Args:
-      dataset: as `load` made it.
-      options: `name`, `test_path`, `test_fraction` and `max_train_examples`, as of `load`.
-      seed: likewise.
+      dataset: the data set that `load` returned.
+      options: `name`, `test_path`, `test_fraction` and `max_train_examples`, as for `load`.
+      seed: as for `load`.
     """
     names = ("name", "test_path", "test_fraction")
     cut = "seed" in choice_of_test_set(**{name: options[name] for name in names}, seed=seed)
@@ -192,7 +193,7 @@ def _real(path: str) -> str:
 def _check_limits(**limits: int) -> None:
     for field, number in limits.items():
         if number < 0:
-            raise UserError(f"config.dataset.{field}: {number}; 0 or above")
+            raise UserError(f"config.dataset.{field}: {number}; 0 or above is needed")
 
 
 def _load_known(
@@ -204,11 +205,11 @@ def _load_known(
     *,
     cache: bool,
 ) -> Dataset:
-    """One of `NAMES`, whole."""
+    """Loads one of `NAMES`, without limits."""
     if test_path:
         raise UserError(
-            f"config.dataset.test_path: '{test_path}' goes with an own .npz; "
-            f"empty is needed, as '{name}' has its test set"
+            f"config.dataset.test_path: '{test_path}' is usable only with an .npz of your own; "
+            f"empty is needed, as '{name}' has a test set"
         )
     if name == "digits":
         return _load_digits(test_fraction, seed)
@@ -222,7 +223,7 @@ def _load_known(
 
 
 def _load_digits(test_fraction: float, seed: int) -> Dataset:
-    """scikit-learn's 1,797 digits of 8 x 8 pixels, which come with the package."""
+    """The 1,797 digits of 8 x 8 pixels that are part of scikit-learn."""
     from sklearn.datasets import load_digits  # slow to import
 
     bunch = load_digits()
@@ -270,12 +271,14 @@ def _load_own(
 def _cut_test(
     split: Split, fraction: float, seed: int, source: str, cut_by: str = "class"
 ) -> tuple[Split, Split]:
-    """Cuts a stratified test set off; every class, and client, keeps one example at least.
+    """Splits off a stratified test set; every class and client keeps at least one example.
 
-    An image that is there more than once is not tested where one of its copies is trained on.
+    A duplicated image is not in the test set if a copy of it is a training image.
     """
     if not 0 < fraction < 1:
-        raise UserError(f"config.dataset.test_fraction: {fraction}; between 0 and 1, without both")
+        raise UserError(
+            f"config.dataset.test_fraction: {fraction}; a value above 0 and below 1 is needed"
+        )
     total, rng = round(fraction * len(split.labels)), np.random.RandomState([seed, 0])
     keeps = "every class"
     if cut_by == "client" and split.client is not None:
@@ -291,13 +294,13 @@ def _cut_test(
         if not taken.any():
             raise UserError(
                 f"config.dataset.test_fraction: {fraction} of {source}'s {len(split.labels)} "
-                "examples leaves no test example, as each of these images is there more than once, "
-                "and trained on; a test set of its own is needed, or each image once"
+                "examples leaves no test example, as each of these images is duplicated, and a "
+                "copy is trained on; a separate test set is needed, or data without duplicates"
             )
     if not taken.any():
-        needed = "a test set of its own, or a larger part, is needed"
+        needed = "a separate test set, or a larger fraction, is needed"
         if not _has_spare(split, cut_by):
-            needed = "a test set of its own is needed"
+            needed = "a separate test set is needed"
         raise UserError(
             f"config.dataset.test_fraction: {fraction} of {source}'s {len(split.labels)} examples "
             f"leaves no test example, as {keeps} keeps one to train on; {needed}"
@@ -306,12 +309,12 @@ def _cut_test(
 
 
 def _never_trained(test: Split, train: Split, source: str) -> tuple[Split, list[str]]:
-    """A test set without the images that are among the training images, and a line that says so."""
+    """The test set without images that are also training images, and a line that reports them."""
     fresh = ~np.isin(image_digests(test.images), image_digests(train.images))
     if not fresh.any():
         raise UserError(
-            f"{source}: all {len(fresh)} test images are among the training images; others are "
-            "needed, or none, for a test set that is cut off"
+            f"{source}: all {len(fresh)} test images are among the training images; other test "
+            "images are needed, or none, so that a test set is split off"
         )
     if fresh.all():
         return test, []
@@ -322,7 +325,7 @@ def _never_trained(test: Split, train: Split, source: str) -> tuple[Split, list[
 
 
 def _has_spare(split: Split, cut_by: str) -> bool:
-    """Whether a test set can be cut off at all: some class, or client, has a second example."""
+    """Whether a test set can be split off at all: some class or client has a second example."""
     if cut_by == "client" and split.client is not None:
         rng = np.random.RandomState(0)
         return bool(cuts.by_client(split.labels, split.client, len(split.labels), rng).any())
@@ -332,13 +335,13 @@ def _has_spare(split: Split, cut_by: str) -> bool:
 def _reduced(
     split: Split, at_most: int, rng: np.random.RandomState, cut_by: str = "class"
 ) -> Split:
-    """At most so many examples, of each class in proportion, in their old order; 0: all."""
+    """At most `at_most` examples (0: all), with classes in proportion, in their original order."""
     if at_most == 0 or at_most >= len(split.labels):
         return split
     if split.client is not None and cut_by == "client":
         surplus = len(split.labels) - at_most
         dropped = cuts.by_client(split.labels, split.client, surplus, rng, fill=True)
-        if dropped.sum() == surplus:  # else there are more clients than examples to be used
+        if dropped.sum() == surplus:  # otherwise there are more clients than examples to keep
             return _where(split, ~dropped)
     sizes = np.bincount(split.labels)
     wanted = apportion(sizes, at_most)
@@ -348,7 +351,7 @@ def _reduced(
 
 
 def _lost(before: Split, after: Split, class_names: tuple[str, ...], cut: str) -> list[str]:
-    """Lines that name the clients and classes which a cut has left without examples to train on."""
+    """Lines that name the clients and classes without training examples after a cut."""
     lines = []
     classes = np.setdiff1d(before.labels, after.labels)
     if len(classes):
@@ -367,7 +370,7 @@ def _lost(before: Split, after: Split, class_names: tuple[str, ...], cut: str) -
 
 
 def _untested(data: Dataset, test: Split) -> list[str]:
-    """A line that names the classes of which the test set has no example."""
+    """A line that names the classes without test examples; empty where there are none."""
     missing = np.setdiff1d(np.arange(data.num_classes), test.labels)
     if not len(missing):
         return []
@@ -379,7 +382,7 @@ def _untested(data: Dataset, test: Split) -> list[str]:
 
 
 def _choose(labels: np.ndarray, wanted: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-    """[N] bool: `wanted[c]` random examples of each class c."""
+    """[N] bool: selects `wanted[c]` random examples of each class c."""
     taken = np.zeros(len(labels), bool)
     for c, number in enumerate(wanted):
         taken[rng.permutation(np.flatnonzero(labels == c))[:number]] = True
@@ -394,14 +397,14 @@ def _where(split: Split, keep: np.ndarray) -> Split:
 def _moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, in units of `to_unit`.
 
-    A channel that is constant gets a floor, not 0: one grey level for bytes, 1 for floats.
+    A constant channel gets a positive minimum instead of 0: one grey level for uint8, 1 for floats.
     """
     scale = 255.0 if images.dtype == np.uint8 else 1.0
     count = images[..., 0].size
     chunks = [images[i : i + _CHUNK] for i in range(0, len(images), _CHUNK)]
     axes = (0, 1, 2)
     mean = sum(chunk.sum(axis=axes, dtype=np.float64) for chunk in chunks) / count / scale
-    # A second pass over differences: a large mean would drown the difference of two sums.
+    # A second pass over differences is exact where the mean is much larger than the deviations.
     square = sum(((chunk / scale - mean) ** 2).sum(axis=axes) for chunk in chunks) / count
     std = np.sqrt(square)
     if images.dtype == np.uint8:

@@ -1,4 +1,4 @@
-"""What examples are known again by: a digest of each image, and one of all in their order."""
+"""Digests that identify examples: one of each image, and one of all examples in their order."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ def image_digests(images: np.ndarray) -> np.ndarray:
     """[N] uint64: 8 bytes of the SHA-256 of each image; about 2 microseconds for one of CIFAR-10.
 
     Args:
-      images: [N, H, W, C], or other inputs [N, ...]. Another size or type makes other digests.
+      images: [N, H, W, C], or other inputs [N, ...]. Digests depend on their shape and dtype.
     """
     start = hashlib.sha256(_kind(images, images.shape[1:]))
     found = bytearray()
@@ -24,7 +24,7 @@ def image_digests(images: np.ndarray) -> np.ndarray:
 
 
 def sha256(images: np.ndarray, labels: np.ndarray) -> str:
-    """Of all images and labels, in their order.
+    """The SHA-256 of all images and labels, in their order.
 
     Args:
       images: [N, H, W, C], or other inputs [N, ...].
@@ -39,10 +39,10 @@ def sha256(images: np.ndarray, labels: np.ndarray) -> str:
 
 
 def sha256_of_all(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
-    """Of images and labels in several parts, whatever their order and however they are parted.
+    """The SHA-256 of images and labels, independent of their order and of how they are split.
 
     Args:
-      parts: of each images [N, H, W, C] and labels [N].
+      parts: images [N, H, W, C] and labels [N] of each part.
     """
     examples = np.concatenate([np.stack([image_digests(x), _numbers(y)], axis=1) for x, y in parts])
     ordered = examples[np.lexsort((examples[:, 1], examples[:, 0]))]

@@ -1,8 +1,8 @@
-"""Which examples a model has learnt from, and on which it is tested: kept with its checkpoints.
+"""A record, in each checkpoint, of the examples that a model has learnt from and is tested on.
 
-Of each image 8 bytes of its SHA-256 are kept, so that the images are known again in whatever file
-and order they come. Of a million images that a model has learnt from and a million others, two
-are taken for each other with a chance of one in 10 million.
+The record has 8 bytes of the SHA-256 of each image, which identify the image in any file and in any
+order. Given a million images that a model has learnt from and a million others, the probability
+that any two have the same digest is one in 10 million.
 """
 
 import collections
@@ -21,7 +21,7 @@ from fednas_jax.data.npz import read_npz
 from fednas_jax.errors import UserError
 
 FILE = "examples.npz"
-"""Its name in a checkpoint."""
+"""Name of the file in a checkpoint."""
 
 _SETTINGS = (
     *("name", "test_path", "test_fraction"),
@@ -32,19 +32,22 @@ _ARRAYS = {"images": "u8", "test_images": "u8", "test_labels": "i4", "begun_with
 
 
 class Learnt(NamedTuple):
-    """What is known of the examples of a run.
+    """The record of a run's examples.
+
+    A run's earlier runs are those from which it has its initial weights or its genotype.
 
     Attributes:
-      images: [N] uint64, ascending: digests of the images that its clients hold, which it learns
-        from or chooses its best round by; and of those that it began with had learnt from.
-      test_images: [M] uint64: digests of its test images, in their order.
+      images: [N] uint64, ascending: digests of all images that the run's clients hold, from which
+        it learns or selects its best round, and of those of its earlier runs.
+      test_images: [M] uint64: digests of the run's test images, in their order.
       test_labels: [M] int32.
-      train_sha256: of all training images and labels, dealt or not, in their order.
-      test_sha256: of its test images and labels.
-      settings: arguments of `datasets.load` that gave these, without `data_dir`.
-      complete: whether `images` has all that it began with had learnt from.
-      begun_with: [K] uint64: those of `images` that only the runs that it began with have learnt
-        from. Images that published data have in both parts are none of them.
+      train_sha256: SHA-256 of all training images and labels in their order, whether a client holds
+        them or not.
+      test_sha256: SHA-256 of the test images and labels.
+      settings: the arguments of `datasets.load` that gave these examples, without `data_dir`.
+      complete: whether `images` includes all images of the earlier runs.
+      begun_with: [K] uint64: digests in `images` that only the earlier runs have learnt from.
+        Images that published data have both for training and for testing are not included.
     """
 
     images: np.ndarray
@@ -58,23 +61,23 @@ class Learnt(NamedTuple):
 
 
 def settings_of(config: Mapping[str, Any], cut_by: str) -> dict[str, Any]:
-    """What says which examples a run has, as arguments of `datasets.load`.
+    """The arguments of `datasets.load` that give a run's examples.
 
     Args:
-      config: of the run.
-      cut_by: as of `datasets.load`.
+      config: config of the run.
+      cut_by: as for `datasets.load`.
     """
     of_data = {name: config["dataset"][name] for name in _SETTINGS}
     return of_data | {"seed": config["seed"], "cut_by": cut_by}
 
 
 def of(dataset: Dataset, clients: Sequence[np.ndarray], settings: Mapping[str, Any]) -> Learnt:
-    """Of a run that begins anew.
+    """The record of a run without earlier runs.
 
     Args:
-      dataset: of the run.
-      clients: of its partition: indices of training examples.
-      settings: as `settings_of` gives them.
+      dataset: data set of the run.
+      clients: indices of the training examples of each client.
+      settings: as `settings_of` returns them.
     """
     dealt = np.unique(np.concatenate(clients))
     return Learnt(
@@ -90,11 +93,11 @@ def of(dataset: Dataset, clients: Sequence[np.ndarray], settings: Mapping[str, A
 
 
 def after(learnt: Learnt, others: Sequence[Learnt | None]) -> Learnt:
-    """Of a run that began with what other runs had learnt.
+    """The record of a run that has earlier runs.
 
     Args:
-      learnt: of the run alone.
-      others: of the other runs; None of one of which nothing is known.
+      learnt: record of the run alone.
+      others: records of its earlier runs; None for a run without a record.
     """
     known = [other for other in others if other is not None]
     brought = [learnt.begun_with, *(_brought(other, learnt) for other in known)]
@@ -106,15 +109,15 @@ def after(learnt: Learnt, others: Sequence[Learnt | None]) -> Learnt:
 
 
 def _brought(there: Learnt, here: Learnt) -> np.ndarray:
-    """Images that another run has learnt from, without those that its data have in both parts."""
+    """The images of an earlier run, without those that its data has in both of its splits."""
     name = there.settings["name"]
     if name in published.NAMES and here.settings["name"] == name:
-        return there.begun_with  # of each of them there is one test set
+        return there.begun_with  # both runs have the same test set
     return np.union1d(np.setdiff1d(there.images, there.test_images), there.begun_with)
 
 
 def is_of(learnt: Learnt, dataset: Dataset) -> bool:
-    """Whether a data set has the very training and test examples of the run."""
+    """Whether a data set has exactly the training and test examples of the run."""
     return (
         sha256(dataset.test.images, dataset.test.truth) == learnt.test_sha256
         and sha256(dataset.train.images, dataset.train.truth) == learnt.train_sha256
@@ -122,34 +125,35 @@ def is_of(learnt: Learnt, dataset: Dataset) -> bool:
 
 
 def contains(learnt: Learnt, images: np.ndarray) -> np.ndarray:
-    """[N] bool: which images the run has learnt from or chosen its best round by.
+    """[N] bool: whether the run or an earlier run has learnt or selected its best round from an
+    image.
 
     Args:
-      learnt: of the run.
-      images: [N, H, W, C], of the type that its data have.
+      learnt: record of the run.
+      images: [N, H, W, C], of the dtype of the run's data.
     """
     return np.isin(image_digests(images), learnt.images)
 
 
 def begun_with(learnt: Learnt, images: np.ndarray) -> np.ndarray:
-    """[N] bool: which images only the runs that the run began with have learnt from.
+    """[N] bool: whether only earlier runs have learnt from an image.
 
     Args:
-      learnt: of the run.
-      images: [N, H, W, C], of the type that its data have.
+      learnt: record of the run.
+      images: [N, H, W, C], of the dtype of the run's data.
     """
     return np.isin(image_digests(images), learnt.begun_with)
 
 
 def may_be_scored(learnt: Learnt, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """[N] bool: which examples the run has not learnt from.
+    """[N] bool: whether an example may be scored: the run has not learnt from it.
 
-    Those of the run's own test set may be scored even where the same image is among those that its
-    clients hold, as there are such in published data; but no more of them than are in there.
+    Examples of the run's own test set may be scored even where a client holds the same image, since
+    published data contain such duplicates; but no more copies of them than the test set has.
 
     Args:
-      learnt: of the run.
-      images: [N, H, W, C], of the type that its data have.
+      learnt: record of the run.
+      images: [N, H, W, C], of the dtype of the run's data.
       labels: [N].
     """
     digests = image_digests(images)
@@ -165,17 +169,17 @@ def may_be_scored(learnt: Learnt, images: np.ndarray, labels: np.ndarray) -> np.
 
 
 def tested_here(there: Learnt, dataset: Dataset) -> int:
-    """How many test images of a data set another run has learnt from.
+    """The number of test images of a data set that another run has learnt from.
 
-    Images that stand in training and test data alike do not count, as there are such in published
-    data: those that the other run tests on too, and those that are training images here too.
+    Published data contain images both for training and for testing. Such images are not counted:
+    test images of the other run, and training images of this data set.
 
     Args:
-      there: of the other run.
-      dataset: of this one.
+      there: record of the other run.
+      dataset: data set of this run.
     """
     if dataset.name in published.NAMES and there.settings["name"] == dataset.name:
-        return 0  # of each of them there is one test set
+        return 0  # both runs have the same test set
     digests = image_digests(dataset.test.images)
     seen = np.isin(digests, there.images) & ~np.isin(digests, there.test_images)
     if not seen.any():
@@ -184,7 +188,7 @@ def tested_here(there: Learnt, dataset: Dataset) -> int:
 
 
 def to_bytes(learnt: Learnt) -> bytes:
-    """The content of an .npz; not compressed, as digests cannot be."""
+    """The record as the content of an .npz file; not compressed, since digests are random bytes."""
     content = io.BytesIO()
     texts = {"settings": json.dumps(learnt.settings)}
     np.savez(content, **{**learnt._asdict(), **texts})
@@ -192,10 +196,10 @@ def to_bytes(learnt: Learnt) -> bytes:
 
 
 def read(path: Path) -> Learnt:
-    """Reads what `to_bytes` gave.
+    """Reads a file with the content that `to_bytes` returned.
 
     Raises:
-      UserError: it is damaged, or something else.
+      UserError: the file is damaged, or holds something else.
     """
     arrays = read_npz(path, Learnt._fields, required=Learnt._fields)
     try:
@@ -203,10 +207,10 @@ def read(path: Path) -> Learnt:
             if arrays[name].ndim != 1 or arrays[name].dtype.str[1:] != kind:
                 raise ValueError(f"'{name}' is {arrays[name].dtype}")
         if len(arrays["test_images"]) != len(arrays["test_labels"]):
-            raise ValueError("as many test images as labels are needed")
+            raise ValueError("the numbers of test images and labels differ")
         settings = json.loads(str(arrays["settings"][()]))
         if set(settings) != {*_SETTINGS, *_OTHERS}:
-            raise ValueError("'settings' has other names")
+            raise ValueError("the names in 'settings' are not those expected")
         return Learnt(
             arrays["images"],
             arrays["test_images"],
@@ -219,5 +223,6 @@ def read(path: Path) -> Learnt:
         )
     except (ValueError, TypeError) as error:
         raise UserError(
-            f"{path}: not a record of examples ({' '.join(str(error).split())}); one is needed"
+            f"{path}: not a record of examples ({' '.join(str(error).split())}); such a record is "
+            "needed"
         ) from error

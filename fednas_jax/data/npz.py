@@ -1,4 +1,4 @@
-"""Arrays from an .npz that somebody else wrote: never a pickle, never a traceback."""
+"""Reads arrays from an .npz file of any origin; it loads no pickle and raises only `UserError`."""
 
 import struct
 import tokenize
@@ -12,12 +12,12 @@ import numpy as np
 
 from fednas_jax.errors import UserError
 
-# What zipfile, zlib and numpy raise on damaged or foreign bytes (found by flipping bytes).
+# The errors of zipfile, zlib and numpy for damaged or foreign files (found by flipping bytes).
 _DAMAGE = (
     ValueError,
     EOFError,
     KeyError,
-    RuntimeError,  # an encrypted member; NotImplementedError, an unknown compression
+    RuntimeError,  # an encrypted member; as NotImplementedError, an unknown compression
     OverflowError,
     MemoryError,  # a damaged header that promises a huge array
     struct.error,
@@ -30,22 +30,23 @@ _DAMAGE = (
 def read_npz(
     path: Path | str, keys: Collection[str], *, required: Collection[str] = (), field: str = ""
 ) -> dict:
-    """Reads some arrays of an .npz; the zip's checksums are checked on the way.
+    """Reads some arrays of an .npz file, and checks the checksums of the zip archive.
 
     Args:
       path: the file.
-      keys: the arrays to read where they are there; others are not touched.
-      required: those of `keys` that must be there.
-      field: where the user gave the path; "" where the program did.
+      keys: names of the arrays to read, if present; other arrays are not read.
+      required: those of `keys` that must be present.
+      field: the field or flag with which the user gave the path; "" where no user did.
 
     Returns:
       Arrays by key.
 
     Raises:
-      UserError: missing, unreadable, damaged, not an .npz, with pickled objects, or without a key.
+      UserError: the file is missing, unreadable, damaged or not an .npz file, it has pickled
+        objects, or a required key is missing.
     """
     try:
-        # Opened here and not by np.load, which leaves a damaged file open.
+        # Opened here because np.load does not close a damaged file.
         with Path(path).open("rb") as file:
             if not zipfile.is_zipfile(file):
                 raise UserError(f"{path}: not an .npz file, or a truncated one")

@@ -1,4 +1,4 @@
-"""A user's own data, from an .npz."""
+"""A user's own data, from an .npz file."""
 
 import zipfile
 from pathlib import Path
@@ -11,7 +11,7 @@ from fednas_jax.data.npz import read_npz
 from fednas_jax.errors import UserError, listed, warn
 from fednas_jax.paths import expand
 
-SMALLEST_SIDE = 8  # pixels; two reductions leave 2 x 2
+SMALLEST_SIDE = 8  # pixels; after two reduction cells, 2 x 2 remain
 _KEYS = ("images", "labels", "client", "class_names", "test_images", "test_labels")
 _INT32 = np.iinfo(np.int32)
 
@@ -25,17 +25,17 @@ class Examples(NamedTuple):
 
 
 class Own(NamedTuple):
-    """What an .npz holds; `test` is None where a test set has to be cut from `train`."""
+    """The content of an .npz file; `test` is None where a test set must be split off `train`."""
 
     train: Examples
     test: Examples | None
     class_names: tuple[str, ...]
     named: bool
-    """Whether the file names its classes; else they are named by their numbers."""
+    """Whether the file names its classes; otherwise their names are their numbers."""
 
 
 class Labelled(NamedTuple):
-    """Examples of which classes may be missing, and the names of the classes; None if not there."""
+    """Examples, in which classes may be missing, and class names; None where the file has none."""
 
     examples: Examples
     class_names: tuple[str, ...] | None
@@ -45,14 +45,14 @@ def read(path: str | Path, test_path: str | Path | None = None) -> Own:
     """Reads and checks a user's own data.
 
     Args:
-      path: an .npz with `images` [N, H, W, C] or [N, H, W], uint8 or float; `labels` [N] integers
-        that go from 0 to classes - 1 without a gap, of 2 classes or more; and as one likes
+      path: an .npz file with `images` [N, H, W, C] or [N, H, W], uint8 or float; `labels` [N],
+        integers from 0 to classes - 1 without a gap, with at least 2 classes; and optionally
         `client` [N] integers, `class_names` [classes] text, `test_images` and `test_labels`.
-      test_path: another such .npz, of which `images` and `labels` are the test set. Where it has
-        `class_names`, its labels are matched to those of the first by name.
+      test_path: another such .npz file, whose `images` and `labels` are the test set. If it has
+        `class_names`, its labels are matched to those of the first file by name.
 
     Raises:
-      UserError: naming the file and the key, and what would be right.
+      UserError: the file is not usable; names the file, the key and what would be right.
     """
     path = expand(path, "config.dataset.name")
     arrays = read_npz(path, _KEYS, required=("images", "labels"), field="config.dataset.name")
@@ -65,7 +65,7 @@ def read(path: str | Path, test_path: str | Path | None = None) -> Own:
         gap = np.flatnonzero(present != np.arange(len(present)))[0]
         raise UserError(
             f"{path}: 'labels' has no example of class {gap} but goes up to {classes - 1}; "
-            "0 to classes - 1 without a gap"
+            "0 to classes - 1 without a gap are needed"
         )
     names = _class_names(arrays, classes, path)
     test = None
@@ -80,7 +80,7 @@ def read(path: str | Path, test_path: str | Path | None = None) -> Own:
 
 
 def _test_file(path: Path, names: tuple[str, ...]) -> Examples:
-    """The test set of another file, with labels as the training data number their classes."""
+    """The test set from another file, with its labels in the numbering of the training data."""
     test, its_names = read_examples(path, "config.dataset.test_path")
     if its_names is not None:
         where = f"config.dataset.test_path: {path}"
@@ -97,7 +97,7 @@ def _test_file(path: Path, names: tuple[str, ...]) -> Examples:
 
 
 def brings_test_set(path: str | Path) -> bool:
-    """Whether an .npz has a test set beside its examples; False where there is no such file."""
+    """Whether an .npz file has a test set; False where there is no such file."""
     try:
         with zipfile.ZipFile(path) as file:
             return "test_images.npy" in file.namelist()
@@ -109,11 +109,11 @@ def read_examples(path: str | Path, field: str) -> Labelled:
     """Reads `images` and `labels`, in which classes may be missing, and `class_names`.
 
     Args:
-      path: an .npz.
-      field: where the user gave it.
+      path: an .npz file.
+      field: the field or flag with which the user gave it.
 
     Raises:
-      UserError: naming the file and the key, and what would be right.
+      UserError: the file is not usable; names the file, the key and what would be right.
     """
     path = expand(path, field)
     required = _KEYS[:2]
@@ -141,7 +141,7 @@ def checked(arrays: dict[str, np.ndarray], prefix: str, path: str | Path) -> Exa
     images = _images(arrays[f"{prefix}images"], f"{path}: '{prefix}images'")
     labels = _integers(arrays[f"{prefix}labels"], f"{path}: '{prefix}labels'", len(images))
     if labels.min() < 0:
-        raise UserError(f"{path}: '{prefix}labels' has {labels.min()}; 0 to classes - 1")
+        raise UserError(f"{path}: '{prefix}labels' has {labels.min()}; 0 to classes - 1 are needed")
     client = None if prefix else arrays.get("client")
     if client is not None:
         client = _integers(client, f"{path}: 'client'", len(images))
@@ -150,37 +150,47 @@ def checked(arrays: dict[str, np.ndarray], prefix: str, path: str | Path) -> Exa
 
 def _images(images: np.ndarray, where: str) -> np.ndarray:
     if images.dtype != np.uint8 and images.dtype.kind != "f":
-        raise UserError(f"{where} is {images.dtype}; uint8 or float")
+        raise UserError(f"{where} is {images.dtype}; uint8 or float is needed")
     if images.ndim not in (3, 4):
-        raise UserError(f"{where} has shape {images.shape}; [N, H, W, C] or [N, H, W]")
+        raise UserError(f"{where} has shape {images.shape}; [N, H, W, C] or [N, H, W] is needed")
     if images.ndim == 3:
         images = images[..., None]
     if 0 in images.shape:
-        raise UserError(f"{where} is empty, of shape {images.shape}; at least one example")
+        raise UserError(
+            f"{where} is empty, of shape {images.shape}; at least one example is needed"
+        )
     if min(images.shape[1:3]) < SMALLEST_SIDE:
         height, width = images.shape[1:3]
         raise UserError(
-            f"{where} is {height} x {width} pixels; at least {SMALLEST_SIDE} x {SMALLEST_SIDE}"
+            f"{where} is {height} x {width} pixels; at least {SMALLEST_SIDE} x {SMALLEST_SIDE} are "
+            "needed"
         )
     if images.dtype == np.uint8:
         return images
-    with np.errstate(over="ignore"):  # what float32 cannot hold is caught as infinite below
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite, refused below
         images = images.astype(np.float32)
     finite = np.isfinite(images).all(axis=(1, 2, 3))
     if not finite.all():
         raise UserError(
-            f"{where} has NaN or infinite pixels, first in example {np.argmin(finite)}; finite"
+            f"{where} has NaN or infinite pixels, first in example {np.argmin(finite)}; finite "
+            "pixels are needed"
         )
     return images
 
 
 def _integers(values: np.ndarray, where: str, length: int) -> np.ndarray:
     if values.dtype.kind not in "iu" or values.ndim != 1:
-        raise UserError(f"{where} is {values.dtype} of rank {values.ndim}; integers of rank 1")
+        raise UserError(
+            f"{where} is {values.dtype} of rank {values.ndim}; integers of rank 1 are needed"
+        )
     if len(values) != length:
-        raise UserError(f"{where} has {len(values)} entries for {length} images; one each")
+        raise UserError(
+            f"{where} has {len(values)} entries for {length} images; one for each is needed"
+        )
     if values.min() < _INT32.min or values.max() > _INT32.max:
-        raise UserError(f"{where} has {values.min()}..{values.max()}; what fits 32 bits")
+        raise UserError(
+            f"{where} has {values.min()}..{values.max()}; integers of 32 bits are needed"
+        )
     return values.astype(np.int32)
 
 
@@ -191,12 +201,12 @@ def check_test(
     if test.images.shape[1:] != train.images.shape[1:]:
         raise UserError(
             f"{path}: '{prefix}images' are {test.images.shape[1:]}; the training images are "
-            f"{train.images.shape[1:]}, equal is needed"
+            f"{train.images.shape[1:]}; equal shapes are needed"
         )
     if test.images.dtype != train.images.dtype:
         raise UserError(
             f"{path}: '{prefix}images' is {test.images.dtype}; the training images are "
-            f"{train.images.dtype}, the same kind is needed"
+            f"{train.images.dtype}; equal types are needed"
         )
     if test.labels.max() >= classes:
         raise UserError(
@@ -208,13 +218,13 @@ def check_test(
 def _class_names(
     arrays: dict[str, np.ndarray], classes: int, path: str | Path, *, more: bool = False
 ) -> tuple[str, ...] | None:
-    """The names that a file has for its classes; None where it has none.
+    """The class names in a file; None where it has none.
 
     Args:
-      arrays: of the file.
-      classes: that its labels show.
-      path: of the file.
-      more: whether there may be more, of which no label is.
+      arrays: arrays of the file.
+      classes: number of classes in its labels.
+      path: path of the file.
+      more: whether it may have more names than classes.
     """
     names = arrays.get("class_names")
     if names is None:
@@ -223,6 +233,7 @@ def _class_names(
     if names.dtype.kind != "U" or not fits:
         raise UserError(
             f"{path}: 'class_names' is {names.dtype} of shape {names.shape}; "
-            f"text of shape ({classes},){' or longer' if more else ''}, one name a class"
+            f"text of shape ({classes},){' or longer' if more else ''}, one name for each class, "
+            "is needed"
         )
     return tuple(str(name) for name in names)

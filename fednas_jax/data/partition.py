@@ -1,9 +1,9 @@
-"""Which client holds which examples.
+"""Partitions: which client holds which examples.
 
-Every partitioner takes labels, a number of clients and a `np.random.RandomState` (numpy's legacy
-generator: its stream is frozen, so a seed means the same partition for good) and returns a
-`Partition`. All of them deal out every example exactly once, but `table`, which leaves unused what
-the table does not ask for, and what `balanced` classes leave out.
+Every partitioner takes labels, a number of clients and a `np.random.RandomState` (NumPy's legacy
+generator, whose stream never changes, so that a seed always gives the same partition) and returns a
+`Partition`. Every example is assigned exactly once, with two exceptions: `table` leaves out the
+examples that the table does not ask for, and `balanced` those of larger classes.
 
 References:
   homo, hetero, table: He, Annavaram, Avestimehr, "FedNAS", 2020 (Table 2).
@@ -57,7 +57,7 @@ NAMES = ("homo", "hetero", "table", "shards", "power_law", "natural", "file")
 
 
 class Examples(Protocol):
-    """What a partition is made from: a `Split`, or anything with these two."""
+    """The examples to partition: a `Split`, or anything else with these two attributes."""
 
     @property
     def labels(self) -> np.ndarray: ...  # [N]
@@ -69,9 +69,9 @@ class Examples(Protocol):
 def paper_rng(num_clients: int) -> np.random.RandomState:
     """The generator that made the paper's partition.
 
-    Its code drew one number of 0..num_clients, to seed the clients, before it dealt the examples.
-    With it, `hetero` gives Table 2 of the paper exactly: 16 clients, concentration 0.5, any labels
-    with 5,000 examples in each of 10 classes.
+    The authors' code drew one number of 0..num_clients, to seed the clients, before it partitioned
+    the examples. With this generator, `hetero` gives Table 2 of the paper exactly, for 16 clients,
+    concentration 0.5 and any labels with 5,000 examples in each of 10 classes.
     """
     rng = np.random.RandomState(0)
     rng.randint(0, num_clients + 1)
@@ -95,31 +95,39 @@ def make(
     balanced: bool = False,
     path: str = "",
 ) -> Partition:
-    """Makes or loads the partition that `name` says.
+    """Makes or loads a partition by name.
 
     Args:
       name: one of `NAMES`.
       examples: the training split.
-      num_clients: of homo, hetero, shards and power_law. The others bring their own number.
+      num_clients: number of clients, for homo, hetero, shards and power_law; table, natural and
+        file determine it themselves.
       seed: 0 or above; -1 for `paper_rng`.
-      concentration, min_size, max_tries: of `hetero`; min_size of `power_law` too.
-      table, table_fraction: a CSV or a known name, and the part of each of its counts to take.
-      shards_per_client: of `shards`.
-      labels_per_client, sigma: of `power_law`.
-      balanced: deal as many examples of each class as the smallest has, chosen at random, and no
-        others; not of table and file.
-      path: of file: the .npz that `save` wrote. What it says of the examples that its indices count
-        is checked where `examples` has images.
+      concentration: see `hetero`.
+      min_size: see `hetero` and `power_law`.
+      max_tries: see `hetero`.
+      table: for table, a CSV file or a known name.
+      table_fraction: for table, the share of each count to use.
+      shards_per_client: see `shards`.
+      labels_per_client: see `power_law`.
+      sigma: see `power_law`.
+      balanced: whether to use only as many examples of each class, chosen at random, as the
+        smallest class has; not possible with table and file.
+      path: for file, the .npz file that `save` wrote. The SHA-256 of the examples in it is checked
+        where `examples` has images.
 
     Raises:
-      UserError: unknown name, or a partition that cannot be made.
+      UserError: the name is unknown, or the partition cannot be made.
     """
     if name not in NAMES:
         raise UserError(f"config.partition.name: unknown partition '{name}'{suggest(name, NAMES)}")
     labels = np.asarray(examples.labels)
     if name in ("file", "table"):
         if balanced:
-            raise UserError(f"config.partition.balanced: '{name}' says itself what is dealt; false")
+            raise UserError(
+                f"config.partition.balanced: '{name}' fixes which examples are used; false is "
+                "needed"
+            )
         if name == "file":
             counted = cast(Counted, examples) if hasattr(examples, "images") else None
             return load(path, len(labels), counted)
@@ -161,9 +169,9 @@ def _column(examples: Examples) -> np.ndarray:
 
 
 def _equal_classes(labels: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-    """The indices, ascending, of as many examples of each class as the smallest class has.
+    """Ascending indices of as many examples of each class as the smallest class has.
 
-    A class of which there is no example at all does not count.
+    Classes without examples are ignored.
     """
     classes = [rng.permutation(indices) for indices in _by_class(labels) if len(indices)]
     least = min(len(indices) for indices in classes)
@@ -171,12 +179,12 @@ def _equal_classes(labels: np.ndarray, rng: np.random.RandomState) -> np.ndarray
 
 
 def homo(labels: np.ndarray, num_clients: int, rng: np.random.RandomState) -> Partition:
-    """Examples at random in near-equal parts (sizes differ by one at most).
+    """A random partition into near-equal parts, whose sizes differ by at most one.
 
     Args:
       labels: [N].
       num_clients: at least 1, at most N.
-      rng: drawn from.
+      rng: random generator.
     """
     _check_clients(num_clients, len(labels))
     order = rng.permutation(len(labels)).astype(np.int32)
@@ -192,32 +200,34 @@ def hetero(
     min_size: int = 10,
     max_tries: int = 1000,
 ) -> Partition:
-    """Label Dirichlet with a balance rule, as in the paper.
+    """A Dirichlet partition of each class with a balance rule, as in the paper.
 
-    Class by class the examples are shuffled and cut by shares drawn from a Dirichlet; a client
-    that already holds N/K examples gets none of the next class. Repeated until each client has
-    `min_size`.
+    The examples of each class are shuffled and split by shares from a Dirichlet distribution. A
+    client that already holds N/K examples gets none of the next class. All is drawn again until
+    each client has `min_size` examples.
 
     Args:
       labels: [N] integers.
       num_clients: K.
-      rng: drawn from.
-      concentration: of the symmetric Dirichlet, above 0.
-      min_size: examples that every client must have, at least 1.
-      max_tries: how often to draw at most.
+      rng: random generator.
+      concentration: concentration of the symmetric Dirichlet distribution; above 0.
+      min_size: minimum number of examples of a client; at least 1.
+      max_tries: maximum number of draws.
 
     Raises:
-      UserError: `min_size` is out of reach, or was not reached in `max_tries`.
+      UserError: there are too few examples for `min_size`, or `max_tries` draws did not reach it.
     """
     _check_clients(num_clients, len(labels))
     if concentration <= 0:
-        raise UserError(f"config.partition.concentration: {concentration}; above 0")
+        raise UserError(
+            f"config.partition.concentration: {concentration}; a value above 0 is needed"
+        )
     if min_size < 1:
-        raise UserError(f"config.partition.min_size: {min_size}; at least 1")
+        raise UserError(f"config.partition.min_size: {min_size}; at least 1 is needed")
     if num_clients * min_size > len(labels):
         raise UserError(
             f"config.partition.min_size: {num_clients} clients with {min_size} examples each need "
-            f"{num_clients * min_size}, there are {len(labels)}; "
+            f"{num_clients * min_size} examples, but there are {len(labels)}; "
             f"at most {len(labels) // num_clients}, or fewer clients "
             "(config.partition.num_clients), are needed"
         )
@@ -238,7 +248,7 @@ def hetero(
 def _draw_hetero(
     labels: np.ndarray, num_clients: int, rng: np.random.RandomState, concentration: float
 ) -> list[np.ndarray]:
-    """One draw of `hetero`: an index array a client, not yet shuffled."""
+    """One draw of `hetero`: the indices of each client, not yet shuffled."""
     held = np.zeros(num_clients, np.int64)
     pieces = []
     for indices in _by_class(labels):
@@ -250,8 +260,8 @@ def _draw_hetero(
         if total > 0:
             shares = shares / total
         else:
-            # A tiny concentration gave everything to a client that is full, or underflowed. As
-            # the concentration goes to 0 one open client, each as likely, takes the whole class.
+            # A tiny concentration underflowed, or gave everything to a client that is full. In the
+            # limit of concentration 0, one of the other clients, at random, gets the whole class.
             shares = np.zeros(num_clients)
             shares[rng.choice(np.flatnonzero(is_open))] = 1.0
         cuts = (np.cumsum(shares) * len(indices)).astype(np.int64)[:-1]
@@ -262,15 +272,14 @@ def _draw_hetero(
 
 
 def table(labels: np.ndarray, counts: np.ndarray, rng: np.random.RandomState) -> Partition:
-    """As many examples of each class for each client as a table says, chosen at random.
+    """A random partition in which a table says how many examples of each class each client has.
 
-    Every example at most once; exactly once where the table's totals are the data's. A client
-    whose row is all 0 gets none.
+    No example is used twice. A client whose row is all 0 gets none.
 
     Args:
       labels: [N] integers.
-      counts: [K, classes] counts, see `read_table`.
-      rng: drawn from.
+      counts: [K, classes] number of examples, see `read_table`.
+      rng: random generator.
 
     Raises:
       UserError: the data has more classes than the table has columns, or fewer examples of a class
@@ -282,15 +291,16 @@ def table(labels: np.ndarray, counts: np.ndarray, rng: np.random.RandomState) ->
     if len(present) > num_classes:
         raise UserError(
             f"config.partition.table: {num_classes} class columns, but the data has {len(present)} "
-            "classes; one column a class"
+            "classes; one column for each class is needed"
         )
     wanted = counts.sum(axis=0)
     short = np.flatnonzero(wanted > present)
     if short.size:
         c = short[0]
         raise UserError(
-            f"config.partition.table: class {c} wants {wanted[c]} examples, there are "
-            f"{present[c]}; lower the table or config.partition.table_fraction"
+            f"config.partition.table: {wanted[c]} examples of class {c}, but there are "
+            f"{present[c]}; smaller numbers, or a smaller config.partition.table_fraction, are "
+            "needed"
         )
     pieces = []
     for indices, column in zip(_by_class(labels, num_classes), counts.T, strict=True):
@@ -306,26 +316,29 @@ def shards(
     *,
     shards_per_client: int = 2,
 ) -> Partition:
-    """McMahan's non-IID split: sorted by label, cut in near-equal shards, a few each at random.
+    """McMahan's non-IID partition: near-equal shards of the examples sorted by label, at random.
 
     Args:
       labels: [N] integers.
       num_clients: K.
-      rng: drawn from.
-      shards_per_client: at least 1; with 2, most clients see two classes.
+      rng: random generator.
+      shards_per_client: number of shards of each client, at least 1; with 2, most clients have two
+        classes.
 
     Raises:
-      UserError: more shards than examples.
+      UserError: there are more shards than examples.
     """
     _check_clients(num_clients, len(labels))
     if shards_per_client < 1:
-        raise UserError(f"config.partition.shards_per_client: {shards_per_client}; at least 1")
+        raise UserError(
+            f"config.partition.shards_per_client: {shards_per_client}; at least 1 is needed"
+        )
     num_shards = num_clients * shards_per_client
     if num_shards > len(labels):
         raise UserError(
             f"config.partition.shards_per_client: {num_clients} clients with "
-            f"{shards_per_client} shards make {num_shards} shards of "
-            f"{len(labels)} examples; at most one shard an example"
+            f"{shards_per_client} shards each need {num_shards} examples, but there are "
+            f"{len(labels)}; fewer clients or shards are needed"
         )
     order = rng.permutation(len(labels)).astype(np.int32)
     order = order[np.argsort(labels[order], kind="stable")]
@@ -335,21 +348,21 @@ def shards(
 
 
 def natural(client: np.ndarray, num_clients: int, rng: np.random.RandomState) -> Partition:
-    """One client for each value of the data's `client` column, sorted by value.
+    """One client for each value of the data's `client` column, in ascending order.
 
     Args:
       client: [N] integers.
-      num_clients: how many there should be; 0 for as many as there are.
-      rng: shuffles each client's examples.
+      num_clients: expected number of clients; 0 for any.
+      rng: random generator that shuffles each client's examples.
 
     Raises:
-      UserError: there are not `num_clients` values.
+      UserError: the column does not have `num_clients` values.
     """
     values, firsts = np.unique(np.sort(client), return_index=True)
     if num_clients not in (0, len(values)):
         raise UserError(
             f"config.partition.num_clients: {num_clients}, but the `client` column has "
-            f"{len(values)} values; {len(values)}, or 0 to take them all"
+            f"{len(values)} values; {len(values)}, or 0 for any number, is needed"
         )
     order = np.argsort(client, kind="stable").astype(np.int32)
     return _shuffled(np.split(order, firsts[1:]), rng)
@@ -358,21 +371,23 @@ def natural(client: np.ndarray, num_clients: int, rng: np.random.RandomState) ->
 def _check_clients(num_clients: int, num_examples: int) -> None:
     if not 1 <= num_clients <= num_examples:
         raise UserError(
-            f"config.partition.num_clients: {num_clients}; at least 1, at most the "
-            f"{num_examples} examples"
+            f"config.partition.num_clients: {num_clients}; at least 1 and at most "
+            f"{num_examples}, the number of examples, is needed"
         )
 
 
 def _by_class(labels: np.ndarray, num_classes: int = 0) -> list[np.ndarray]:
-    """The indices of each class, ascending, int32; one sort, not one search a class."""
+    """The ascending indices of each class, int32; by one sort instead of a search for each
+    class."""
     order = np.argsort(labels, kind="stable").astype(np.int32)
     sizes = np.bincount(labels, minlength=num_classes)
-    # Copies: they are shuffled in place.
+    # Copies, since they will be shuffled in place.
     return [part.copy() for part in np.split(order, np.cumsum(sizes)[:-1])]
 
 
 def _gather(pieces: list[tuple[np.ndarray, np.ndarray]], num_clients: int) -> list[np.ndarray]:
-    """Joins each client's piece of each class; class by class (indices, [K + 1] cuts)."""
+    """Joins each client's pieces of all classes; `pieces` has (indices, [K + 1] cuts) of each
+    class."""
     return [
         np.concatenate([indices[cuts[k] : cuts[k + 1]] for indices, cuts in pieces])
         for k in range(num_clients)
@@ -380,7 +395,7 @@ def _gather(pieces: list[tuple[np.ndarray, np.ndarray]], num_clients: int) -> li
 
 
 def _shuffled(clients: list[np.ndarray], rng: np.random.RandomState) -> Partition:
-    """Shuffles each client's examples, so that a cut of them is a random one."""
+    """Shuffles each client's examples, so that any slice of them is random."""
     for indices in clients:
         rng.shuffle(indices)
     return Partition(tuple(clients))

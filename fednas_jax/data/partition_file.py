@@ -1,4 +1,4 @@
-"""A partition as data: counted, checked, saved and loaded."""
+"""Partitions: their counts, checks, and files."""
 
 import io
 from pathlib import Path
@@ -17,7 +17,7 @@ _SHA256 = "examples_sha256"
 
 
 class Counted(Protocol):
-    """The examples that indices count: a `Split`, or anything with these two."""
+    """The examples that indices refer to: a `Split`, or anything else with these two attributes."""
 
     @property
     def images(self) -> np.ndarray: ...  # [N, H, W, C]
@@ -37,12 +37,12 @@ class Partition(NamedTuple):
 
 
 def counts(partition: Partition) -> np.ndarray:
-    """[K] int64: examples of each client."""
+    """[K] int64: number of examples of each client."""
     return np.array([len(client) for client in partition.clients], np.int64)
 
 
 def class_counts(partition: Partition, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """[K, classes] int64: examples of each class that each client holds."""
+    """[K, classes] int64: number of examples of each class that each client holds."""
     num_clients = len(partition.clients)
     owner = np.repeat(np.arange(num_clients), counts(partition))
     cell = owner * num_classes + labels[np.concatenate(partition.clients)]
@@ -52,16 +52,16 @@ def class_counts(partition: Partition, labels: np.ndarray, num_classes: int) -> 
 def check(
     partition: Partition, num_examples: int, *, every: bool = True, source: str = "partition"
 ) -> None:
-    """Checks that indices are in range and no example is dealt twice.
+    """Checks that indices are in range and that no example has two clients.
 
     Args:
-      partition: what to check.
-      num_examples: N of the data.
-      every: also that no example is left over (`table` may leave some).
-      source: the field or file to name.
+      partition: the partition to check.
+      num_examples: number N of examples.
+      every: whether to check that every example has a client (`table` may leave some out).
+      source: the field or file, for error messages.
 
     Raises:
-      UserError: naming the first client or example that is wrong.
+      UserError: names the first client or example that is wrong.
     """
     flat = np.concatenate(partition.clients)
     wrong = np.flatnonzero((flat < 0) | (flat >= num_examples))
@@ -73,21 +73,23 @@ def check(
         )
     times = np.bincount(flat, minlength=num_examples)
     if times.max() > 1:
-        raise UserError(f"{source}: example {np.argmax(times > 1)} is dealt twice; once at most")
+        raise UserError(
+            f"{source}: example {np.argmax(times > 1)} is dealt twice; once at most is needed"
+        )
     if every and not times.all():
         raise UserError(f"{source}: example {np.argmin(times)} is dealt to no client")
 
 
 def ids(partition: Partition, column: np.ndarray | None) -> list[int] | None:
-    """What a `client` column calls each client of a partition.
+    """The value of the `client` column of each client of a partition.
 
     Args:
-      partition: of the column's examples.
-      column: [N] integers, whose example each is; None where the data does not tell.
+      partition: a partition of the examples in the column.
+      column: [N] integers, the client of each example; None where the data has no such column.
 
     Returns:
-      One value a client; None where a client has examples of several values or none, or two
-      clients have examples of the same.
+      One value for each client; None where a client has examples of no or several values, or two
+      clients have examples of the same value.
     """
     if column is None:
         return None
@@ -99,13 +101,13 @@ def ids(partition: Partition, column: np.ndarray | None) -> list[int] | None:
 
 
 def save(path: str | Path, partition: Partition, examples: Counted | None = None) -> None:
-    """Writes an .npz: `indices` (all clients end to end, int32) and `counts` ([K] int64).
+    """Writes an .npz file: `indices` (of all clients, concatenated, int32) and `counts` [K] int64.
 
     Args:
       path: the file.
-      partition: what to write.
-      examples: which the indices count; their SHA-256 is written as `examples_sha256`, so that
-        `load` refuses to deal out others.
+      partition: the partition to write.
+      examples: the partitioned examples; their SHA-256 is written as `examples_sha256`, so that
+        `load` refuses other examples. None: it is not written.
 
     Raises:
       UserError: the file cannot be written.
@@ -120,25 +122,26 @@ def save(path: str | Path, partition: Partition, examples: Counted | None = None
 
 
 def load(path: str | Path, num_examples: int, examples: Counted | None = None) -> Partition:
-    """Reads what `save` wrote, or what a user made in that form.
+    """Reads a partition that `save` or a user wrote.
 
     Args:
-      path: the .npz.
-      num_examples: N of the data it is for.
-      examples: the data it is for; they have to be those of `examples_sha256`, where the file has
-        it. None: that is not looked at.
+      path: the .npz file.
+      num_examples: number N of examples.
+      examples: the examples to partition, which must match `examples_sha256` where the file has it.
+        None: this is not checked.
 
     Raises:
-      UserError: unreadable, pickled, a key missing or of the wrong kind, counts that do not add
-        up, an index out of range or dealt twice; or its indices count other examples.
+      UserError: the file is unreadable or has pickled objects, a key is missing or of the wrong
+        type, counts do not add up, an index is out of range or occurs twice, or the file is for
+        other examples.
     """
     path = expand(path, "config.partition.path")
     partition, recorded = read(path)
     if examples is not None and recorded and recorded != sha256(examples.images, examples.labels):
         raise UserError(
-            f"config.partition.path: the indices in {path} count other training examples than "
-            "those of this run; the same data, cut by the same config.seed, test_fraction and "
-            "max_train_examples, are needed, or a partition of these"
+            f"config.partition.path: the partition in {path} is for other training examples than "
+            "those of this run; the same data, config.seed, test_fraction and max_train_examples "
+            "are needed, or another partition"
         )
     flat = np.concatenate(partition.clients)
     if flat.min() < 0 or flat.max() >= num_examples:
@@ -151,10 +154,10 @@ def load(path: str | Path, num_examples: int, examples: Counted | None = None) -
 
 
 def read(path: Path) -> tuple[Partition, str]:
-    """A file's partition, of which no index is checked, and `examples_sha256`, or "".
+    """Reads a partition, without checking its indices, and `examples_sha256` or "".
 
     Raises:
-      UserError: as `load`, but for what depends on the data.
+      UserError: as `load`, except for the checks that need the examples.
     """
     arrays = read_npz(path, (*_KEYS, _SHA256), required=_KEYS)
     indices, sizes = arrays["indices"], arrays["counts"]
@@ -162,19 +165,23 @@ def read(path: Path) -> tuple[Partition, str]:
         value = arrays[key]
         if value.ndim != 1 or value.dtype.kind not in "iu":
             raise UserError(
-                f"{path}: '{key}' is {value.dtype} of rank {value.ndim}; integers of rank 1"
+                f"{path}: '{key}' is {value.dtype} of rank {value.ndim}; integers of rank 1 are "
+                "needed"
             )
     if not len(sizes) or sizes.min() < 0 or sizes.max() > len(indices):
-        raise UserError(f"{path}: 'counts' is empty or out of range; examples of each client")
+        raise UserError(
+            f"{path}: 'counts' is empty or out of range; the number of examples of each client is "
+            "needed"
+        )
     if not len(indices) or sizes.sum(dtype=np.int64) != len(indices):
         raise UserError(
             f"{path}: 'counts' adds up to {sizes.sum(dtype=np.int64)}, but 'indices' has "
-            f"{len(indices)}; equal and above 0"
+            f"{len(indices)} entries; equal numbers above 0 are needed"
         )
     recorded = arrays.get(_SHA256, np.array(""))
     if recorded.ndim or recorded.dtype.kind != "U":
         raise UserError(
-            f"{path}: '{_SHA256}' is {recorded.dtype} of rank {recorded.ndim}; one text"
+            f"{path}: '{_SHA256}' is {recorded.dtype} of rank {recorded.ndim}; one text is needed"
         )
     ends = np.cumsum(sizes.astype(np.int64))[:-1]
     return Partition(tuple(np.split(indices, ends))), str(recorded)

@@ -1,7 +1,7 @@
-"""FedProx's partition: few classes a client, and sizes that follow a power law.
+"""FedProx's partition: each client has few classes, and sizes follow a power law.
 
 Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith: "Federated optimization in heterogeneous networks",
-2020, section 5.1: MNIST over 1,000 clients with two digits each, as its authors' code deals them.
+2020, section 5.1: MNIST over 1,000 clients with two digits each, as in the authors' code.
 """
 
 import numpy as np
@@ -19,20 +19,22 @@ def power_law(
     min_size: int = 10,
     sigma: float = 2.0,
 ) -> Partition:
-    """Client i holds the classes i, i + 1, ..., and of each a part that is log-normal.
+    """Gives client i the classes i, i + 1, ..., with log-normally distributed shares of each.
 
-    Each (client, class) first gets `min_size / labels_per_client` examples, rounded up. What is
-    then left of a class is cut by log-normal shares among the clients that hold it; shares are
-    rounded down, and what that leaves over goes to one of them at random. The mean of the
-    log-normal would cancel out of the shares, so there is none to choose.
+    Each client first gets `min_size / labels_per_client` examples, rounded up, of each of its
+    classes. The remaining examples of a class are divided among its clients in proportion to
+    log-normal weights, rounded down; those left over by rounding go to one of the clients at
+    random. The mean of the log-normal distribution cancels out of the shares, and is not a
+    parameter.
 
     Args:
       labels: [N] integers.
       num_clients: K, enough to hold every class.
-      rng: drawn from.
-      labels_per_client: classes that a client holds, at least 1.
-      min_size: examples that every client has, at least `labels_per_client`.
-      sigma: of the log-normal, above 0; the larger, the less equal the sizes.
+      rng: random generator.
+      labels_per_client: number of classes of each client, at least 1.
+      min_size: minimum number of examples of a client, at least `labels_per_client`.
+      sigma: standard deviation of the logarithm of the weights; above 0. The larger, the more the
+        sizes of clients differ.
 
     Raises:
       UserError: a class has no client, or too few examples for all of its clients.
@@ -55,12 +57,13 @@ def power_law(
 def _sizes(
     examples: int, draws: np.ndarray, least: int, rng: np.random.RandomState, label: int
 ) -> np.ndarray:
-    """[clients of a class]: how many of its examples each gets; they sum up to `examples`."""
+    """[clients of a class]: number of examples of the class for each; they sum up to `examples`."""
     rest = examples - least * len(draws)
     if rest < 0:
         raise UserError(
             f"config.partition.min_size: {len(draws)} clients with {least} examples each of class "
-            f"{label} need {least * len(draws)}, there are {examples}; a smaller one is needed"
+            f"{label} need {least * len(draws)} examples, but there are {examples}; a smaller "
+            "value is needed"
         )
     sizes = np.floor(draws / draws.sum() * rest).astype(np.int64)
     sizes[rng.randint(len(draws))] += rest - sizes.sum()
@@ -72,19 +75,19 @@ def _check(
 ) -> None:
     if not 1 <= labels_per_client <= classes:
         raise UserError(
-            f"config.partition.labels_per_client: {labels_per_client}; at least 1, at most the "
-            f"{classes} classes"
+            f"config.partition.labels_per_client: {labels_per_client}; at least 1 and at most "
+            f"{classes}, the number of classes, is needed"
         )
     if num_clients + labels_per_client <= classes:
         raise UserError(
             f"config.partition.num_clients: {num_clients} clients with {labels_per_client} classes "
-            f"each leave some of the {classes} classes to nobody; at least "
-            f"{classes - labels_per_client + 1}"
+            f"each leave some of the {classes} classes without a client; at least "
+            f"{classes - labels_per_client + 1} are needed"
         )
     if min_size < labels_per_client:
         raise UserError(
             f"config.partition.min_size: {min_size}; at least {labels_per_client}, one example of "
-            "each class that a client holds"
+            "each class of a client, is needed"
         )
     if sigma <= 0:
-        raise UserError(f"config.partition.sigma: {sigma}; above 0")
+        raise UserError(f"config.partition.sigma: {sigma}; a value above 0 is needed")

@@ -1,4 +1,4 @@
-"""The published data sets: read where TFDS has laid them down, and kept decoded in a cache."""
+"""The published data sets: read where TFDS has prepared them, and cached decoded."""
 
 import contextlib
 import hashlib
@@ -19,14 +19,14 @@ from fednas_jax.paths import cache_home, expand, home
 
 NAMES = tuple(archives.ARCHIVES)
 _READ_AT_ONCE = 1000
-_CACHE_FORMAT = 1  # raised when what is kept changes
+_CACHE_FORMAT = 1  # raised when the content of cached files changes
 
 
 def data_folder(data_dir: str | Path | None = None) -> Path:
-    """`data_dir` where given, else TFDS_DATA_DIR, else TFDS's default, ~/tensorflow_datasets.
+    """`data_dir` if given, else TFDS_DATA_DIR, else TFDS's default, ~/tensorflow_datasets.
 
     Raises:
-      UserError: the system will not look there.
+      UserError: the path is not usable.
     """
     if data_dir:
         return expand(data_dir, "config.dataset.data_dir")
@@ -36,7 +36,7 @@ def data_folder(data_dir: str | Path | None = None) -> Path:
 
 
 def prepared_folder(name: str, folder: Path) -> Path | None:
-    """Where TFDS has laid `name` down, the newest version; None where it has not."""
+    """The folder of the newest version of `name` that TFDS has prepared; None without one."""
     versions = {
         tuple(int(part) for part in info.parent.name.split(".")): info.parent
         for info in folder.glob(f"{name}/*/dataset_info.json")
@@ -46,17 +46,17 @@ def prepared_folder(name: str, folder: Path) -> Path | None:
 
 
 def read(name: str, data_dir: str | Path | None = None, *, cache: bool = True) -> Decoded:
-    """Reads a data set from the data folder, or fetches it into there.
+    """Reads a data set from the data folder, or downloads it into that folder.
 
     Args:
       name: one of `NAMES`.
       data_dir: see `data_folder`.
-      cache: keep the decoded images in `cache_folder()`, or find them there. Decoding CIFAR-10
-        takes about 10 s, reading 184 MB from the cache less than 1 s. Where there is no such
-        folder, or it cannot be written, nothing is kept; a damaged file is made anew.
+      cache: whether to read and write the decoded images in `cache_folder()`. Decoding CIFAR-10
+        takes about 10 s, reading 184 MB from the cache less than 1 s. Without such a folder, or
+        where it cannot be written, nothing is cached; a damaged file is written again.
 
     Raises:
-      UserError: not there, and cannot be fetched; or cannot be read.
+      UserError: the data set cannot be read, or is missing and cannot be downloaded.
     """
     folder = data_folder(data_dir)
     try:
@@ -79,16 +79,14 @@ def read(name: str, data_dir: str | Path | None = None, *, cache: bool = True) -
 
 
 def cache_folder() -> Path | None:
-    """XDG_CACHE_HOME/fednas_jax, or ~/.cache/fednas_jax; None where there is no home folder."""
+    """XDG_CACHE_HOME/fednas_jax, else ~/.cache/fednas_jax; None where there is no home folder."""
     home = cache_home()
     return home and home / "fednas_jax"
 
 
 def _cache_path(name: str, prepared: Path) -> Path | None:
-    """Named after the files it was made from, by name, size and time: changed data is decoded.
-
-    None where there is no folder for it.
-    """
+    """The cache file, named after the name, size and time of the prepared files, so that changed
+    data is decoded again; None where there is no cache folder."""
     folder = cache_folder()
     if folder is None:
         return None
@@ -100,7 +98,7 @@ def _cache_path(name: str, prepared: Path) -> Path | None:
 
 
 def _read_cache(path: Path) -> Decoded | None:
-    """None where the file is missing or damaged (each array in an .npz has a checksum)."""
+    """Reads a cache file; None where it is missing or damaged (an .npz has checksums)."""
     try:
         decoded = Decoded(**read_npz(path, Decoded._fields, required=Decoded._fields))
     except UserError:
@@ -109,7 +107,7 @@ def _read_cache(path: Path) -> Decoded | None:
 
 
 def _write_cache(path: Path, decoded: Decoded) -> None:
-    """Whole or not at all; of two processes at once the later wins, with the same bytes."""
+    """Writes a cache file, whole or not at all; two processes at once write the same bytes."""
     temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,16 +117,16 @@ def _write_cache(path: Path, decoded: Decoded) -> None:
             temporary = file.name
             np.savez(file, **decoded._asdict())
         os.replace(temporary, path)
-    except OSError:  # read-only, full: the cache only saves time
+    except OSError:  # a read-only or full disk; a run does not need the cache
         with contextlib.suppress(OSError):
             Path(temporary).unlink(missing_ok=True)
 
 
 def _decode(name: str, prepared: Path) -> Decoded:
-    """Reads what TFDS laid down, without TensorFlow.
+    """Reads data that TFDS has prepared, without TensorFlow.
 
-    In one thread: two take longer (1.2 s against 0.9 for 5,000 images of CIFAR-10), since most
-    of the time is spent in Python around the decoder.
+    It uses one thread: two take longer (1.2 s instead of 0.9 s for 5,000 images of CIFAR-10), since
+    most of the time is spent in Python around the decoder.
     """
     with warnings.catch_warnings(), home():
         warnings.simplefilter("ignore")  # of other packages' imports
@@ -136,17 +134,17 @@ def _decode(name: str, prepared: Path) -> Decoded:
     try:
         builder = tfds.builder_from_directory(prepared)
         names = [str(label) for label in builder.info.features["label"].names]
-        raw = {"image": tfds.decode.SkipDecoding()}  # as bytes, decoded below
+        raw = {"image": tfds.decode.SkipDecoding()}  # bytes, which are decoded below
         parts: list[np.ndarray] = []
         for split in ("train", "test"):
             source = builder.as_data_source(split=split, decoders=raw)
             parts += _decode_split(source, builder.info.features["image"].shape)
     except NotImplementedError as error:
         raise UserError(
-            f"{prepared}: '{name}' lies there as TFRecord files, which need TensorFlow; prepare it "
+            f"{prepared}: '{name}' is stored as TFRecord files, which need TensorFlow; prepare it "
             "with file_format='array_record', or name another folder in config.dataset.data_dir"
         ) from error
-    except Exception as error:  # whatever TFDS raises on a damaged folder
+    except Exception as error:  # TFDS raises many types of errors for a damaged folder
         raise UserError(
             f"{prepared}: '{name}' cannot be read ({type(error).__name__}); "
             "delete the folder and let it be downloaded again"
@@ -155,7 +153,7 @@ def _decode(name: str, prepared: Path) -> Decoded:
 
 
 def _decode_split(source: Any, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """[N, H, W, C] uint8 and [N] int32 of a TFDS data source whose images are still files."""
+    """Images [N, H, W, C] uint8 and labels [N] int32 of a TFDS data source with encoded images."""
     from PIL import Image  # slow to import, and only needed here
 
     images = np.empty((len(source), *shape), np.uint8)

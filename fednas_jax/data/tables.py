@@ -1,4 +1,4 @@
-"""Tables of client x class counts: read from CSV, and made smaller."""
+"""Tables of the number of examples of each client and class: reading and scaling them."""
 
 import csv
 from pathlib import Path
@@ -10,21 +10,22 @@ from fednas_jax.paths import THIRD_PARTY, expand
 
 # Table 2 of the FedNAS paper (He et al., 2020): CIFAR-10 over 16 clients.
 NAMED_TABLES = ("fednas_table2",)
-_MAX_CELL = 2**31 - 1  # index arrays are int32
+_MAX_CELL = 2**31 - 1  # since indices are int32
 
 
 def read_table(path_or_name: str | Path) -> np.ndarray:
-    """Reads how many examples of each class each client gets.
+    """Reads the number of examples of each class that each client gets.
 
     Args:
-      path_or_name: a CSV whose header is `client,c0,c1,...` and whose rows are client 0, 1, ... in
-        order; or "fednas_table2".
+      path_or_name: a CSV file with the header `client,c0,c1,...` and one row for each client 0, 1,
+        ... in order; or "fednas_table2".
 
     Returns:
       [K, classes] int64 counts, 0 or above.
 
     Raises:
-      UserError: unknown name, unreadable file, or a cell that is not a count (file, row, column).
+      UserError: the name is unknown, the file is unreadable, or a cell is not a whole number of 0
+        or above; names file, row and column.
     """
     name = str(path_or_name)
     if name in NAMED_TABLES:
@@ -57,16 +58,22 @@ def _parse(lines: list[list[str]], path: Path) -> np.ndarray:
     header = [cell.strip() for cell in lines[0]] if lines else []
     classes = len(header) - 1
     if classes < 1 or header != ["client", *(f"c{c}" for c in range(classes))]:
-        raise UserError(f"{path}: the first row must be 'client,c0,c1,...', one column a class")
+        raise UserError(
+            f"{path}: the first row must be 'client,c0,c1,...', with one column for each class"
+        )
     if len(lines) < 2:
-        raise UserError(f"{path}: no client; one row a client is needed below the header")
+        raise UserError(f"{path}: no client; one row for each client is needed below the header")
     table = np.zeros((len(lines) - 1, classes), np.int64)
     for client, line in enumerate(lines[1:]):
         row = f"{path}: row {client + 2}"
         if len(line) != classes + 1:
-            raise UserError(f"{row}: {len(line)} columns; {classes + 1} as in the header")
+            raise UserError(
+                f"{row}: {len(line)} columns; {classes + 1} as in the header are needed"
+            )
         if line[0].strip() != str(client):
-            raise UserError(f"{row}, column 'client': '{line[0]}'; clients go 0, 1, ...: {client}")
+            raise UserError(
+                f"{row}, column 'client': '{line[0]}'; clients must be 0, 1, ... in order: {client}"
+            )
         for c, cell in enumerate(line[1:]):
             table[client, c] = _count(cell, f"{row}, column 'c{c}'")
     if not table.any():
@@ -77,17 +84,17 @@ def _parse(lines: list[list[str]], path: Path) -> np.ndarray:
 def _count(cell: str, where: str) -> int:
     digits = cell.strip()
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 10):
-        raise UserError(f"{where}: '{cell}' is not a count; a whole number of 0 or above")
+        raise UserError(f"{where}: '{cell}' is not a count; a whole number of 0 or above is needed")
     if int(digits) > _MAX_CELL:
-        raise UserError(f"{where}: {digits} is too large; at most {_MAX_CELL}")
+        raise UserError(f"{where}: {digits} is too large; at most {_MAX_CELL} is needed")
     return int(digits)
 
 
 def scale_table(table: np.ndarray, fraction: float) -> np.ndarray:
-    """A table with a part of every count, so that a class's total fits in that part of the data.
+    """Scales a table, so that each class needs only that fraction of its examples.
 
-    Each class's total becomes floor(fraction x total). Counts are cut to whole numbers, and what
-    is then missing goes to the counts that lost most (the lower client first where equal).
+    The total of each class becomes floor(fraction x total). Counts are rounded down, and then
+    raised by one where rounding took most, until they add up to the total (ties: the lower client).
 
     Args:
       table: [K, classes] counts.
@@ -97,12 +104,14 @@ def scale_table(table: np.ndarray, fraction: float) -> np.ndarray:
       [K, classes] int64 counts.
 
     Raises:
-      UserError: the fraction is out of range, or leaves a client without examples that had some.
+      UserError: the fraction is out of range, or takes all examples from a client that had some.
     """
     if not 0 < fraction <= 1:
-        raise UserError(f"config.partition.table_fraction: {fraction}; above 0, at most 1")
+        raise UserError(
+            f"config.partition.table_fraction: {fraction}; a value above 0 and at most 1 is needed"
+        )
     exact = table * fraction
-    # 1e-9 undoes the rounding of a product that stands for a whole number (0.29 x 100 = 28.99...).
+    # 1e-9 corrects products that should be whole numbers but are rounded (0.29 x 100 = 28.99...).
     counts = np.floor(exact + 1e-9).astype(np.int64)
     missing = np.floor(table.sum(axis=0) * fraction + 1e-9).astype(np.int64) - counts.sum(axis=0)
     for c in range(table.shape[1]):

@@ -1,4 +1,4 @@
-"""How many clients to compute side by side: what fits, or what measures fastest."""
+"""Chooses how many clients to compute side by side: as many as fit, or the fastest number."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -13,14 +13,14 @@ from fednas_jax.federated.cohort import Cohort, in_chunks
 from fednas_jax.federated.round import RoundEngine
 
 STEPS = 2
-"""Local steps an epoch that a candidate is timed for, at first."""
+"""Local steps per epoch in the first timing of a candidate."""
 
 ENOUGH_SECONDS = 0.2
-"""Candidates are timed for more steps until they take so long, or an epoch is over: the shortest
-steps take less than what starts a program."""
+"""Minimum time of a timing. Candidates are timed for more steps until they take as long, or an
+epoch is over, since the shortest steps take less time than starting a program."""
 
 MUCH_SLOWER = 1.5
-"""So many times slower than the best ends the search."""
+"""Factor by which a candidate must be slower than the best to end the search."""
 
 
 class Choice(NamedTuple):
@@ -28,16 +28,16 @@ class Choice(NamedTuple):
 
     engine: RoundEngine
     round_seconds: dict[str, float]
-    """By clients a chunk, what a round's local steps would take; empty where none was timed."""
+    """Seconds of a round's local steps, by clients in a chunk; empty where none was timed."""
 
 
 def fitting(build: Callable[[int], RoundEngine], state: ServerState, cohort: Cohort) -> Choice:
-    """As many clients side by side as the device's memory holds; one on a CPU.
+    """Chooses as many clients side by side as the device's memory holds; one on a CPU.
 
     Args:
-      build: makes an engine of so many clients a chunk.
-      state: the server's.
-      cohort: of a round, in chunks of one.
+      build: makes an engine with a given number of clients in a chunk.
+      state: state of the server.
+      cohort: cohort of a round, in chunks of one client.
     """
     most = memory.most_side_by_side(len(cohort.ids))
     single = build(1)
@@ -56,20 +56,20 @@ def measured(
     facts: Mapping[str, np.ndarray] = MappingProxyType({}),
     groups: np.ndarray | None = None,
 ) -> Choice:
-    """The fastest of about 1, 2, 4, ... clients side by side, as far as the memory goes.
+    """Chooses the fastest of about 1, 2, 4, ... clients side by side, within the memory.
 
-    Each candidate computes a few local steps of the largest clients. A round is as many of these as
-    its chunks have in all, padding included. The first candidate that is much slower than the best
-    ends the search, since each takes a compilation.
+    Each candidate is timed on a few local steps of the largest clients. The time of a round is
+    estimated from the total number of steps of its chunks, including padding. The first candidate
+    that is much slower than the best ends the search, since each needs a compilation.
 
     Args:
-      build: makes an engine of so many clients a chunk.
-      state: the server's.
-      ids: of a round's clients.
-      local_steps: [K] local steps an epoch of every client of the population.
-      say: is told of each candidate.
-      facts: of each in `ids`, by name, as of `Cohort`.
-      groups: [K] as of `in_chunks`.
+      build: makes an engine with a given number of clients in a chunk.
+      state: state of the server.
+      ids: ids of a round's clients.
+      local_steps: [K] local steps per epoch of every client of the population.
+      say: called with a line for each candidate.
+      facts: facts of each client in `ids`, by name, as in `Cohort`.
+      groups: [K] groups of all clients, as `in_chunks` takes them.
     """
 
     def cohort(count: int) -> Cohort:
@@ -92,12 +92,12 @@ def measured(
 
 
 def even_sizes(clients: int, most: int) -> list[int]:
-    """Sizes of chunks, each about twice the one before, that leave few places empty.
+    """Chunk sizes, each about twice the one before, that leave few places empty.
 
-    Of 10 clients: 1, 2, 4 (in three chunks), 5 (in two; 8 would leave six places empty), 10.
+    For 10 clients: 1, 2, 4 (in three chunks), 5 (in two; 8 would leave six places empty), 10.
 
     Args:
-      clients: of a round.
+      clients: number of clients in a round.
       most: the largest size.
     """
     sizes = [1]
@@ -117,7 +117,7 @@ def _that_fit(single: RoundEngine, state: ServerState, cohort: Cohort) -> int:
 
 
 def _round_seconds(engine: RoundEngine, state: ServerState, cohort: Cohort) -> float:
-    """The local steps of a round, from the time of a few steps of its first, largest chunk."""
+    """Estimates the time of a round's local steps from a few steps of its first, largest chunk."""
     if not cohort.steps[0]:
         return 0.0
     count, seconds, longest = STEPS, 0.0, int(cohort.steps[0])

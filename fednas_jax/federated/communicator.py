@@ -1,10 +1,10 @@
-"""How the ranks of a run speak with each other: one protocol, alone or over MPI.
+"""Communication between the ranks of a run: one protocol, for a single process or over MPI.
 
-A rank is a process with one device. Each simulates its share of a round's clients; what they send
-is added up over all ranks inside the compiled server update, the only place where arrays travel
-between devices. Everything else is small, and goes from host to host between rounds.
+A rank is a process with one device. Each simulates its share of a round's clients. The sums of
+their updates are added up over all ranks inside the compiled server update, the only place where
+arrays are sent between devices. All other data is small and is sent between hosts, between rounds.
 
-Every method of the protocol but `abort` is to be called by all ranks, in the same order.
+All ranks must call the methods of the protocol, except `abort`, in the same order.
 """
 
 import contextlib
@@ -22,81 +22,85 @@ from fednas_jax.errors import UserError, one_line
 Tree = Any
 
 LIMIT_VARIABLE = "FEDNAS_JAX_MPI_SECONDS"
-"""Environment: seconds of silence after which a rank is given up."""
+"""Environment variable: seconds without a message after which a rank counts as lost."""
 
 LIMIT_SECONDS = 30.0
 
 
 class Communicator(Protocol):
-    """All ranks of a run, as one of them sees them."""
+    """The ranks of a run, seen from one of them."""
 
     rank: int
-    """Of this process, from 0; rank 0 writes and decides."""
+    """Number of this process, from 0; rank 0 writes files and makes decisions."""
     size: int
-    """How many ranks there are."""
+    """Number of ranks."""
 
     def total(self, tree: Tree) -> Tree:
-        """Adds up trees over all ranks; to be called while tracing.
+        """Adds up trees over all ranks; must be called while tracing.
 
-        Every rank gets the same bits, and the same again from the same trees on as many ranks. Half
-        precision is added up, and travels, in float32.
+        Every rank gets the same bits, and equal trees on the same number of ranks give equal bits.
+        Half precision is sent and added up in float32.
 
         Args:
-          tree: arrays of numbers, such as weighted sums and their weights; of the same shapes on
+          tree: arrays of numbers, such as weighted sums and their weights, of the same shapes on
             all ranks.
 
         Raises:
-          TypeError: a leaf is a typed key, or has no sum.
+          TypeError: a leaf is a typed key or a boolean, which have no sum.
         """
 
     def gather(self, tree: Tree) -> Tree:
-        """Arrays of all ranks, one behind the other.
+        """Concatenates the arrays of all ranks.
 
         Args:
           tree: NumPy or JAX arrays [N, ...], of the same shapes on all ranks; no keys.
 
         Returns:
-          NumPy arrays [size * N, ...], in the order of the ranks; on each of them.
+          NumPy arrays [size * N, ...], in the order of the ranks, on every rank.
         """
 
     def broadcast(self, tree: Tree) -> Tree:
-        """Rank 0's arrays, with their bits; typed keys too.
+        """Sends the arrays of rank 0 to all ranks, bit for bit.
 
         Args:
-          tree: of the same shapes on all ranks; only rank 0's values count.
+          tree: arrays or typed keys, of the same shapes on all ranks; only rank 0's values are
+            used.
         """
 
     def decide(self, value: Callable[[], Any]) -> Any:
-        """What rank 0 says: anything that JSON can hold, as JSON gives it back.
+        """Computes a value on rank 0 and sends it to all ranks.
 
         Args:
-          value: called on rank 0 alone.
+          value: returns a value that JSON can hold; called only on rank 0.
+
+        Returns:
+          The value, converted to JSON and back.
         """
 
     def barrier(self, limit_seconds: float | None = None) -> None:
-        """Waits for all ranks, without taking a core from those that still work.
+        """Waits for all ranks, without taking a core from ranks that still compute.
 
         Args:
-          limit_seconds: after so long the run ends, with a line that names who has not come; None
-            for no limit: one that is dead or stopped ends the run in any case.
+          limit_seconds: time after which the run ends with a line that names the missing ranks;
+            None: no limit. A rank that died or was stopped ends the run in any case.
         """
 
     def abort(self, line: str, code: int) -> None:
-        """Ends all ranks with an exit code, and with one line of which rank it was.
+        """Ends all ranks with an exit code and one line that names this rank.
 
-        Where a rank is alone, it returns, and the caller is to end.
+        Where there is one rank only, it returns, and the caller must end the process.
 
         Args:
-          line: what went wrong; "" where it has been said.
+          line: what went wrong; "" where it has already been printed.
           code: exit code.
         """
 
     def close(self) -> None:
-        """Lets the ranks go, when all have come to this point."""
+        """Ends communication, after all ranks have called it."""
 
 
 class Local:
-    """A process of its own."""
+    """The communicator of a single process."""
 
     rank, size = 0, 1
 
@@ -114,7 +118,7 @@ class Local:
         return tree
 
     def decide(self, value: Callable[[], Any]) -> Any:
-        """See `Communicator`; not made JSON and back, as nobody else has to read it."""
+        """See `Communicator`; the value is not converted to JSON, since no other rank reads it."""
         return value()
 
     def barrier(self, limit_seconds: float | None = None) -> None:
@@ -132,10 +136,10 @@ LOCAL = Local()
 
 @contextlib.contextmanager
 def one_for_all(communicator: Communicator) -> Iterator[None]:
-    """What goes wrong on one rank ends all, with one line; at the end, all end together.
+    """Makes an error on one rank end all ranks, with one line; without errors, all end together.
 
     Args:
-      communicator: closed at the end.
+      communicator: is closed at the end.
     """
     try:
         yield
@@ -144,7 +148,7 @@ def one_for_all(communicator: Communicator) -> Iterator[None]:
         communicator.abort(one_line(error), 2)
         raise
     except KeyboardInterrupt as error:
-        line = "interrupted; the same command goes on with the run"
+        line = "interrupted; the same command resumes the run"
         communicator.abort(line, signals.exit_code(error))
         raise
     except BaseException as error:
@@ -160,7 +164,7 @@ def is_key(leaf: Any) -> bool:
 
 
 def check_sums(tree: Tree) -> None:
-    """Refuses what cannot be added up.
+    """Refuses arrays that cannot be added up.
 
     Raises:
       TypeError: a leaf is a typed key or a boolean.
@@ -172,14 +176,14 @@ def check_sums(tree: Tree) -> None:
 
 
 def packed(tree: Tree, add_up: Callable[[jax.Array], jax.Array]) -> Tree:
-    """A tree through one flat buffer for each dtype on the wire.
+    """Applies a sum to a tree through flat buffers, one for each dtype that is sent.
 
     Args:
       tree: arrays of numbers.
-      add_up: flat array -> one like it.
+      add_up: takes a flat array and returns one of the same shape and dtype.
 
     Returns:
-      A tree like the given one, with what `add_up` made of it.
+      A tree like the given one, with the sums.
     """
     check_sums(tree)
     leaves, structure = jax.tree.flatten(tree)

@@ -1,9 +1,9 @@
-"""What goes wrong with the clients of a round, drawn before it: nothing is computed in vain.
+"""Faults of the clients of a round, drawn before it, so that no discarded work is computed.
 
-A client may break off while it computes, may be too slow for a deadline, or may not be among the
-first whose answers the server waits for (over-selection: Bonawitz et al., Towards Federated
-Learning at Scale, MLSys 2019, arXiv:1902.01046, Section 2.2). Time is counted in local steps, of
-which a client of speed 1 makes one in a unit of time.
+A client may drop out while it computes, may be too slow for a deadline, or may return after the
+server has enough results (over-selection: Bonawitz et al., Towards Federated Learning at Scale,
+MLSys 2019, arXiv:1902.01046, Section 2.2). The unit of time is the local step of a client of speed
+1.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from fednas_jax.federated.cohort import LOCAL_EPOCHS, STEP_LIMIT, Attendance, ho
 
 
 class Faults(NamedTuple):
-    """What may go wrong, and what is done about it; see `fednas_jax.config` for each."""
+    """The faults to simulate and how to treat them; `fednas_jax.config` explains each field."""
 
     dropout_share: float = 0.0
     dropouts: str = "lose"
@@ -26,36 +26,35 @@ class Faults(NamedTuple):
 
     @property
     def any(self) -> bool:
-        """Whether any is asked for."""
+        """Whether any fault is simulated."""
         return bool(self.dropout_share or self.deadline_steps or self.extra_share)
 
     @property
     def partial(self) -> bool:
-        """Whether a client that has made only some of its local steps may count."""
+        """Whether partial work, of clients that made only some of their local steps, is used."""
         kept_dropouts = self.dropout_share and self.dropouts == "keep"
         return bool(kept_dropouts or (self.deadline_steps and self.late == "keep"))
 
     def drawn(self, wanted: int, num_clients: int) -> int:
-        """How many clients are asked where `wanted` answers are: that many and the extra ones."""
+        """The number of clients to select for `wanted` results, including additional ones."""
         return min(num_clients, wanted + round(self.extra_share * wanted))
 
 
 class Answers(NamedTuple):
-    """Whose answers count in a round."""
+    """The clients whose results are used in a round."""
 
     ids: np.ndarray
     """[n] int32, ascending."""
     epochs: np.ndarray | None
-    """[n] int32: local epochs of each; None where all make the same."""
+    """[n] int32: local epochs of each client; None where all make the same number."""
     steps: np.ndarray | None
-    """[n] int32: local steps that each makes, over all its epochs; None where all make all."""
+    """[n] int32: local steps of each client over all its epochs; None where all make all steps."""
     counts: dict[str, int]
-    """How many of those drawn did what: `unreachable`, `stragglers`, and where faults are asked
-    for `dropouts` (broke off), `late` (cut off at the deadline), `surplus` (came back after
-    enough others)."""
+    """Number of selected clients by what happened: `unreachable`, `stragglers`, and with faults
+    `dropouts`, `late` (stopped at the deadline) and `surplus` (returned after enough others)."""
 
     def facts(self) -> dict[str, np.ndarray]:
-        """Of each client, as a `Cohort` has them."""
+        """The facts of each client, as `Cohort` holds them."""
         named = {LOCAL_EPOCHS: self.epochs, STEP_LIMIT: self.steps}
         return {name: values for name, values in named.items() if values is not None}
 
@@ -68,15 +67,15 @@ def answers(
     wanted: int,
     faults: Faults,
 ) -> Answers:
-    """Draws who comes back in time, and with how much of the work.
+    """Draws which clients return in time, and how much of their work they have done.
 
     Args:
-      key: of the round, as for `cohort.attend`.
-      present: who of those drawn takes part.
-      local_steps: [K] local steps an epoch of every client of the population.
+      key: key of the round, as for `cohort.attend`.
+      present: the selected clients that take part.
+      local_steps: [K] local steps per epoch of every client of the population.
       local_epochs: E.
-      wanted: of how many the server takes the answers, the first that come.
-      faults: what may go wrong.
+      wanted: number of results that the server uses, those that return first.
+      faults: the faults to simulate.
     """
     counts = {"unreachable": present.unreachable, "stragglers": present.stragglers}
     if not faults.any:
@@ -91,7 +90,7 @@ def answers(
     made = np.where(broken, np.floor(part * whole), whole)
     due = np.floor(faults.deadline_steps * speed) if faults.deadline_steps else np.inf
     late = made > due
-    broken &= ~late  # who was cut off before it would have broken off
+    broken &= ~late  # the deadline came before the dropout
     made = np.minimum(made, due).astype(np.int32)
     back = (made > 0) | (whole == 0)
     for absent, kept in ((broken, faults.dropouts), (late, faults.late)):

@@ -1,4 +1,5 @@
-"""Whether a round's numbers are finite: what is not would spread to every client in the next."""
+"""Checks that a round's numbers are finite: others would spread to all clients in the next
+round."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,8 @@ from fednas_jax.federated.evaluation import Score
 
 
 def clients_fault(clients: Mapping[str, np.ndarray]) -> str:
-    """What the clients brought that is not finite, in words; "" where all is.
+    """A message that names the clients whose loss or weights are not finite; "" where there are
+    none.
 
     Args:
       clients: "id" and "finite", [clients] each.
@@ -22,17 +24,20 @@ def clients_fault(clients: Mapping[str, np.ndarray]) -> str:
 def server_fault(
     state: Any, held_out: Sequence[Score], sizes: Sequence[int], test: Score | None
 ) -> str:
-    """What of the server's new state, or of its scores, is not finite, in words; "" where all is.
+    """A message about values in the server's new state or scores that are not finite; or "".
 
     Args:
       state: a tree of arrays.
-      held_out: scores on what each client holds out.
-      sizes: how many examples each holds out; the score of none is nan, and no fault.
-      test: the score on the test set, if it was scored and has examples.
+      held_out: scores on the held-out examples of each client.
+      sizes: number of held-out examples of each client; without any, a score of nan is no fault.
+      test: score on the test set; None where it was not scored or has no examples.
     """
     bad = [i for i, n in enumerate(sizes) if n and not np.isfinite(held_out[i]).all()]
     if bad:
-        return f"the averaged network's loss on what client {_listed(bad)} held out is not finite"
+        return (
+            f"the averaged network's loss on held-out examples of client {_listed(bad)} is not "
+            "finite"
+        )
     if test is not None and not np.isfinite(test).all():
         return "the averaged network's loss on the test set is not finite"
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state))):

@@ -1,4 +1,4 @@
-"""Which communicator a process has: its own, or one with the other ranks of a launcher."""
+"""Chooses the communicator of a process: local, or over MPI with the ranks of a launcher."""
 
 import os
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ def start(environment: Mapping[str, str] = os.environ) -> Communicator:
     """The communicator of this process: over MPI where a launcher has started several ranks.
 
     Args:
-      environment: where launchers tell how many.
+      environment: environment variables, in which launchers pass the number of ranks.
 
     Raises:
-      UserError: mpi4py or mpi4jax are not installed, or do not run; or ranks cannot reach rank 0.
+      UserError: mpi4py or mpi4jax are not installed, or do not run; or a rank cannot reach rank 0.
     """
     if not of_several_ranks(environment):
         return LOCAL

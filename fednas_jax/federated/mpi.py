@@ -1,9 +1,10 @@
-"""The communicator over MPI: mpi4jax inside compiled programs, mpi4py between hosts' arrays.
+"""The communicator over MPI: mpi4jax inside compiled programs, mpi4py for arrays on the host.
 
-Two clones of MPI's world, one each, so that neither meets the other's messages, nor any library's.
-Between hosts every wait polls and sleeps, so that it can be interrupted, and leaves the cores to
-ranks that still work. All ranks meet so before a sum inside a compiled program, which does neither;
-there the watchdog alone sees to it that nobody waits for ever.
+Each of the two has its own clone of MPI's world, so that their messages do not mix with each other
+or with those of other libraries. Waiting on the host polls and sleeps: it can be interrupted, and
+leaves the cores to ranks that still compute. A sum inside a compiled program cannot be interrupted,
+and therefore all ranks first meet at a barrier on the host. From there on only the watchdog
+prevents a rank from waiting for ever.
 """
 
 import contextlib
@@ -25,23 +26,24 @@ from fednas_jax.federated.communicator import LIMIT_SECONDS, LIMIT_VARIABLE, Tre
 from fednas_jax.federated.watchdog import LOST, Fault, Peer, Watchdog
 
 _PIECE = 2**30
-"""Numbers in one message at most: MPI counts them in 32 bits."""
+"""Maximum number of elements in one message, which MPI counts in 32 bits."""
 
 _LONGEST_NAP_SECONDS = 1e-3
 _SECRET_BYTES, _HELLO_BYTES = 16, 400
 _OTHERS_FIRST_SECONDS = 1.0
-"""A fault that all ranks have, such as a misspelt field, is rank 0's to tell."""
+"""Time that other ranks wait before they report an error: one that all ranks have, such as a
+misspelt field, is reported by rank 0."""
 
 
 def start(environment: Mapping[str, str]) -> "Mpi":
     """Joins the ranks that a launcher has started.
 
     Args:
-      environment: for the time limit.
+      environment: environment variables, which may have the time limit.
 
     Raises:
-      UserError: mpi4py or mpi4jax are not installed, or do not run; the limit is no number; or
-        this rank cannot reach rank 0.
+      UserError: mpi4py or mpi4jax are not installed, or do not run; the time limit is not a number;
+        or this rank cannot reach rank 0.
     """
     limit = _limit(environment)
     try:
@@ -53,14 +55,14 @@ def start(environment: Mapping[str, str]) -> "Mpi":
             "and python -m fednas_jax.doctor says what is missing"
         ) from error
     node = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
-    # One device each, where a host has several and the launcher has not dealt them out; before JAX
-    # looks for them.
+    # One device for each rank, where a host has several and the launcher has not assigned them.
+    # This must happen before JAX looks for devices.
     if len(environment.get("CUDA_VISIBLE_DEVICES", "0,1").split(",")) > 1:
         jax.config.update("jax_cuda_visible_devices", str(node.rank))
     node.Free()
     try:
         return Mpi(MPI.COMM_WORLD, limit)
-    except (UserError, OSError) as error:  # others wait for this rank, with no watchdog yet
+    except (UserError, OSError) as error:  # other ranks wait for this one, without a watchdog
         print(f"fednas_jax: error: {error}", file=sys.stderr, flush=True)
         MPI.COMM_WORLD.Abort(2)
         raise
@@ -84,8 +86,8 @@ class Mpi:
         """Clones `world` and connects all ranks with rank 0.
 
         Args:
-          world: of mpi4py.
-          limit_seconds: of silence, after which a rank is given up.
+          world: a communicator of mpi4py.
+          limit_seconds: time without a message after which a rank counts as lost.
 
         Raises:
           UserError: this rank cannot reach rank 0.
@@ -109,7 +111,7 @@ class Mpi:
         pieces = [flat[i : i + _PIECE] for i in range(0, flat.size, _PIECE)]
         if jax.default_backend() == "cpu" or mpi4jax.has_cuda_support():
             summed = [mpi4jax.allreduce(x, op=self._mpi.SUM, comm=self._devices) for x in pieces]
-        else:  # an mpi4jax without the device's part: by way of the host
+        else:  # this mpi4jax has no code for the device: send through the host
             shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in pieces]
             summed = [
                 jax.experimental.io_callback(self._all_reduce_host, shape, x, ordered=True)
@@ -141,7 +143,7 @@ class Mpi:
         if is_key(leaf):
             data = self._broadcast_leaf(jax.random.key_data(leaf))
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-        array = np.array(leaf, order="C")  # a copy, to be written to
+        array = np.array(leaf, order="C")  # a copy, into which MPI writes
         self._wait(self._hosts.Ibcast(_bytes_of(array), root=0))
         return jax.device_put(array) if isinstance(leaf, jax.Array) else array
 
@@ -171,7 +173,7 @@ class Mpi:
         self._devices.Free()
 
     def _wait(self, request: Any, limit_seconds: float | None = None) -> None:
-        """Until a request is done. Sleeps ever longer, up to a millisecond."""
+        """Waits until a request is done, with naps that grow up to a millisecond."""
         start, nap = time.monotonic(), 1e-6
         while not request.Test():
             time.sleep(nap)
@@ -187,25 +189,26 @@ class Mpi:
         self.abort(f"has waited for more than {limit_seconds:g} s", LOST)
 
     def connect_offer(self, offer: Any) -> Any:
-        """Rank 0's offer of addresses, on all ranks; before there is a watchdog."""
+        """Sends rank 0's addresses to all ranks, before there is a watchdog."""
         return self.decide(lambda: offer)
 
 
 def _bytes_of(array: np.ndarray) -> np.ndarray:
-    """The same memory as bytes, of whatever dtype."""
+    """A view of an array of any dtype as bytes."""
     return array.reshape(-1).view(np.uint8)
 
 
 def _connect(communicator: Mpi, limit_seconds: float) -> list[Peer]:
-    """Connections with rank 0 for the watchdogs.
+    """Connects every rank with rank 0, for the watchdogs.
 
-    Who connects shows the secret that rank 0 has told by MPI: ports are open to anybody.
+    A connecting rank sends the secret that it has received from rank 0 over MPI, since any program
+    can connect to the port.
 
     Returns:
-      On rank 0 the others; on these rank 0.
+      On rank 0 all other ranks; on other ranks rank 0.
 
     Raises:
-      UserError: this rank cannot reach rank 0, or some rank has not come in time.
+      UserError: this rank cannot reach rank 0, or a rank has not connected in time.
     """
     host = socket.gethostname()
     if communicator.rank == 0:
@@ -227,12 +230,12 @@ def _connect(communicator: Mpi, limit_seconds: float) -> list[Peer]:
             return [Peer(0, there, connection)]
     raise UserError(
         f"rank {communicator.rank} on {host}: cannot reach rank 0 at {', '.join(addresses)}, port "
-        f"{port}, to see that it lives; an open network between the hosts is needed"
+        f"{port}, to monitor it; an open network between the hosts is needed"
     )
 
 
 def _addresses() -> list[str]:
-    """Of this host, as others may reach it."""
+    """The addresses under which other hosts can reach this one."""
     of_all = [a for one in psutil.net_if_addrs().values() for a in one]
     return [a.address for a in of_all if a.family == socket.AF_INET and a.address != "127.0.0.1"]
 
@@ -247,7 +250,7 @@ def _accept(server: socket.socket, count: int, secret: str, limit_seconds: float
             connection.settimeout(1)
             hello = connection.recv(_HELLO_BYTES, socket.MSG_WAITALL).decode(errors="replace")
             shown, _, rest = hello.partition(" ")
-        except OSError:  # nobody yet, or somebody else who has hung up
+        except OSError:  # no connection yet, or another program that has hung up
             if time.monotonic() < deadline:
                 continue
             missing = sorted(set(range(1, count + 1)) - set(peers))

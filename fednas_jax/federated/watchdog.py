@@ -1,18 +1,19 @@
-"""Ends all ranks of a run when one of them dies, hangs or gives up, with one line that says which.
+"""Ends all ranks of a run when one of them dies, hangs or gives up, with one line that names it.
 
-A rank that waits inside an MPI collective cannot be interrupted, and would wait for a dead peer
-for ever. So beside MPI each rank holds a TCP connection to rank 0 in a thread of its own. A process
-that dies closes its connections at once; one that is stopped, or whose host is gone, falls silent.
-Rank 0 watches all others, they watch rank 0, and who sees a fault tells the rest and ends the
-process itself: `os._exit`, since the main thread may be where nothing reaches it.
+A rank that waits inside an MPI collective cannot be interrupted, and would wait for ever for a rank
+that died. Therefore each rank also has a TCP connection to rank 0, served by a separate thread. A
+process that dies closes its connections at once; one that was stopped, or whose host is down, sends
+no more messages. Rank 0 watches all other ranks, and they watch rank 0. A rank that detects a fault
+informs the others and ends its own process by `os._exit`, since the main thread may be inside a
+collective.
 
 Messages are lines of JSON: {"beat": n} (alive; n barriers reached), {"error": line, "code": c}
 (give up; to rank 0), {"end": c} (end with this code; from rank 0) and {"bye": true} (all is done).
 
-SIGTERM or SIGUSR1 to any rank, or Ctrl-C, interrupts rank 0's main thread, which has a checkpoint
-to write and then gives up for all. Where it stands in a collective it does not react, and the
-thread ends all after the time limit. SIGUSR1 since Open MPI's mpirun hands it on and no more; after
-SIGTERM it kills the ranks within a quarter of a second.
+SIGTERM or SIGUSR1 to any rank, or Ctrl-C, interrupts the main thread of rank 0, which writes a
+checkpoint and then ends all ranks. If it is inside a collective it does not react, and its watchdog
+ends all ranks after the time limit. SIGUSR1 is handled because Open MPI's mpirun only passes it on;
+after SIGTERM it kills the ranks within a quarter of a second.
 """
 
 import contextlib
@@ -35,21 +36,21 @@ _ASK_TO_END = signal.SIGTERM, signal.SIGUSR1
 _INTERRUPTED = 128 + signal.SIGINT, TERMINATED
 
 BEATS_PER_LIMIT = 6
-"""Heartbeats within the time after which a silent rank is given up."""
+"""Number of heartbeats within the time after which a silent rank counts as lost."""
 
 _LONGEST_LINE = 10_000
 _GRACE_SECONDS = 0.5
-"""From SIGTERM to the end: a launcher that finds a dead rank terminates the others, and which rank
-it was is to be read first."""
+"""Delay after SIGTERM: a launcher that finds a dead rank terminates the others, and the line that
+names the dead rank must come first."""
 
 
 class Peer:
     """Another rank, at the other end of a connection."""
 
     def __init__(self, rank: int, host: str, connection: socket.socket) -> None:
-        """Args: rank and host, for people; connection, open."""
+        """Args: rank and host, for messages; connection, which is open."""
         self.rank, self.host, self.connection = rank, host, connection
-        self.heard = -math.inf  # the watchdog counts from its start
+        self.heard = -math.inf  # the watchdog sets it when it starts
         self.barriers = 0
         self.done = False
         self.rest = b""
@@ -62,12 +63,12 @@ class Fault(NamedTuple):
     """Why a run ends."""
 
     line: str
-    """For people; "" where another rank says it."""
+    """Message for the user; "" where another rank prints it."""
     code: int
 
 
 class Watchdog:
-    """A thread that beats, listens, and ends the process at a fault."""
+    """A thread that sends heartbeats, receives messages, and ends the process at a fault."""
 
     def __init__(
         self,
@@ -80,12 +81,12 @@ class Watchdog:
         """Prepares; `start` starts.
 
         Args:
-          rank: of this process.
-          peers: of rank 0 all others, of the others rank 0 alone.
-          limit_seconds: after so long without a heartbeat a peer is given up.
-          end: takes the exit code at a fault, after it was said and the peers were told; called
-            from the thread.
-          clock: seconds since any one moment.
+          rank: number of this process.
+          peers: on rank 0 all other ranks, on other ranks rank 0.
+          limit_seconds: time without a heartbeat after which a peer counts as lost.
+          end: called with the exit code at a fault, from the thread, after the fault was printed
+            and sent to the peers.
+          clock: returns seconds since an arbitrary moment.
         """
         self._rank, self._peers, self._limit, self._end = rank, peers, limit_seconds, end
         self._clock = clock
@@ -101,9 +102,9 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def start(self) -> None:
-        """From here on faults end the process. In the main thread SIGTERM does so too.
+        """Starts the thread: faults end the process. In the main thread, SIGTERM ends it too.
 
-        What handled SIGTERM before is called, in the main thread, when it is this rank's to end.
+        The previous handler of SIGTERM is called, in the main thread, when this rank should end.
         """
         if threading.current_thread() is threading.main_thread():
             before = signal.getsignal(signal.SIGTERM)
@@ -113,34 +114,34 @@ class Watchdog:
                 if self._interrupted and number == signal.SIGTERM and callable(before):
                     before(number, frame)
 
-            # The main thread may be in a collective, where no handler runs: the number of the
-            # signal is written to the thread's socket, and that is what is heeded.
+            # No handler runs while the main thread is inside a collective. Therefore the thread
+            # reads the number of the signal, which Python writes to its socket.
             for number in _ASK_TO_END:
                 signal.signal(number, handle)
             signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         self._thread.start()
 
     def reach_barrier(self) -> int:
-        """Counts a barrier that this rank stands at, and tells; returns how many there were."""
+        """Counts a barrier that this rank has reached, and reports it; returns their number."""
         self._barriers += 1
         self._wake()
         return self._barriers
 
     def missing(self) -> list[Peer]:
-        """Of rank 0: who has not come to the barrier that this rank stands at."""
+        """The peers that have not reached the barrier of this rank; for rank 0."""
         return [peer for peer in self._peers if peer.barriers < self._barriers]
 
     def give_up(self, fault: Fault) -> None:
-        """Ends all ranks with a code; rank 0 prints the line. Does not return, but in tests."""
+        """Ends all ranks with a code; rank 0 prints the line. Returns only in tests."""
         self._given_up = fault
         self._wake()
         self._thread.join()
 
     def close(self) -> None:
-        """Ends watching, once all peers have said goodbye. All ranks are done, and know it.
+        """Ends the thread after all ranks have finished and all peers have said goodbye.
 
-        The system resets a connection that is closed with unread messages, and drops what it has
-        not sent yet. The goodbye would be lost, and the peer would report this rank as dead.
+        The system resets a connection that is closed with unread messages, and drops unsent data.
+        Without waiting, the goodbye could be lost, and the peer would report this rank as dead.
         """
         self._closing = True
         self._wake()
@@ -170,12 +171,12 @@ class Watchdog:
                 until = min(due, self._next())
                 events = selector.select(max(0.0, until - self._clock()))
                 now = self._clock()
-                if now - ticked > self._limit / 2:  # it was this process that stood still
+                if now - ticked > self._limit / 2:  # this process itself was stopped
                     self._stood_still = now
                     for peer in self._peers:
                         peer.heard = now
                 ticked = now
-                # In the order of their registration, own signals would come before a peer's end.
+                # Peers first: in order of registration, own signals would come before a peer's end.
                 heard = [key.data for key, _ in events if key.data]
                 for peer in heard:
                     self._hear(peer, selector)
@@ -188,7 +189,7 @@ class Watchdog:
                 self._look_around(now)
 
     def _speak(self) -> None:
-        """Says that this rank lives; or, as the last word, that it is done."""
+        """Sends a heartbeat; or, as the last message, that this rank is done."""
         if not self._closing:
             self._tell({"beat": self._barriers})
         elif not self._said_goodbye:
@@ -199,14 +200,14 @@ class Watchdog:
         return self._said_goodbye and all(peer.done for peer in self._peers)
 
     def _wake_up(self, now: float) -> None:
-        """Sees to what comes from this process: a signal, another barrier, that it gives up."""
+        """Handles events of this process: a signal, another barrier, or that it gives up."""
         if set(_ASK_TO_END) & set(self._woken.recv(4096)):
             self._interrupt_at = min(self._interrupt_at, now + _GRACE_SECONDS)
         if self._given_up is not None:
             self._pass_on(self._given_up)
 
     def _hear(self, peer: Peer, selector: selectors.BaseSelector) -> None:
-        """Takes what has come from a peer."""
+        """Receives messages from a peer."""
         try:
             received = peer.connection.recv(65536)
         except BlockingIOError:
@@ -240,18 +241,18 @@ class Watchdog:
             self._finish(Fault(f"{peer}: {line}" if line else "", code))
 
     def _next(self) -> float:
-        """When SIGTERM is to be heeded next."""
+        """The time at which to react to SIGTERM next."""
         return self._terminate_at if self._interrupted else self._interrupt_at
 
     def _interrupt(self, now: float) -> None:
-        """Has rank 0's main thread end, if it would, and sees to it that all do."""
+        """Interrupts the main thread of rank 0 if it handles signals, and sets a time limit."""
         self._interrupted = True
         self._terminate_at = now + (self._limit if self._rank or self._handles else 0)
-        if self._rank:  # it stays in the round: rank 0 may be in a collective with it
+        if self._rank:  # this rank continues: rank 0 may be inside a collective with it
             self._tell({"error": "", "code": TERMINATED})
         if self._rank or not self._handles:
             return
-        # A real one, since it wakes a thread that sleeps.
+        # A real signal, since it wakes a sleeping thread.
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
     def _look_around(self, now: float) -> None:
@@ -261,40 +262,40 @@ class Watchdog:
             self._interrupt(now)
         for peer in self._peers:
             if not peer.done and now - peer.heard > self._limit:
-                self._lost(peer, f"has not been heard of for {now - peer.heard:.0f} s")
+                self._lost(peer, f"has not responded for {now - peer.heard:.0f} s")
         if os.getppid() != self._parent:
-            self._finish(Fault(self._mine("what started the ranks is gone"), LOST))
+            self._finish(Fault(self._mine("the launcher of the ranks has ended"), LOST))
 
     def _lost(self, peer: Peer, how: str) -> None:
-        """Rank 0 says so; where it is rank 0 itself, the next one does.
+        """Reports a lost peer: rank 0 prints the line, or rank 1 where rank 0 is lost.
 
-        Who has just stood still says nothing: the others have given it up, and have said so.
-        While this rank closes all are done, and none can be lost.
+        A rank that was itself stopped prints nothing: the others have reported it as lost. While
+        this rank closes, all ranks are done, and none can be lost.
         """
         if self._closing:
             peer.done = True
             return
         says = self._rank == 0 or (peer.rank == 0 and self._rank == 1)
         says = says and self._clock() - self._stood_still > self._limit / 2
-        again = "the same command goes on after the last checkpoint"
+        again = "the same command resumes after the last checkpoint"
         self._finish(Fault(f"{peer} {how}; {again}" if says else "", LOST))
 
     def _mine(self, line: str) -> str:
         return line if self._rank == 0 else ""
 
     def _pass_on(self, fault: Fault) -> None:
-        """What this rank gives up for: rank 0 ends all, another leaves it to rank 0."""
+        """Handles a fault of this rank: rank 0 ends all ranks, another rank informs rank 0."""
         if self._rank == 0:
             self._finish(fault)
             return
         self._tell({"error": fault.line[:_LONGEST_LINE], "code": fault.code})
-        self._given_up = None  # and `_limit` later rank 0 is given up
+        self._given_up = None  # if rank 0 does not react within `_limit`, it counts as lost
 
     def _finish(self, fault: Fault) -> None:
         if self._ended:
             return
         self._ended = True
-        if fault.line:  # first of all: what started the ranks ends all when one has ended
+        if fault.line:  # printed first, since the launcher ends all ranks when one has ended
             os.write(2, f"fednas_jax: error: {fault.line}\n".encode())
         if self._rank == 0:
             self._tell({"end": fault.code})
@@ -303,6 +304,6 @@ class Watchdog:
     def _tell(self, message: dict[str, Any]) -> None:
         line = json.dumps(message).encode() + b"\n"
         for peer in self._peers:
-            # A full buffer is that of a peer which hears nothing, and will be given up.
+            # A full buffer means that the peer does not read, and it will count as lost.
             with contextlib.suppress(OSError):
                 peer.connection.send(line)

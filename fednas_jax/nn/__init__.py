@@ -1,1 +1,1 @@
-"""Pure Flax (linen) modules and array functions; knows no clients, files or configs."""
+"""Pure Flax (linen) modules and array functions, which know no clients, files or configs."""

@@ -1,12 +1,12 @@
 """The mixed cell of the search space: two inputs, four nodes, 14 mixed operations.
 
-What a source sends to its nodes is computed in `sources.py`; here are the order in which sources
-become known, and the bookkeeping of weights and moments, which carry a leading axis of edges
-ordered by source.
+`sources.py` computes what a source sends to its nodes. This file decides the order in which sources
+are computed, and slices the weights and moments, whose leading axis holds the edges ordered by
+source.
 
-The six edges between nodes can be one loop over three pairs, whose body the compiler sees once:
-half of the program. Its price: what the backward pass needs is kept in the loop's own arrays, and
-a node that sends to several others is activated, padded and pooled once for each of them.
+The six edges between nodes can be computed as one loop over three pairs. The compiler then sees the
+loop's body once, which halves the program. The price: the loop keeps copies of what the backward
+pass needs, and a node that sends to several others is activated, padded and pooled once for each.
 """
 
 import functools
@@ -47,13 +47,13 @@ def mixed_cell(
       alphas: [14, 8] in DARTS order, before the softmax.
       inputs: the two preprocessed input states, [2, C, H, W * B].
       geometry: H, W and B of the inputs.
-      reduction: edges from the two inputs have stride 2.
+      reduction: whether edges from the two inputs have stride 2.
       running: moments to normalise by; None for those of the batch.
       wanted: [] bool; whether the gradient of the convolutions' weights will be used.
-      scan_sources: loop over the nodes as sources, instead of unrolling them.
+      scan_sources: whether to loop over the nodes as sources, instead of unrolling them.
 
     Returns:
-      The four nodes' channels one after another, [4 C, H', W' * B], and the moments used.
+      The channels of the four nodes, concatenated, [4 C, H', W' * B], and the moments used.
     """
     mixture = jax.nn.softmax(alphas, axis=-1)[jnp.array(SOURCE_MAJOR)]
     inputs_group, *node_groups = SOURCE_GROUPS
@@ -76,7 +76,7 @@ def mixed_cell(
 
 
 def _add(terms: list[jax.Array]) -> jax.Array:
-    """Their sum, kept: else XLA would compute it, mixed operations and all, in each consumer."""
+    """The sum, behind a barrier: XLA would otherwise recompute all terms in each consumer."""
     return lax.optimization_barrier(functools.reduce(jnp.add, terms))
 
 
@@ -90,7 +90,7 @@ def _mix_group(
     running: Statistics | None,
     wanted: jax.Array,
 ) -> tuple[tuple[jax.Array, ...], Statistics]:
-    """`mix_sources` for a group's part of the cell's weights, mixture and moments."""
+    """`mix_sources` with the group's slice of the cell's weights, mixture and moments."""
     stop = group.start + group.sources * group.edges
     return mix_sources(
         group,
@@ -105,18 +105,18 @@ def _mix_group(
 
 
 _STEPS = (((2, 1), (2, 2)), ((2, 3), (3, 2)), ((3, 3), (4, 3)))
-"""(source state, node) of the two edges in each step of the loop; a node is complete before it is
-a source."""
+"""(source state, node) of the two edges in each step of the loop. A node becomes a source only
+after all of its inputs have been added."""
 
 _PAIR = SourceGroup(2, 1, 2, 8)
-"""A step of the loop: two edges, each with a source of its own."""
+"""One step of the loop: two edges with different sources."""
 
 _POSITIONS = [
     [SOURCE_MAJOR.index(EDGES.index((node, source))) for source, node in step] for step in _STEPS
 ]
 _RETURN = [position for step in _POSITIONS for position in step]
 _POOLS = ((0, 0), (1, 1), (2, 1))
-"""Step and edge where the pools of sources 2 to 4 are computed (not for the first time)."""
+"""Step and edge of the loop from which the moments of the pools of sources 2 to 4 are taken."""
 
 
 def _scan_nodes(
@@ -127,7 +127,7 @@ def _scan_nodes(
     running: Statistics | None,
     wanted: jax.Array,
 ) -> tuple[jax.Array, Statistics]:
-    """Nodes 0 to 2 as sources, in one loop over what the nodes have received so far."""
+    """Adds what nodes 0 to 2 send, in one loop, to what the nodes have received so far."""
     edges, steps = jnp.array(_POSITIONS), jnp.array(_STEPS)
 
     def pairs(leaf: jax.Array) -> jax.Array:
@@ -160,7 +160,7 @@ def _scan_nodes(
     order = jnp.argsort(jnp.array(_RETURN))
 
     def of_edges(name: str, leaf: jax.Array) -> jax.Array:
-        """[step, 1, edge, C] -> [source, C] of pools, [edge in order, C] of the others."""
+        """[step, 1, edge, C] -> [source, C] for pools, [edge in order, C] for the others."""
         if _is_pool(name):
             return jnp.stack([leaf[step, 0, edge] for step, edge in _POOLS])
         return leaf.reshape(-1, leaf.shape[-1])[order]
@@ -183,7 +183,7 @@ def _take(weights: Weights, group: SourceGroup) -> Weights:
 
 
 def _take_statistics(running: Statistics, group: SourceGroup) -> Statistics:
-    """As `_take`, for moments: of edges [S, M, C], of pools [S, 1, C]."""
+    """The moments of a group: those of edges [S, M, C], those of pools [S, 1, C]."""
 
     def cut(name: str, leaf: jax.Array) -> jax.Array:
         if _is_pool(name):
@@ -203,12 +203,13 @@ def _is_pool(name: str) -> bool:
 
 
 def _concerns(name: str, group: SourceGroup) -> bool:
-    """Preprocessing is not of the edges; `skip_connect` has weights on edges of stride 2 only."""
+    """Whether a group has the entry: preprocessing belongs to no edge, and `skip_connect` has
+    weights on edges of stride 2 only."""
     return not name.startswith("preprocess") and (name != "skip_connect" or group.first < 2)
 
 
 def _join_statistics(groups: list[Statistics]) -> Statistics:
-    """Moments of all groups under each name: of edges [14, C] (or 8), of pools [5, C]."""
+    """The moments of all groups by name: those of edges [14 or 8, C], those of pools [5, C]."""
 
     def join(*leaves: jax.Array) -> jax.Array:
         return jnp.concatenate([leaf.reshape(-1, leaf.shape[-1]) for leaf in leaves])

@@ -1,12 +1,12 @@
-"""The convolutional network of the paper that brought FedAvg.
+"""The convolutional network of the FedAvg paper.
 
 McMahan, Moore, Ramage, Hampson, Aguera y Arcas: Communication-Efficient Learning of Deep Networks
 from Decentralized Data, AISTATS 2017, arXiv:1602.05629. Section 3: two 5 x 5 convolutions of 32 and
 64 channels, each followed by 2 x 2 max pooling, a layer of 512 units, ReLU; 1,663,370 parameters on
-MNIST. The paper does not say how convolutions are padded. "same" is the usual reading: 28 pixels a
-side, pooled to 14, again 14, pooled to 7; 12,273,152 multiply-adds an image. "flower" is that of
-Flower's baseline, whose convolutions lose a pixel on each side, which its pools add: 26, 14, 12, 7,
-of as many parameters, but 9,524,352 multiply-adds.
+MNIST. The paper does not say how convolutions are padded. "same" is the usual reading: sides of 28
+pixels, pooled to 14, again 14, pooled to 7; 12,273,152 multiply-adds an image. "flower" is the
+padding of Flower's baseline: convolutions lose a pixel on each side, and pools pad by one, so that
+sides are 26, 14, 12 and 7 pixels. It has as many parameters, but 9,524,352 multiply-adds.
 """
 
 import jax
@@ -18,11 +18,12 @@ from fednas_jax.nn.initializers import uniform_fan_in
 from fednas_jax.nn.layers import dense
 
 PADDINGS = {"same": (2, 0), "flower": (1, 1)}
-"""Name -> pixels that a convolution pads on each side, with zeros; a pool, with what never wins."""
+"""Name -> pixels that a convolution pads with zeros on each side, and pixels that a pool pads with
+the lowest value."""
 
 
 class CNN(nn.Module):
-    """Logits of images whose sides are multiples of four; PyTorch's default start.
+    """The CNN, for images whose sides are multiples of four; initialised by PyTorch's defaults.
 
     Attributes:
       num_classes: outputs.
@@ -56,19 +57,19 @@ class CNN(nn.Module):
 
 
 class Conv(nn.Module):
-    """A convolution with bias on maps [C, H, W * B], and 2 x 2 max pooling as you like.
+    """A convolution with bias on maps [C, H, W * B], optionally followed by 2 x 2 max pooling.
 
-    A network's ReLU between the two may follow instead: the maximum commutes with it and with the
-    bias, exactly, and both then have a quarter to do.
+    A ReLU between the two may be applied after the pooling instead: the maximum commutes exactly
+    with the ReLU and with the bias, and both then process a quarter of the values.
 
     Attributes:
       features: output channels.
-      size: of the square kernel.
+      size: side of the square kernel.
       padding: rows and columns of zeros on each side.
       batch: B.
-      pool: whether the maximum of each 2 x 2 pixels is taken.
-      pool_padding: rows and columns added before, on each side, whose pixels are no maximum.
-      kernel_init: of the kernel; PyTorch's default start if None.
+      pool: whether to take the maximum of each 2 x 2 pixels.
+      pool_padding: rows and columns that the pool pads on each side with the lowest value.
+      kernel_init: initialiser of the kernel; None for PyTorch's default.
     """
 
     features: int
@@ -81,7 +82,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, maps: jax.Array) -> jax.Array:
-        """[C, H, W * B] -> [features, H', W' * B], half the sides if pooled."""
+        """[C, H, W * B] -> [features, H', W' * B]; with `pool` the sides are halved."""
         channels = len(maps)
         default = uniform_fan_in(channels * self.size**2)
         shape = (self.features, self.size, self.size, channels)
@@ -97,6 +98,6 @@ class Conv(nn.Module):
         return maps + bias[:, None, None]
 
     def pixels(self, maps: jax.Array) -> int:
-        """Of the convolution's output for one image: how often its kernel is applied."""
+        """Pixels of the convolution's output for one image: how often its kernel is applied."""
         lost = self.size - 1 - 2 * self.padding
         return (maps.shape[1] - lost) * (maps.shape[2] // self.batch - lost)

@@ -2,14 +2,14 @@
 
 Feature maps lie as in `window.py`: `[C, H, W * B]`, channels ahead, the batch innermost together
 with the width. The patches of a k x k convolution are then k * k shifted slices of contiguous
-memory, laid end to end, and all outputs are one product, `[O, k*k*C] x [k*k*C, H*W*B]`, of a shape
-that a CPU's matrix routines like. So are both gradients.
+memory, laid end to end, and all outputs are one product, `[O, k*k*C] x [k*k*C, H*W*B]`, whose shape
+suits a CPU's matrix routines. Both gradients are such products too.
 
 Cost: the patches hold the map k * k times (6 MB for the second layer of the CNN of McMahan et al.
-at batch 10). In return nothing here is a `lax` convolution, which inside a loop XLA's CPU compiler
-computes by a naive one, 17 times slower over a round of that CNN, and which under `vmap` over
-clients, each with weights of its own, becomes a grouped convolution, slower still. A product under
-`vmap` is a batched product.
+at batch 10). In return no `lax` convolution is needed. Inside a loop, XLA's CPU compiler computes
+those naively, which makes a round of that CNN 17 times slower. Under `vmap` over clients, whose
+weights differ, they become grouped convolutions, which are slower still. A product under `vmap` is
+a batched product.
 
 Where the product itself takes most of the time, `winograd.py` makes it smaller.
 """
@@ -24,8 +24,8 @@ from jax import lax
 from fednas_jax.nn import winograd
 
 WINOGRAD_CHANNELS = 16
-"""From so many input channels on the saved multiplications outweigh the transforms, on a CPU: with
-32 channels, forward and backward take 0.6 of the time (5 x 5 and 3 x 3 kernels, batch 10)."""
+"""Input channels from which the saved multiplications outweigh the transforms on a CPU. With 32
+channels, forward and backward pass take 0.6 of the time (5 x 5 and 3 x 3 kernels, batch 10)."""
 
 
 def to_maps(images: jax.Array) -> jax.Array:
@@ -35,12 +35,12 @@ def to_maps(images: jax.Array) -> jax.Array:
 
 
 def flatten(maps: jax.Array, batch: int) -> jax.Array:
-    """[C, H, W * B] -> [B, C * H * W], the order in which PyTorch flattens."""
+    """[C, H, W * B] -> [B, C * H * W], in the order in which PyTorch flattens."""
     return maps.reshape(-1, batch).T
 
 
 def conv(maps: jax.Array, kernel: jax.Array, padding: int, batch: int) -> jax.Array:
-    """A convolution of stride one, computed as suits its size and the device.
+    """A convolution of stride one, by the method that suits its size and the device.
 
     Args:
       maps: [C, H, W * B].
@@ -49,10 +49,10 @@ def conv(maps: jax.Array, kernel: jax.Array, padding: int, batch: int) -> jax.Ar
       batch: B.
 
     Returns:
-      [O, H', W' * B], where H' = H + 2 * padding - k + 1, and W' likewise.
+      [O, H', W' * B], where H' = H + 2 * padding - k + 1 and W' = W + 2 * padding - k + 1.
     """
     fits = len(maps) >= WINOGRAD_CHANNELS and 1 < kernel.shape[1] <= winograd.TILE + 1
-    # On lower maps the rows that fill up a tile outweigh what is saved.
+    # On lower maps, the rows that pad the last tile cost more than is saved.
     if fits and maps.shape[1] >= winograd.TILE and jax.default_backend() == "cpu":
         return winograd.conv(maps, kernel, padding, batch)
     return conv_by_patches(maps, kernel, padding, batch)
@@ -60,7 +60,7 @@ def conv(maps: jax.Array, kernel: jax.Array, padding: int, batch: int) -> jax.Ar
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv_by_patches(maps: jax.Array, kernel: jax.Array, padding: int, batch: int) -> jax.Array:
-    """A convolution of stride one as one product; arguments as `conv`."""
+    """A convolution of stride one as one product; arguments and result as for `conv`."""
     return _forward(maps, kernel, padding, batch)[0]
 
 
@@ -68,7 +68,7 @@ def _forward(maps: jax.Array, kernel: jax.Array, padding: int, batch: int) -> An
     size = kernel.shape[1]
     patches, shape = _patches(maps, size, padding, batch)
     out = kernel.reshape(len(kernel), -1) @ patches
-    # The map itself is kept for its shape alone, which costs nothing.
+    # Only the shape of the map is used later, so that keeping it costs nothing.
     return out.reshape(-1, *shape), (maps, patches, kernel)
 
 
@@ -76,7 +76,7 @@ def _backward(padding: int, batch: int, residuals: Any, gradient: jax.Array) -> 
     maps, patches, kernel = residuals
     flat = gradient.reshape(len(gradient), -1)
     of_kernel = lax.dot_general(flat, patches, (((1,), (1,)), ((), ())))
-    # Not computed where nobody asks for it, as in a first layer: dead code to the compiler.
+    # In a first layer nothing uses this gradient, and the compiler removes it as dead code.
     of_patches = lax.dot_general(
         kernel.reshape(len(kernel), -1), flat, (((0,), (0,)), ((), ()))
     ).reshape(*kernel.shape[1:], *gradient.shape[1:])
@@ -92,7 +92,7 @@ def _patches(
 ) -> tuple[jax.Array, tuple[int, int]]:
     """[k * k * C, H' * W' * B], and (H', W' * B)."""
     sides = (padding, padding), (padding * batch, padding * batch)
-    # Barriers: without them XLA pads and shifts anew inside each consumer.
+    # Without barriers XLA repeats the padding and the shifts inside each consumer.
     padded = lax.optimization_barrier(jnp.pad(maps, ((0, 0), *sides)))
     height = padded.shape[1] - size + 1
     width = padded.shape[2] - (size - 1) * batch
@@ -106,7 +106,7 @@ def _patches(
 
 
 def _put_back(patches: jax.Array, shape: tuple[int, ...], padding: int, batch: int) -> jax.Array:
-    """The transpose of `_patches`: adds each of [k, k, C, H', W' * B] where it was taken from."""
+    """The transpose of `_patches`: adds each value where `_patches` has read it."""
     size, height, width = patches.shape[0], patches.shape[3], patches.shape[4]
     total = jnp.zeros(shape, patches.dtype)
     for i in range(size):
@@ -119,7 +119,7 @@ def _put_back(patches: jax.Array, shape: tuple[int, ...], padding: int, batch: i
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_pool_2x2(maps: jax.Array, batch: int) -> jax.Array:
-    """The maximum in each square of two by two pixels; sizes are even.
+    """The maximum of each 2 x 2 pixels; H and W are even.
 
     Args:
       maps: [C, H, W * B].
@@ -134,7 +134,7 @@ def max_pool_2x2(maps: jax.Array, batch: int) -> jax.Array:
 
 
 def quarters(maps: jax.Array, batch: int) -> list[jax.Array]:
-    """The four pixels of all 2 x 2 squares, row by row, [C, H / 2, W / 2, B] each."""
+    """The four pixels of each 2 x 2 square, row by row; four arrays [C, H / 2, W / 2, B]."""
     channels, height, width = maps.shape
     squares = maps.reshape(channels, height // 2, 2, width // (2 * batch), 2, batch)
     return [squares[:, :, i, :, j] for i in range(2) for j in range(2)]
@@ -152,7 +152,7 @@ def _pool_backward(batch: int, residuals: Any, gradient: jax.Array) -> Any:
     best, gradient = out.reshape(shape), gradient.reshape(shape)
     taken = jnp.zeros(shape, bool)
     parts = []
-    for corner in corners:  # the first of equals takes all of the gradient, as in PyTorch
+    for corner in corners:  # the first of equal maxima takes all of the gradient, as in PyTorch
         wins = (corner == best) & ~taken
         taken |= wins
         parts.append(jnp.where(wins, gradient, jnp.zeros((), gradient.dtype)))

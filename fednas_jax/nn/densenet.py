@@ -2,8 +2,9 @@
 
 Huang, Liu, van der Maaten, Weinberger: Densely Connected Convolutional Networks, CVPR 2017,
 arXiv:1608.06993. Each layer reads the outputs of all layers before it in its block. DenseNet-201
-(Table 1): 20,013,928 parameters with 1000 classes, 18,112,138 with 10. The small one is Section
-3.4's for CIFAR, with 40 layers that add 12 channels each: 176,122 parameters with 10 classes.
+(Table 1) has 20,013,928 parameters with 1000 classes and 18,112,138 with 10. The small network is
+that of Section 3.4 for CIFAR: 40 layers that add 12 channels each, 176,122 parameters with 10
+classes.
 """
 
 import functools
@@ -20,18 +21,19 @@ from fednas_jax.nn.pooling import max_pool
 from fednas_jax.nn.window import Window
 
 BOTTLENECK = 4
-"""Channels between a layer's two convolutions, in multiples of the growth."""
+"""Number of channels between a layer's two convolutions, in multiples of the growth."""
 
 
 class DenseNet(nn.Module):
-    """Logits; kernels start from N(0, 2 / fan in), the linear layer as PyTorch's.
+    """A DenseNet: kernels start from N(0, 2 / fan in), the linear layer from PyTorch's default.
 
     Attributes:
       num_classes: outputs.
-      blocks: layers of each block; between two the size and the channels are halved.
-      growth: channels that a layer adds.
-      large_images: begin as for ImageNet, with a 7 x 7 convolution of stride 2 and a max pool of
-        stride 2: sides of 32 pixels at least. Else with a 3 x 3 convolution.
+      blocks: number of layers of each block; size and channels are halved between two blocks.
+      growth: number of channels that a layer adds.
+      large_images: whether to begin as for ImageNet, with a 7 x 7 convolution of stride 2 and a max
+        pool of stride 2, which needs sides of at least 32 pixels; otherwise with a 3 x 3
+        convolution.
       normalization: "batch" or "group".
       momentum: share of the old running statistics that a training step keeps.
     """
@@ -76,13 +78,13 @@ class DenseNet(nn.Module):
 class _Features(NamedTuple):
     """All maps that a block has so far, [C, H, W * B].
 
-    In training by batch statistics each map is normalised once, as it comes, and not once in each
-    of the layers that read it: they differ in scale and bias alone.
+    In training with batch statistics each map is normalised once, when it is added, rather than in
+    each layer that reads it: the layers' normalisations differ in scale and bias only.
     """
 
     maps: jax.Array
     moments: Moments | None
-    """By which the maps are normalised already; None: they are raw."""
+    """Moments by which the maps have been normalised; None where they are raw."""
 
     @staticmethod
     def of(maps: jax.Array, style: Style, *, train: bool) -> "_Features":
@@ -95,7 +97,7 @@ class _Features(NamedTuple):
 
 
 class _Layer(nn.Module):
-    """(normalisation, ReLU, convolution) twice, 1 x 1 and 3 x 3: what a layer adds."""
+    """The maps that a layer adds: twice normalisation, ReLU and convolution, 1 x 1 and 3 x 3."""
 
     style: Style
     growth: int
@@ -113,7 +115,8 @@ class _Layer(nn.Module):
 
 
 class _Transition(nn.Module):
-    """Halves the channels, then the size: the mean of each 2 x 2 pixels, an odd last one unused."""
+    """Halves the channels, then the size, by the mean of each 2 x 2 pixels; an odd last row or
+    column is dropped."""
 
     style: Style
 

@@ -1,7 +1,7 @@
-"""The depthwise convolution as shifted multiply-adds, with its backward pass by hand.
+"""The depthwise convolution as shifted multiply-adds, with a backward pass written by hand.
 
-Autodiff of the forward pass, and XLA's grouped convolution, are 10 to 170 times slower on a CPU
-(the gradient of the kernel above all): here that gradient is one variadic reduction, which reads
+Autodiff of the forward pass and XLA's grouped convolution are 10 to 170 times slower on a CPU,
+above all for the gradient of the kernel. Here that gradient is one variadic reduction, which reads
 the map once for all taps.
 """
 
@@ -20,8 +20,8 @@ def stencil(planes: dict[Tap, jax.Array], kernel: jax.Array, window: Window) -> 
     """Convolves each channel with a kernel of its own (cross-correlation, as PyTorch).
 
     Args:
-      planes: of a map [..., M or 1, C, H, W * B], as `window.planes` gives them; with 1 all M
-        kernels read the same map (a channel multiplier).
+      planes: the phase planes of a map [..., M or 1, C, H, W * B], from `Window.planes`; with 1 all
+        M kernels read the same map (a channel multiplier).
       kernel: [..., M, C, k, k].
       window: kernel size k, stride, dilation and the shape of the map.
 
@@ -42,7 +42,7 @@ def transposed(dy: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
 
 @jax.named_scope("depthwise")
 def kernel_gradient(planes: dict[Tap, jax.Array], dy: jax.Array, window: Window) -> jax.Array:
-    """Gradient of the kernel: dy times the view of each tap, summed; [..., M, C, k, k]."""
+    """Gradient of the kernel, [..., M, C, k, k]: for each tap the sum of dy times its view."""
     dy = wide(dy)
     views = [wide(window.view(planes, tap)) for tap in window.taps]
     sums = sum_maps([lax.mul(dy, _broadcast(view, dy.shape)) for view in views])
@@ -51,9 +51,9 @@ def kernel_gradient(planes: dict[Tap, jax.Array], dy: jax.Array, window: Window)
 
 
 def _scaled(view: jax.Array, kernel: jax.Array, tap: Tap) -> jax.Array:
-    """view [..., M or 1, C, H, W * B] times the tap's weight.
+    """The view [..., M or 1, C, H, W * B] times the tap's weight.
 
-    In `lax`'s terms, as is all that happens once a tap: `jnp`'s take twice as long to trace, and a
+    Functions that run once for each tap use `lax`, not `jnp`, which takes twice as long to trace: a
     network has thousands of taps.
     """
     weight = slice_maps(kernel, (tap[0], tap[0] + 1), (tap[1], tap[1] + 1))
@@ -63,14 +63,14 @@ def _scaled(view: jax.Array, kernel: jax.Array, tap: Tap) -> jax.Array:
 
 
 def _broadcast(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """As `jnp.broadcast_to`, between arrays of one rank."""
+    """Like `jnp.broadcast_to`, for a shape of the same rank."""
     if x.shape == shape:
         return x
     return lax.broadcast_in_dim(x, shape, tuple(range(len(shape))))
 
 
 def wide(x: jax.Array) -> jax.Array:
-    """In the precision in which sums are taken: float32 at least."""
+    """Converts to the precision in which sums are taken, at least float32."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 

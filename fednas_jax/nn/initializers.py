@@ -1,4 +1,4 @@
-"""Initialisers as PyTorch's modules have them by default."""
+"""The default initialisers of PyTorch's modules."""
 
 import math
 from typing import Any

@@ -22,11 +22,11 @@ from fednas_jax.nn.window import Window
 MOMENTUM = 0.9
 """Share of the old running statistics that a training step keeps (PyTorch's 0.1)."""
 GROUP_CHANNELS = 16
-"""Channels of a group at most: as good as 32 groups (Wu and He 2018, Table 3, right)."""
+"""Maximum number of channels in a group: as good as 32 groups (Wu and He 2018, Table 3, right)."""
 
 
 class Style(NamedTuple):
-    """What all layers of a network have in common.
+    """The settings that all layers of a network share.
 
     Attributes:
       batch: B.
@@ -40,20 +40,20 @@ class Style(NamedTuple):
 
 
 def dense(features: int, in_features: int, name: str | None = None) -> nn.Dense:
-    """A linear layer with PyTorch's default start of weight and bias."""
+    """A linear layer with PyTorch's default initialisation of weight and bias."""
     start = uniform_fan_in(in_features)
     return nn.Dense(features, kernel_init=start, bias_init=start, name=name)
 
 
 class Conv(nn.Module):
-    """A square convolution without bias, as much padded as keeps ceil(size / stride) outputs.
+    """A square convolution without bias, padded so that ceil(size / stride) outputs remain.
 
     Attributes:
       features: output channels.
-      size: of the kernel; odd.
+      size: side of the kernel; odd.
       batch: B.
       stride: 1 or 2; the windows lie where PyTorch has them.
-      kernel_init: of the kernel [k, k, C, features]; PyTorch's default start if None.
+      kernel_init: initialiser of the kernel [k, k, C, features]; None for PyTorch's default.
     """
 
     features: int
@@ -76,7 +76,7 @@ class Conv(nn.Module):
         return self._strided(maps, kernel)
 
     def pixels(self, maps: jax.Array) -> int:
-        """Of the output for one image: how often the kernel is applied."""
+        """Pixels of the output for one image: how often the kernel is applied."""
         height, width = maps.shape[1], maps.shape[2] // self.batch
         return -(-height // self.stride) * -(-width // self.stride)
 
@@ -89,7 +89,7 @@ class Conv(nn.Module):
 
 
 def subsample(maps: jax.Array, stride: int, batch: int) -> jax.Array:
-    """Every `stride`-th row and column, from the first on, of [C, H, W * B]."""
+    """Every `stride`-th row and column of [C, H, W * B], from the first on."""
     if stride == 1:
         return maps
     channels, height, _ = maps.shape
@@ -105,22 +105,23 @@ def mean_pixel(maps: jax.Array, batch: int) -> jax.Array:
 class Norm(nn.Module):
     """Normalisation of maps [C, H, W * B], then a learnt scale and bias of each channel.
 
-    "batch": by the moments of a channel over the batch, in evaluation by running ones, as PyTorch
-    keeps them (`batch_stats`: mean and unbiased variance). "group": by the moments of an example's
-    group of neighbouring channels, always (Wu and He: Group Normalization, ECCV 2018,
-    arXiv:1803.08494); nothing runs, and clients with unlike data share nothing but weights.
+    "batch" normalises by the moments of a channel over the batch; in evaluation, by running moments
+    as PyTorch keeps them (`batch_stats`: mean and unbiased variance). "group" always normalises by
+    the moments of a group of neighbouring channels of one example (Wu and He: Group Normalization,
+    ECCV 2018, arXiv:1803.08494). It has no running moments, so that clients with different data
+    share only weights.
     """
 
     style: Style
 
     @nn.compact
     def __call__(self, maps: jax.Array, *, train: bool, seen: Moments | None = None) -> jax.Array:
-        """Normalises; in training `batch_stats` is updated where it is mutable.
+        """Normalises the maps; in training, updates `batch_stats` where it is mutable.
 
         Args:
           maps: [C, H, W * B].
-          train: whether by the moments of the batch, where that is the kind.
-          seen: moments by which the maps are normalised already.
+          train: whether "batch" normalises by the moments of the batch.
+          seen: moments by which the maps have been normalised already; None where they are raw.
         """
         channels = len(maps)
         scale = self.param("scale", nn.initializers.ones, (channels,))
@@ -145,10 +146,10 @@ class Norm(nn.Module):
 
 
 def group_norm(maps: jax.Array, batch: int) -> jax.Array:
-    """Each example's groups of channels with mean zero and variance one; [C, H, W * B]."""
+    """Normalises each example's groups of channels to mean 0 and variance 1; [C, H, W * B]."""
     channels, height, _ = maps.shape
     of_group = group_size(channels)
-    # Pixels of a group ahead of the batch: sums run over the slow axes, side by side in the fast.
+    # The pixels of a group lie ahead of the batch: sums over slow axes, vectorised over the batch.
     groups = maps.reshape(channels // of_group, -1, batch)
     mean = groups.mean(axis=1, keepdims=True)
     variance = ((groups - mean) ** 2).mean(axis=1, keepdims=True)
@@ -156,10 +157,10 @@ def group_norm(maps: jax.Array, batch: int) -> jax.Array:
 
 
 def group_size(channels: int) -> int:
-    """Channels of a group: the largest divisor of `channels` up to `GROUP_CHANNELS`."""
+    """Number of channels in a group: the largest divisor of `channels` up to `GROUP_CHANNELS`."""
     return max(n for n in range(1, GROUP_CHANNELS + 1) if channels % n == 0)
 
 
 def he_normal(fan: int) -> Any:
-    """N(0, 2 / fan) (He et al. 2015, arXiv:1502.01852), the fan in given outright."""
+    """The initialiser N(0, 2 / fan) (He et al. 2015, arXiv:1502.01852), for a given fan."""
     return nn.initializers.normal(math.sqrt(2 / fan))

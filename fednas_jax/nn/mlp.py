@@ -1,6 +1,6 @@
 """The "2NN" of McMahan et al. 2017 (arXiv:1602.05629, Section 3): two hidden layers of 200 units.
 
-199,210 parameters on MNIST.
+It has 199,210 parameters on MNIST.
 """
 
 import jax
@@ -10,11 +10,11 @@ from fednas_jax.nn.layers import dense
 
 
 class MLP(nn.Module):
-    """Logits by fully connected layers with ReLU; PyTorch's default start.
+    """Fully connected layers with ReLU, initialised by PyTorch's defaults.
 
     Attributes:
       num_classes: outputs.
-      hidden: units of each hidden layer.
+      hidden: number of units of each hidden layer.
     """
 
     num_classes: int

@@ -24,7 +24,7 @@ _STEM_MULTIPLIER = 3
 
 
 class Architecture(Protocol):
-    """What a network needs of a genotype: pairs (operation, source state), two a node."""
+    """What a network needs of a genotype: pairs (operation, source state), two for each node."""
 
     @property
     def normal(self) -> tuple[tuple[str, int], ...]: ...
@@ -37,15 +37,15 @@ class Architecture(Protocol):
 
 
 class Cell(nn.Module):
-    """One cell: two inputs brought to `channels`, four nodes of two operations each.
+    """One cell: two inputs, projected to `channels`, and four nodes of two operations each.
 
     Attributes:
-      pairs: (operation, source state), 8 of them, two a node.
-      concat: the states whose channels, one after another, are the output.
-      channels: channels of every state.
+      pairs: 8 pairs (operation, source state), two for each node.
+      concat: the states whose concatenated channels are the output.
+      channels: number of channels of every state.
       reduction: whether the operations on the inputs have stride 2.
-      reduction_before: whether the previous cell halved the size, so that input 0 is too large.
-      style: of the layers.
+      reduction_before: whether the previous cell halved the size, so that input 0 must be halved.
+      style: settings of the layers.
     """
 
     pairs: tuple[tuple[str, int], ...]
@@ -71,9 +71,9 @@ class Cell(nn.Module):
         Args:
           before_last, last: inputs [C, H, W * B].
           drop_path_rate: probability that an example loses an operation's output.
-          key: for that; None: none is lost.
+          key: random key of the drop path; None for no drop path.
           train: as in `Network`.
-          preprocessed: the inputs have been brought to `channels` and one size already.
+          preprocessed: whether the inputs already have `channels` channels and one size.
 
         Returns:
           [channels * len(concat), H', W' * B]
@@ -96,12 +96,12 @@ class Cell(nn.Module):
                 path = drop_path(own, path, drop_path_rate, self.style.batch)
             paths.append(path)
             if index % 2:
-                # Kept: XLA would else compute the sum, drawn masks and all, in each consumer.
+                # Without a barrier XLA recomputes the sum and its random masks in each consumer.
                 states.append(lax.optimization_barrier(paths[-2] + paths[-1]))
         return lax.optimization_barrier(jnp.concatenate([states[i] for i in self.concat]))
 
     def preprocess0(self, **options: Any) -> nn.Module:
-        """What brings the older input to `channels`; `options` are Flax's own."""
+        """The module that projects the older input to `channels`; `options` go to Flax."""
         kind = FactorizedReduce if self.reduction_before else ReLUConvNorm
         return kind(self.style, self.channels, **options)
 
@@ -133,7 +133,7 @@ class AuxiliaryHead(nn.Module):
         x = Conv(128, 1, batch, name="conv0")(x)
         x = jax.nn.relu(Norm(self.style, name="norm0")(x, train=train))
         kernel = Kernel((2, 2, 128, 768), name="conv1")(1)
-        # All pixels of the map under the kernel: a product of their channels, laid end to end.
+        # The kernel covers the whole map: one product over all pixels' channels.
         x = x.reshape(128, 4, batch).swapaxes(0, 1).reshape(512, batch)
         x = (kernel.reshape(512, 768).T @ x)[:, None]
         x = jax.nn.relu(Norm(self.style, name="norm1")(x, train=train))
@@ -144,17 +144,17 @@ class Network(nn.Module):
     """The network of a genotype: stem, `layers` cells, global average pool, linear layer.
 
     The cells at layers // 3 and 2 * layers // 3 halve the size and double the channels. Variables:
-    `params`, `batch_stats`. Everything starts as PyTorch's modules do.
+    `params` and `batch_stats`, initialised by PyTorch's defaults.
 
     Attributes:
       genotype: the cells.
       num_classes: outputs.
-      init_channels: channels of the states of the first cells (DARTS: 36; FedNAS: 16).
-      layers: cells (DARTS: 20; FedNAS: 8).
+      init_channels: number of channels of the first cells' states (DARTS: 36; FedNAS: 16).
+      layers: number of cells (DARTS: 20; FedNAS: 8).
       auxiliary: whether training also returns the logits of the auxiliary head.
       normalization: "batch" or "group".
-      scan_cells: compile neighbouring cells that are equal once, and loop over them. Their
-        variables keep their places; equal up to rounding.
+      scan_cells: whether to compile neighbouring equal cells once and loop over them. The paths of
+        their variables do not change; results are equal up to rounding.
     """
 
     genotype: Architecture
@@ -178,17 +178,18 @@ class Network(nn.Module):
 
         Args:
           images: [B, H, W, C], float, normalised; H and W at least 8, any C.
-          train: batch statistics instead of running ones; drop path and auxiliary head at work.
+          train: whether to normalise by batch statistics instead of running ones, and to use drop
+            path and the auxiliary head.
           drop_path_rate: probability, in [0, 1), that an example loses an operation's output; may
             be traced. Identities are never dropped.
-          key: random key for the drop path; without one there is none.
+          key: random key of the drop path; None for no drop path.
 
         Returns:
           Logits [B, num_classes]; in training with `auxiliary` a pair of such arrays, the second
           from the auxiliary head.
 
         Raises:
-          ValueError: in training a rate other than 0.0 came without a key.
+          ValueError: in training, the rate is not 0.0 and there is no key.
         """
         static_rate = drop_path_rate if isinstance(drop_path_rate, int | float) else math.nan
         if train and key is None and static_rate != 0.0:
@@ -214,7 +215,7 @@ class Network(nn.Module):
         return self.layers // 3, 2 * self.layers // 3
 
     def _runs(self) -> list[list[int]]:
-        """Cells by number; those together that are one loop: normal cells side by side."""
+        """The numbers of all cells, in runs: neighbouring normal cells are one loop."""
         reductions = sorted({*self._reductions})
         runs = [[place] for place in reductions]
         ends = itertools.pairwise([-1, *reductions, self.layers])
@@ -242,7 +243,8 @@ class Network(nn.Module):
         *,
         train: bool,
     ) -> tuple[jax.Array, jax.Array]:
-        """What the cell after a run reads: the outputs of the two cells before it."""
+        """Applies a run of cells; returns the outputs of the last two, which the next cell
+        reads."""
         cell = self._cell(run[0], style)
         keys = [None if key is None else jax.random.fold_in(key, index) for index in run]
         if len(run) == 1:

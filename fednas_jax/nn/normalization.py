@@ -1,8 +1,7 @@
 """Batch normalisation, with and without affine parameters; the weighted sum of normalised maps.
 
-All keep only the raw map and its two moments for the backward pass, which is written by hand:
-autodiff would keep, and walk through, several maps for each of the supernet's hundreds of
-normalisations.
+The backward passes are written by hand and keep only the raw map and its two moments. Autodiff
+would keep and process several maps for each of the supernet's hundreds of normalisations.
 """
 
 import functools
@@ -15,7 +14,7 @@ from jax import lax
 from fednas_jax.nn.depthwise import add_slices, sum_maps, wide
 
 EPSILON = 1e-5
-"""Added to the variance, as PyTorch's default."""
+"""Constant added to the variance, PyTorch's default."""
 
 
 class Moments(NamedTuple):
@@ -27,7 +26,7 @@ class Moments(NamedTuple):
 
 @jax.named_scope("batch_norm")
 def moments(x: jax.Array) -> Moments:
-    """Means over the last two axes of `x` [..., C, H, W * B], in one pass over the map."""
+    """Moments over the last two axes of `x` [..., C, H, W * B], in one pass over the map."""
     count = x.shape[-1] * x.shape[-2]
     total, squares = sum_maps([x, wide(x) ** 2])
     mean = total / count
@@ -76,7 +75,7 @@ def _norm_backward(residuals: Any, cotangents: Any) -> Any:
 
 @jax.named_scope("batch_norm")
 def norm_gradient(x: jax.Array, statistics: Moments, dy: jax.Array) -> jax.Array:
-    """Of `batch_norm`'s input: r (dy - mean(dy) - xhat mean(dy xhat))."""
+    """Gradient of `batch_norm`'s input: r (dy - mean(dy) - xhat mean(dy xhat))."""
     count = x.shape[-1] * x.shape[-2]
     mean, inverse = statistics.mean, inverse_deviation(statistics.variance)
     total, product = sum_maps([dy, wide(dy) * wide(x)])
@@ -94,7 +93,8 @@ batch_norm.defvjp(_norm_forward, _norm_backward)
 def normalize_affine(
     x: jax.Array, statistics: Moments, scale: jax.Array, bias: jax.Array
 ) -> jax.Array:
-    """`normalize`, then a scale and a bias of each channel, [..., C]; one multiply-add a value."""
+    """`normalize`, then a scale and a bias of each channel, [..., C]; one multiply-add per
+    value."""
     factor = scale * inverse_deviation(statistics.variance)
     return (x * _wide(factor) + _wide(bias - statistics.mean * factor)).astype(x.dtype)
 
@@ -113,8 +113,8 @@ def _affine_forward(x: jax.Array, scale: jax.Array, bias: jax.Array) -> Any:
 
 @jax.named_scope("batch_norm")
 def _affine_backward(residuals: Any, cotangents: Any) -> Any:
-    """With xhat the normalised map: sums of dy and of dy xhat are the gradients of bias and scale,
-    and their means what dx lacks to scale r dy."""
+    """The sums of dy and of dy xhat, with xhat the normalised map, are the gradients of bias and
+    scale; dx = scale r (dy - mean(dy) - xhat mean(dy xhat))."""
     x, scale, statistics = residuals
     dy = lax.optimization_barrier(cotangents[0])
     count = x.shape[-1] * x.shape[-2]
@@ -135,12 +135,12 @@ batch_norm_affine.defvjp(_affine_forward, _affine_backward)
 def mixed_sum(
     maps: tuple[jax.Array, ...], weights: jax.Array, identity: jax.Array, identity_weight: jax.Array
 ) -> tuple[tuple[jax.Array, ...], Moments]:
-    """What the mixed operations of S sources send to M nodes (Eq. 3, BatchNorms folded in).
+    """What the mixed operations of S sources send to M nodes (Eq. 3, including their BatchNorms).
 
     Args:
       maps: for each of O operations its raw output [S, M or 1, C, H, W * B]; with 1 the M edges of
-        a source share it. Those that share come first.
-      weights: [O, S, M], shares of the operations.
+        a source share one map. The shared maps come first.
+      weights: [O, S, M], mixture weights of the operations.
       identity: [S, M or 1, C, H, W * B], or None where no edge has an identity (stride 2).
       identity_weight: [S, M], or None.
 
@@ -157,7 +157,7 @@ def mixed_sum(
 
 @jax.named_scope("mixed_sum")
 def _sums_of_alike(maps: list[jax.Array], edges: int) -> jax.Array:
-    """Sums of maps [S, M or 1, C, H, W * B] over pixels, [maps, S, M, C]; one pass a shape."""
+    """Sums of maps [S, M or 1, C, H, W * B] over pixels, [maps, S, M, C]; one pass per shape."""
     shapes = {z.shape: [i for i, other in enumerate(maps) if other.shape == z.shape] for z in maps}
     sums: dict[int, jax.Array] = {}
     for shape, alike in shapes.items():
@@ -201,13 +201,13 @@ def _mix_forward(maps: Any, weights: Any, identity: Any, identity_weight: Any) -
 
 @jax.named_scope("mixed_sum")
 def _mix_backward(residuals: Any, cotangents: Any) -> Any:
-    """With dy from a node, w the share of an operation and r its inverse deviation:
+    """With dy from a node, w the weight of an operation and r its inverse deviation:
 
-    dw = N sum_c mean(dy xhat), and dz = w r (dy - mean(dy) - xhat mean(dy xhat)), which is a
-    multiple of dy, minus one of z, minus a constant.
+    dw = N sum_c mean(dy xhat), and dz = w r (dy - mean(dy) - xhat mean(dy xhat)), which has the
+    form (a dy - b z - c).
     """
     maps, weights, identity, identity_weight, (mean, variance) = residuals
-    # [1, M, ...]: each source receives what its nodes say.
+    # [1, M, ...]: each source receives the gradients of its nodes.
     dy = lax.optimization_barrier(jnp.stack(cotangents[0])[None])
     count = dy.shape[-1] * dy.shape[-2]
     seen = maps if identity is None else (*maps, identity)
@@ -246,7 +246,8 @@ def _mix_backward(residuals: Any, cotangents: Any) -> Any:
 def _map_gradient(
     z: jax.Array, dy: jax.Array, of_dy: jax.Array, of_z: jax.Array, constant: jax.Array
 ) -> jax.Array:
-    """of_dy dy - of_z z - constant, summed over the edges that share `z`; the last [S, M, C]."""
+    """of_dy dy - of_z z - constant, summed over the edges that share `z`; the factors and the
+    constant are [S, M, C]."""
     gradient = _wide(of_dy) * dy
     if z.shape[-4] == 1 and dy.shape[-4] > 1:
         gradient = add_slices(gradient, axis=-4)

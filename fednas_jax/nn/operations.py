@@ -1,6 +1,6 @@
 """The operations of a discrete network's cells, and the blocks before them, on maps [C, H, W * B].
 
-Unlike in search, BatchNorms learn a scale and a bias, and none follows a pool.
+Unlike in the supernet, BatchNorms learn a scale and a bias, and pools have no BatchNorm.
 """
 
 import jax
@@ -26,8 +26,8 @@ class Operation(nn.Module):
     """One operation.
 
     Attributes:
-      style: of its layers.
-      operation: its name.
+      style: settings of its layers.
+      operation: name of the operation.
       stride: 1, or 2 on the inputs of a reduction cell.
     """
 
@@ -66,8 +66,8 @@ class ReLUConvNorm(nn.Module):
 class FactorizedReduce(nn.Module):
     """Halves the size without dropping pixels: two 1 x 1 convolutions on interleaved grids.
 
-    The second grid is shifted by one pixel down and right. On odd sizes that grid is completed
-    with zeros, where the originals fail.
+    The second grid is shifted by one pixel down and right. On odd sizes it is padded with zeros;
+    the authors' code fails on those.
     """
 
     style: Style
@@ -85,10 +85,10 @@ class FactorizedReduce(nn.Module):
 
 
 class SeparableConv(nn.Module):
-    """(ReLU, depthwise, pointwise, normalisation), once or twice; the stride is in the first one.
+    """ReLU, depthwise and pointwise convolution, normalisation: once or twice, strided at first.
 
     Attributes:
-      style: of its layers.
+      style: settings of its layers.
       kernel: 3 or 5.
       stride: 1 or 2.
       dilation: 2 in a dilated convolution.
@@ -112,7 +112,7 @@ class SeparableConv(nn.Module):
             depthwise = Kernel((k, k, 1, channels), name=f"depthwise{i}")(pixels)
             pointwise = Kernel((1, 1, channels, channels), name=f"pointwise{i}")(pixels)
             kernels = Kernels(depthwise.transpose(2, 3, 0, 1), pointwise[0].swapaxes(1, 2))
-            # An axis of one edge ahead.
+            # A leading axis of one edge.
             outputs, _ = relu_separable(maps[None], (kernels,), jnp.array(True), (window,), False)
             maps = Norm(self.style, name=f"norm{i}")(outputs[0][0], train=train)
         return maps
@@ -122,14 +122,14 @@ class Kernel(nn.Module):
     """Declares the kernel of a convolution, [k, k, inputs of a group, outputs]; computes nothing.
 
     Attributes:
-      shape: of the kernel; it has PyTorch's default start.
+      shape: shape of the kernel, which is initialised by PyTorch's default.
     """
 
     shape: tuple[int, int, int, int]
 
     @nn.compact
     def __call__(self, pixels: int) -> jax.Array:
-        """The kernel; `pixels` of an image's output are computed with it."""
+        """The kernel, which is applied at `pixels` positions of an image."""
         del pixels
         size, _, inputs, _ = self.shape
         return self.param("kernel", uniform_fan_in(size * size * inputs), self.shape)
@@ -140,12 +140,12 @@ class Kernel(nn.Module):
 
 
 def drop_path(key: jax.Array, maps: jax.Array, rate: jax.Array | float, batch: int) -> jax.Array:
-    """Zeroes a whole example's path with probability `rate`, and scales the others to make up.
+    """Zeroes the paths of whole examples with probability `rate`, and rescales the others.
 
     Args:
       key: random key.
       maps: [C, H, W * B].
-      rate: in [0, 1); may be traced, so that a schedule does not recompile.
+      rate: probability in [0, 1); may be traced, so that a schedule does not recompile.
       batch: B.
     """
     keep = 1 - jnp.asarray(rate, maps.dtype)

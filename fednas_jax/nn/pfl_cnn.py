@@ -15,7 +15,7 @@ from fednas_jax.nn.initializers import uniform_fan_in
 
 
 class PFLCNN(nn.Module):
-    """Logits of images with even sides; weights start by Glorot, biases as PyTorch's do.
+    """The CNN, for images with even sides; weights start by Glorot, biases by PyTorch's default.
 
     Attributes:
       num_classes: outputs.
@@ -27,7 +27,7 @@ class PFLCNN(nn.Module):
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, C] float -> [B, num_classes]; training draws from the key `dropout`."""
         batch = len(images)
-        # Of the kernel's axes [O, k, k, C].
+        # The kernel's axes are [O, k, k, C].
         glorot = nn.initializers.glorot_uniform(in_axis=-1, out_axis=0)
         maps = to_maps(images)
         maps = jax.nn.relu(Conv(32, 3, 0, batch, kernel_init=glorot, name="conv0")(maps))
@@ -47,10 +47,10 @@ def _dense(features: int, in_features: int, name: str) -> nn.Dense:
 
 
 def dropout(key: jax.Array, x: jax.Array, quarters: int) -> jax.Array:
-    """Zeroes each value with probability `quarters` / 4, and scales the others to make up.
+    """Zeroes each value with probability `quarters` / 4, and rescales the others.
 
-    Two random bits decide a value, so a 32-bit word serves 16 of them: drawing a word each would
-    take longer than the layers around it.
+    Each value takes two random bits, so that one 32-bit word serves 16 values. Drawing a word for
+    each value would take longer than the layers before and after.
     """
     words = jax.random.bits(key, (-(-x.size // 16),), jnp.uint32)
     pairs = (words[:, None] >> jnp.arange(0, 32, 2, dtype=jnp.uint32)) & 3

@@ -1,4 +1,4 @@
-"""3 x 3 pooling with PyTorch's padding rules and ties, backward passes by hand."""
+"""3 x 3 pooling with PyTorch's padding and tie rules; the backward passes are written by hand."""
 
 import functools
 from typing import Any
@@ -38,8 +38,8 @@ def _max_forward(x: jax.Array, window: Window) -> Any:
 def _max_backward(window: Window, residuals: Any, dy: jax.Array) -> Any:
     x, y = residuals
     planes = window.planes(x, -jnp.inf)
-    # The first maximal tap takes all of the gradient, as in PyTorch. Walking backwards, the
-    # earliest tap writes last. Recomputed here: keeping it would cost memory in every cell.
+    # The first maximal tap takes all of the gradient, as in PyTorch: taps are visited in reverse,
+    # so that the earliest writes last. Recomputed, as keeping it would cost memory in every cell.
     first = jnp.zeros(y.shape, jnp.int8)
     for number, tap in reversed(list(enumerate(window.taps))):
         first = jnp.where(window.view(planes, tap) == y, jnp.int8(number), first)

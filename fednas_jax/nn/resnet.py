@@ -6,9 +6,10 @@ and third of which halve the size, global average pooling, a linear layer: 6 n +
 have no parameters: they pad channels with zeros (option A). ResNet-20, 32, 56 on CIFAR-10: 269,722,
 464,154 and 853,018 parameters.
 
-`bottleneck=True` is what the FedML benchmark calls ResNet-56 (He et al. 2020, arXiv:2007.13518):
-blocks of 1 x 1, 3 x 3 and 1 x 1 convolutions with four times the channels outside, and shortcuts of
-1 x 1 convolutions where the shape changes (option B); 9 n + 2 layers, at n = 6 591,322 parameters.
+`bottleneck=True` is the network that the FedML benchmark calls ResNet-56 (He et al. 2020,
+arXiv:2007.13518): blocks of 1 x 1, 3 x 3 and 1 x 1 convolutions with four times the channels
+outside, and shortcuts of 1 x 1 convolutions where the shape changes (option B). It has 9 n + 2
+layers; with n = 6, 591,322 parameters.
 """
 
 import jax
@@ -20,22 +21,22 @@ from fednas_jax.nn.layers import Conv, Norm, Style, dense, he_normal, mean_pixel
 
 STAGES = (16, 32, 64)
 EXPANSION = 4
-"""Channels outside of a bottleneck, in multiples of those inside."""
+"""Number of channels outside of a bottleneck, in multiples of those inside."""
 
 
 class ResNet(nn.Module):
-    """Logits of images of any size.
+    """A residual network for images of any size.
 
-    Kernels start from N(0, 2 / fan in), as the paper says; with `bottleneck` from N(0, 2 / fan
-    out), as FedML has it; the linear layer as PyTorch's.
+    Kernels start from N(0, 2 / fan in), as in the paper; with `bottleneck` from N(0, 2 / fan out),
+    as in FedML's code. The linear layer starts from PyTorch's default.
 
-    The equal blocks of a stage are one loop, so that depth costs no compile time; their variables
-    lie stacked, [n - 1, ...], under `stage*/blocks`.
+    The equal blocks of a stage are one loop, so that depth costs no compile time. Their variables
+    are stacked, [n - 1, ...], under `stage*/blocks`.
 
     Attributes:
       num_classes: outputs.
-      blocks: n, of each stage; at least 2.
-      bottleneck: of which kind they are.
+      blocks: n, the number of blocks in each stage; at least 2.
+      bottleneck: whether blocks are FedML's bottlenecks.
       normalization: "batch" or "group".
       momentum: share of the old running statistics that a training step keeps.
     """
@@ -55,8 +56,14 @@ class ResNet(nn.Module):
         maps = stem(to_maps(images), train=train)
         maps = jax.nn.relu(maps)
         for number, channels in enumerate(STAGES):
-            kind = (style, self.bottleneck, channels)
-            stage = _Stage(*kind, self.blocks, 2 if number else 1, name=f"stage{number}")
+            stage = _Stage(
+                style=style,
+                bottleneck=self.bottleneck,
+                channels=channels,
+                blocks=self.blocks,
+                stride=2 if number else 1,
+                name=f"stage{number}",
+            )
             maps = stage(maps, train=train)
         return dense(self.num_classes, len(maps), name="classifier")(mean_pixel(maps, batch))
 
@@ -80,7 +87,7 @@ class _ConvNorm(nn.Module):
 
 
 class _Block(nn.Module):
-    """Adds to its input what its convolutions make of it; the stride is in the first 3 x 3."""
+    """A residual block: its input plus its convolutions; the first 3 x 3 one has the stride."""
 
     style: Style
     bottleneck: bool
@@ -89,7 +96,8 @@ class _Block(nn.Module):
 
     @nn.compact
     def __call__(self, maps: jax.Array, *, train: bool) -> jax.Array:
-        """[C, H, W * B] -> [C', H', W' * B]; C' is `channels`, of a bottleneck four times that."""
+        """[C, H, W * B] -> [C', H', W' * B]; C' is `channels`, or four times that in a
+        bottleneck."""
         style, channels = self.style, self.channels
         if self.bottleneck:
             out = EXPANSION * channels
@@ -98,11 +106,10 @@ class _Block(nn.Module):
             out = channels
             layers = [(channels, 3, self.stride), (channels, 3, 1)]
         added = maps
-        for number, layer in enumerate(layers):
+        for number, (features, size, stride) in enumerate(layers):
             added = jax.nn.relu(added) if number else added
-            added = _ConvNorm(style, self.bottleneck, *layer, name=f"layer{number}")(
-                added, train=train
-            )
+            layer = _ConvNorm(style, self.bottleneck, features, size, stride, name=f"layer{number}")
+            added = layer(added, train=train)
         if len(maps) != out and self.bottleneck:
             shortcut = _ConvNorm(style, True, out, 1, self.stride, name="shortcut")
             maps = shortcut(maps, train=train)
@@ -115,7 +122,7 @@ class _Block(nn.Module):
 
 
 class _Stage(nn.Module):
-    """A block that may change the shape, and a loop over those that do not."""
+    """A block that may change the shape, and a loop over the others, which do not."""
 
     style: Style
     bottleneck: bool
@@ -125,12 +132,13 @@ class _Stage(nn.Module):
 
     @nn.compact
     def __call__(self, maps: jax.Array, *, train: bool) -> jax.Array:
-        kind = (self.style, self.bottleneck, self.channels)
-        maps = _Block(*kind, self.stride, name="first")(maps, train=train)
+        first = _Block(self.style, self.bottleneck, self.channels, self.stride, name="first")
+        maps = first(maps, train=train)
         loop = nn.scan(
             lambda block, maps, _: (block(maps, train=train), None),
             variable_axes={"params": 0, "batch_stats": 0},
             split_rngs={"params": True},
             length=self.blocks - 1,
         )
-        return loop(_Block(*kind, name="blocks"), maps, None)[0]
+        equal = _Block(self.style, self.bottleneck, self.channels, name="blocks")
+        return loop(equal, maps, None)[0]

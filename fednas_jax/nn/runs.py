@@ -1,10 +1,11 @@
-"""Normal cells of a discrete network that follow each other, as one loop.
+"""Neighbouring normal cells of a discrete network, as one loop.
 
-They are equal but for their inputs: the first ones read the stem or a reduction cell. So a step
-applies cell i, whose older input comes preprocessed, and preprocesses the older input of cell
-i + 1; the last step does so for a cell that is not there, with weights of zero (a few percent of a
-cell's work). Maps with fewer channels get some of zeros, which meet weights of zero: exact. The
-compiler sees one cell in place of all; compare `stack.py`, which does the same in search.
+The cells are equal except for their inputs: the first ones read the stem or a reduction cell. Step
+i of the loop applies cell i, whose older input has been preprocessed, and preprocesses the older
+input of cell i + 1. In the last step there is no next cell, and the weights for it are zero (a few
+percent of a cell's work). Maps with fewer channels are padded with zeros, which weights of zero
+multiply, so that the result is exact. The compiler sees one cell instead of all. `stack.py` does
+the same for the supernet.
 """
 
 from typing import Any
@@ -15,7 +16,7 @@ from flax import linen as nn
 from jax import lax
 
 Tree = dict[str, Any]
-"""Variables: collection -> name -> ..."""
+"""Variables, as nested dicts: collection -> name -> ..."""
 States = tuple[jax.Array, jax.Array]
 """Outputs of the two cells before a cell, the older one first; [C, H, W * B]."""
 
@@ -32,21 +33,22 @@ def loop_over_cells(
     *,
     train: bool,
 ) -> tuple[States, list[Tree]]:
-    """Applies at least two cells.
+    """Applies two or more cells.
 
     Args:
-      cell: one of them, without variables.
-      halve_or_not: what preprocesses the older input of the first, without variables.
-      preprocess: what preprocesses all other inputs, without variables.
-      variables: of each cell.
-      states: what the first cell reads.
-      out_channels: of each cell.
-      rate: as in `Cell`.
-      keys: of each cell, as in `Cell`.
+      cell: the module of all cells, without variables.
+      halve_or_not: the module that preprocesses the first cell's older input, without variables.
+      preprocess: the module that preprocesses all other inputs, without variables.
+      variables: the variables of each cell.
+      states: the inputs of the first cell.
+      out_channels: number of channels of each cell's output.
+      rate: drop path rate, as in `Cell`.
+      keys: random key of each cell, as in `Cell`.
       train: as in `Cell`.
 
     Returns:
-      What a next cell reads; and each cell's `batch_stats`, empty where there are none.
+      The inputs of the cell after the last, and each cell's `batch_stats`, empty where there are
+      none.
     """
 
     def apply(module: nn.Module, own: Tree, *args: Any, **options: Any) -> Any:
@@ -71,7 +73,7 @@ def loop_over_cells(
 
     stacked = tuple(_stack(trees) for trees in (operations, second, following))
     stacked_keys = None if keys[0] is None else _stack(keys)
-    # The newer input of the last step is needed as it is by whoever follows.
+    # The cell after the last needs the raw newer input of the last step.
     carry, (seen, seen1, seen0) = lax.scan(step, (older, newer, newer), (*stacked, stacked_keys))
     statistics = []
     for i in range(len(variables)):
@@ -93,7 +95,7 @@ def _without_preprocessing(variables: Tree) -> Tree:
 
 
 def _widen(own: Tree, channels: int) -> Tree:
-    """Of a 1 x 1 convolution [1, 1, C, D] and its normalisation: for more input channels."""
+    """Pads a 1 x 1 convolution [1, 1, C, D] and its normalisation to more input channels."""
     params = own["params"]
     kernel = _pad(params["conv"]["kernel"], channels, 2)
     return {**own, "params": {**params, "conv": {"kernel": kernel}}}

@@ -1,9 +1,9 @@
-"""ReLU, depthwise and pointwise convolution: what the separable and dilated operations are made of.
+"""ReLU, depthwise and pointwise convolution, of which separable and dilated operations consist.
 
-The backward pass is written by hand. Of the forward pass it keeps the input alone, which all
-convolutions of a source share: the activation, its padding and the depthwise maps are computed
-again, but only where the gradient of the weights is wanted (alpha's passes do without it), and
-both then cost less than keeping the maps would: a loop over cells copies what it keeps.
+The backward pass is written by hand. It keeps only the input, which all convolutions of a source
+share, and recomputes the activation, its padding and the depthwise maps where the gradient of the
+weights is needed (the passes for alpha do not need it). That costs less than keeping the maps,
+since a loop over cells copies everything that it keeps.
 """
 
 import functools
@@ -46,14 +46,14 @@ def relu_separable(
 
     Args:
       x: [..., M or 1, C, H, W * B]; with 1 all M edges read the same map.
-      kernels: of each convolution.
-      wanted: [] bool; whether the gradient of the kernels will be used. If not, it is zeros.
-      windows: of each depthwise convolution; they pad alike.
-      normalized: apply a BatchNorm by the batch's moments before the ReLU.
+      kernels: weights of each convolution.
+      wanted: [] bool; whether the gradient of the kernels will be used. If not, it is zero.
+      windows: window of each depthwise convolution; all have the same padding.
+      normalized: whether to apply a BatchNorm with the batch's moments before the ReLU.
 
     Returns:
-      For each convolution [..., M, D, H', W' * B]; and the moments, if any, through which no
-      gradient flows.
+      For each convolution an array [..., M, D, H', W' * B]; and the moments with `normalized`, else
+      None. No gradient flows through the moments.
     """
     del wanted
     statistics = moments(x) if normalized else None

@@ -2,14 +2,14 @@
 
 A cell has two input states and four nodes. Node i receives an edge from both inputs and from every
 earlier node: 14 edges, each a mixture of the eight primitives (Eq. 3). Computing edge by edge would
-repeat work: all edges that leave one state share its ReLU, its two pools with their BatchNorms (no
-parameters, so equal), and its identity. So each *source* is computed once, and the separable and
-dilated convolutions of its M edges become one depthwise convolution with channel multiplier M and
-one batched matrix product. This is exact, has fewer and larger operations, and compiles several
-times faster. The two inputs go together, as they have M = 4 edges each.
+repeat work: all edges that leave one state share its ReLU, its identity, and its two pools with
+their BatchNorms, which have no parameters. Therefore each *source* is computed once, and the
+separable and dilated convolutions of its M edges become one depthwise convolution with channel
+multiplier M and one batched matrix product. This is exact, has fewer and larger operations, and
+compiles several times faster. The two inputs are computed together, as both have M = 4 edges.
 
-Weights carry a leading axis of 14 edges ordered by source (`SOURCE_MAJOR`), so that a source's
-edges are a slice. Alphas are in DARTS order everywhere outside of the cell.
+The leading axis of weights holds the 14 edges ordered by source (`SOURCE_MAJOR`), so that a
+source's edges are a slice. Outside of the cell, alphas are always in DARTS order.
 """
 
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ SOURCES = 5
 """States that edges leave: the two inputs and the first three nodes."""
 
 SOURCE_MAJOR = tuple(sorted(range(len(EDGES)), key=lambda edge: (EDGES[edge][1], EDGES[edge][0])))
-"""DARTS index of each edge, in the order in which the weights hold them."""
+"""DARTS index of each edge, in the order of the weights."""
 
 KERNELS = {"sep_conv_3x3": 3, "sep_conv_5x5": 5, "dil_conv_3x3": 3, "dil_conv_5x5": 5}
 
@@ -43,11 +43,11 @@ class SourceGroup(NamedTuple):
     """Sources that are computed together, with all the edges that leave them."""
 
     first: int
-    """First source state."""
+    """Number of the first source state."""
     sources: int
-    """S, how many."""
+    """S, the number of sources."""
     edges: int
-    """M, edges of each: to the last M nodes."""
+    """M, the number of edges of each source: to the last M nodes."""
     start: int
     """Position of the first of their edges in `SOURCE_MAJOR`."""
 
@@ -71,7 +71,7 @@ class Geometry(NamedTuple):
     batch: int
 
     def halved(self) -> "Geometry":
-        """After a stride of two."""
+        """The geometry after a stride of two."""
         return Geometry(-(-self.height // 2), -(-self.width // 2), self.batch)
 
     def window(self, kernel: int, stride: int = 1, dilation: int = 1) -> Window:
@@ -104,7 +104,8 @@ def factorized_reduce(x: jax.Array, weights: jax.Array, geometry: Geometry) -> j
 def preprocess(
     x: jax.Array, weight: jax.Array, geometry: Geometry, running: Moments | None
 ) -> tuple[jax.Array, Moments]:
-    """ReLU, 1 x 1 convolution (or factorised reduction), BatchNorm: a cell's input to C channels.
+    """Projects a cell's input to C channels: ReLU, 1 x 1 convolution or factorised reduction,
+    BatchNorm.
 
     Args:
       x: [C_in, H, W * B].
@@ -138,15 +139,15 @@ def mix_sources(
     """What all edges that leave a group's sources send to the last M nodes.
 
     Args:
-      group: which sources; S of them with M edges each.
+      group: S sources with M edges each.
       weights: by primitive; each leaf [S, M, ...].
-      mixture: shares of the primitives on each edge, [S M, 8].
-      states: of the sources, [S, 1, C, H, W * B]; or [1, M, C, H, W * B], where each edge has a
-        source of its own.
+      mixture: softmax of the alphas of each edge, [S M, 8].
+      states: states of the sources, [S, 1, C, H, W * B]; or [1, M, C, H, W * B], where each edge
+        has a different source.
       geometry: H, W and B of the states.
-      stride: of all edges.
-      running: moments to normalise by, of edges [S, M, C], of pools [S, 1, C]; None for the
-        batch's.
+      stride: stride of all edges.
+      running: moments to normalise by, those of edges [S, M, C], those of pools [S, 1, C]; None for
+        the moments of the batch.
       wanted: [] bool; whether the gradient of the convolutions' weights will be used.
 
     Returns:
@@ -156,23 +157,22 @@ def mix_sources(
     shares = jnp.moveaxis(mixture.reshape(*shape, len(PRIMITIVES)), -1, 0)
     maps, used = _raw_maps(weights, states, geometry, stride, running, wanted)
     names = list(maps)
-    arguments = (
-        tuple(maps.values()),
-        shares[jnp.array([PRIMITIVES.index(name) for name in names])],
-        states if stride == 1 else None,
-        shares[PRIMITIVES.index("skip_connect")] if stride == 1 else None,
-    )
+    raw = tuple(maps.values())
+    weight = shares[jnp.array([PRIMITIVES.index(name) for name in names])]
+    identity = states if stride == 1 else None
+    identity_weight = shares[PRIMITIVES.index("skip_connect")] if stride == 1 else None
     if running is not None:
-        return mixed_sum_by(*arguments, _stacked([running[name] for name in names], shape)), running
-    out, moments = mixed_sum(*arguments)
+        statistics = _stacked([running[name] for name in names], shape)
+        return mixed_sum_by(raw, weight, identity, identity_weight, statistics), running
+    out, moments = mixed_sum(raw, weight, identity, identity_weight)
     for name, *moment in zip(names, *moments, strict=True):
-        # Of the pools, which the edges of a source share, once.
+        # The edges of a source share its pools, whose moments are returned once.
         used[name] = Moments(*(m[:, : maps[name].shape[1]] for m in moment))
     return out, used
 
 
 def _stacked(given: list[Moments], shape: tuple[int, int]) -> Moments:
-    """Moments of each operation, [S, M or 1, C], as [O, S, M, C]."""
+    """Stacks the moments of all operations, [S, M or 1, C] each, to [O, S, M, C]."""
     full = (*shape, given[0].mean.shape[-1])
     columns = zip(*given, strict=True)
     return Moments(*(jnp.stack([jnp.broadcast_to(m, full) for m in column]) for column in columns))
@@ -186,9 +186,10 @@ def _raw_maps(
     running: Statistics | None,
     wanted: jax.Array,
 ) -> tuple[dict[str, jax.Array], Statistics]:
-    """Each primitive's map before its last BatchNorm, [S, M or 1, C, H', W' * B]; not the identity.
+    """Each primitive's map before its last BatchNorm, [S, M or 1, C, H', W' * B].
 
-    Also the moments of the BatchNorms in the middle of the separable convolutions.
+    The identity is left out. Also returns the moments of the BatchNorms in the middle of the
+    separable convolutions.
     """
     window = geometry.window(3, stride)
     maps = {"max_pool_3x3": max_pool(states, window), "avg_pool_3x3": avg_pool(states, window)}
@@ -206,14 +207,14 @@ def _raw_maps(
         if name.startswith("dil"):
             maps[name] = z
             continue
-        second = ((_kernels(weights[name], "2"),), wanted, (after.window(size),))
+        second, inner = (_kernels(weights[name], "2"),), (after.window(size),)
         middle = f"{name}_middle"
         if running is None:
-            (maps[name],), seen = relu_separable(z, *second, True)
-            assert seen is not None  # it is normalised
+            (maps[name],), seen = relu_separable(z, second, wanted, inner, True)
+            assert seen is not None  # since `normalized` is true
             used[middle] = seen
         else:
-            (maps[name],) = separable_by(z, second[0], second[2], running[middle])
+            (maps[name],) = separable_by(z, second, inner, running[middle])
     if stride == 2:
         active = lax.optimization_barrier(jax.nn.relu(states))
         maps["skip_connect"] = factorized_reduce(active, weights["skip_connect"], geometry)

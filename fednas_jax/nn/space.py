@@ -1,4 +1,4 @@
-"""The search space of DARTS, as names and numbers: what an alpha's rows and columns stand for."""
+"""The search space of DARTS: what the rows and columns of an alpha stand for."""
 
 PRIMITIVES: tuple[str, ...] = (
     "none",

@@ -1,9 +1,9 @@
-"""How cells follow each other: their shapes, and runs of equal cells compiled once.
+"""The sequence of cells: their shapes, and runs of equal cells compiled once.
 
-Every cell reads the outputs of the two cells before it. A third and two thirds of the way, a
+Every cell reads the outputs of the two cells before it. At one third and two thirds of the depth, a
 reduction cell halves the map and doubles the channels. The normal cells between two reductions are
-equal but for their first inputs, so a run of them is one `lax.scan`, whose body the compiler sees
-once.
+equal except for the first inputs, so that a run of them is one `lax.scan`, whose body the compiler
+sees once.
 """
 
 import functools
@@ -31,21 +31,21 @@ class CellPlan(NamedTuple):
     in_channels: tuple[int, int]
     reduction: bool
     geometries: tuple[Geometry, Geometry]
-    """Of the two states that the cell reads."""
+    """Number of channels of the two states that the cell reads."""
 
     @property
     def halve_first(self) -> bool:
-        """The cell before was a reduction: the older state is twice as large and must be halved."""
+        """Whether the previous cell was a reduction, so that the older state must be halved."""
         return self.geometries[0] != self.geometries[1]
 
     @property
     def out_geometry(self) -> Geometry:
-        """Of the cell's nodes."""
+        """The geometry of the cell's nodes."""
         return self.geometries[1].halved() if self.reduction else self.geometries[1]
 
 
 def plan_cells(init_channels: int, layers: int, geometry: Geometry) -> list[CellPlan]:
-    """Lays out a network of `layers` cells for images of the given size (DARTS's rule)."""
+    """The plans of `layers` cells for images of the given size, by the rule of DARTS."""
     reductions = (layers // 3, 2 * layers // 3)
     channels = init_channels
     inputs, geometries = (3 * channels, 3 * channels), (geometry, geometry)
@@ -82,22 +82,22 @@ def apply_run(
     """Applies equal cells one after another.
 
     Args:
-      plans: of each cell.
-      weights: of each cell.
+      plans: plan of each cell.
+      weights: weights of each cell.
       running: moments to normalise by; None for those of the batch.
-      alphas: [14, 8] of the cells' kind.
-      states: what the first cell reads.
+      alphas: [14, 8], those of the cells' kind.
+      states: the inputs of the first cell.
       wanted: [] bool; whether the gradient of the cells' convolutions will be used.
-      scan_cells: loop over the cells instead of unrolling them.
-      scan_sources: inside a cell, loop over the nodes as sources.
-      remat: recompute each cell's inside in the backward pass.
+      scan_cells: whether to loop over the cells instead of unrolling them.
+      scan_sources: whether to loop over the nodes as sources inside a cell.
+      remat: whether to recompute each cell in the backward pass.
 
     Returns:
-      What a next cell reads, and the moments that each cell used.
+      The inputs of the cell after the last, and the moments that each cell used.
     """
     cell: Any = functools.partial(_mix, scan_sources=scan_sources)
     if remat:
-        # Unrolled cells need the guard: else XLA merges the two computations again.
+        # Unrolled cells need `prevent_cse`: otherwise XLA merges the two computations again.
         cell = jax.checkpoint(cell, static_argnums=(0,), prevent_cse=True)
     if scan_cells and len(plans) > 1:
         return _scan_run(cell, plans, weights, running, alphas, states, wanted)
@@ -156,9 +156,9 @@ def _scan_run(
 ) -> tuple[States, list[Statistics]]:
     """`apply_run` as one loop.
 
-    The loop carries the older input already preprocessed, and the newer one raw. So step i applies
-    cell i and preprocesses the older input of cell i + 1; the last step does that for a cell that
-    is not there, with weights of zero (a few percent of a cell's work).
+    The loop carries the older input preprocessed and the newer one raw: step i applies cell i and
+    preprocesses the older input of cell i + 1. In the last step there is no next cell, and the
+    weights for it are zero (a few percent of a cell's work).
     """
     first = plans[0]
     channels = NODES * first.channels
@@ -186,7 +186,7 @@ def _scan_run(
         next_older, used0 = preprocess(newer, next_weight, geometry, next_stat)
         return (next_older, out), (moments | {"preprocess1": used1}, used0)
 
-    # The second newest output is needed raw by whoever follows; it is the `newer` of the last step.
+    # The next cell needs the second newest output raw; it is the `newer` of the last step.
     (_, last), (moments, used0), raw = _scan_with_raw(
         step, (older, newer), (stacked, next_weights, stacked_stats, next_stats)
     )
@@ -213,7 +213,7 @@ def _rest(tree: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _pad_channels(x: jax.Array, channels: int, axis: int) -> jax.Array:
-    """Appends channels of zeros: exact, since the weights that meet them are zeros too."""
+    """Appends channels of zeros, which is exact since their weights are zero too."""
     pads = [(0, 0)] * x.ndim
     pads[axis] = (0, channels - x.shape[axis])
     return jnp.pad(x, pads) if pads[axis][1] else x

@@ -1,8 +1,8 @@
 """The DARTS supernet that FedNAS searches in (Liu et al. 2019; He et al. 2020, section 3.2).
 
 Three collections: `params` (the weights w), `arch` (the alphas), `batch_stats` (running moments).
-What a cell computes stands in `cell.py`, how cells follow each other in `stack.py`; this file
-declares the variables and joins the parts.
+`cell.py` computes one cell and `stack.py` a sequence of cells; this file declares the variables and
+joins the parts.
 """
 
 import math
@@ -21,26 +21,28 @@ from fednas_jax.nn.window import Window
 STEM_MULTIPLIER = 3
 ALPHA_SCALE = 1e-3
 INPUT_EDGES = 8
-"""Edges from the two input states: a reduction cell strides these, so their skip has weights."""
+"""Edges from the two input states. In a reduction cell they have stride 2, and a skip with
+weights."""
 
 
 class Supernet(nn.Module):
-    """A network of mixed cells; every image size from 8 x 8, any number of channels and classes.
+    """A network of mixed cells, for images of 8 x 8 pixels or more with any number of channels.
 
     Attributes:
-      num_classes: logits.
-      init_channels: C of the first cells; even.
-      layers: L, cells; at least 3.
-      scan_cells: compile a run of equal cells once and loop over it. Equal up to rounding; compiles
-        two to three times faster and runs a little slower.
-      scan_sources: likewise inside a cell, over pairs of edges between nodes: compiles in about two
-        thirds of the time, runs up to a tenth slower.
-      remat: recompute a cell's inside in the backward pass: a quarter more time, far less memory.
+      num_classes: outputs.
+      init_channels: number of channels C of the first cells; even.
+      layers: number of cells L; at least 3.
+      scan_cells: whether to compile each run of equal cells once and loop over it. Results are
+        equal up to rounding; it compiles two to three times faster and runs a little slower.
+      scan_sources: whether to loop over pairs of edges between nodes inside a cell. It compiles in
+        about two thirds of the time and runs up to a tenth slower.
+      remat: whether to recompute each cell in the backward pass. It takes a quarter more time and
+        far less memory.
       momentum: share of the old running moments that a training step keeps (PyTorch's 0.1 is 0.9
-        here). At 0 `batch_stats` becomes the moments of the batch itself.
-      dtype: of the maps inside the cells and of their matrix products: "float32" or "bfloat16".
-        Weights, alphas, statistics, their gradients and all sums over images stay in float32;
-        maps are added up in their own dtype.
+        here). With 0, `batch_stats` becomes the moments of the batch itself.
+      dtype: dtype of the maps inside the cells and of their matrix products: "float32" or
+        "bfloat16". Weights, alphas, statistics, their gradients and all sums over images stay in
+        float32; maps are added in their own dtype.
     """
 
     num_classes: int
@@ -64,10 +66,10 @@ class Supernet(nn.Module):
 
         Args:
           images: [B, H, W, C_in] float, normalised.
-          train: normalise by the batch's moments and update the running ones (where `batch_stats`
-            is mutable); else normalise by the running ones.
-          weight_gradients: [] bool; where false, the gradients of the cells' convolutions come out
-            as zeros, at no cost. For the passes that are about alpha alone.
+          train: whether to normalise by the batch's moments and update the running ones (where
+            `batch_stats` is mutable); otherwise normalises by the running ones.
+          weight_gradients: [] bool; where false, the gradients of the cells' convolutions are zero
+            and cost nothing, for passes that only need the gradient of alpha.
 
         Returns:
           [B, num_classes].
@@ -123,14 +125,14 @@ class Supernet(nn.Module):
 
 
 class Stem(nn.Module):
-    """3 x 3 convolution and affine BatchNorm, no ReLU; turns images into [C, H, W * B]."""
+    """3 x 3 convolution and affine BatchNorm, without a ReLU, from images to [C, H, W * B]."""
 
     channels: int
     momentum: float
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Args: images [B, H, W, C_in]. Returns: [C, H, W * B]."""
+        """[B, H, W, C_in] -> [C, H, W * B]."""
         batch, height, width, in_channels = images.shape
         x = images.transpose(3, 1, 2, 0).reshape(in_channels, height, width * batch)
         window = Window(3, 1, 1, height, width, batch)
@@ -152,7 +154,7 @@ class Stem(nn.Module):
 
 
 class RunningMoments:
-    """One entry {"mean", "var"} of `batch_stats`."""
+    """The running moments of one BatchNorm: an entry {"mean", "var"} of `batch_stats`."""
 
     def __init__(self, module: nn.Module, name: str, shape: tuple[int, ...]):
         self._module = module
@@ -166,7 +168,7 @@ class RunningMoments:
         return Moments(stored["mean"], stored["var"])
 
     def update(self, moments: Moments, count: int, momentum: float) -> None:
-        """Moves towards a batch's moments; the variance as PyTorch's, over count - 1 values."""
+        """Moves towards a batch's moments; the variance is unbiased (count - 1), as in PyTorch."""
         if self._module.is_initializing() or not self._module.is_mutable_collection("batch_stats"):
             return
         unbiased = moments.variance * (count / max(count - 1, 1))
@@ -178,7 +180,7 @@ class RunningMoments:
 
 
 class CellVariables(nn.Module):
-    """Declares what a cell owns; computes nothing."""
+    """Declares the variables of a cell; computes nothing."""
 
     plan: CellPlan
 

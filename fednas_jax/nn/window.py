@@ -1,10 +1,10 @@
-"""Sliding windows over feature maps whose batch lies innermost.
+"""Sliding windows over feature maps whose innermost axis is the batch.
 
-Inside the supernet a feature map is `[..., C, H, W * B]`: channels ahead, the batch innermost
-together with the width. A shift by one pixel is then a plain slice of contiguous memory, also along
-the width, so that a stencil (depthwise convolution, pooling) is a sum over slices that one fused,
-vectorised loop computes. Measured on a CPU this beats grouped `lax` convolutions by one to two
-orders of magnitude.
+Inside the supernet a feature map is `[..., C, H, W * B]`: channels first, width and batch joined in
+the last axis, with the batch innermost. A shift by one pixel is then a slice of contiguous memory,
+along the width too, so that a stencil (depthwise convolution, pooling) is a sum over slices, which
+one fused, vectorised loop computes. On a CPU this is 10 to 100 times faster than grouped `lax`
+convolutions.
 
 A stride of two first splits the padded map into its four phase planes; each tap then reads one
 plane with stride one.
@@ -22,17 +22,17 @@ Tap = tuple[int, int]
 
 
 class Window(NamedTuple):
-    """A square window, centred, with as much padding as keeps ceil(size / stride) outputs.
+    """A square window, centred, padded so that ceil(size / stride) outputs remain.
 
     Attributes:
-      kernel: taps a side (odd).
+      kernel: number of taps on a side (odd).
       stride: 1 or 2.
-      dilation: pixels from tap to tap.
+      dilation: distance between neighbouring taps, in pixels.
       height: H of the input.
       width: W of the input.
       batch: B, images side by side in the last axis.
-      margin: pixels padded on each side beyond what this window needs, so that windows of unlike
-        sizes read the same padded map.
+      margin: pixels padded on each side beyond what this window needs, so that windows of different
+        sizes can read the same padded map.
     """
 
     kernel: int
@@ -60,7 +60,7 @@ class Window(NamedTuple):
 
     @property
     def taps(self) -> list[Tap]:
-        """All taps, row by row: the order in which ties of a maximum are decided."""
+        """All taps, row by row; among equal maxima, the first in this order is chosen."""
         return [(i, j) for i in range(self.kernel) for j in range(self.kernel)]
 
     @jax.named_scope("padding")
@@ -69,10 +69,10 @@ class Window(NamedTuple):
 
         Args:
           x: [..., H, W * B].
-          fill: the value of padding.
+          fill: value of the padding.
 
         Returns:
-          phase (row, column) -> plane; only phase (0, 0) at stride 1.
+          Phase (row, column) -> plane; with stride 1 only phase (0, 0).
         """
         pad, batch = self.padding + self.margin, self.batch
         rows, columns = self._padded_size()
@@ -84,26 +84,26 @@ class Window(NamedTuple):
         return split_phases(padded, batch) if self.stride == 2 else {(0, 0): padded}
 
     def view(self, planes: dict[Tap, jax.Array], tap: Tap) -> jax.Array:
-        """What the tap sees at each output: [..., H', W' * B]."""
+        """The input value under the tap for each output, [..., H', W' * B]."""
         (row, column), plane = self._locate(tap, self.margin)
         batch = self.batch
         columns = (column * batch, (column + self.out_width) * batch)
         return slice_maps(planes[plane], (row, row + self.out_height), columns)
 
     def transpose(self, arrays: tuple[jax.Array, ...], term: Callable[..., jax.Array]) -> jax.Array:
-        """Sends what each output says back to the inputs that it has seen.
+        """Adds up, for each input, the contributions of all outputs that read it.
 
         Args:
-          arrays: arrays [..., H', W' * B] over the outputs; outside of them they count as zeros.
-          term: `term(tap, *slices)`, the contribution of a tap, where the slices show each input
-            the output that saw it through this tap.
+          arrays: arrays [..., H', W' * B] over the outputs, zero beyond the border.
+          term: `term(tap, *slices)`, the contribution of a tap; `slices` hold, for each input, the
+            values of the output that reads it through this tap.
 
         Returns:
           The sum over taps, [..., H, W * B].
         """
         row_start, row_stop = self._needed(self.height)
         column_start, column_stop = self._needed(self.width)
-        # Taps reach back by at most this many outputs beyond the first input that is needed.
+        # Taps reach at most this many outputs before the first input that is needed.
         reach = (self.kernel - 1) * self.dilation // self.stride
         before = (reach - row_start, reach - column_start)
         after = (row_stop - self.out_height, column_stop - self.out_width)
@@ -134,13 +134,13 @@ class Window(NamedTuple):
         return rows + rows % self.stride, columns + columns % self.stride
 
     def _locate(self, tap: Tap, margin: int = 0) -> tuple[Tap, Tap]:
-        """The offset of a tap inside its plane, and the plane."""
+        """The offset of a tap inside its plane, and the phase of the plane."""
         row, column = (margin + self.dilation * i for i in tap)
         stride = self.stride
         return (row // stride, column // stride), (row % stride, column % stride)
 
     def _needed(self, size: int) -> tuple[int, int]:
-        """First and last + 1 position of a plane whose sums are wanted."""
+        """First and last + 1 position of a plane whose sums are needed."""
         if self.stride == 1:
             return self.padding, self.padding + size
         padded = size + 2 * self.padding
@@ -157,7 +157,7 @@ class Window(NamedTuple):
 
 
 def slice_maps(x: jax.Array, rows: tuple[int, int], columns: tuple[int, int]) -> jax.Array:
-    """Rows and columns, from the first to before the second, of maps [..., H, W]."""
+    """A slice of maps [..., H, W]; `rows` and `columns` are (first, last + 1)."""
     lead = x.ndim - 2
     starts = (0,) * lead + (rows[0], columns[0])
     return lax.slice(x, starts, (*x.shape[:lead], rows[1], columns[1]))

@@ -1,19 +1,19 @@
 """Convolution by Winograd's minimal filtering along the rows: fewer multiplications, exact algebra.
 
-Four neighbouring outputs of a filter with r taps are a product of polynomials in disguise, and
-that is known by its values at n = 4 + r - 1 points: n multiplications in place of 4 r. So
+Four neighbouring outputs of a filter with r taps can be written as a product of polynomials, which
+its values at n = 4 + r - 1 points determine: n multiplications instead of 4 r. Hence
 
     y = A ((G g) * (D d))
 
 for taps g and the n inputs d, with small constant matrices A, G, D (Toom and Cook's construction).
-Applied to the rows of an image alone, "multiplication" becomes a matrix product over channels and
-the other axis' taps. A 5 x 5 convolution then takes 8 products of 5 C channels in place of one of
-25 C with 4 times the outputs: 0.4 of the multiplications, and patches of a fifth of the memory,
-since shifts are laid end to end for one axis only. Both gradients save the same.
+Applied only along the rows of an image, each multiplication becomes a matrix product over channels
+and the taps of the other axis. A 5 x 5 convolution then takes 8 products over 5 C channels instead
+of one over 25 C with 4 times the outputs: 0.4 of the multiplications, and a fifth of the memory for
+patches, since shifts are laid end to end for one axis only. Both gradients save as much.
 
-Cost: rows are filled up to a multiple of four, the transforms are sums over up to n arrays, and
-float32 loses about a digit. Worth it on a CPU and where there are many channels; see
-`convolution.py` for when it is used. Tested in float64 against `lax` to 1e-12.
+Cost: rows are padded to a multiple of four, the transforms are sums over up to n arrays, and
+float32 loses about one decimal digit. It pays on a CPU with many channels; `convolution.py` decides
+when it is used. Tested in float64 against `lax` to 1e-12.
 
 Winograd, Arithmetic Complexity of Computations, 1980; for networks: Lavin and Gray, Fast Algorithms
 for Convolutional Neural Networks, CVPR 2016, arXiv:1509.09308.
@@ -30,7 +30,7 @@ import numpy as np
 from jax import lax
 
 TILE = 4
-"""Neighbouring outputs computed together; a kernel may have at most one tap more."""
+"""Number of neighbouring outputs computed together; a kernel has at most one tap more."""
 
 _POINTS = (0, 1, -1, 2, -2, Fraction(1, 2), Fraction(-1, 2))
 
@@ -48,10 +48,10 @@ class Transforms(NamedTuple):
 
 @functools.cache
 def transforms(taps: int) -> Transforms:
-    """The matrices for a filter of so many taps, worked out in fractions.
+    """The matrices for a filter with `taps` taps, computed with exact fractions.
 
-    The points are n - 1 small numbers and infinity. By transposition, filtering is the inverse of
-    interpolation where multiplying polynomials is evaluation.
+    The points are n - 1 small numbers and infinity. Filtering is the transpose of multiplying
+    polynomials, which evaluates at these points, multiplies and interpolates.
     """
     count = TILE + taps - 1
     points = [Fraction(p) for p in _POINTS[: count - 1]]
@@ -63,7 +63,7 @@ def transforms(taps: int) -> Transforms:
     kernel, output = powers(taps), powers(TILE)
     inverse = [list(row) for row in zip(*_inverse(powers(count)), strict=True)]
     for i, row in enumerate(inverse):
-        # The transform of inputs meets the largest arrays: whole numbers there, the rest in G.
+        # Inputs are the largest arrays, so their transform gets whole numbers; G gets the rest.
         scale = np.lcm.reduce([value.denominator for value in row])
         inverse[i] = [value * int(scale) for value in row]
         kernel[i] = [value / int(scale) for value in kernel[i]]
@@ -73,7 +73,7 @@ def transforms(taps: int) -> Transforms:
 
 
 def _inverse(matrix: list[list[Fraction]]) -> list[list[Fraction]]:
-    """Gauss and Jordan, exactly."""
+    """The inverse of a matrix, exactly, by Gauss-Jordan elimination."""
     size = len(matrix)
     rows = [[*row, *(Fraction(int(i == j)) for j in range(size))] for i, row in enumerate(matrix)]
     for column in range(size):
@@ -88,7 +88,7 @@ def _inverse(matrix: list[list[Fraction]]) -> list[list[Fraction]]:
 
 
 def _combine(matrix: np.ndarray, arrays: Sequence[jax.Array]) -> list[jax.Array]:
-    """For each row of the matrix, the sum of arrays times its entries."""
+    """For each row of the matrix, the sum of the arrays weighted by its entries."""
     sums = []
     for row in matrix:
         terms = [
@@ -96,7 +96,7 @@ def _combine(matrix: np.ndarray, arrays: Sequence[jax.Array]) -> list[jax.Array]
             for entry, array in zip(row, arrays, strict=True)
             if entry
         ]
-        # A barrier: XLA would else compute the sum anew in each of its consumers.
+        # Without a barrier XLA recomputes the sum in each of its consumers.
         sums.append(lax.optimization_barrier(functools.reduce(jnp.add, terms)))
     return sums
 
@@ -131,7 +131,7 @@ def _shape(maps: jax.Array, kernel: jax.Array, padding: int, batch: int) -> _Sha
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv(maps: jax.Array, kernel: jax.Array, padding: int, batch: int) -> jax.Array:
-    """A convolution of stride one; arguments and result as `convolution.conv`."""
+    """A convolution of stride one; arguments and result as for `convolution.conv`."""
     return _forward(maps, kernel, padding, batch)[0]
 
 
@@ -139,18 +139,18 @@ def _forward(maps: jax.Array, kernel: jax.Array, padding: int, batch: int) -> An
     shape = _shape(maps, kernel, padding, batch)
     patches, kernels = _patches(maps, shape), _kernels(kernel)
     products = [k @ p for k, p in zip(kernels, patches, strict=True)]
-    # Patches are made again from the maps: kept, they take more than four times the memory, and in
-    # a loop over blocks storing them takes longer than making them.
+    # The backward pass recomputes patches from the maps: they take more than four times the memory,
+    # and in a loop over blocks, storing them takes longer than recomputing them.
     return _outputs(products, shape), (maps, kernel)
 
 
 def _backward(padding: int, batch: int, residuals: Any, gradient: jax.Array) -> Any:
-    maps, kernel = lax.optimization_barrier(residuals)  # or they would be kept after all
+    maps, kernel = lax.optimization_barrier(residuals)  # without it XLA keeps the patches
     shape = _shape(maps, kernel, padding, batch)
     patches, kernels = _patches(maps, shape), _kernels(kernel)
     of_products = _outputs_transposed(gradient, shape)
     of_kernels = [_contract(g, p, 1) for g, p in zip(of_products, patches, strict=True)]
-    # Not computed where nobody asks for it, as in a first layer: dead code to the compiler.
+    # In a first layer nothing uses this gradient, and the compiler removes it as dead code.
     of_patches = [_contract(k, g, 0) for k, g in zip(kernels, of_products, strict=True)]
     return _patches_transposed(of_patches, shape), _kernels_transposed(of_kernels, kernel.shape)
 
@@ -163,7 +163,7 @@ def _contract(a: jax.Array, b: jax.Array, axis: int) -> jax.Array:
 
 
 def _patches(maps: jax.Array, shape: _Shape) -> list[jax.Array]:
-    """[k * C, tiles * W' * B] for each point."""
+    """The transformed patches, [k * C, tiles * W' * B] for each point."""
     channels, height, _ = maps.shape
     rows, side = (shape.tiles + 1) * TILE, shape.padding * shape.batch
     below = rows - height - shape.padding
@@ -181,7 +181,7 @@ def _patches(maps: jax.Array, shape: _Shape) -> list[jax.Array]:
 
 
 def _patches_transposed(patches: list[jax.Array], shape: _Shape) -> jax.Array:
-    """Adds everything where it was taken from: [C, H, W * B]."""
+    """The transpose of `_patches`: adds each value where it was read, [C, H, W * B]."""
     values = []
     for patch in patches:
         shifts = patch.reshape(shape.size, shape.channels, shape.tiles, -1)
@@ -206,7 +206,7 @@ def _patches_transposed(patches: list[jax.Array], shape: _Shape) -> jax.Array:
 
 
 def _kernels(kernel: jax.Array) -> list[jax.Array]:
-    """[O, k * C] for each point."""
+    """The transformed kernel, [O, k * C] for each point."""
     rows = [kernel[:, i] for i in range(kernel.shape[1])]
     return [k.reshape(len(k), -1) for k in _combine(transforms(len(rows)).kernel, rows)]
 
@@ -218,7 +218,7 @@ def _kernels_transposed(kernels: list[jax.Array], shape: tuple[int, ...]) -> jax
 
 
 def _outputs(products: list[jax.Array], shape: _Shape) -> jax.Array:
-    """[O, H', W' * B]."""
+    """The outputs [O, H', W' * B] from the products at all points."""
     tiled = [p.reshape(len(p), shape.tiles, -1) for p in products]
     rows = _combine(transforms(shape.size).output, tiled)
     maps = jnp.stack(rows, axis=2).reshape(len(rows[0]), shape.tiles * TILE, -1)

@@ -1,8 +1,8 @@
-"""The charts of a run's page, as Vega-Altair describes them.
+"""The charts of a run's page, made with Vega-Altair.
 
-Colours are CSS variables and `currentColor`, so that one chart serves the light and the dark page;
-what is to look the same on either background (heat maps) goes by opacity rather than by hue. The
-width is that of the page. Every chart has a description, which screen readers read out.
+Colours are CSS variables and `currentColor`, so that one chart serves the light and the dark page.
+Heat maps use opacity instead of hue, so that they look the same on both backgrounds. Charts are as
+wide as the page. Every chart has a description for screen readers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,21 +17,21 @@ from fednas_jax.report.vega import alt
 Spec = dict[str, Any]
 Rows = Sequence[Mapping[str, Any]]
 Series = Mapping[str, tuple[str, str]]
-"""Metric -> what its curve is called, and its colour."""
+"""Metric -> the label of its curve, and its colour."""
 
 _CURVE_HEIGHT = 280
 _ATTENDANCE = {
     "clients": ("took part", "var(--held_out)"),
     "unreachable": ("not reached", "var(--test)"),
     "stragglers": ("slow", "var(--valid)"),
-    "dropouts": ("broke off", "var(--skip_connect)"),
+    "dropouts": ("dropped out", "var(--skip_connect)"),
     "late": ("late", "var(--sep_conv_5x5)"),
     "surplus": ("not waited for", "var(--sep_conv_3x3)"),
 }
 
 
 def finish(chart: Any, description: str) -> Spec:
-    """The chart as Vega-Lite has it, as wide as the page."""
+    """The Vega-Lite specification of a chart, as wide as the page."""
     fitted = chart.properties(
         width="container",
         description=description,
@@ -41,14 +41,14 @@ def finish(chart: Any, description: str) -> Spec:
 
 
 def curves(rows: Rows, quantity: str) -> Spec | None:
-    """Accuracy or loss over rounds; hovering, or a tap, shows all values of a round.
+    """A chart of accuracy or loss over rounds; hovering or tapping shows all values of a round.
 
     Args:
-      rows: of metrics.jsonl.
+      rows: rows of metrics.jsonl.
       quantity: "accuracy" or "loss".
 
     Returns:
-      None where it was never measured.
+      The specification; None where the quantity was never measured.
     """
     every = {f"{k}_{quantity}": (label, f"var(--{k})") for k, (label, _) in SERIES.items()}
     series = _measured(rows, every)
@@ -66,13 +66,14 @@ def curves(rows: Rows, quantity: str) -> Spec | None:
 
 
 def attendance(rows: Rows) -> Spec | None:
-    """Clients that took part in each round, were not reached, were slow.
+    """A chart of the number of clients that took part in each round, were not reached, or were
+    slow.
 
     Args:
-      rows: of metrics.jsonl.
+      rows: rows of metrics.jsonl.
 
     Returns:
-      None where every round has all the clients that it draws.
+      The specification; None where all selected clients took part in every round.
     """
     series = _measured(rows, _ATTENDANCE)
     if not series:
@@ -80,12 +81,12 @@ def attendance(rows: Rows) -> Spec | None:
     means = (f"{label} {np.mean(found):.3g}" for label, found in _values(rows, series).items())
     return finish(
         _hoverable(rows, series, "clients", "d"),
-        f"Line chart of clients a round; on average {', '.join(means)}.",
+        f"Line chart of clients in each round; on average {', '.join(means)}.",
     )
 
 
 def _measured(rows: Rows, series: Series) -> Series:
-    """Those of which there is a value at all."""
+    """The series that have at least one value."""
     return {
         name: look
         for name, look in series.items()
@@ -94,7 +95,7 @@ def _measured(rows: Rows, series: Series) -> Series:
 
 
 def _values(rows: Rows, series: Series) -> dict[str, list[float]]:
-    """Label -> the values that were measured, by round."""
+    """Label -> measured values, by round."""
     return {
         label: [row[name] for row in rows if row.get(name) is not None]
         for name, (label, _) in series.items()
@@ -102,7 +103,7 @@ def _values(rows: Rows, series: Series) -> dict[str, list[float]]:
 
 
 def _hoverable(rows: Rows, series: Series, title: str, form: str) -> Any:
-    """Lines, and a rule that tells all values of the nearest round in the form given."""
+    """Lines, and a rule that shows all values of the nearest round in a given format."""
     points = [
         {"round": row["round"], "series": label, "value": row[name]}
         for row in rows
@@ -131,7 +132,7 @@ def _hoverable(rows: Rows, series: Series, title: str, form: str) -> Any:
         color=color,
         opacity=alt.condition(nearest, alt.value(1), alt.value(0 if len(points) > 200 else 0.55)),
     )
-    # All of the row, as `encode(tooltip=...)` does not find texts where the nearest is chosen.
+    # The tooltip shows the whole row: `encode(tooltip=...)` finds no texts for the nearest point.
     rule = (
         alt.Chart(alt.InlineData(values=_told(rows, series, form)))
         .mark_rule(color="currentColor", tooltip=alt.TooltipContent("data"))
@@ -145,7 +146,7 @@ def _hoverable(rows: Rows, series: Series, title: str, form: str) -> Any:
 
 
 def _told(rows: Rows, series: Series, form: str) -> list[dict[str, Any]]:
-    """The values of each round as text: the browser would write a missing number as NaN."""
+    """The values of each round as text, since a browser shows a missing number as NaN."""
     return [
         {"round": row["round"]}
         | {
@@ -158,7 +159,7 @@ def _told(rows: Rows, series: Series, form: str) -> list[dict[str, Any]]:
 
 
 def round_axis() -> alt.X:
-    """Whole rounds."""
+    """The x axis of rounds, with whole numbers."""
     return alt.X(
         "round:Q",
         axis=alt.Axis(tickMinStep=1, format="d", grid=False),
@@ -167,5 +168,5 @@ def round_axis() -> alt.X:
 
 
 def percent(shorthand: str, title: str, scale: alt.Scale) -> alt.Y:
-    """Shares, as percent."""
+    """A y axis of fractions, in percent."""
     return alt.Y(shorthand, title=title, scale=scale, axis=alt.Axis(format="~%"))

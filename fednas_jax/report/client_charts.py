@@ -1,4 +1,4 @@
-"""The charts of what clients hold and how well they fare; made as `charts.py` says."""
+"""Charts of the clients' examples and accuracies; `charts.py` explains how charts are made."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,18 +10,18 @@ from fednas_jax.report.run_folder import ClassCounts
 from fednas_jax.report.vega import alt
 
 _MOST_BARS = 60
-"""More clients than that are counted in bins rather than shown one by one."""
+"""Maximum number of clients that are shown one by one; more are counted in bins."""
 
 
 def client_scores(
     scores: Sequence[float | None], number: int, partition: ClassCounts | None = None
 ) -> Spec:
-    """Held-out accuracy of each client, the worst first; bins where they are many.
+    """A chart of the held-out accuracy of each client, the worst first; in bins for many clients.
 
     Args:
-      scores: one a client, None of a client that holds nothing out.
-      number: the round they are of.
-      partition: names the clients; None where they have their numbers alone.
+      scores: accuracy of each client; None for a client without held-out examples.
+      number: the round of the accuracies.
+      partition: has the names of the clients; None to name them by number.
     """
     known: list[dict[str, Any]] = [
         {"client": partition.client(client) if partition else f"{client}", "accuracy": score}
@@ -40,7 +40,7 @@ def client_scores(
 
 
 def _one_by_one(data: alt.Data, known: list[dict[str, Any]]) -> Any:
-    """A bar a client, the worst first, and the mean as a line."""
+    """A bar for each client, the worst first, and the mean as a line."""
     ascending = [row["client"] for row in sorted(known, key=lambda row: row["accuracy"])]
     bars = alt.Chart(data).mark_bar(cornerRadiusEnd=2, color="var(--held_out)")
     mean = alt.Chart(data).mark_rule(strokeDash=[5, 4], color="currentColor")
@@ -55,7 +55,7 @@ def _one_by_one(data: alt.Data, known: list[dict[str, Any]]) -> Any:
 
 
 def _in_bins(data: alt.Data) -> Any:
-    """How many clients have which accuracy, and the mean as a line."""
+    """A histogram of the clients' accuracies, and the mean as a line."""
     bins = alt.Bin(maxbins=25)
     bars = alt.Chart(data).mark_bar(color="var(--held_out)")
     mean = alt.Chart(data).mark_rule(strokeDash=[5, 4], color="currentColor")
@@ -73,7 +73,7 @@ def _in_bins(data: alt.Data) -> Any:
 
 
 def client_spread(rows: Rows) -> Spec | None:
-    """Mean, middle half and range of the clients' held-out accuracies over rounds."""
+    """A chart of the mean, the middle half and the range of held-out accuracies over rounds."""
     found = []
     for row in rows:
         scores = [s for s in row.get("held_out_accuracy_of_clients") or [] if s is not None]
@@ -112,7 +112,7 @@ def client_spread(rows: Rows) -> Spec | None:
 
 
 def partition_sizes(partition: ClassCounts) -> Spec:
-    """Examples of each client; bins where clients are many."""
+    """A chart of the number of examples of each client; in bins for many clients."""
     sizes = [sum(row) for row in partition.counts]
     rows = [{"client": partition.client(k), "examples": n} for k, n in enumerate(sizes)]
     data = alt.Data(values=rows)
@@ -140,7 +140,7 @@ def partition_sizes(partition: ClassCounts) -> Spec:
 
 
 def partition_classes(partition: ClassCounts) -> Spec | None:
-    """Heat map of clients by classes; None where clients are too many to tell apart."""
+    """A heat map of clients by classes; None for too many clients to tell them apart."""
     clients, classes = len(partition.counts), len(partition.names)
     if clients > 2 * _MOST_BARS or classes > 2 * _MOST_BARS:
         return None
@@ -155,7 +155,7 @@ def partition_classes(partition: ClassCounts) -> Spec | None:
         .encode(
             x=alt.X("client:N", sort=None, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
             y=alt.Y("class:N", sort=None, title=None, axis=alt.Axis(labelOverlap=True)),
-            # Counts span four decades, so the shade goes with the root.
+            # Counts span four decades, so that opacity is proportional to their square root.
             opacity=alt.Opacity(
                 "examples:Q", scale=alt.Scale(type="sqrt", range=[0.04, 1]), legend=None
             ),

@@ -1,4 +1,4 @@
-"""The colours of pictures and pages; told apart also without red or green."""
+"""The colours of plots and pages, which the colour-blind can tell apart."""
 
 OPERATION_COLORS = {
     "none": "#8c8c8c",
@@ -10,14 +10,15 @@ OPERATION_COLORS = {
     "dil_conv_3x3": "#3fb98b",
     "dil_conv_5x5": "#05664a",
 }
-"""Name -> colour: blue separable and green dilated convolutions, the larger kernel darker."""
+"""Operation -> colour: separable convolutions are blue, dilated ones green, larger kernels
+darker."""
 
 OPERATION_COLORS_IN_THE_DARK = OPERATION_COLORS | {
     "skip_connect": "#a9b0ba",
     "sep_conv_5x5": "#2c74cc",
     "dil_conv_5x5": "#0f8a66",
 }
-"""The same, where the darkest would not be seen."""
+"""Operation -> colour on a dark page, where the darkest colours would not be visible."""
 
 SERIES = {
     "train": ("train part", "#0072b2"),
@@ -25,7 +26,7 @@ SERIES = {
     "held_out": ("held out of every client", "#009e73"),
     "test": ("test set", "#cc3311"),
 }
-"""Start of a metric's name -> what it was measured on, and the colour of its curve."""
+"""Prefix of a metric's name -> the examples it was measured on, and the colour of its curve."""
 
 SERIES_IN_THE_DARK = {
     "train": "#4aa8e0",
@@ -33,4 +34,4 @@ SERIES_IN_THE_DARK = {
     "held_out": "#2dc59a",
     "test": "#ff6b52",
 }
-"""Name -> the curve's colour on a dark page."""
+"""Prefix of a metric's name -> the colour of its curve on a dark page."""

@@ -29,12 +29,12 @@ _METRICS = (
 )
 _AXES = {"round": "rounds", "seconds": "seconds, without compiling", "megabytes": "MB sent"}
 _COLORS = ["#3b8bd0", "#e07b1a", "#2fa36f", "#d1495b", "#8a6fd1", "#b08900", "#17a2a8", "#8c8c8c"]
-"""Of the runs; each seen on a light and on a dark page."""
+"""Colours of the runs, which are visible on light and on dark pages."""
 _DASHES = [[1, 0], [6, 3], [2, 2]]
 
 
 def page(runs: Sequence[RunFolder]) -> Page:
-    """A page that compares runs, in the order given."""
+    """A page that compares runs, in the given order."""
     names = _names(runs)
     sections = [
         Section("results", "Results", "", [_results(runs, names)]),
@@ -64,7 +64,7 @@ def page(runs: Sequence[RunFolder]) -> Page:
 
 
 def _names(runs: Sequence[RunFolder]) -> list[str]:
-    """The folders' names; with those above them where two are the same."""
+    """The names of the folders, preceded by their parents' names where two are equal."""
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         names = [str(run.folder) for run in runs]
@@ -94,7 +94,7 @@ def _results(runs: Sequence[RunFolder], names: Sequence[str]) -> Table:
 
 
 def _sent(run: RunFolder) -> Sequence[int | None]:
-    """Bytes sent after each round; unknown where it is not known how many clients there are."""
+    """Bytes sent after each round; None where the number of clients is unknown."""
     if run.partition is None:
         return [None] * len(run.rows)
     return sent_so_far(run.rows, run.config, len(run.partition.counts))
@@ -148,20 +148,20 @@ def _overlaid(points: list[dict[str, Any]], names: Sequence[str], metric: str) -
     )
     return finish(
         chart,
-        f"Line chart of {len(names)} runs: {', '.join(names)}; the metric and what it is drawn "
-        "over are chosen above the chart.",
+        f"Line chart of {len(names)} runs: {', '.join(names)}; the metric and the x axis are "
+        "chosen above the chart.",
     )
 
 
 def run_color(names: Sequence[str]) -> alt.Color:
-    """A colour a run, with a legend."""
+    """A colour for each run, with a legend."""
     colors = [_COLORS[index % len(_COLORS)] for index in range(len(names))]
     scale = alt.Scale(domain=list(names), range=colors)
     return alt.Color("run:N", scale=scale, legend=alt.Legend(title=None))
 
 
 def _run_dash(names: Sequence[str]) -> dict[str, alt.StrokeDash]:
-    """Dashes that tell runs of one colour apart; none where each has a colour of its own."""
+    """Dashes for runs that share a colour; none where all colours differ."""
     if len(names) <= len(_COLORS):
         return {}
     dashes = [_DASHES[index // len(_COLORS) % len(_DASHES)] for index in range(len(names))]
@@ -197,7 +197,7 @@ def _clients(runs: Sequence[RunFolder], names: Sequence[str]) -> list[Part]:
         x=alt.X("mean(accuracy):Q", title="accuracy")
     )
     chart = alt.layer(ticks, means).properties(height=40 * len(names))
-    text = "Strip chart of the clients' accuracies on their held-out examples, a row a run."
+    text = "Strip chart of the clients' accuracies on their held-out examples, one row per run."
     return [Chart("chart-clients", "Each client", finish(chart, text), wide=True)]
 
 

@@ -1,4 +1,4 @@
-"""How well each class is told from the others: numbers and a picture."""
+"""The confusion matrix of a model: numbers and a plot."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_NUMBERS = 20
-"""Classes up to which the counts are written into the picture, and all names beside it."""
+"""Maximum number of classes for which the plot shows counts and all class names."""
 
 
 class Confusion(NamedTuple):
-    """What a model predicted for labelled examples.
+    """The predictions of a model for labelled examples.
 
     Attributes:
-      counts: [classes, classes], of examples: rows are the true class, columns the predicted one.
-      loss: mean cross-entropy, nats.
+      counts: [classes, classes], number of examples by true class (rows) and predicted class.
+      loss: mean cross-entropy, in nats.
     """
 
     counts: np.ndarray
@@ -26,11 +26,11 @@ class Confusion(NamedTuple):
 
     @property
     def accuracy(self) -> float:
-        """Part of all examples that is predicted right."""
+        """Share of examples that are predicted correctly."""
         return float(np.trace(self.counts) / self.counts.sum())
 
     def to_json(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """All numbers; the accuracy of a class without examples is None."""
+        """All numbers as JSON values; the accuracy of a class without examples is None."""
         sizes = self.counts.sum(axis=1)
         classes = [
             {
@@ -69,14 +69,14 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> Confusion:
 def draw(
     confusion: Confusion, class_names: Sequence[str], path: Path | str | None = None
 ) -> "Figure":
-    """The confusion matrix, each row as parts of its class; with counts where there is room.
+    """Plots the confusion matrix as fractions of each true class; with counts for few classes.
 
     Args:
-      confusion: of `measure`.
-      class_names: of each row and column.
-      path: where to save it, if anywhere.
+      confusion: from `measure`.
+      class_names: names of the rows and columns.
+      path: file to save the plot in; None to save nothing.
     """
-    from matplotlib.figure import Figure  # not above: the numbers do not need it
+    from matplotlib.figure import Figure  # imported here because the numbers do not need it
 
     from fednas_jax.report.figures import finish
 
@@ -87,7 +87,7 @@ def draw(
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(parts, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, shrink=0.8, label="part of the true class")
+    figure.colorbar(image, ax=axes, shrink=0.8, label="fraction of the true class")
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(f"{confusion.accuracy:.2%} of {counts.sum()} right", fontsize=11)
     if few:

@@ -1,4 +1,4 @@
-"""The test accuracy of several runs over rounds, in one picture, with the accuracies aimed at."""
+"""A plot of the test accuracy of several runs over rounds, with target accuracies."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle, product
@@ -10,7 +10,8 @@ from matplotlib.ticker import MaxNLocator
 from fednas_jax.report.figures import finish
 from fednas_jax.report.targets import Curve
 
-# Okabe and Ito's colours, told apart also without red or green; then again, dashed and dotted.
+# The colours of Okabe and Ito, which the colour-blind can tell apart; then again, dashed and
+# dotted.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _LINES = ("-", "--", ":")
 
@@ -22,13 +23,13 @@ def accuracy(
     *,
     lowest: float = 0.0,
 ) -> Figure:
-    """Draws one line a run, and one across for each target.
+    """Draws a line for each run, and a horizontal line for each target.
 
     Args:
-      curves: name of a run -> its curve; one without points is left out.
-      targets: accuracies.
-      path: where to save it, if anywhere.
-      lowest: where the axis of accuracies begins, below 1: near the target, differences show.
+      curves: name of a run -> its curve; a curve without points is left out.
+      targets: target accuracies.
+      path: file to save the plot in; None to save nothing.
+      lowest: lower end of the axis of accuracies, below 1; a higher one shows small differences.
     """
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()

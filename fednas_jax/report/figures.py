@@ -1,4 +1,4 @@
-"""Figures without pyplot: nothing global is touched, and a file is written whole or not at all."""
+"""Saving figures without pyplot and its global state; files are written whole or not at all."""
 
 import io
 from pathlib import Path
@@ -9,7 +9,7 @@ from fednas_jax.files import write_atomic
 
 
 def finish(figure: Figure, path: Path | str | None, dpi: int = 150) -> Figure:
-    """Saves the figure where a path is given, in the format of its suffix, and hands it on.
+    """Saves the figure if a path is given, in the format of its suffix, and returns the figure.
 
     Raises:
       UserError: the file cannot be written.

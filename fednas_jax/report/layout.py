@@ -1,8 +1,9 @@
-"""Layered layout of a small directed graph: boxes and lines that cannot overlap.
+"""Layered layout of a small directed graph, in which lines do not run through boxes.
 
-The method of Sugiyama, Tagawa and Toda (1981): every item has a column; a line that passes a column
-gets a place of its own there (a waypoint), so it never runs through a box; orders within columns
-are improved until few lines cross; heights keep neighbours apart and long lines level.
+The method is that of Sugiyama, Tagawa and Toda (1981). Every item has a column. A line that passes
+a column has a waypoint there, which takes space like a box, so that the line runs through no box.
+The order within columns is improved until few lines cross. Heights keep neighbours apart and long
+lines horizontal.
 """
 
 import itertools
@@ -19,7 +20,7 @@ _SWEEPS = 12
 class Graph(NamedTuple):
     """Items in columns, and links (left item, right item) between neighbouring columns.
 
-    The waypoints are those items that are no boxes but places of a longer line.
+    `waypoints` are the items that are not boxes but points of a line across several columns.
     """
 
     columns: tuple[tuple[Hashable, ...], ...]
@@ -32,17 +33,17 @@ def heights(
 ) -> dict[Hashable, float]:
     """Places the items of every column above one another.
 
-    Among the heights that keep the distances, those with the least sum of weighted rises of the
-    links: a linear program, whose solutions have many links exactly level.
+    The heights minimise the weighted sum of the rises of all links, subject to minimum distances.
+    This is a linear program, in whose solutions many links are exactly horizontal.
 
     Args:
       graph: items and links.
       sizes: height of each item.
-      gap: smallest free height between two neighbours of a column.
-      seed: of the orders that are tried; the same seed gives the same picture.
+      gap: minimum distance between two neighbours in a column.
+      seed: seed of the orders that are tried; the same seed gives the same layout.
 
     Returns:
-      The height of each item's middle.
+      The height of the middle of each item.
     """
     columns = _best_orders(graph, np.random.RandomState(seed))
     items = [item for column in columns for item in column]
@@ -50,7 +51,7 @@ def heights(
     rises = [unit[a] - unit[b] for a, b in graph.links]
     weights = [_weight(graph, link) for link in graph.links]
     for item, left in _sources(graph).items():
-        if len(left) > 1:  # between its sources, not just anywhere in their range
+        if len(left) > 1:  # centred between its sources, not just anywhere in their range
             rises.append(unit[item] - np.mean([unit[other] for other in left], axis=0))
             weights.append(1.0)
     distances = [
@@ -63,7 +64,7 @@ def heights(
 
 
 def _weight(graph: Graph, link: tuple[Hashable, Hashable]) -> float:
-    """How dear it is that a link is not level: a long line's bends are, a box's lines are not."""
+    """The cost of the rise of a link: high for the bends of long lines, low for links of boxes."""
     return (1.0, 2.0, 8.0)[sum(item in graph.waypoints for item in link)]
 
 
@@ -77,7 +78,7 @@ def _sources(graph: Graph) -> dict[Hashable, list[Hashable]]:
 def _least_rises(
     rises: np.ndarray, weights: np.ndarray, distances: Sequence[tuple[np.ndarray, float]]
 ) -> np.ndarray:
-    """Heights [items] with the least sum of weights * abs(rises @ heights).
+    """Heights [items] that minimise the sum of weights * abs(rises @ heights).
 
     Each absolute value is a variable t of the linear program, with t >= rise and t >= -rise.
     """
@@ -98,7 +99,7 @@ def _least_rises(
 
 
 def _best_orders(graph: Graph, rng: np.random.RandomState) -> list[list[Hashable]]:
-    """The columns in the order, of those tried, whose lines cross least and then stay shortest."""
+    """The best order of the columns among those tried: fewest crossings, then shortest lines."""
     best: tuple[tuple[float, float], list[list[Hashable]]] | None = None
     for restart in range(_RESTARTS):
         columns = [list(column) for column in graph.columns]
@@ -116,7 +117,7 @@ def _best_orders(graph: Graph, rng: np.random.RandomState) -> list[list[Hashable
 
 
 def _sweep(graph: Graph, columns: list[list[Hashable]], forward: bool) -> None:
-    """Sorts each column by the mean place of its neighbours in the column before."""
+    """Sorts each column by the mean position of each item's neighbours in the previous column."""
     sides: dict[Hashable, list[Hashable]] = {}
     for left, right in graph.links:
         near, far = (right, left) if forward else (left, right)
@@ -133,7 +134,7 @@ def _sweep(graph: Graph, columns: list[list[Hashable]], forward: bool) -> None:
 
 
 def _places(columns: list[list[Hashable]]) -> dict[Hashable, float]:
-    """Place of each item in its column, counted from the column's middle."""
+    """Position of each item in its column, counted from the middle of the column."""
     return {
         item: place - (len(column) - 1) / 2
         for column in columns

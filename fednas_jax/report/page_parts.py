@@ -1,11 +1,11 @@
-"""What a page is made of; `assets/page.html` knows how each part looks."""
+"""The parts of a page; `assets/page.html` decides how each part looks."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 
 class Tile(NamedTuple):
-    """A number to be seen first."""
+    """A prominent number."""
 
     label: str
     value: str
@@ -20,7 +20,7 @@ class Tiles(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A chart; `spec` is Vega-Lite's, with a description for those who cannot see it."""
+    """A chart; `spec` is a Vega-Lite specification with a description for screen readers."""
 
     id: str
     title: str
@@ -30,7 +30,7 @@ class Chart(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """An SVG with a title of its own; scrolls where the page is narrow."""
+    """An SVG with a title, which scrolls on a narrow page."""
 
     title: str
     svg: str
@@ -38,7 +38,7 @@ class Drawing(NamedTuple):
 
 
 class Slider(NamedTuple):
-    """Sets a signal of the charts to one of `marks`; begins at the last."""
+    """A slider that sets a signal of the charts to one of `marks`; starts at the last."""
 
     id: str
     label: str
@@ -49,7 +49,8 @@ class Slider(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Sets a signal of the charts to the value of one of (value, text); begins at the first."""
+    """A choice that sets a signal of the charts to a value of (value, text); starts at the
+    first."""
 
     id: str
     label: str
@@ -60,7 +61,7 @@ class Choice(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table; one with a title folds."""
+    """A table; one with a title can be folded."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -70,7 +71,7 @@ class Table(NamedTuple):
 
 
 class Code(NamedTuple):
-    """Text to be copied."""
+    """Text to copy."""
 
     title: str
     text: str

@@ -1,20 +1,20 @@
-"""Numbers as people read them on a page."""
+"""Formats numbers for a page."""
 
 import json
 import math
 from typing import Any
 
 NOTHING = "\N{EN DASH}"
-"""In the place of what was not measured."""
+"""Text in the place of a number that was not measured."""
 
 
 def percent(value: float | None) -> str:
-    """An accuracy as text."""
+    """Formats an accuracy."""
     return NOTHING if value is None else f"{value:.2%}"
 
 
 def in_bytes(count: float | None) -> str:
-    """A number of bytes as text."""
+    """Formats a number of bytes."""
     if count is None:
         return NOTHING
     power = min(int(math.log(max(count, 1), 1000)), 4)
@@ -22,7 +22,7 @@ def in_bytes(count: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as text."""
+    """Formats a time."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 7200:
@@ -31,7 +31,7 @@ def duration(seconds: float) -> str:
 
 
 def number(value: Any) -> str:
-    """A metric as text."""
+    """Formats a metric."""
     if value is None:
         return NOTHING
     if isinstance(value, int):
@@ -40,5 +40,5 @@ def number(value: Any) -> str:
 
 
 def setting(value: Any) -> str:
-    """The value of a field as text: as JSON has it, but for texts."""
+    """Formats the value of a field: as JSON, except for texts, which are not quoted."""
     return value if isinstance(value, str) and value else json.dumps(value)

@@ -1,6 +1,6 @@
-"""Pictures of a run: accuracy and loss, the alphas, the partition.
+"""Plots of a run: accuracy and loss, the alphas, the partition.
 
-Every function returns its matplotlib Figure (to show in a notebook) and, given a path, saves it.
+Every function returns its matplotlib Figure, for notebooks, and saves it if a path is given.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,12 +23,12 @@ _TITLES = {"normal": "normal cell", "reduce": "reduction cell"}
 
 
 def accuracy_and_loss(rows: Sequence[Mapping[str, Any]], path: Path | str | None = None) -> Figure:
-    """Accuracy and loss over rounds, on the clients' parts and on the test set.
+    """Accuracy and loss over rounds, on the parts of the clients' examples and on the test set.
 
     Args:
-      rows: as `writers.read_rows` gives them: `round` and e.g. `test_accuracy`, `train_loss`. What
-        is missing or None in a row is left out, and the line joins its neighbours.
-      path: where to save it, if anywhere.
+      rows: rows from `writers.read_rows`: `round` and metrics such as `test_accuracy`. Where a
+        value is missing or None, the line connects the values before and after.
+      path: file to save the plot in; None to save nothing.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, quantity in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
@@ -48,7 +48,7 @@ def accuracy_and_loss(rows: Sequence[Mapping[str, Any]], path: Path | str | None
 
 
 def edge_label(node: int, state: int) -> str:
-    """An edge as text for matplotlib, e.g. "c_{k-2} -> 0" set as mathematics."""
+    """The label of an edge, such as "c_{k-2} -> 0" in mathematical notation, for matplotlib."""
     return rf"${_state_label(state)}\rightarrow {node}$"
 
 
@@ -57,11 +57,11 @@ def _state_label(state: int) -> str:
 
 
 def alphas(arch: Mapping[str, ArrayLike], path: Path | str | None = None) -> Figure:
-    """Heat maps of softmax(alpha), edges by operations; what the derived genotype keeps is framed.
+    """Heat maps of softmax(alpha), edges by operations, with frames around the derived genotype.
 
     Args:
-      arch: "normal" and "reduce", each [14, 8], raw.
-      path: where to save it, if anywhere.
+      arch: "normal" and "reduce", each [14, 8], before the softmax.
+      path: file to save the plot in; None to save nothing.
 
     Raises:
       UserError: an array is missing, of another shape, or not finite.
@@ -94,12 +94,12 @@ def alphas(arch: Mapping[str, ArrayLike], path: Path | str | None = None) -> Fig
 def alphas_over_rounds(
     history: Sequence[Mapping[str, Any]], path: Path | str | None = None
 ) -> Figure:
-    """softmax(alpha) over rounds: a panel an edge, a line an operation.
+    """softmax(alpha) over rounds: a panel for each edge, with a line for each operation.
 
     Args:
-      history: entries of "normal" and "reduce", each [14, 8], raw, and their "round"; without it,
-        entry 0 is the start, and one entry a round follows.
-      path: where to save it, if anywhere.
+      history: entries with "normal" and "reduce", each [14, 8], before the softmax, and "round".
+        Without "round", entry 0 is the initial state and entry i is that after round i.
+      path: file to save the plot in; None to save nothing.
     """
     rounds = [entry.get("round", index) for index, entry in enumerate(history)]
     values = {kind: np.stack([softmax(arch[kind]) for arch in history]) for kind in KINDS}
@@ -154,14 +154,14 @@ def partition(
     *,
     client_ids: Sequence[int] | None = None,
 ) -> Figure:
-    """Who holds what: examples a client (bars), and a client x class (heat map).
+    """The partition: number of examples by client (bars), and by client and class (heat map).
 
     Args:
-      class_counts: [K, classes], examples of each class that each client holds.
+      class_counts: [K, classes], number of examples of each class that each client holds.
       class_names: names of the classes.
-      path: where to save it, if anywhere.
-      client_ids: [K], what the data calls the clients; their numbers if not given. Shown where
-        clients are few enough for a name each.
+      path: file to save the plot in; None to save nothing.
+      client_ids: [K], names of the clients in the data; their numbers if not given. Shown where
+        there is room.
     """
     counts = np.asarray(class_counts)
     clients, classes = counts.shape
@@ -173,7 +173,7 @@ def partition(
     bars.set(ylabel="examples")
     bars.spines[["top", "right"]].set_visible(False)
     bars.tick_params(labelbottom=False, bottom=False)
-    # Shares span four decades (Table 2: 0 to 1926), so the colour goes with the root.
+    # Counts span four decades (Table 2: 0 to 1926), so that colours show their square root.
     image = heat.imshow(np.sqrt(counts.T), cmap="Blues", aspect="auto")
     if clients <= 20 and classes <= 20:
         for (client, label), count in np.ndenumerate(counts):

@@ -1,4 +1,4 @@
-"""What a run shows while it goes: a progress bar on a terminal, a line a round elsewhere."""
+"""The progress of a run: a progress bar on a terminal, otherwise a line for each round."""
 
 import math
 import sys
@@ -16,10 +16,10 @@ _SHOWN = {
 
 
 class Progress:
-    """Progress over all rounds of a run."""
+    """The progress over all rounds of a run."""
 
     def __init__(self, rounds: int, done: int, *, shown: bool, file: TextIO | None = None) -> None:
-        """Args: rounds in all; done, rounds before this start; shown, whether to show anything."""
+        """Args: rounds, in all; done, rounds of earlier starts; shown, whether to show anything."""
         self._file = file or sys.stderr
         self._rounds = rounds
         self._lines = shown and not self._file.isatty()
@@ -34,14 +34,14 @@ class Progress:
         )
 
     def say(self, text: str) -> None:
-        """A line that stays, beside the bar."""
+        """Prints a line that stays above the bar."""
         if self._lines:
             print(text, file=self._file, flush=True)
         else:
             self._bar.write(text, file=self._file)
 
     def within(self, done: int, of: int) -> None:
-        """Moves on inside a round."""
+        """Shows progress inside a round: `done` of `of` steps."""
         self._bar.n = math.floor(self._bar.n + 1e-6) + min(done / of, 0.999)
         self._bar.refresh()
 

@@ -1,33 +1,34 @@
-"""Rounds to a target accuracy, as McMahan et al. (2017) count them, section 3."""
+"""Number of rounds to a target accuracy, counted as by McMahan et al. (2017), section 3."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Curve = Sequence[tuple[int, float]]
-"""(round, accuracy), by round."""
+"""Pairs (round, accuracy), by ascending round."""
 
 
 def curve_of(rows: Iterable[Mapping[str, Any]]) -> list[tuple[int, float]]:
     """The accuracy on the test set after each round in which it was measured.
 
     Args:
-      rows: of metrics.jsonl.
+      rows: rows of metrics.jsonl.
     """
     points = [(row["round"], row.get("test_accuracy")) for row in rows]
     return [(at, accuracy) for at, accuracy in points if accuracy is not None]
 
 
 def rounds_to(curve: Curve, target: float) -> float | None:
-    """Where the curve, made monotone by taking the best so far, crosses the target.
+    """The number of rounds after which the best accuracy so far reaches the target.
 
-    Between two rounds the curve is a straight line, so that the count is a fraction.
+    The curve of best accuracies is interpolated linearly between rounds, so that the result can be
+    a fraction.
 
     Args:
-      curve: of the test set.
+      curve: accuracies on the test set.
       target: an accuracy.
 
     Returns:
-      Rounds; those of the first point where that reaches the target already; None where none does.
+      The number of rounds; that of the first point if it reaches the target; None if none does.
     """
     before, best = None, 0.0
     for at, accuracy in curve:

@@ -1,7 +1,7 @@
-"""Where metrics go besides metrics.jsonl, for those who track experiments: one small protocol.
+"""Experiment trackers, which receive metrics besides metrics.jsonl: one small protocol.
 
-A tracker takes the row of each round and is closed at the end. TensorBoard's event file and Weights
-& Biases are two; another one is a class here and a field `report.<name>`.
+A tracker receives the row of each round and is closed at the end. There are two, TensorBoard's
+event file and Weights & Biases; a new one needs a class here and a field `report.<name>`.
 """
 
 import contextlib
@@ -23,21 +23,21 @@ _ORIGINALS = {
     "test_accuracy": "Validation Accuracy",
     "test_loss": "Validation Loss",
 }
-"""The scalars of the authors' W&B project; what they call validation is the test set."""
+"""Metric -> its name in the authors' W&B project, where "validation" is the test set."""
 
 
 class Tracker(Protocol):
-    """Takes the metrics of each round."""
+    """Receives the metrics of each round."""
 
     def append(self, row: Row) -> None:
-        """Adds a round: `round` is its step; there may be texts beside the numbers."""
+        """Adds a round, with `round` as the step; there may be texts beside the numbers."""
 
     def close(self) -> None:
-        """Writes what is waiting."""
+        """Writes everything that is buffered."""
 
 
 def check(report: Mapping[str, Any]) -> None:
-    """Refuses a tracker whose package is not there.
+    """Refuses a tracker whose package is not installed.
 
     Raises:
       UserError: `report.wandb` asks for Weights & Biases, which is not installed.
@@ -53,7 +53,7 @@ def trackers(folder: Path, report: Mapping[str, Any], rows: Iterable[Row]) -> li
     """The trackers that a config asks for.
 
     Args:
-      folder: of the run; run.json is in it.
+      folder: folder of the run, which contains run.json.
       report: `config.report`.
       rows: the metrics of the rounds so far, when a run resumes.
 
@@ -72,12 +72,11 @@ def scalars(row: Row, names: str) -> dict[str, float]:
     """The numbers of a row, without `round`.
 
     Args:
-      row: of metrics.jsonl.
-      names: "ours", or "originals": then what the authors' code logs bears its name there, and
+      row: a row of metrics.jsonl.
+      names: "ours", or "originals" for the names in the authors' code. The latter adds
         `search_train_valid_acc_gap`, `cnn_count` and `searching_cnn_count(10 n + r)`, which is the
-        test accuracy of the cells with n and r convolutions, are added. The values stay ours:
-        means, where their loss is a sum over the test set, and their gap takes that sum from an
-        accuracy.
+        test accuracy of cells with n and r convolutions. Values do not change: losses are means,
+        while the authors' test loss is a sum, from which they also compute the gap.
     """
     found = {
         name: value
@@ -102,24 +101,24 @@ def scalars(row: Row, names: str) -> dict[str, float]:
 class TensorBoardWriter:
     """Scalars for TensorBoard, with the round as the step.
 
-    Each start writes one fresh event file that begins with the rounds so far, and removes the
-    folder's older ones: a resumed run shows every round once, whatever reads it.
+    Each start removes the older event files in the folder and writes a new one, which begins with
+    the rounds so far, so that a resumed run shows every round once.
     """
 
     def __init__(self, folder: Path | str, rows: Iterable[Row] = (), names: str = "ours") -> None:
         """Starts the event file.
 
         Args:
-          folder: where it goes; made if need be. Event files in it are removed.
+          folder: folder of the file, created if necessary. Event files in it are removed.
           rows: the metrics of the rounds so far, when a run resumes.
           names: as for `scalars`.
 
         Raises:
           UserError: the folder cannot be written.
         """
-        # Slow to import, and not every run writes it. Not its SummaryWriter: that one's thread dies
-        # of a clock that is set back by a month, and of a full disk, and then the run would wait
-        # for it for ever.
+        # Imported here because it is slow to import and not every run needs it. Its SummaryWriter
+        # is not used: its thread dies when the disk is full or the clock is set back by a month,
+        # and the run would wait for it for ever.
         from tensorboardX.event_file_writer import EventsWriter
 
         self._names, self._path = names, Path(folder)
@@ -133,10 +132,10 @@ class TensorBoardWriter:
         self._write(rows)
 
     def append(self, row: Row) -> None:
-        """Adds a round's numbers.
+        """Adds the metrics of a round.
 
         Raises:
-          UserError: they cannot be written.
+          UserError: the file cannot be written.
         """
         self._write([row])
 
@@ -157,17 +156,17 @@ class TensorBoardWriter:
             ) from error
 
     def close(self) -> None:
-        """Ends the file."""
-        with contextlib.suppress(OSError):  # all is written already, or it was said that it is not
+        """Closes the file."""
+        with contextlib.suppress(OSError):  # all is written, or `append` has raised an error
             self._events.close()
 
 
 class WandbWriter:
-    """A run of Weights & Biases, with the round as the step and the config beside it.
+    """A run of Weights & Biases, with the config, and with the round as the step.
 
-    All starts of a run bear one id, so W&B shows them as one; offline ones once they are synced
-    (`wandb sync WORKDIR/wandb/offline-run-*`). Rounds that an earlier start has sent are not sent
-    again.
+    All starts of a run have the same id, so that W&B shows them as one run; offline starts after
+    they are synced (`wandb sync WORKDIR/wandb/offline-run-*`). Rounds that an earlier start has
+    sent are not sent again.
     """
 
     def __init__(
@@ -178,17 +177,17 @@ class WandbWriter:
         rows: Iterable[Row] = (),
         names: str = "ours",
     ) -> None:
-        """Starts, or goes on with, the run.
+        """Starts or resumes the run in W&B.
 
         Args:
-          folder: of the run; run.json is in it, and W&B's files go to `wandb/`.
+          folder: folder of the run, which contains run.json; W&B's files go to `wandb/` in it.
           mode: "online" or "offline".
-          project: in which W&B shows it.
+          project: name of the project in W&B.
           rows: the metrics of the rounds so far, when a run resumes.
           names: as for `scalars`.
 
         Raises:
-          UserError: W&B refuses, e.g. for want of a login.
+          UserError: W&B refuses the run, for example without a login.
         """
         import wandb  # optional, and slow to import
 
@@ -213,11 +212,11 @@ class WandbWriter:
             ) from error
 
     def append(self, row: Row) -> None:
-        """Adds a round's numbers."""
+        """Adds the metrics of a round."""
         if row["round"] > self._sent:
             texts = {name: value for name, value in row.items() if isinstance(value, str)}
             self._run.log({**scalars(row, self._names), **texts}, step=int(row["round"]))
 
     def close(self) -> None:
-        """Sends, or writes, what is waiting."""
+        """Sends or writes everything that is buffered."""
         self._run.finish()

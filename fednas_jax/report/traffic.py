@@ -1,4 +1,4 @@
-"""What a run has sent, worked out from its records."""
+"""The amount of data that the clients of a run have sent, computed from its records."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -12,15 +12,15 @@ def sent_so_far(
 ) -> list[int]:
     """Bytes that all clients together have sent to the server after each round.
 
-    Whoever is not drawn for a round, or does not take part in it, sends nothing.
+    A client that is not selected for a round, or does not take part in it, sends nothing.
 
     Args:
-      rows: of metrics.jsonl.
-      config: of the run, as run.json has it.
-      num_clients: of the partition.
+      rows: rows of metrics.jsonl.
+      config: config of the run, as in run.json.
+      num_clients: number of clients of the partition.
 
     Returns:
-      One a row.
+      A number of bytes for each row.
     """
     drawn = cohort.size(
         num_clients, config.get("clients_per_round", 0), config.get("clients_fraction", 1.0)

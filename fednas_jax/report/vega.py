@@ -1,4 +1,4 @@
-"""Altair, which asks for a home folder when it is imported, and may be where there is none."""
+"""Imports Altair, which asks for a home folder on import, also where there is none."""
 
 from fednas_jax.paths import home
 

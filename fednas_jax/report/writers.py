@@ -1,4 +1,4 @@
-"""Where the metrics of each round go: a file of JSON lines."""
+"""The file of JSON lines with the metrics of each round."""
 
 import json
 import os
@@ -14,10 +14,10 @@ Row = Mapping[str, Any]
 
 
 class MetricsFile:
-    """metrics.jsonl: one JSON object a round, whole on the disk before the next round starts."""
+    """metrics.jsonl: one JSON object for each round, on the disk before the next round starts."""
 
     def __init__(self, path: Path | str) -> None:
-        """Args: path: the file; its folder exists. Nothing is written yet."""
+        """Args: path, of the file; its folder exists. Nothing is written yet."""
         self.path = Path(path)
 
     def append(self, row: Row) -> bytes:
@@ -42,10 +42,10 @@ class MetricsFile:
         return line
 
     def rewrite(self, rows: Iterable[Row]) -> bytes:
-        """Replaces the file by `rows`, whole or not at all.
+        """Replaces the content of the file by `rows`, whole or not at all.
 
-        To be called when a run resumes: the file may hold rounds after the checkpoint, and its
-        last line may be half written.
+        It is called when a run resumes, since the file may hold rounds after the checkpoint, and
+        its last line may be incomplete.
 
         Returns:
           All lines.
@@ -59,7 +59,7 @@ class MetricsFile:
 
 
 def read_rows(path: Path | str) -> list[dict[str, Any]]:
-    """Reads metrics.jsonl, also while a run is writing it: half a last line is left out.
+    """Reads metrics.jsonl, also while a run is writing it: an incomplete last line is left out.
 
     Raises:
       UserError: the file cannot be read, or another line is not a JSON object.
@@ -69,7 +69,7 @@ def read_rows(path: Path | str) -> list[dict[str, Any]]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     rows = []
-    for number, line in enumerate(lines[:-1], start=1):  # after the last "\n": nothing, or half
+    for number, line in enumerate(lines[:-1], start=1):  # the last line is empty or incomplete
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:

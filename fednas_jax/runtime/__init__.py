@@ -1,1 +1,1 @@
-"""What the package needs of the machine before anything is computed."""
+"""Preparing the process and the machine before anything is computed."""

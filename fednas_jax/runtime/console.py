@@ -1,4 +1,4 @@
-"""What a command prints, to a terminal or pipe that cannot show or does not take all of it."""
+"""Printing to terminals and pipes that cannot show every character, or that are closed early."""
 
 import contextlib
 import os
@@ -8,18 +8,18 @@ from typing import Any
 
 
 class Tolerant:
-    """A text stream that raises no error for what it cannot show, or when nobody reads it.
+    """A text stream that raises no error for characters it cannot show, or when its reader is gone.
 
-    Characters that its encoding does not have are written as escapes. When the reader has gone, as
-    in `... | head -1`, the rest is dropped: a run should end for no want of readers.
+    Characters that its encoding lacks are written as escapes. When the reader is gone, as in
+    `... | head -1`, the rest is dropped, so that the run does not end.
     """
 
     def __init__(self, stream: Any) -> None:
-        """Args: stream, a text stream such as `sys.stdout`, which everything else is handed to."""
+        """Args: stream, the text stream to write to, such as `sys.stdout`."""
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Writes `text`; returns how many characters were taken."""
+        """Writes `text`; returns the number of characters written."""
         try:
             self._stream.write(text)
         except UnicodeEncodeError:
@@ -30,7 +30,7 @@ class Tolerant:
         return len(text)
 
     def flush(self) -> None:
-        """Hands what is held back to the system."""
+        """Writes what is buffered."""
         try:
             self._stream.flush()
         except BrokenPipeError:
@@ -40,7 +40,7 @@ class Tolerant:
         return getattr(self._stream, name)
 
     def _drop(self) -> None:
-        """Whatever comes now, and what is held back, goes nowhere."""
+        """Discards what is buffered, and everything written later."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
@@ -48,7 +48,7 @@ class Tolerant:
 
 @contextlib.contextmanager
 def tolerant() -> Iterator[None]:
-    """While it lasts, `sys.stdout` and `sys.stderr` are `Tolerant`; for commands."""
+    """Makes `sys.stdout` and `sys.stderr` `Tolerant` inside the context; for commands."""
     _open_standard_streams()
     with (
         open(os.devnull, "w", encoding="utf-8") as nowhere,
@@ -69,11 +69,11 @@ def show(text: str) -> None:
 
 
 def _open_standard_streams() -> None:
-    """Opens those that the process was started without (`>&-`).
+    """Opens the standard streams that the process was started without (`>&-`).
 
-    Else a file of the run would get a stream's number, and lines of XLA, which writes to that
-    number, with it.
+    Otherwise a file of the run would get a standard stream's descriptor, and XLA, which writes to
+    that descriptor, would write into the file.
     """
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest number that is free
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # gets the lowest free descriptor
         os.set_inheritable(descriptor, True)
     os.close(descriptor)

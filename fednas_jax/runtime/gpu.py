@@ -1,10 +1,10 @@
-"""Which NVIDIA GPUs a machine has, which CUDA their driver serves, and why JAX does not use them.
+"""The NVIDIA GPUs of a machine, the CUDA release for their driver, and why JAX does not use them.
 
-Needs nothing but Python itself: `scripts/setup.sh` runs this file before anything is installed.
+This file needs only Python itself: `scripts/setup.sh` runs it before anything is installed.
 
     python fednas_jax/runtime/gpu.py [12 | 13]
 
-prints the CUDA to install for (12 or 13), or why there is none, with exit code 2.
+prints the CUDA release to install (12 or 13); or the reason why none is usable, with exit code 2.
 """
 
 import functools
@@ -29,9 +29,9 @@ class Gpus(NamedTuple):
     """The NVIDIA GPUs of a machine.
 
     Attributes:
-      names: one a GPU.
-      driver: the version of NVIDIA's driver, such as "580.65.06"; "" where none is loaded.
-      capability: the lowest compute capability of the GPUs, such as 9.0; None where not known.
+      names: name of each GPU.
+      driver: version of NVIDIA's driver, such as "580.65.06"; "" where none is loaded.
+      capability: lowest compute capability of the GPUs, such as 9.0; None where unknown.
     """
 
     names: tuple[str, ...]
@@ -40,7 +40,7 @@ class Gpus(NamedTuple):
 
 
 class Needs(NamedTuple):
-    """What a CUDA release needs, for JAX."""
+    """What JAX needs to run on a CUDA release."""
 
     driver: tuple[int, ...]
     capability: float
@@ -54,8 +54,8 @@ def find(root: Path = Path("/"), query: Callable[[str], str] | None = None) -> G
     """The NVIDIA GPUs of this machine; None where there are none.
 
     Args:
-      root: of the file system in which `proc` and `sys` are looked up.
-      query: from fields of `nvidia-smi --query-gpu` to what it prints, "" where it fails.
+      root: folder that contains `proc` and `sys`.
+      query: returns the output of `nvidia-smi --query-gpu` for given fields, "" where it fails.
     """
     query = query or _query
     found = _from_smi(query("name,driver_version,compute_cap"))
@@ -64,7 +64,7 @@ def find(root: Path = Path("/"), query: Callable[[str], str] | None = None) -> G
 
 
 def objection(gpus: Gpus, cuda: int) -> str:
-    """Why a CUDA release (12 or 13) does not serve these GPUs; "" where it does."""
+    """Why a CUDA release (12 or 13) does not support these GPUs; "" where it does."""
     needs = NEEDS[cuda]
     if not gpus.driver:
         return (
@@ -72,7 +72,7 @@ def objection(gpus: Gpus, cuda: int) -> str:
         )
     if _numbers(gpus.driver) < needs.driver:
         least = _text(needs.driver)
-        return f"CUDA {cuda} needs NVIDIA driver {least} or newer, this is {gpus.driver}"
+        return f"CUDA {cuda} needs NVIDIA driver {least} or newer, but {gpus.driver} is installed"
     if gpus.capability is not None and gpus.capability < needs.capability:
         least = f"compute capability {needs.capability} or above"
         return f"CUDA {cuda} needs {least}, {gpus.names[0]} has {gpus.capability}"
@@ -80,7 +80,7 @@ def objection(gpus: Gpus, cuda: int) -> str:
 
 
 def newest_cuda(gpus: Gpus) -> int | None:
-    """The newest CUDA that serves these GPUs; None where none does."""
+    """The newest CUDA release that supports these GPUs; None where none does."""
     return next((cuda for cuda in NEEDS if not objection(gpus, cuda)), None)
 
 
@@ -90,10 +90,10 @@ def why_unused(
     """Why JAX computes on the CPU of a machine with a GPU, and what to do, in one line.
 
     Args:
-      gpus: of the machine.
-      environment: such as `os.environ`.
-      installed: name -> version, of the packages in `packages`.
-      setup: the command that installs into this environment, of `setup_command`; "" where pip does.
+      gpus: GPUs of the machine.
+      environment: environment variables, such as `os.environ`.
+      installed: name -> version, as `packages` returns it.
+      setup: the command that installs into this environment, from `setup_command`; "" for pip.
     """
     reason = _obstacle(gpus, environment, installed, setup)
     return f"this machine has a GPU ({gpus.names[0]}), but JAX computes on the CPU: {reason}"
@@ -102,7 +102,7 @@ def why_unused(
 def _obstacle(
     gpus: Gpus, environment: Mapping[str, str], installed: Mapping[str, str], setup: str
 ) -> str:
-    """What keeps JAX from the GPUs, and what to do."""
+    """The reason why JAX does not use the GPUs, and what to do."""
     cuda, asked = newest_cuda(gpus), [v for v in _PLATFORMS if environment.get(v)]
     plugins = {n: f"jax-cuda{n}-plugin" for n in NEEDS if f"jax-cuda{n}-plugin" in installed}
     unfit = [n for n in plugins if objection(gpus, n)]
@@ -116,7 +116,7 @@ def _obstacle(
     if not plugins:
         return f"JAX is installed without CUDA; {_installation(cuda, installed, setup)}"
     if unfit and cuda in plugins:
-        return f"{objection(gpus, unfit[0])}; pip uninstall {plugins[unfit[0]]} leaves the other"
+        return f"{objection(gpus, unfit[0])}; pip uninstall {plugins[unfit[0]]} removes it"
     if len(unfit) == len(plugins):
         return f"{objection(gpus, unfit[0])}; {_installation(cuda, installed, setup)}"
     if all(installed[name] != installed.get("jaxlib") for name in plugins.values()):
@@ -127,7 +127,7 @@ def _obstacle(
 
 
 def packages() -> dict[str, str]:
-    """Name -> version, of the installed ones of jaxlib and its CUDA plugins."""
+    """Name -> version of jaxlib and its CUDA plugins, as far as installed."""
     found = {}
     for name in ("jaxlib", *(f"jax-cuda{cuda}-plugin" for cuda in NEEDS)):
         try:
@@ -138,7 +138,8 @@ def packages() -> dict[str, str]:
 
 
 def unused() -> str:
-    """`why_unused` of this process, if JAX computes on the CPU though there is a GPU; else ""."""
+    """`why_unused` for this process, if JAX computes on the CPU although there is a GPU; else
+    ""."""
     import jax
 
     gpus = _find_once() if jax.default_backend() == "cpu" else None
@@ -149,7 +150,7 @@ def unused() -> str:
 
 
 def why_not() -> str:
-    """Why a GPU that is asked for cannot be had on this machine, and what to do."""
+    """Why a requested GPU cannot be used on this machine, and what to do."""
     gpus = _find_once()
     if gpus is None:
         return "no NVIDIA GPU is found"
@@ -157,11 +158,11 @@ def why_not() -> str:
 
 
 def setup_command(root: Path = _ROOT, prefix: Path | None = None) -> str:
-    """The command that installs into this environment: that of the repository it lies in, or "".
+    """The command of the repository that installs into this environment; "" without a repository.
 
     Args:
-      root: of the repository, if the package is used from one.
-      prefix: of the environment; None for this process's.
+      root: root of the repository, if the package is used from one.
+      prefix: prefix of the environment; None for that of this process.
     """
     prefix = prefix or Path(sys.prefix)
     if prefix.parent != root or not (root / "scripts" / "setup.sh").exists():
@@ -175,13 +176,13 @@ _find_once = functools.cache(find)
 
 
 def _way_out(gpus: Gpus) -> str:
-    """What helps where no CUDA serves the GPUs."""
+    """What to do where no CUDA release supports the GPUs."""
     needs = NEEDS[min(NEEDS)]
     if not gpus.driver:
         return "load or install it; docker run --gpus all lets a container have it"
     if _numbers(gpus.driver) < needs.driver:
         return "install a newer driver"
-    return "JAX does not serve such GPUs any more"
+    return "JAX no longer supports such GPUs"
 
 
 def _installation(cuda: int, installed: Mapping[str, str], setup: str) -> str:
@@ -215,7 +216,7 @@ def _from_smi(printed: str) -> Gpus | None:
 
 
 def _from_driver(folder: Path) -> Gpus | None:
-    """From what the driver says under /proc; it does not say what the GPUs are capable of."""
+    """The GPUs that the driver lists under /proc, which has no compute capability."""
     try:
         version = re.search(r"\s(\d{3,}\.[\d.]+)\s", (folder / "version").read_text())
         about = [path.read_text() for path in sorted(folder.glob("gpus/*/information"))]
@@ -227,7 +228,7 @@ def _from_driver(folder: Path) -> Gpus | None:
 
 
 def _from_bus(folder: Path) -> Gpus | None:
-    """From the PCI bus: a display controller (class 03) of NVIDIA's (vendor 10de)."""
+    """The GPUs on the PCI bus: display controllers (class 03) of NVIDIA (vendor 10de)."""
     count = 0
     for device in folder.glob("devices/*"):
         try:
@@ -239,7 +240,7 @@ def _from_bus(folder: Path) -> Gpus | None:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """(580, 65, 6) of "580.65.06"; () of what is no version."""
+    """(580, 65, 6) for "580.65.06"; () for a text that is not a version."""
     parts = version.split(".")
     return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else ()
 
@@ -249,7 +250,7 @@ def _text(version: tuple[int, ...]) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Prints the CUDA to install for; returns the exit code."""
+    """Prints the CUDA release to install; returns the exit code."""
     gpus = find()
     if argv:
         cuda = int(argv[0]) if argv[0].isdecimal() else 0

@@ -1,9 +1,9 @@
-"""Settings of JAX and Flax that decide over the numbers of a run, and what a run does about them.
+"""Settings of JAX and Flax that affect the results of a run, and how runs treat them.
 
 They come from the environment (JAX_ENABLE_X64=1) or from Python (`jax.config.update`). Some change
-what a program means: `fixed` gives these the values that the package is written for, while it
-computes. Others change the compiler or the rounding only. `recorded` lists these: a run may be made
-with any of them, and is not resumed with others.
+the meaning of a program: `fixed` gives these the values that the package is written for while it
+computes. Others change only the compiler or the rounding. A run can use any values of these;
+`recorded` lists them, and the run is resumed only with the same values.
 """
 
 import contextlib
@@ -31,8 +31,8 @@ OF_THREAD: dict[str, Any] = {
     "jax_debug_nans": False,
     "jax_debug_infs": False,
 }
-"""Fixed for the calling thread alone, by a context manager of JAX: what a user computes in another
-thread meanwhile is not touched."""
+"""Settings that are fixed only for the calling thread, by a context manager of JAX, so that what a
+user computes in another thread does not change."""
 
 OF_PROCESS: dict[str, Any] = {
     "jax_explicit_x64_dtypes": "warn",
@@ -42,7 +42,7 @@ OF_PROCESS: dict[str, Any] = {
     "flax_preserve_adopted_names": False,
     "flax_return_frozendict": False,
 }
-"""Fixed for the process, as there is no such context manager."""
+"""Settings that are fixed for the whole process, since JAX has no context manager for them."""
 
 SWITCHES = (
     "eager_constant_folding",
@@ -59,10 +59,11 @@ SWITCHES = (
     "jax_threefry_gpu_kernel_lowering",
     "jax_use_direct_linearize",
 )
-"""Settings of JAX that choose how it derives or compiles a program; releases differ in defaults."""
+"""Settings that decide how JAX traces or compiles a program; their defaults depend on the
+release."""
 
 VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "XLA_FLAGS")
-"""Variables of the environment that compilers and libraries read."""
+"""Environment variables that compilers and libraries read."""
 
 _GUARDS = tuple(
     f"jax_transfer_guard{of}"
@@ -72,20 +73,20 @@ _WITHOUT_EFFECT = (
     "xla_dump_", "xla_hlo_profile", "xla_force_host_platform_device_count",
     "xla_gpu_cuda_data_dir", "xla_cpu_experimental_ynn_fusion_type",
 )  # fmt: skip
-"""Beginnings of XLA's flags that decide over no bit of a run; the last is set by each program."""
+"""Prefixes of XLA flags that do not affect results; the last is set for each program."""
 
 _PLATFORMS = ("jax_platforms", "jax_platform_name", "jax_xla_backend")
 
 
 @contextlib.contextmanager
 def fixed(*, say: bool = True) -> Iterator[None]:
-    """While it lasts, JAX and Flax compute with the values that the package is written for.
+    """Makes JAX and Flax use the values that the package is written for, inside the context.
 
-    It may be entered again inside, and by several threads; a thread that computes for another has
-    to enter it too. What is set aside is said once, on stderr.
+    It can be nested, and entered by several threads; a thread that computes for another must enter
+    it too. Other values of the user are overridden, which is reported once on stderr.
 
     Args:
-      say: whether to say it.
+      say: whether to report overridden values.
 
     Raises:
       UserError: JAX finds no device to compute on.
@@ -104,10 +105,10 @@ def fixed(*, say: bool = True) -> Iterator[None]:
 
 
 def set_aside() -> dict[str, Any]:
-    """Of the settings that `fixed` fixes, those that have another value now, with that value."""
+    """The settings that `fixed` overrides, with their present values."""
     differing = [n for n, value in {**OF_THREAD, **OF_PROCESS}.items() if _differs(n, value)]
     guards = [name for name in _GUARDS if _forbids(name)]
-    if guards[:1] == ["jax_transfer_guard"]:  # stands for the others, which it sets
+    if guards[:1] == ["jax_transfer_guard"]:  # sets all the others, which need not be listed
         guards = guards[:1]
     return {name: _value(name) for name in (*differing, *guards)}
 
@@ -116,15 +117,15 @@ def check_devices() -> None:
     """Starts JAX's backend, if it has not started.
 
     Raises:
-      UserError: it does not start, as by JAX_PLATFORMS=cuda without CUDA.
+      UserError: it does not start, for example with JAX_PLATFORMS=cuda and without CUDA.
     """
     try:
         jax.devices()
-    except Exception as error:  # of many types, an AssertionError without a text among them
+    except Exception as error:  # of many types, such as an AssertionError without a text
         name = next((name for name in _PLATFORMS if jax.config.values.get(name)), _PLATFORMS[0])
         reason = one_line(error).partition(" (set JAX_PLATFORMS")[0]
         if not str(error):
-            reason = "no such device is known to the JAX that is installed"
+            reason = "the installed JAX knows no such device"
         if {"cuda", "gpu"} & set(str(jax.config.values[name]).split(",")):
             reason = gpu.why_not()
         raise UserError(
@@ -134,13 +135,13 @@ def check_devices() -> None:
 
 
 def recorded(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """What decides over the bits of a run beside its config and the versions, as JSON holds it.
+    """What affects the results of a run besides its config and the versions, as JSON values.
 
     Args:
-      environment: of the process.
+      environment: environment of the process.
 
     Returns:
-      Setting of JAX or variable of the environment -> its value; "" of a variable that is not set.
+      JAX setting or environment variable -> its value; "" for a variable that is not set.
     """
     switches = {name: _value(name) for name in SWITCHES if name in jax.config.values}
     variables = {name: environment.get(name, "") for name in VARIABLES}
@@ -148,21 +149,21 @@ def recorded(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
 
 
 def device() -> jax.Device:
-    """The device that computes where none is named: JAX's first one, or `jax_default_device`."""
+    """The default device: `jax_default_device` if set, else JAX's first device."""
     (found,) = jax.numpy.zeros(()).devices()
     return found
 
 
 def chosen_device() -> Any:
-    """What this thread has `jax_default_device` set to; None where it has not."""
+    """The value of `jax_default_device` in this thread; None where it is not set."""
     return _value("jax_default_device")
 
 
 def cores(environment: Mapping[str, str] = os.environ) -> int:
-    """How many threads XLA computes with on a CPU; it cuts sums into as many parts.
+    """The number of threads that XLA uses on a CPU, into which it splits sums.
 
     Args:
-      environment: of the process; NPROC takes the place of the cores that are there.
+      environment: environment of the process; NPROC replaces the number of cores.
     """
     told = environment.get("NPROC", "")
     if told.isdecimal() and int(told):
@@ -173,8 +174,8 @@ def cores(environment: Mapping[str, str] = os.environ) -> int:
 
 
 def _flags(text: str) -> str:
-    """XLA_FLAGS without what decides over no bit; of a flag given twice the last, all in order."""
-    if text and not text.lstrip().startswith("-"):  # the name of a file that holds them
+    """XLA_FLAGS without the flags that do not affect results, sorted; the last of duplicates."""
+    if text and not text.lstrip().startswith("-"):  # the name of a file that contains the flags
         with contextlib.suppress(OSError):
             text = Path(text).read_text(encoding="utf-8", errors="replace")
     given = {flag.lstrip("-").partition("=")[0]: flag for flag in text.split()}
@@ -182,16 +183,16 @@ def _flags(text: str) -> str:
 
 
 def _value(name: str) -> Any:
-    """The value that counts in this thread, as JSON holds it."""
+    """The value of a setting in this thread, as a JSON value."""
     if name.startswith("flax_"):
         return getattr(flax.config, name)
-    # An attribute where a context manager may have changed it for this thread.
+    # It is an attribute where a context manager can change it for one thread.
     value = getattr(jax.config, name, jax.config.values.get(name))
     return value.name.lower() if isinstance(value, enum.Enum) else value
 
 
 def _known(name: str) -> bool:
-    """Whether the release that is installed has a setting."""
+    """Whether the installed release has a setting."""
     return hasattr(flax.config, name) if name.startswith("flax_") else name in jax.config.values
 
 
@@ -207,12 +208,12 @@ def _say_what_is_set_aside() -> None:
     if given := set_aside():
         shown = ", ".join(f"{name}={value}" for name, value in given.items())
         warn_once(
-            f"{shown}: set aside while fednas_jax computes; results are those of the default values"
+            f"{shown}: ignored while fednas_jax computes; results are those of the default values"
         )
 
 
 class _Process:
-    """Fixes the settings of the process while at least one thread is inside."""
+    """Fixes the settings of the process while at least one thread is inside `fixed`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

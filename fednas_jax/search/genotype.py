@@ -1,4 +1,4 @@
-"""Genotype: the discrete architecture read off the alphas, its counts, its JSON, the named ones.
+"""Genotypes: discrete architectures derived from the alphas, their JSON, and published ones.
 
 The space and the derivation rule are those of DARTS (Liu et al., 2019, arXiv 1806.09055, section
 2.4), which FedNAS (arXiv 2004.08546) and MiLeNAS keep.
@@ -31,10 +31,11 @@ _FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
 
 
 class Genotype(NamedTuple):
-    """A discrete architecture: for each kind of cell two inputs a node, and what is concatenated.
+    """A discrete architecture: for each kind of cell, two edges per node and the cell's output.
 
     `normal` and `reduce` hold 8 pairs (operation, source state); pairs 2i and 2i + 1 belong to
-    node i. `normal_concat` and `reduce_concat` hold the states that make up the cell's output.
+    node i. `normal_concat` and `reduce_concat` hold the states that are concatenated to the cell's
+    output.
     """
 
     normal: tuple[tuple[str, int], ...]
@@ -51,11 +52,11 @@ def softmax(alpha: ArrayLike) -> np.ndarray:
 
 
 def derive(alphas: Mapping[str, ArrayLike]) -> Genotype:
-    """Reads the architecture off the alphas by the rule of DARTS.
+    """Derives the architecture from the alphas by the rule of DARTS.
 
-    Each node keeps the two source states whose best operation is most probable, listed best first
-    (ties: the lower state first), and on each of the two edges the most probable operation (ties:
-    the lower index). `none` is never chosen and enters through the softmax's denominator alone.
+    Each node keeps the two edges whose most probable operation has the highest probability, the
+    best first (ties: the lower source state first), each with that operation (ties: the lower
+    index). `none` is never chosen; it only adds to the denominator of the softmax.
 
     Args:
       alphas: "normal" and "reduce", each [14, 8], raw (before the softmax).
@@ -112,13 +113,13 @@ def entropy(alphas: Mapping[str, ArrayLike]) -> dict[str, float]:
 
 
 def count_convolutions(genotype: Genotype) -> dict[str, int]:
-    """Chosen operations that are convolutions (index >= 4): 0 to 8 a kind of cell."""
+    """Number of convolutions (index >= 4) among the 8 operations of each kind of cell."""
     convolutions = PRIMITIVES[_FIRST_CONVOLUTION:]
     return {kind: _count(genotype, kind, convolutions) for kind in KINDS}
 
 
 def count_skips(genotype: Genotype) -> dict[str, int]:
-    """Chosen operations that are `skip_connect`: 0 to 8 a kind of cell."""
+    """Number of `skip_connect` among the 8 operations of each kind of cell."""
     return {kind: _count(genotype, kind, ("skip_connect",)) for kind in KINDS}
 
 
@@ -127,7 +128,7 @@ def _count(genotype: Genotype, kind: str, operations: tuple[str, ...]) -> int:
 
 
 def random_genotype(rng: np.random.RandomState) -> Genotype:
-    """Draws uniformly from the space that `derive` can reach (two distinct sources a node)."""
+    """Draws uniformly from the genotypes that `derive` can reach: two distinct sources per node."""
     concat = tuple(range(2, 2 + NODES))
 
     def cell() -> tuple[tuple[str, int], ...]:
@@ -164,7 +165,7 @@ def from_json(value: Any, source: str) -> Genotype:
     Args:
       value: `{"normal": [["sep_conv_3x3", 1], ...], "normal_concat": [2, 3, 4, 5], "reduce": ...,
         "reduce_concat": ...}`; the texts "name" and "source" may stand beside them.
-      source: what to call it in an error: the file, or the file and the name in it.
+      source: the file, or the file and the name in it, for error messages.
 
     Raises:
       UserError: names `source` and the field that is wrong.
@@ -194,8 +195,8 @@ def validate(genotype: Genotype, source: str) -> None:
     """Checks that a network can be built from the genotype.
 
     Args:
-      genotype: what to check; a node may have the same source state twice.
-      source: what to call it in an error.
+      genotype: the genotype to check; a node may have the same source state twice.
+      source: the file or field it is from, for error messages.
 
     Raises:
       UserError: names `source` and the field that is wrong.
@@ -213,7 +214,7 @@ def _validate_pairs(pairs: Any, where: str) -> None:
     if len(pairs) != 2 * NODES:
         raise UserError(
             f"{where}: {len(pairs)} entries; must be {2 * NODES} pairs [operation, state], "
-            "two a node"
+            "two for each node"
         )
     for index, pair in enumerate(pairs):
         here = f"{where}[{index}]"
@@ -255,8 +256,8 @@ def load(name_or_path: Path | str) -> Genotype:
     """Loads a published genotype by its name, or a genotype's JSON file.
 
     Args:
-      name_or_path: one of `names()`, which win over a file of the same name, or a path, which may
-        begin with `~`.
+      name_or_path: one of `names()`, or a path, which may begin with `~`. A published name takes
+        precedence over a file of that name.
 
     Raises:
       UserError: no such name or file, or the file holds no genotype.

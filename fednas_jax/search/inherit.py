@@ -1,13 +1,14 @@
 """The network of a genotype with the weights that its operations had in the supernet.
 
-The step after search that FedNAS (He et al., 2020, appendix C) leaves to future work: go on from
-the search's weights instead of from scratch. What both have is taken over: stem, preprocessing, the
-convolutions and strided skips that the genotype keeps, the classifier, and all running moments.
+FedNAS (He et al., 2020, appendix C) leaves this to future work: training continues from the weights
+of the search instead of from scratch. Everything that both networks have is taken over: the stem,
+the preprocessing, the convolutions and strided skips that the genotype keeps, the classifier, and
+all running moments.
 
-Where every alpha is one-hot, an edge that the genotype leaves out on `none`, both networks are the
-same function, but for pools: the supernet normalises what they yield and the network does not. The
-scales and biases that the network learns after its convolutions, and the supernet has not, start
-at 1 and 0; an auxiliary head has no counterpart and starts afresh.
+If every alpha is one-hot, with `none` on the edges that the genotype leaves out, both networks
+compute the same function except for pools: the supernet normalises their outputs, the network does
+not. The network's scales and biases after convolutions, which the supernet does not have, start at
+1 and 0. The auxiliary head, which has no counterpart either, is initialised at random.
 """
 
 from collections.abc import Mapping
@@ -27,14 +28,15 @@ Variables = dict[str, dict[str, Any]]
 
 
 def inherit(supernet: Mapping[str, Any], genotype: Genotype) -> Variables:
-    """What a genotype's network takes over from a supernet of as many cells and channels.
+    """The variables of a genotype's network that come from a supernet of the same cells and
+    channels.
 
     Args:
-      supernet: its variables: `params` and `batch_stats`.
-      genotype: of the network, any of the space.
+      supernet: `params` and `batch_stats` of the supernet.
+      genotype: genotype of the network, any of the search space.
 
     Returns:
-      `params` and `batch_stats` of `nn.network.Network`, without what the supernet does not have.
+      `params` and `batch_stats` of `nn.network.Network`, without those that the supernet lacks.
     """
     params, stats = jax.tree.map(np.asarray, (supernet["params"], supernet["batch_stats"]))
     stem, channels = params["stem"], stats["stem"]["batch_norm"]
@@ -70,7 +72,7 @@ def inherit(supernet: Mapping[str, Any], genotype: Genotype) -> Variables:
 def _operation(
     weights: Tree, moments: Tree, operation: str, node: int, source: int, reduction: bool
 ) -> Variables:
-    """What an operation of the network takes over from an edge of the mixed cell."""
+    """The variables of one operation of the network, from an edge of the mixed cell."""
     at = SOURCE_MAJOR.index(EDGES.index((node, source)))
 
     def moments_of(name: str) -> Tree:
@@ -80,8 +82,8 @@ def _operation(
         found = _pointwise_norm(weights[operation][at], moments_of(operation))
         return {collection: {"reduce": tree} for collection, tree in found.items()}
     if "conv" not in operation:
-        return {}  # an identity or a pool: nothing is learnt
-    # The supernet counts from 1, and has no number where there is one of a kind.
+        return {}  # an identity or a pool, which has no weights
+    # The supernet numbers convolutions from 1, and does not number one that is alone.
     numbers = ("1", "2") if operation.startswith("sep") else ("",)
     kept = [f"{operation}_middle", operation] if len(numbers) == 2 else [operation]
     params, stats = {}, {}
@@ -94,7 +96,7 @@ def _operation(
 
 
 def _pointwise_norm(weight: np.ndarray, moments: Tree) -> Variables:
-    """A 1 x 1 convolution, or the two of a factorised reduction, and its BatchNorm's moments."""
+    """A 1 x 1 convolution or a factorised reduction, with its BatchNorm's moments."""
     if weight.ndim == 2:
         params = {"conv": _pointwise(weight)}
     else:
@@ -108,10 +110,10 @@ def _pointwise(weight: np.ndarray) -> Tree:
 
 
 def merged(fresh: Tree, taken: Tree, where: str = "") -> Tree:
-    """`fresh` with the leaves of `taken` in their places.
+    """`fresh` with its leaves replaced by those of `taken` at the same paths.
 
     Raises:
-      ValueError: `taken` has a leaf that `fresh` does not have, or has in another shape.
+      ValueError: `fresh` has no leaf at a path of `taken`, or one of another shape.
     """
     if not isinstance(taken, Mapping):
         if np.shape(fresh) != np.shape(taken):

@@ -27,8 +27,8 @@ from fednas_jax.optimizers import sgd
 
 Tree = Any
 LossFunction = Callable[[Tree, Tree, Tree, Any, jax.Array], tuple[jax.Array, tuple[Tree, Any]]]
-"""(params, arch, batch_stats, batch, weight_gradients) -> (loss, (batch_stats, metrics)); where
-`weight_gradients` is false, the gradient of params is not looked at, and may be anything finite."""
+"""(params, arch, batch_stats, batch, weight_gradients) -> (loss, (batch_stats, metrics)). Where
+`weight_gradients` is false, the gradient of params is not used and may have any finite value."""
 
 
 class SearchOptions(NamedTuple):
@@ -47,7 +47,7 @@ class SearchOptions(NamedTuple):
 
 
 class SearchState(NamedTuple):
-    """What a client changes while it searches."""
+    """The variables and optimiser states of a client during its local search."""
 
     params: Tree
     arch: Tree
@@ -57,25 +57,25 @@ class SearchState(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """One forward and backward pass, and what follows it."""
+    """One forward and backward pass, and the updates after it."""
 
     on_valid: bool
-    """Whether it sees the validation batch."""
+    """Whether the pass uses the validation batch."""
     weight_share: float
-    """With what factor its gradient enters that of w."""
+    """Factor of its gradient in the gradient of w."""
     alpha_share: float
-    """With what factor its gradient enters that of alpha."""
+    """Factor of its gradient in the gradient of alpha."""
     update_weights: bool
-    """Whether w steps after it."""
+    """Whether w is updated after the pass."""
     update_alpha: bool
-    """Whether alpha steps after it."""
+    """Whether alpha is updated after the pass."""
 
 
 def passes(options: SearchOptions) -> tuple[Pass, ...]:
     """The passes of a local step.
 
     Raises:
-      ValueError: the order has no such name.
+      ValueError: `options.order` is not a known order.
     """
     train, valid = options.lambda_train, options.lambda_valid
     orders = {
@@ -97,12 +97,12 @@ def passes(options: SearchOptions) -> tuple[Pass, ...]:
 
 
 def weight_optimizer(options: SearchOptions) -> optax.GradientTransformation:
-    """SGD up to the learning rate."""
+    """SGD without its learning rate, by which `local_step` multiplies."""
     return sgd(options.momentum, options.weight_decay, options.clip_norm)
 
 
 def arch_optimizer(options: SearchOptions) -> optax.GradientTransformation:
-    """Adam with decay added to the gradient, as PyTorch's `weight_decay` does."""
+    """Adam with the weight decay added to the gradient, like PyTorch's `weight_decay`."""
     return optax.chain(
         optax.add_decayed_weights(options.arch_weight_decay),
         optax.scale_by_adam(options.arch_beta1, options.arch_beta2, eps=1e-8),
@@ -111,7 +111,7 @@ def arch_optimizer(options: SearchOptions) -> optax.GradientTransformation:
 
 
 def start(params: Tree, arch: Tree, batch_stats: Tree, options: SearchOptions) -> SearchState:
-    """A client at the start of a round: what the server sent, and fresh optimisers."""
+    """The state of a client at the start of a round: the server's variables, new optimisers."""
     return SearchState(
         params,
         arch,
@@ -132,15 +132,16 @@ def local_step(
     """One step of Eq. 4.
 
     All passes are iterations of one loop, so that the compiler sees the network's forward and
-    backward pass once, whatever the order. The loss is told which passes are about alpha alone.
+    backward pass once in any order. The loss function receives whether a pass needs the gradient
+    of w.
 
     Args:
-      loss_function: the loss of a batch, with the new running moments and metrics.
+      loss_function: computes the loss of a batch, the new running moments and the metrics.
       options: the fixed hyperparameters.
-      state: of the client.
-      train_batch: arrays; of its train part.
-      valid_batch: arrays of the same shapes; of its valid part.
-      learning_rate: of w, eta_w.
+      state: state of the client.
+      train_batch: arrays of the client's train part.
+      valid_batch: arrays of its validation part, of the same shapes.
+      learning_rate: learning rate eta_w of w.
 
     Returns:
       The next state, and the metrics of the first pass over each of the two batches.
@@ -168,7 +169,7 @@ def _one_pass(
     carry: Any,
     slices: Any,
 ) -> tuple[Any, Any]:
-    """Adds a pass's gradients to what earlier ones left, and takes the steps that follow it."""
+    """Adds a pass's gradients to those of earlier passes, and makes the updates after it."""
     (state, gradients), (batch, facts) = carry, slices
     (_, (batch_stats, metrics)), (of_weights, of_alpha) = jax.value_and_grad(
         loss_function, (0, 1), has_aux=True

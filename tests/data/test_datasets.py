@@ -264,7 +264,7 @@ def test_an_image_that_is_there_twice_is_not_tested_where_it_is_trained(tmp_path
 
 def test_of_one_image_alone_no_test_set_can_be_cut_off(tmp_path):
     path = save(tmp_path / "own.npz", **own(images=np.zeros((40, 8, 9, 3), np.uint8)))
-    with pytest.raises(UserError, match="as each of these images is there more than once, and tr"):
+    with pytest.raises(UserError, match="as each of these images is duplicated, and a copy is tr"):
         datasets.load(path)
 
 
@@ -317,7 +317,7 @@ def test_the_digest_of_all_examples_is_of_those_before_a_limit(tmp_path):
         ("digits", {"test_fraction": 1.0}, "config.dataset.test_fraction: 1.0"),
         ("digits", {"test_fraction": 1e-6}, "leaves no test example"),
         ("digits", {"max_train_examples": -1}, "max_train_examples: -1; 0 or above"),
-        ("digits", {"test_path": "a.npz"}, "config.dataset.test_path: 'a.npz' goes with"),
+        ("digits", {"test_path": "a.npz"}, "config.dataset.test_path: 'a.npz' is usable only"),
     ],
 )
 def test_bad_arguments(name, options, part):
@@ -374,7 +374,7 @@ def test_no_client_is_lost_to_the_test_set(tmp_path):
 
 def test_clients_of_one_image_leave_no_test_set(tmp_path):
     path = with_clients(tmp_path / "own.npz", range(60))
-    message = "every client and class keeps one to train on; a test set of its own is needed$"
+    message = "every client and class keeps one to train on; a separate test set is needed$"
     with pytest.raises(UserError, match=message):
         datasets.load(path)
     with pytest.raises(UserError, match=message):
@@ -383,7 +383,7 @@ def test_clients_of_one_image_leave_no_test_set(tmp_path):
 
 def test_a_larger_part_is_suggested_where_it_leaves_a_test_set(tmp_path):
     path = with_clients(tmp_path / "own.npz", [*range(59), 58])
-    with pytest.raises(UserError, match=r"a test set of its own, or a larger part, is needed$"):
+    with pytest.raises(UserError, match=r"a separate test set, or a larger fraction, is needed$"):
         datasets.load(path, test_fraction=0.001)
     assert len(datasets.load(path, test_fraction=0.999).test.labels) == 1
 

@@ -142,9 +142,9 @@ def test_comes_back(tmp_path: Path) -> None:
     [
         ({"images": np.zeros(2)}, "'images' is float64"),
         ({"test_labels": np.zeros((1, 1), np.int32)}, "'test_labels' is int32"),
-        ({"test_labels": np.zeros(2, np.int32)}, "as many test images as labels"),
+        ({"test_labels": np.zeros(2, np.int32)}, "the numbers of test images and labels differ"),
         ({"settings": "{"}, "not a record of examples"),
-        ({"settings": "{}"}, "'settings' has other names"),
+        ({"settings": "{}"}, "the names in 'settings' are not those expected"),
         ({"settings": np.array([{}])}, "pickled"),
     ],
 )

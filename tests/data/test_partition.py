@@ -340,20 +340,20 @@ def test_tables_that_cannot_be_read(tmp_path):
         (
             "hetero",
             {"min_size": 26},
-            "4 clients with 26 examples each need 104, there are 100; at most 25, or fewer "
-            "clients (config.partition.num_clients), are needed",
+            "4 clients with 26 examples each need 104 examples, but there are 100; at most 25, or "
+            "fewer clients (config.partition.num_clients), are needed",
         ),
         (
             "hetero",
             {"min_size": 25, "max_tries": 5},
             "config.partition.min_size: 25 was not reached in 5",
         ),
-        ("hetero", {"concentration": 0.0}, "config.partition.concentration: 0.0; above 0"),
+        ("hetero", {"concentration": 0.0}, "config.partition.concentration: 0.0; a value above 0"),
         ("hetero", {"min_size": 0}, "config.partition.min_size: 0; at least 1"),
-        ("shards", {"shards_per_client": 26}, "104 shards of 100 examples"),
+        ("shards", {"shards_per_client": 26}, "need 104 examples, but there are 100"),
         ("shards", {"shards_per_client": 0}, "config.partition.shards_per_client: 0; at least 1"),
         ("natural", {}, "`client` column"),
-        ("table", {}, "class 0 wants 5000 examples, there are 50"),
+        ("table", {}, "5000 examples of class 0, but there are 50"),
         ("table", {"table_fraction": 1.5}, "config.partition.table_fraction: 1.5"),
         ("file", {"path": ""}, "cannot be read"),
         ("file", {"path": "~nobody-here/x.npz"}, "config.partition.path: ~nobody-here/x.npz: no"),
@@ -434,7 +434,7 @@ def test_a_file_says_which_examples_its_indices_count(tmp_path):
         counted(1, 2, 3, 4),
     )
     for other in others:
-        message = r"config\.partition\.path: the indices in .*partition\.npz count other training"
+        message = r"config\.partition\.path: the partition in .*partition\.npz is for other"
         with pytest.raises(UserError, match=message) as error:
             partition.make("file", other, **options)
         one_line(error)

@@ -62,9 +62,9 @@ def test_clients_need_not_be_a_multiple_of_the_classes():
     ("options", "part"),
     [
         ({"num_clients": 8}, "num_clients: 8 clients with 2 classes each leave"),
-        ({"labels_per_client": 11}, "labels_per_client: 11; at least 1, at most the 10 classes"),
+        ({"labels_per_client": 11}, "labels_per_client: 11; at least 1 and at most 10, the"),
         ({"min_size": 1}, "min_size: 1; at least 2"),
-        ({"sigma": 0.0}, "sigma: 0.0; above 0"),
+        ({"sigma": 0.0}, "sigma: 0.0; a value above 0"),
         ({"min_size": 102}, "min_size: 2 clients with 51 examples each of class 0 need 102"),
     ],
 )

@@ -103,7 +103,11 @@ def test_objects_are_taken_as_they_are() -> None:
             "f = 3",
             r"own\.py:f is of type int; a fednas_jax\.federated",
         ),
-        ("reducer", "def f(config): return config.x", r"own\.py:f fails at .*own\.py:1 \(AttributeError"),
+        (
+            "reducer",
+            "def f(config): return config.x",
+            r"own\.py:f fails at .*\.py:1 \(Attr",
+        ),
         ("reducer", "", r"config\.reducer: own\.py has no 'f'"),
     ],
 )

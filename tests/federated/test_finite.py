@@ -35,7 +35,7 @@ def test_finite_scores_are_no_fault_nor_are_those_of_nothing() -> None:
 @pytest.mark.parametrize("bad", [Score(NAN, 0.5), Score(INF, 0.0)])
 def test_scores_are_named(bad: Score) -> None:
     fault = server_fault(STATE, [bad, GOOD, NONE, bad], [3, 2, 0, 1], bad)
-    assert fault == "the averaged network's loss on what client 0, 3 held out is not finite"
+    assert fault == "the averaged network's loss on held-out examples of client 0, 3 is not finite"
     fault = server_fault(STATE, [GOOD], [3], bad)
     assert fault == "the averaged network's loss on the test set is not finite"
 

@@ -141,7 +141,7 @@ def test_one_that_dies_is_named_by_rank_0(pack: Pack, capfd: pytest.CaptureFixtu
     pack.sockets[3].close()
     assert pack.ends(2) == [(0, LOST), (1, LOST)]
     error = capfd.readouterr().err
-    assert error.startswith("fednas_jax: error: rank 2 on host2 died; the same command goes on")
+    assert error.startswith("fednas_jax: error: rank 2 on host2 died; the same command resumes")
     assert error.count("\n") == 1
 
 
@@ -154,7 +154,7 @@ def test_one_that_falls_silent_is_given_up(pack: Pack, capfd: pytest.CaptureFixt
     pack.dogs[0]._wake()
     assert pack.ends(2) == [(0, LOST), (2, LOST)]
     error = capfd.readouterr().err
-    assert error.startswith("fednas_jax: error: rank 1 on host1 has not been heard of for 10 s; ")
+    assert error.startswith("fednas_jax: error: rank 1 on host1 has not responded for 10 s; ")
     assert error.count("\n") == 1
 
 

@@ -86,12 +86,12 @@ def test_the_newest_cuda_that_serves(
         ),
         (
             H100._replace(driver="550.54.14"), {}, INSTALLED,
-            "CUDA 13 needs NVIDIA driver 580 or newer, this is 550.54.14; {12}",
+            "CUDA 13 needs NVIDIA driver 580 or newer, but 550.54.14 is installed; {12}",
         ),
         (
             H100._replace(driver="470.57"), {}, INSTALLED,
-            "CUDA 12 needs NVIDIA driver 525.60.13 or newer, this is 470.57; install a newer "
-            "driver",
+            "CUDA 12 needs NVIDIA driver 525.60.13 or newer, but 470.57 is installed; install a "
+            "newer driver",
         ),
         (
             H100._replace(driver=""), {}, INSTALLED,
@@ -104,13 +104,13 @@ def test_the_newest_cuda_that_serves(
         ),
         (
             H100._replace(driver="550.54.14"), {}, INSTALLED | {"jax-cuda12-plugin": "0.11.2"},
-            "CUDA 13 needs NVIDIA driver 580 or newer, this is 550.54.14; pip uninstall "
-            "jax-cuda13-plugin leaves the other",
+            "CUDA 13 needs NVIDIA driver 580 or newer, but 550.54.14 is installed; pip uninstall "
+            "jax-cuda13-plugin removes it",
         ),
         (
             H100._replace(capability=3.7), {}, INSTALLED,
             "CUDA 12 needs compute capability 5.2 or above, NVIDIA H100 80GB HBM3 has 3.7; JAX "
-            "does not serve such GPUs any more",
+            "no longer supports such GPUs",
         ),
         (
             H100, {"JAX_PLATFORM_NAME": "cpu"}, INSTALLED,
@@ -210,13 +210,13 @@ def test_nothing_is_said_where_the_gpu_is_used_or_missing(monkeypatch: pytest.Mo
         (H100, ["11"], "", "--cuda=11: unknown; 12 or 13 is needed\n"),
         (
             H100._replace(driver="550.54.14"), ["13"], "",
-            "--cuda=13: CUDA 13 needs NVIDIA driver 580 or newer, this is 550.54.14; --cuda=12 "
-            "works\n",
+            "--cuda=13: CUDA 13 needs NVIDIA driver 580 or newer, but 550.54.14 is installed; "
+            "--cuda=12 works\n",
         ),
         (
             H100._replace(driver="470.57"), [], "",
-            "--cuda: CUDA 12 needs NVIDIA driver 525.60.13 or newer, this is 470.57; install a "
-            "newer driver\n",
+            "--cuda: CUDA 12 needs NVIDIA driver 525.60.13 or newer, but 470.57 is installed; "
+            "install a newer driver\n",
         ),
         (
             Gpus(("Tesla V100",), "580.65.06", 7.0), ["13"], "",

@@ -136,7 +136,7 @@ def test_the_import_cures_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_objection_names_the_fault_and_what_to_do() -> None:
     assert releases.objection("0.10.2", (3, 11)) == (
         "jaxlib 0.10.2 computes wrong sums of products on a CPU (jax-ml/jax#39103), or crashes "
-        '(#39257); pip install "jax==0.10.1" brings a release without this fault'
+        '(#39257); pip install "jax==0.10.1" installs one without this fault'
     )
     slow = releases.objection("0.11.1", (3, 12))
     assert "quadratic time" in slow

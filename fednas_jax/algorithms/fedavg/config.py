@@ -5,14 +5,16 @@ from fednas_jax.fields import FLOAT, TEXT, Field, at_least, between, one_of
 
 FIELDS = (
     Field("stragglers_share", 0.0, FLOAT, between(0, 1, "[]"),
-          "probability that a client that is reached is too slow for all local epochs: it makes 1 "
-          "to E - 1 of them, as in FedProx's experiments",
+          "Probability that a client that is reached is a straggler, too slow for all local "
+          "epochs: it makes 1 to E - 1 of them, as in the experiments of FedProx",
           after="unreachable_share"),
     Field("stragglers", "keep", TEXT, one_of("keep", "drop"),
-          "what is done with what such clients, if there are any, come to",
+          "Treatment of the partial work of stragglers; keep: it is averaged like any other; drop: "
+          "it is discarded",
           after="stragglers_share"),
     Field("fedprox_mu", 0.0, FLOAT, at_least(0),
-          "of FedProx's term, mu / 2 times the squared distance from the server's weights; or 0",
+          "Coefficient mu of the proximal term of FedProx, mu / 2 times the squared distance from "
+          "the server's weights; 0: no such term",
           after="faults."),
 )  # fmt: skip
 

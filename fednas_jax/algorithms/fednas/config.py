@@ -17,34 +17,44 @@ from fednas_jax.fields import (
 
 FIELDS = (
     Field("client.train_fraction", 0.5, FLOAT, between(0, 1, "()"),
-          "train part: of the others, what trains the weights; the rest, the validation part, "
-          "trains alpha. A local epoch is one pass over the train part, and the validation part is "
-          "walked along with it: passed fully near 0.5, only in part below, repeatedly above"),
-    Field("supernet.init_channels", 16, INT, channels, "channels C of the first cell",
+          "Share of a client's examples, without the held-out ones, in the train part, which "
+          "trains the weights; the rest, the validation part, trains alpha. A local epoch is one "
+          "pass over the train part; the validation part is read beside it: once near 0.5, only in "
+          "part below, repeatedly above"),
+    Field("supernet.init_channels", 16, INT, channels,
+          "Number of channels C of the first cell",
           after="network."),
-    Field("supernet.layers", 8, INT, at_least(3, 1000), "cells L; those at L//3 and 2L//3 reduce"),
+    Field("supernet.layers", 8, INT, at_least(3, 1000),
+          "Number of cells L; those at L//3 and 2L//3 are reduction cells"),
     Field("supernet.scan_cells", True, FLAG, anything,
-          "compile a run of equal cells once: compiles faster, runs a little slower", False),
+          "Whether to compile each run of equal cells once, as a loop over cells; compiles faster, "
+          "runs a little slower", False),
     Field("supernet.scan_sources", True, FLAG, anything,
-          "likewise inside a cell; false: compiles half as long again, runs up to a tenth "
-          "faster", False),
+          "Whether to compile the edges between nodes as a loop; false: compiling takes half as "
+          "long again, and a run up to a tenth less time", False),
     Field("supernet.remat", False, FLAG, anything,
-          "recompute each cell in the backward pass: less memory, more time", False),
+          "Whether to recompute each cell in the backward pass; takes less memory and more time",
+          False),
     Field("supernet.dtype", "float32", TEXT, one_of("float32", "bfloat16"),
-          "of the maps inside the cells; weights, alphas, statistics and sums stay in float32"),
+          "Data type of the feature maps inside the cells; weights, alphas, statistics and sums "
+          "stay in float32"),
     Field("search.order", "joint", TEXT, one_of("joint", "weights_first", "alpha_first"),
-          "of the two updates in a local step: at the same weights, as Algorithm 1 says, or as the "
-          "authors' code does",
+          "Order of the two updates in a local step; joint: both from the same weights and alphas, "
+          "as in Eq. 4; weights_first: as in Algorithm 1; alpha_first: as in the authors' code",
           after="supernet."),
     Field("search.lambda_train", 1.0, FLOAT, at_least(0),
-          "weight of the train loss in alpha's gradient (Eq. 4)"),
+          "Weight of the training loss in the gradient of alpha (Eq. 4)"),
     Field("search.lambda_valid", 1.0, FLOAT, at_least(0),
-          "weight of the valid loss in alpha's gradient (Eq. 4)"),
-    Field("arch_optimizer.learning_rate", 3e-4, FLOAT, at_least(0), "of alpha, constant",
+          "Weight of the validation loss in the gradient of alpha (Eq. 4)"),
+    Field("arch_optimizer.learning_rate", 3e-4, FLOAT, at_least(0),
+          "Learning rate of alpha, which is constant",
           after="optimizer."),
-    Field("arch_optimizer.beta1", 0.5, FLOAT, between(0, 1), "of Adam"),
-    Field("arch_optimizer.beta2", 0.999, FLOAT, between(0, 1), "of Adam"),
-    Field("arch_optimizer.weight_decay", 1e-3, FLOAT, at_least(0), "added to the gradient"),
+    Field("arch_optimizer.beta1", 0.5, FLOAT, between(0, 1),
+          "Coefficient beta1 of Adam, for alpha"),
+    Field("arch_optimizer.beta2", 0.999, FLOAT, between(0, 1),
+          "Coefficient beta2 of Adam, for alpha"),
+    Field("arch_optimizer.weight_decay", 1e-3, FLOAT, at_least(0),
+          "Factor of alpha that is added to its gradient (coupled weight decay); 0: none"),
 )  # fmt: skip
 
 
