@@ -1,11 +1,10 @@
-"""Both stages of FedNAS in one command: searches on CIFAR-10, then trains what it has found.
+"""Both stages of FedNAS in one command: a search on CIFAR-10, then the training of what it finds.
 
     python -m fednas_jax.main --config=configs/cifar_hetero_search_train.py --workdir=runs/both
 
-As configs/cifar_hetero.py and then configs/cifar_hetero_train.py, in runs/both/search and
-runs/both/train; the same command goes on with whichever was interrupted. A field of the second
-stage is set as --config.then_train.rounds=100; what is set of seed, dataset and partition is set
-for both.
+It runs configs/cifar_hetero.py in runs/both/search, then configs/cifar_hetero_train.py in
+runs/both/train. The same command resumes the stage that was interrupted. To set a field of the
+second stage, write --config.then_train.rounds=100. Seed, dataset and partition are set for both.
 
 `:quick`: the `:quick` of both. `:paper`: the `:paper` of both.
 """

@@ -18,7 +18,12 @@ RECIPE = [c.words for c in commands("CONTRIBUTING.md") if c.words[:2] == ("pytho
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder outside of the repository."""
+    """An empty folder outside of the repository; pictures take most of so short a run's time."""
+    from fednas_jax.report import page, pictures
+
+    for drawing in ("draw_partition", "draw_progress"):
+        monkeypatch.setattr(pictures, drawing, lambda *_, **__: None)
+    monkeypatch.setattr(page, "write", lambda *_, **__: None)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(registry, "_added", {})
     return tmp_path

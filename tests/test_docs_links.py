@@ -14,7 +14,7 @@ _SKIPPED = {"runs", "build", "dist"}
 def _all(pattern: str) -> list[Path]:
     found = (path.relative_to(ROOT) for path in ROOT.rglob(pattern))
     return sorted(
-        p for p in found if not p.parts[0] in _SKIPPED and not any(x[0] == "." for x in p.parts)
+        p for p in found if p.parts[0] not in _SKIPPED and not any(x[0] == "." for x in p.parts)
     )
 
 
@@ -96,7 +96,8 @@ def test_documents_that_are_named_in_text_exist() -> None:
 
 
 def test_every_document_and_picture_is_led_to() -> None:
-    index = {(ROOT / "docs" / link.partition("#")[0]).resolve() for link in links(prose("docs/index.md"))}
+    led = [link.partition("#")[0] for link in links(prose("docs/index.md"))]
+    index = {(ROOT / "docs" / path).resolve() for path in led}
     documents = {path.resolve() for path in (ROOT / "docs").glob("*.md")} - {ROOT / "docs/index.md"}
     assert documents <= index
     shown = {Path(link).name for name in DOCUMENTS for link in links(prose(name))}
