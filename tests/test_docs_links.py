@@ -95,6 +95,16 @@ def test_documents_that_are_named_in_text_exist() -> None:
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
 
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_tables_are_whole(name: str) -> None:
+    """Each row has as many cells as the head, which a line of dashes follows."""
+    tables = re.findall(r"(?:^ *\|.*\|$\n?)+", prose(name), re.MULTILINE)
+    for table in tables:
+        rows = [re.split(r"(?<!\\)\|", line.strip())[1:-1] for line in table.splitlines()]
+        assert {len(row) for row in rows} == {len(rows[0])}, rows[0]
+        assert all(re.fullmatch(r" *:?-+:? *", cell) for cell in rows[1]), rows[0]
+
+
 def test_every_document_and_picture_is_led_to() -> None:
     led = [link.partition("#")[0] for link in links(prose("docs/index.md"))]
     index = {(ROOT / "docs" / path).resolve() for path in led}
