@@ -1,11 +1,10 @@
-"""Both stages of FedNAS in one command: a search on CIFAR-10, then training of what it has found.
+"""Both stages of FedNAS in one command: a search on CIFAR-10, then the training of what it finds.
 
     python -m fednas_jax.main --config=configs/cifar_hetero_search_train.py --workdir=runs/both
 
-It runs configs/cifar_hetero.py and then configs/cifar_hetero_train.py, in runs/both/search and
-runs/both/train; the same command resumes the stage that was interrupted. A field of the second
-stage is set as --config.then_train.rounds=100; fields of seed, dataset and partition are set for
-both.
+It runs configs/cifar_hetero.py in runs/both/search, then configs/cifar_hetero_train.py in
+runs/both/train. The same command resumes the stage that was interrupted. To set a field of the
+second stage, write --config.then_train.rounds=100. Seed, dataset and partition are set for both.
 
 `:quick`: the `:quick` of both. `:paper`: the `:paper` of both.
 """

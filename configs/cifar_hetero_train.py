@@ -4,22 +4,23 @@ r"""FedNAS's train stage: the network of a genotype on CIFAR-10, 16 unlike clien
     python -m fednas_jax.main --config=configs/cifar_hetero_train.py \
         --config.genotype=runs/cifar_hetero/genotypes/best.json --workdir=runs/cifar_hetero_train
 
-Without `genotype`, the one that the paper's authors published (FedNAS_V1: 337,626 weights, and
-435,466 of an auxiliary head that helps to train them). 500 rounds of 15 epochs, batch 64, C = 16,
-L = 8, SGD whose learning rate falls inside each round; drop path ramped to 0.2, the auxiliary
-head's loss weighing 0.4, cutout. All that a client does not hold out trains; what clients hold out
-chooses the best round; the BatchNorm statistics are taken anew with the averaged weights. Meant for
-a GPU, not run to its end yet: 713 local steps an epoch over all clients, 5.3 million in all.
+Without `genotype` it trains the one that the paper's authors published (FedNAS_V1: 337,626 weights,
+and 435,466 of an auxiliary head that helps to train them). 500 rounds of 15 epochs, batch 64,
+C = 16, L = 8, SGD whose learning rate falls inside each round, drop path that grows to 0.2, cutout,
+and the auxiliary head's loss with a weight of 0.4. A client trains on all that it does not hold
+out. What clients hold out chooses the best round. The BatchNorm statistics are measured again with
+the averaged weights. It is meant for a GPU and has not been run to its end yet: 713 local steps an
+epoch over all clients, 5.3 million in all.
 
 `:quick`: 20 rounds of one epoch of a network of C = 8, L = 5 on 0.08 of the images.
 
 `:paper`: as the authors' code trains. Nothing is held out (789 local steps an epoch), the BatchNorm
-statistics are averaged like the weights, no auxiliary head, and the last round is the result. Two
-things of that code are not repeated: a drop path of 0.5 from the first round on, and half of each
-client's images left out. Not run to its end either.
+statistics are averaged like the weights, there is no auxiliary head, and the last round is the
+result. It does not repeat two things of that code: a drop path of 0.5 from the first round on, and
+leaving out half of each client's images. It has not been run to its end either.
 
-The images come from TensorFlow Datasets: from TFDS_DATA_DIR or --config.dataset.data_dir=DIR,
-or downloaded.
+The images are those of TensorFlow Datasets, read from TFDS_DATA_DIR or
+--config.dataset.data_dir=DIR, or downloaded.
 """
 
 import ml_collections
@@ -53,8 +54,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         config.batch_size = 16
         config.network.init_channels = 8
         config.network.layers = 5
-        # With so few steps, regularisation against overfitting is not needed, nor an auxiliary
-        # classifier with more weights than the rest of the network.
+        # So few steps need no regularisation against overfitting, and do not suffice for a second
+        # classifier with more weights than all the rest.
         config.optimizer.drop_path_rate = 0.0
         config.augment.cutout = 0
         config.optimizer.schedule = "across_rounds"

@@ -1,21 +1,21 @@
-"""The paper's search with similar clients: CIFAR-10 distributed at random, evenly, to 16 clients.
+"""The paper's search with like clients: CIFAR-10 dealt evenly and at random to 16 of them.
 
     python -m fednas_jax.main --config=configs/cifar_homo.py --workdir=runs/cifar_homo
 
-50 rounds of 5 local epochs, batch 64, C = 16, L = 8; a tenth of each client's images is held
-out and selects the best round. Time and memory as configs/cifar_hetero.py has them: meant for a
-GPU, not run to its end yet, so its accuracy is not known.
+50 rounds of 5 local epochs, batch 64, C = 16, L = 8. A tenth of each client's images is held out
+and selects the best round. Time and memory are those of configs/cifar_hetero.py. It is meant for a
+GPU and has not been run to its end yet, so its accuracy is not known.
 
-`:quick`: the same on a small part of the real images, for two cores. It cuts down the images (4,000
-to train, 1,000 to test) and all that cifar_hetero:quick cuts down, so it takes about as long and as
-much memory. Its accuracy was not measured.
+`:quick`: the same on a small part of the real images, for two cores. It uses 4,000 images to train
+and 1,000 to test, and the other settings of cifar_hetero:quick, so it needs about as much time and
+memory. Its accuracy was not measured.
 
-`:paper`: the paper's protocol to the letter. Nothing is held out, each step writes the weights,
-then alpha (Algorithm 1), the BatchNorm statistics are averaged like the weights, and the last
-round is the result. Not run to its end either.
+`:paper`: the paper's protocol to the letter. Nothing is held out. Each step updates the weights,
+then alpha (Algorithm 1). The BatchNorm statistics are averaged like the weights, and the last round
+is the result. It has not been run to its end either.
 
-The images come from TensorFlow Datasets: from TFDS_DATA_DIR or --config.dataset.data_dir=DIR,
-or downloaded.
+The images are those of TensorFlow Datasets, read from TFDS_DATA_DIR or
+--config.dataset.data_dir=DIR, or downloaded.
 """
 
 import ml_collections
@@ -29,7 +29,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config = default()  # the paper's sizes and rates are the defaults
     config.partition.name = "homo"
     if variant == "":
-        # As good on digits as all batches (0.903 and 0.930 for 0.905 and 0.933 after 6 rounds).
+        # On digits as good as all batches: 0.903 and 0.930, for 0.905 and 0.933, after 6 rounds.
         config.server.recalibration_fraction = 0.5
     if variant == "paper":
         config.client.held_out_fraction = 0.0
@@ -48,8 +48,8 @@ def _make_quick(config: ml_collections.ConfigDict) -> None:
     config.batch_size = 16
     config.supernet.init_channels = 4
     config.supernet.layers = 3
-    # With so few steps, so small a network does not learn from images with cutout.
+    # So small a network does not learn images with cutout in so few steps.
     config.augment.cutout = 0
-    # With few steps, both optimizers need higher learning rates than over the paper's 50 rounds.
+    # Few steps: both optimizers need larger steps than over the paper's 50 rounds.
     config.optimizer.learning_rate = 0.1
     config.arch_optimizer.learning_rate = 3e-3

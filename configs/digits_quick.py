@@ -2,11 +2,11 @@
 
     python -m fednas_jax.main --config=configs/digits_quick.py --workdir=runs/digits_quick
 
-The digits ship with scikit-learn. About two minutes on two cores, of which half is compiling
-the first time; 1.4 GB; test accuracy of the supernet 0.975 (chance: 0.10).
+The digits come with scikit-learn. The search takes about two minutes on two cores, half of it
+compiling the first time, and 1.4 GB. The supernet's test accuracy is 0.975 (chance: 0.10).
 
-`:quick`: three rounds of it, to see that all works: a minute, most of it compiling; test accuracy
-about 0.82.
+`:quick`: three rounds of it, to see that all works. It takes a minute, most of it compiling, and
+reaches a test accuracy of about 0.82.
 """
 
 import ml_collections
@@ -28,7 +28,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.supernet.layers = 3
     config.optimizer.learning_rate = 0.1
     config.arch_optimizer.learning_rate = 3e-3
-    # A mirrored digit is not the same digit, and a cutout of 16 pixels would hide the whole image.
+    # A mirrored digit is another digit or none, and a cutout of 16 would hide the whole image.
     config.augment.flip = False
     config.augment.cutout = 0
     config.augment.crop_padding = 1

@@ -2,7 +2,7 @@
 
     python -m fednas_jax.main --config=configs/digits_search_train.py --workdir=runs/digits
 
-It runs configs/digits_quick.py and then configs/digits_train.py, in runs/digits/search and
+It runs configs/digits_quick.py in runs/digits/search, then configs/digits_train.py in
 runs/digits/train.
 
 `:quick`: the `:quick` of both.

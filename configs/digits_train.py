@@ -1,10 +1,10 @@
-r"""Trains the network of a genotype on 8 x 8 digits, 8 unlike clients: a train stage in minutes.
+r"""The network of a genotype, trained on 8 x 8 digits by 8 unlike clients: a stage of minutes.
 
     python -m fednas_jax.main --config=configs/digits_train.py --workdir=runs/digits_train
     python -m fednas_jax.main --config=configs/digits_train.py \
         --config.genotype=runs/digits_quick/genotypes/best.json --workdir=runs/digits_train
 
-Without `genotype`, the one that the paper's authors published.
+Without `genotype` it trains the one that FedNAS's authors published.
 
 `:quick`: three rounds of it, to see that all works.
 """
@@ -30,7 +30,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.batch_size = 16
     config.optimizer.schedule = "across_rounds"
     config.optimizer.learning_rate = 0.1
-    # A mirrored digit is not the same digit, and a cutout of 16 pixels would hide the whole image.
+    # A mirrored digit is another digit or none, and a cutout of 16 would hide the whole image.
     config.augment.flip = False
     config.augment.cutout = 0
     config.augment.crop_padding = 1

@@ -1,20 +1,20 @@
-r"""A template for data of your own, dealt to clients by where it came from.
+r"""A template for your own data, dealt to clients by where it came from.
 
     python -m fednas_jax.main --config=configs/own_npz.py --workdir=runs/own \
         --config.dataset.name=my_data.npz
 
-`my_data.npz` holds `images` [N, H, W, C] (uint8, or float), `labels` [N] (0, 1, ...) and
-`client` [N] (which hospital, factory or user each image is from):
+`my_data.npz` holds `images` [N, H, W, C] (uint8 or float), `labels` [N] (0, 1, ...) and
+`client` [N] (the hospital, factory or user that each image is from):
 
     numpy.savez("my_data.npz", images=images, labels=labels, client=client)
 
-A fifth is cut off for the test; or give --config.dataset.test_path=my_test.npz. Without a
-`client` column, --config.partition.name=hetero deals the images to 16 clients. Copy this file
-and change what your data needs. Time and memory depend on the data; for scale, see
+A fifth of the images is cut off as the test set, unless --config.dataset.test_path=my_test.npz
+names one. Without a `client` column, --config.partition.name=hetero deals the images to 16 clients.
+Copy this file and change what your data needs. Time and memory depend on the data; for scale, see
 configs/cifar_hetero.py.
 
-`:quick`: a small network, few rounds and at most 2000 images, to see that the data is read
-and learnt from. A local step costs about half a second at 32 x 32 on two cores.
+`:quick`: a small network, few rounds and at most 2000 images, to see that the data is read and
+learnt from. A local step takes about half a second at 32 x 32 on two cores.
 """
 
 import ml_collections
@@ -30,7 +30,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.dataset.test_path = ""
     config.dataset.test_fraction = 0.2
     config.partition.name = "natural"
-    # Mirrored images must still be of their class, and the erased square well below image size.
+    # A mirrored image must keep its class; the erased square must be well below the image's size.
     config.augment.flip = True
     config.augment.crop_padding = 4
     config.augment.cutout = 0

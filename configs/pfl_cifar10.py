@@ -3,19 +3,20 @@
     python -m fednas_jax.main --config=configs/pfl_cifar10.py --workdir=runs/pfl_cifar10
 
 1,000 like users of 50 images, 50 of them a round, one local epoch in batches of 10, learning rate
-0.1, its small CNN of 1,626,442 parameters, 1,500 rounds; the test set is scored every 10 rounds,
-and chooses nothing.
+0.1, the benchmark's small CNN of 1,626,442 parameters, 1,500 rounds. The test set is scored every
+10 rounds, and chooses nothing.
 
-It differs from theirs in what does not change the task: a round's users are drawn without
-replacement (theirs with), a user's images are in a new order each time (theirs always in the same),
-and images are seen as they are (theirs are laid out by a script that mixes up the color planes).
+Three differences from theirs do not change the task. A round's users are drawn without replacement
+(theirs with). A user's images are in a new order each time (theirs always in the same). Images are
+seen as they are (theirs are laid out by a script that mixes up the color planes).
 
-The local steps of a round take 2.5 s on two busy cores of a server CPU. Not run to its end yet.
+The local steps of a round take 2.5 s on two busy cores of a server CPU. The benchmark has not been
+run to its end yet.
 
 `:quick`: 20 rounds, 2,000 test images.
 
-The images come from TensorFlow Datasets: from TFDS_DATA_DIR or --config.dataset.data_dir=DIR,
-or downloaded.
+The images are those of TensorFlow Datasets, read from TFDS_DATA_DIR or
+--config.dataset.data_dir=DIR, or downloaded.
 """
 
 import ml_collections

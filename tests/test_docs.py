@@ -1,93 +1,80 @@
-"""What the documents promise: commands that parse, links that lead somewhere, tables up to date."""
+"""What the documents promise: Python that runs, tables up to date, a README of one screen or two.
+
+Commands: `test_docs_commands.py`; links: `test_docs_links.py`; the recipe: `test_contributing.py`.
+"""
 
 import ast
+import importlib
 import re
-import shlex
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import fednas_jax
 from fednas_jax import cli, config_file, stages
 from fednas_jax import config as schema
-from fednas_jax.main import main
+from fednas_jax.algorithms import registry
+from tests.documents import FENCED, ROOT, Block, blocks, files, text
 
-ROOT = Path(fednas_jax.__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md")
-WITH_COMMANDS = ("README.md", *sorted(f"configs/{p.name}" for p in (ROOT / "configs").glob("*.py")))
-MAIN = re.compile(
-    r"^.*?(?:python -m fednas_jax\.main|fednas-jax (?P<kind>search|train)) (?P<rest>-.*)$",
-    re.MULTILINE,
-)
+PYTHON = [block for name in FENCED for block in blocks(name) if block.language == "python"]
+USER_CODE = {"docs/extending.md", "CONTRIBUTING.md"}
+"""Files for their readers to write, which run in tests/algorithms/test_brought.py,
+tests/test_networks_brought.py and tests/test_contributing.py."""
 
 
-def _text(name: str) -> str:
-    """A document without its HTML comments, or the docstring of a config file."""
-    text = (ROOT / name).read_text()
-    if name.endswith(".py"):
-        return ast.get_docstring(ast.parse(text)) or ""
-    return re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+def _python(document: str, word: str) -> Block:
+    (block,) = [b for b in PYTHON if b.document == document and word in b.text]
+    return block
 
 
-def _code(language: str) -> list[str]:
-    """README's code blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", _text("README.md"), re.DOTALL | re.MULTILINE)
+def _run(block: Block) -> None:
+    exec(compile(block.text, block.document, "exec"), {})
 
 
-def _commands() -> list[tuple[str, str]]:
-    """(document, command of one run); a backslash joins two lines."""
-    texts = [(name, re.sub(r"\\\n\s*", "", _text(name))) for name in WITH_COMMANDS]
-    return [
-        (name, " ".join(filter(None, found.group("kind", "rest"))))
-        for name, text in texts
-        for found in MAIN.finditer(text)
-    ]
+def test_readme_is_short() -> None:
+    lines = text("README.md").splitlines()
+    assert len(lines) <= 130
+    pictures = [line for line in lines if line.startswith("![")]
+    assert len(pictures) == 1
 
 
-@pytest.mark.parametrize(("document", "arguments"), _commands())
-def test_commands_are_understood(
-    monkeypatch: pytest.MonkeyPatch, document: str, arguments: str
-) -> None:
-    configs: list[Any] = []
-    stand_in = types.ModuleType("fednas_jax.experiment")
-    stand_in.run = lambda config, workdir: configs.append(config)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "fednas_jax.experiment", stand_in)
-    monkeypatch.setattr(fednas_jax, "experiment", stand_in, raising=False)
-    monkeypatch.setattr("fednas_jax.assembly.prepare", lambda config: None)  # reads no data
-    monkeypatch.chdir(ROOT)
-    given = shlex.split(arguments)
-    assert (cli.main if given[0] in cli.COMMANDS else main)(given) == 0
-    assert 1 <= len(configs) <= 2  # a search, and perhaps the training of what it finds
-
-
-def test_every_document_with_commands_was_read() -> None:
-    documents = {document for document, _ in _commands()}
-    assert documents == {"README.md"} | {
-        f"configs/{p.name}" for p in (ROOT / "configs").glob("*.py")
-    }
-    assert "--config=configs/cifar_hetero.py --workdir" in _text("README.md")
-    assert ("README.md", "search --config=digits_quick --config.rounds=2") in _commands()
+def test_readme_names_every_algorithm_and_says_which_are_planned() -> None:
+    for document in ("README.md", "docs/algorithms.md"):
+        row = re.compile(
+            r"^\| \[?(\w+)(?:\]\(#\w+\))? \|.*\| (works|planned[^|]*) \|$", re.MULTILINE
+        )
+        status = dict(row.findall(text(document)))
+        works = {name for name, words in status.items() if words == "works"}
+        assert works == {declared.title for declared in registry.ALGORITHMS}
+        assert all("no code yet" in status[name] for name in status.keys() - works)
 
 
 def test_readme_names_every_subcommand() -> None:
-    assert [name for name in cli.COMMANDS if f"`{name}`" not in _text("README.md")] == []
+    assert [name for name in cli.COMMANDS if f"`{name}`" not in text("README.md")] == []
 
 
-def test_configs_and_variants_that_readme_names_exist() -> None:
-    for spec in set(re.findall(r"`(configs/\w+\.py(?::\w+)?)`", _text("README.md"))):
+@pytest.mark.parametrize("document", FENCED)
+def test_configs_and_variants_that_are_named_exist(document: str) -> None:
+    for spec in set(re.findall(r"`(configs/\w+\.py(?::\w+)?)`", text(document))):
         stages.resolve(config_file.load(str(ROOT / spec)), {})
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_links_and_scripts_exist(document: str) -> None:
-    text = _text(document)
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
-    scripts = re.findall(r"bash (scripts/\S+\.sh)", text)
-    assert links or scripts
-    assert [name for name in links + scripts if not (ROOT / name).exists()] == []
+def test_every_config_is_in_the_table() -> None:
+    table = text("docs/algorithms.md").partition("\n## Configs\n")[2]
+    named = set(re.findall(r"`(?:configs/)?(\w+\.py)", table))
+    assert named == {path.name for path in (ROOT / "configs").glob("*.py")}
+
+
+def test_every_partition_and_data_set_is_explained() -> None:
+    from fednas_jax.data import datasets, partition
+
+    told = set(re.findall(r"`(\w+)`", text("docs/data.md")))
+    assert set(partition.NAMES) | set(datasets.NAMES) <= told
+    fields = {f.name for f in schema.FIELDS if f.name.startswith("partition.")}
+    assert {f"partition.{name}" for name in told} >= fields - {
+        *("partition.name", "partition.seed", "partition.balanced")
+    }
 
 
 def test_table_of_fields_is_up_to_date() -> None:
@@ -106,24 +93,39 @@ def test_all_numbers_are_filled_in() -> None:
     assert unmeasured == []
 
 
-def test_contributing_stays_short() -> None:
-    assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) < 50
+@pytest.mark.parametrize("document", FENCED)
+def test_every_block_has_a_known_language(document: str) -> None:
+    """`text` is what is shown; all else is checked: commands and Python."""
+    assert {block.language for block in blocks(document)} <= {"", "bash", "python", "text"}
+    assert len(blocks(document)) * 2 == len(re.findall(r"^ *```", text(document), re.MULTILINE))
 
 
-def test_readme_pieces_run(
+@pytest.mark.parametrize("block", PYTHON, ids=[f"{b.document}-{i}" for i, b in enumerate(PYTHON)])
+def test_what_python_imports_from_the_package_is_there(block: Block) -> None:
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fednas_jax"):
+            module = importlib.import_module(str(node.module))
+            for alias in node.names:
+                if not hasattr(module, alias.name):  # a module of a package
+                    importlib.import_module(f"{node.module}.{alias.name}")
+
+
+def test_every_block_of_python_is_run() -> None:
+    """By the tests below, one each."""
+    others = [block.document for block in PYTHON if block.document not in USER_CODE]
+    assert others == ["README.md", "docs/outputs.md", "docs/running.md"]
+
+
+def test_the_pieces_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The block that starts no experiment."""
     monkeypatch.chdir(tmp_path)
-    others = ("experiment.run", "fednas_jax.restore")
-    pieces = [block for block in _code("python") if not any(name in block for name in others)]
-    assert len(pieces) == 1
-    exec(compile(pieces[0], "README.md", "exec"), {})
+    _run(_python("docs/running.md", "Supernet("))
     assert capsys.readouterr().out == "337626 58575360\n"
     assert {path.name for path in tmp_path.iterdir()} == {"partition.png", "cells.png"}
 
 
-def test_readme_notebook_runs(
+def test_readme_python_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With a stand-in for the search, which tests of experiment do."""
@@ -136,27 +138,48 @@ def test_readme_notebook_runs(
         return {"test_accuracy": 0.25, "genotype": {"normal": []}}
 
     monkeypatch.setattr(experiment, "run", run)
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(tmp_path)
-    (notebook,) = [block for block in _code("python") if "experiment.run" in block]
-    exec(compile(notebook, "README.md", "exec"), {})
+    block = _python("README.md", "experiment.run")
+    assert len(block.text.splitlines()) <= 7, "six lines, and an empty one"
+    _run(block)
     ((config, workdir),) = calls
     assert (config.rounds, config.dataset.name, workdir) == (5, "digits", "runs/notebook")
     assert capsys.readouterr().out == "0.25 {'normal': []}\n"
 
 
-def test_readme_restores_and_predicts(
+def test_a_model_is_restored_and_predicts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tests.tiny import fedavg_config, first_checkpoint
 
     first_checkpoint(fedavg_config(), tmp_path / "runs" / "digits" / "train")
     monkeypatch.chdir(tmp_path)
-    (piece,) = [block for block in _code("python") if "fednas_jax.restore" in block]
-    exec(compile(piece, "README.md", "exec"), {})
+    _run(_python("docs/outputs.md", "fednas_jax.restore"))
     labels = ast.literal_eval(capsys.readouterr().out)
     assert len(labels) == 10
     assert set(labels) <= set("0123456789")
+
+
+def test_extending_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of docs/extending.md that are no files; the run is a stand-in."""
+    from fednas_jax import experiment
+
+    runs: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(experiment, "run", lambda *a, algorithm: runs.append((*a, algorithm)))
+    monkeypatch.setattr(registry, "_added", {})
+    for name in ("uniform.py", "my_config.py"):
+        (tmp_path / name).write_text(files("docs/extending.md")[name])
+        monkeypatch.delitem(sys.modules, name.removesuffix(".py"), raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    _run(_python("docs/extending.md", "import uniform"))
+    ((config, workdir, algorithm),) = runs
+    assert (config.algorithm, workdir) == ("uniform.py:ALGORITHM", "runs/mine")
+    assert algorithm.name == "fedavg_uniform"
+    defined: dict[str, Any] = {}
+    exec(_python("docs/extending.md", "trim.share").text, defined)
+    (field,) = defined["FIELDS"]
+    assert (field.name, field.default) == ("trim.share", 0.1)
 
 
 def test_every_key_of_the_summary_is_explained() -> None:
@@ -165,63 +188,8 @@ def test_every_key_of_the_summary_is_explained() -> None:
 
     row = {"round": 1, "held_out_accuracy": 0.5, "test_accuracy": 0.25}
     keys = set(rows.summary([row], genotype.load("FedNAS_V1")))
-    table = _text("docs/workdir.md").partition("`summary.json`; ")[2].partition("A line of")[0]
+    outputs = text("docs/outputs.md")
+    table = outputs.partition("\n## summary.json\n")[2].partition("\n## ")[0]
     named = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     told = {key for cell in named for key in re.findall(r"`(\w+)`", cell)}
     assert told == keys | {"seconds", "compile_seconds", "peak_memory_bytes"}
-
-
-OF_ONE_RUN = re.compile(
-    r"^python -m fednas_jax\.(evaluate|export|report\.page) (.*)$", re.MULTILINE
-)
-
-
-def test_all_three_commands_of_a_run_are_in_readme() -> None:
-    named = {command for command, _ in OF_ONE_RUN.findall(_text("README.md"))}
-    assert named == {"evaluate", "export", "report.page"}
-
-
-@pytest.mark.parametrize(("command", "arguments"), OF_ONE_RUN.findall(_text("README.md")))
-def test_commands_of_a_run_are_understood(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str, arguments: str
-) -> None:
-    """As far as reading the run's folder, which is the first thing that each does."""
-    from fednas_jax import evaluate, export, model
-    from fednas_jax.report import page
-
-    read: list[Path] = []
-
-    def stop(folder: Any, *_: Any) -> None:
-        read.append(folder)
-        raise KeyboardInterrupt
-
-    for module, name in ((model, "restore"), (export, "restore"), (page.run_folder, "read")):
-        monkeypatch.setattr(module, name, stop)
-    monkeypatch.chdir(tmp_path)
-    main_of = {"evaluate": evaluate.main, "export": export.main, "report.page": page.main}[command]
-    assert main_of(shlex.split(arguments)) == 130
-    assert len(read) == 1
-
-
-MANY = re.compile(r"^python -m fednas_jax\.(sweep|compare) (.*)$", re.MULTILINE)
-
-
-@pytest.mark.parametrize(("command", "arguments"), MANY.findall(_text("README.md")))
-def test_commands_of_many_runs_are_understood(
-    monkeypatch: pytest.MonkeyPatch, command: str, arguments: str
-) -> None:
-    """As far as planning: every config is resolved, nothing is run."""
-    from fednas_jax import compare, comparison_results, runs, sweep
-
-    planned: list[Any] = []
-
-    def stop(plan: Any, workdir: Path) -> None:
-        planned.extend(plan.rows if command == "compare" else plan)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(runs, "run_all", stop)
-    monkeypatch.setattr(comparison_results, "make", stop)
-    monkeypatch.chdir(ROOT)
-    main_of = {"sweep": sweep.main, "compare": compare.main}[command]
-    assert main_of(shlex.split(arguments)) == 130
-    assert planned
