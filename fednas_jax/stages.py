@@ -25,7 +25,7 @@ from fednas_jax.algorithms import registry
 from fednas_jax.config import THEN_TRAIN
 from fednas_jax.data.datasets import choice_of_test_set
 from fednas_jax.errors import UserError
-from fednas_jax.layout import GENOTYPES_FOLDER, SEARCH_FOLDER, SUMMARY_FILE, TRAIN_FOLDER
+from fednas_jax.layout import SEARCH_FOLDER, SUMMARY_FILE, TRAIN_FOLDER
 from fednas_jax.runtime import start
 from fednas_jax.stage_types import Folders, RoundsStage
 
@@ -72,14 +72,15 @@ def resolve(config: ml_collections.ConfigDict, overrides: Mapping[str, str]) -> 
         return Stages(schema.resolve(config, overrides), None)
     now = {n: v for n, v in overrides.items() if not n.startswith(prefix)}
     first = schema.resolve(ml_collections.ConfigDict(fields, type_safe=False), now)
-    if registry.find(first["algorithm"]).finds is None:
+    finds = registry.find(first["algorithm"]).finds
+    if finds is None:
         raise UserError(
             f"config.algorithm: {first['algorithm']!r} searches nothing that could be trained "
             f"then; {_finders()} is needed, or no config.then_train"
         )
     of_data = schema.fields_of_data(first, {})
     shared = {n: v for n, v in now.items() if n.split(".")[0] in _SHARED or n in of_data}
-    train = _resolve_train(then, {**shared, **later})
+    train = _resolve_train(then, {**shared, **later}, finds.field)
     _check_together(first, train)
     return Stages(first, train)
 
@@ -98,17 +99,20 @@ def _of_the_training() -> Iterator[None]:
         raise UserError(re.sub(r"(?<![\w./])config\.", name, str(error))) from error
 
 
-def _resolve_train(config: Any, overrides: Mapping[str, str]) -> ml_collections.FrozenConfigDict:
+def _resolve_train(
+    config: Any, overrides: Mapping[str, str], field: str
+) -> ml_collections.FrozenConfigDict:
+    """The training's config; `field` is the one that names what the search finds."""
     with _of_the_training():
         train = schema.resolve(config, overrides)
-    if "genotype" not in train:
+    if field not in train:
         raise UserError(
-            f"config.{THEN_TRAIN}: does not train the genotype that is found; an algorithm that "
-            "trains networks, such as 'fedavg', and network.name 'genotype' are needed"
+            f"config.{THEN_TRAIN}: does not train the {field} that is found; an algorithm that "
+            f"trains networks, such as 'fedavg', and network.name {field!r} are needed"
         )
-    if train["genotype"] != schema.default().genotype:
+    if train[field] != schema.default()[field]:
         raise UserError(
-            f"config.{THEN_TRAIN}.genotype: {train['genotype']!r} is not used, as the one that is "
+            f"config.{THEN_TRAIN}.{field}: {train[field]!r} is not used, as the one that is "
             "found is trained; nothing is needed there"
         )
     return train
@@ -182,7 +186,8 @@ def search_then_train(search: schema.Config, train: schema.Config) -> tuple[Roun
 
     def of_training(before: Folders) -> schema.Config:
         # In full: a config that is written down should not depend on where one stands.
-        found = {"genotype": str(before[SEARCH_FOLDER] / GENOTYPES_FOLDER / "best.json")}
+        finds = registry.find(search["algorithm"]).finds
+        found = {finds.field: str(before[SEARCH_FOLDER] / finds.file)} if finds else {}
         if train["warm_start"] == FROM_SEARCH:
             found["warm_start"] = str(before[SEARCH_FOLDER])
         return schema.resolve(train, found)

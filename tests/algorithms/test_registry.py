@@ -87,7 +87,6 @@ NAMED_BY_USERS = (
     "networks.py",  # the registry of networks, in which a genotype's and a supernet are entries
     "model.py",  # `Model.genotype`
     "comparison.py",  # searched, random and published genotypes are what it compares
-    "stages.py",  # hands a training the file of `layout.GENOTYPES_FOLDER`
     "layout.py",
 )
 MAY_NAME_GENOTYPES = (*OF_THE_SPACE, *OF_ROOMS, *DRAWINGS, *NAMED_BY_USERS)
