@@ -155,8 +155,15 @@ def _run_rounds(
             if told:
                 findings = registry.room(resolved["algorithm"]).findings(resolved, folder)
                 stack.enter_context(folders.opened(folder, findings.folders))
-            parts = population, built, found.recorded, costs, communicator
-            experiment = Experiment(resolved, folder, *parts)
+            experiment = Experiment(
+                resolved,
+                folder,
+                population=population,
+                algorithm=built,
+                recorded=found.recorded,
+                costs=costs,
+                communicator=communicator,
+            )
             if told:
                 begun()
             return experiment.run()
@@ -169,6 +176,7 @@ class Experiment:
         self,
         config: Mapping[str, Any],
         folder: Path,
+        *,
         population: assembly.Population,
         algorithm: Algorithm,
         recorded: dict[str, Any] | None,
@@ -188,10 +196,8 @@ class Experiment:
             folders.check_same_data(folder, recorded, fingerprint)
         ranks.check_same(communicator, "the images or their partition", fingerprint)
         self._held_out_sizes = [len(held_out) for held_out in population.held_out]
-        self._algorithm = algorithm
-        self._state: ServerState = compilation.jit_once(self._algorithm.init)(
-            jax.random.fold_in(self._key, 0)
-        )
+        init = compilation.jit_once(algorithm.init)
+        self._state: ServerState = init(jax.random.fold_in(self._key, 0))
         self._progress: Progress | None = None
         rounds_key = jax.random.fold_in(self._key, 1)
         steps = population.clients.local_steps
@@ -208,7 +214,7 @@ class Experiment:
             communicator,
         )
         self._evaluator = Evaluator(
-            self._algorithm,
+            algorithm,
             population.examples,
             [*population.held_out, population.test],
             EVALUATION_BATCH,
@@ -218,7 +224,24 @@ class Experiment:
         self._checkpoints = ranks.SharedCheckpoints(
             communicator, folder / _CHECKPOINTS, config["checkpoints_to_keep"], self._say
         )
-        facts = {
+        facts = self._facts(fingerprint, timings)
+        restored = self._checkpoints.restore_latest(self._state)
+        self._examples = provenance.to_keep(
+            communicator,
+            config,
+            population.dataset,
+            population.partition,
+            restored and folder / _CHECKPOINTS / f"{restored.round:06d}",
+        )
+        # Only now, when nothing speaks against this start any more, is the folder changed.
+        if communicator.rank == 0:
+            folders.write_run(folder, recorded, facts)
+        self._records = self._resume_from(restored)
+
+    def _facts(self, fingerprint: str, timings: Mapping[str, float]) -> dict[str, Any]:
+        """What run.json says of the run and of this start."""
+        config, population = self._config, self._population
+        return {
             "config": schema.to_json(config),
             "clients_per_chunk": self._engine.clients_per_chunk,
             **({"clients_per_chunk_seconds": timings} if timings else {}),
@@ -226,20 +249,12 @@ class Experiment:
             "data_sha256": fingerprint,
             "examples_sha256": datasets.examples_sha256(population.dataset),
             **resumption.inputs(config),
-            "ranks": communicator.size,
+            "ranks": self._communicator.size,
             "held_out": omissions.selection(population.held_out)._asdict(),
             "remarks": list(population.remarks),
             "user_code": resumption.code_of_user(config),
             **self._rules,
         }
-        restored = self._checkpoints.restore_latest(self._state)
-        newest = restored and folder / _CHECKPOINTS / f"{restored.round:06d}"
-        about = config, population.dataset, population.partition, newest
-        self._examples = provenance.to_keep(communicator, *about)
-        # Only now, when nothing speaks against this start any more, is the folder changed.
-        if communicator.rank == 0:
-            folders.write_run(folder, recorded, facts)
-        self._records = self._go_on_from(restored)
 
     def run(self) -> dict[str, Any]:
         """All rounds that are left, then the summary.
@@ -303,7 +318,7 @@ class Experiment:
         turnout = self._turnout
         return turnout.cohort(turnout.answers(number), number, self._engine.clients_per_chunk)
 
-    def _go_on_from(self, restored: Restored | None) -> Records | ranks.Unwritten:
+    def _resume_from(self, restored: Restored | None) -> Records | ranks.Unwritten:
         """Takes over a checkpoint, if there is one, and brings the records to its round."""
         so_far: list[rows.Row] = []
         if restored is not None:
@@ -313,23 +328,34 @@ class Experiment:
             source = f"{self._folder / _CHECKPOINTS}: {IN_CHECKPOINT}"
             self._findings.restore(restored.extra[IN_CHECKPOINT], source)
         self._state = self._communicator.broadcast(self._state)
-        about = self._folder, self._config["report"], so_far, self._findings, self._state
-        return ranks.records(self._communicator, *about, self._rules["best_round_by"])
+        return ranks.records(
+            self._communicator,
+            self._folder,
+            self._config["report"],
+            so_far,
+            self._findings,
+            self._state,
+            self._rules["best_round_by"],
+        )
 
-    def _about_partition(self) -> tuple[Any, ...]:
-        """The partition, the labels, the names of classes, and the ids of clients in the data."""
+    def _dealt(self) -> dict[str, Any]:
+        """The partition as its table and its picture show it."""
         partition, dataset = self._population.partition, self._population.dataset
-        ids = partitions.ids(partition, dataset.train.client)
-        return partition, dataset.train.labels, dataset.class_names, ids
+        return {
+            "partition": partition,
+            "labels": dataset.train.labels,
+            "class_names": dataset.class_names,
+            "client_ids": partitions.ids(partition, dataset.train.client),
+        }
 
     def _save_partition(self) -> None:
-        about, examples = self._about_partition(), self._population.dataset.train
-        partitions.save(self._folder / layout.INDICES_FILE, about[0], examples)
-        run_folder.write_partition(self._folder, *about)
+        partition, examples = self._population.partition, self._population.dataset.train
+        partitions.save(self._folder / layout.INDICES_FILE, partition, examples)
+        run_folder.write_partition(self._folder, **self._dealt())
 
     def _draw_partition(self) -> None:
         if self._communicator.rank == 0 and extras.wanted(self._config["report"], "plots"):
-            pictures.draw_partition(self._folder / layout.PLOTS_FOLDER, *self._about_partition())
+            pictures.draw_partition(self._folder / layout.PLOTS_FOLDER, **self._dealt())
 
     def _start(self) -> None:
         """Round 0: the first weights, tested; not one of those that may be the best."""
@@ -415,22 +441,34 @@ class Experiment:
         records = self._records
         extra = {**records.mark(), "costs": self._costs.so_far()}
         is_best = records.is_best(number)
-        about = {"model": self._model, "examples": self._examples}
-        self._checkpoints.save(number, self._state, extra, is_best=is_best, **about)
+        self._checkpoints.save(
+            number,
+            self._state,
+            extra,
+            is_best=is_best,
+            model=self._model,
+            examples=self._examples,
+        )
 
     def _finish(self) -> dict[str, Any]:
-        about = self._folder, self._config, self._records
-        return self._communicator.decide(lambda: ending.summarize(*about, self._costs.so_far()))
+        return self._communicator.decide(
+            lambda: ending.summarize(
+                self._folder, self._config, self._records, self._costs.so_far()
+            )
+        )
 
     def _opening(self, done: int) -> str:
         population = self._population
         sizes = population.clients.num_examples
         cohort = self._cohort(done + 1)
         padding = cohort.padding_share(population.clients.local_steps)
-        parts = population.held_out, population.partition.clients
-        examples = len(population.dataset.train.labels)
-        chosen = omissions.opening(*parts, examples, self._config)
-        start = f"going on after round {done}" if done else "from round 1"
+        chosen = omissions.opening(
+            population.held_out,
+            population.partition.clients,
+            len(population.dataset.train.labels),
+            self._config,
+        )
+        start = f"resuming after round {done}" if done else "from round 1"
         return (
             f"{len(sizes)} clients with {sizes.min()} to {sizes.max()} examples to learn from, "
             f"{self._engine.clients_per_chunk} at a time, {padding:.0%} of steps are padding; "

@@ -71,8 +71,8 @@ def run(
             summary = run_rounds(stage, before, workdir / stage.name, note)
         else:
             assert config is not None
-            parts = config, workdir / stage.name, before, note, communicator
-            summary = server_stage.run(stage, *parts)
+            folder = workdir / stage.name
+            summary = server_stage.run(stage, config, folder, before, note, communicator)
         before = {**before, stage.name: (workdir / stage.name).resolve()}
     return summary
 

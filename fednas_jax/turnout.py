@@ -48,8 +48,9 @@ class Turnout:
         self._ranks, self.groups = ranks, groups
         options = config["faults"]
         self._faults = Faults(**{name: options[name] for name in Faults._fields})
-        asked = config["clients_per_round"], config["clients_fraction"]
-        self.size = cohorts.size(len(local_steps), *asked)
+        self.size = cohorts.size(
+            len(local_steps), config["clients_per_round"], config["clients_fraction"]
+        )
         """Clients of a round whose answers count, at most."""
         self.least = options["min_clients"]
         """Clients without whose answers a round does not count."""

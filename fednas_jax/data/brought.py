@@ -41,8 +41,13 @@ def dataset(config: Mapping[str, Any], cut_by: str) -> Dataset:
         )
     found = extension.made(reference, _DATASET_FIELD, _DATASET, config)
     checked = _checked(found, f"{_DATASET_FIELD}: {reference}")
-    limits = options["max_train_examples"], options["max_test_examples"]
-    return datasets.limited(checked, *limits, config["seed"], cut_by)
+    return datasets.limited(
+        checked,
+        options["max_train_examples"],
+        options["max_test_examples"],
+        config["seed"],
+        cut_by,
+    )
 
 
 def partition(config: Mapping[str, Any], data: Dataset) -> Partition:
