@@ -403,9 +403,7 @@ def test_a_disk_that_is_really_full(left_bytes: int, small_disk: Path) -> None:
     checkpoints.save(1, {"w": np.ones(4096)}, None, is_best=True)
     free = shutil.disk_usage(small_disk).free
     (small_disk / "ballast").write_bytes(bytes(free - left_bytes))
-    told = (
-        r"\(No space left on device; free at least \d\.\d MB on the disk of .*; that of round 1 is"
-    )
+    told = r"\(No space left on device; free at least \d\.\d MB on the disk of .*; that of round 1"
     with pytest.raises(UserError, match=f"the checkpoint of round 2 cannot be written {told}"):
         checkpoints.save(2, {"w": np.full(4096, 2.0)}, None, is_best=True)
     assert [path.name for path in folder.iterdir()] == ["000001"]

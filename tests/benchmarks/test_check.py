@@ -46,7 +46,7 @@ def test_no_results(tmp_path):
     with pytest.raises(UserError, match="holds no whole results"):
         check.newest(tmp_path)
     (tmp_path / "x.json").write_text("[]")
-    with pytest.raises(UserError, match=r"x\.json: no result"):
+    with pytest.raises(UserError, match=r"x\.json: not a result"):
         check.newest(tmp_path)
 
 
