@@ -110,7 +110,7 @@ def interrupted(ground: Ground) -> Iterator[Tally]:
             rounds = Checkpoints(workdir / "checkpoints", reading=True).rounds()
             right &= bool(rounds) and rounds[-1] >= last and fault_runs.agree(workdir)
             after = finish(workdir, fields)
-            right &= f"going on after round {rounds[-1] if rounds else 0}" in after.said
+            right &= f"resuming after round {rounds[-1] if rounds else 0}" in after.said
             tally.add(right and ground.whole(workdir), process.said + after.said)
         yield tally
 
@@ -189,7 +189,7 @@ def damaged(ground: Ground) -> Iterator[Tally]:
             damage(workdir / path.relative_to(base), ground.rng)
             after = finish(workdir)
             right = "it is skipped" in after.said
-            right &= f"going on after round {newest - 1}" in after.said
+            right &= f"resuming after round {newest - 1}" in after.said
             tally.add(right and ground.whole(workdir), f"{path.name}: {after.said}")
         yield tally
 

@@ -169,7 +169,7 @@ def test_killed_in_the_middle_of_a_round_and_resumed_gives_the_same_bits(
     with start_process(folder, "--config.report.progress=true") as again:
         output, _ = again.communicate(timeout=240)
     assert again.returncode == 0, output
-    assert f"going on after round {done}\n" in output
+    assert f"resuming after round {done}\n" in output
     assert untimed(folder) == untimed(finished)
     assert final_state(folder) == final_state(finished)
     assert (folder / "genotypes/best.json").read_text() == (
