@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fednas_jax import assembly
 from fednas_jax import config as schema
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.partition import Partition
-from fednas_jax.errors import UserError, suggest
+from fednas_jax.experiment import assembly
+from fednas_jax.runtime.errors import UserError, suggest
 
 NUM_CLASSES = 10
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import harness
-from fednas_jax.errors import UserError
-from fednas_jax.files import read_json
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.files import read_json
 
 BENCHMARKS = (
     "local_step", "train_step", "clients", "mnist_fedavg", "pfl_cifar10", "growth", "round_share",

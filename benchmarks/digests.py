@@ -23,8 +23,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from fednas_jax import config as schema
-from fednas_jax import config_file, experiment
-from fednas_jax.files import read_json, write_json
+from fednas_jax import experiment
+from fednas_jax.fields import config_file
+from fednas_jax.runtime.files import read_json, write_json
 
 TIMES = ("seconds", "client_steps_per_second")
 SEARCH, FEDAVG, GENOTYPE = "search", "fedavg", "genotype"

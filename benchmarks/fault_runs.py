@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fednas_jax import assembly
 from fednas_jax import config as schema
-from fednas_jax.checkpoint import Checkpoints
-from fednas_jax.files import read_json
+from fednas_jax.checkpoints.checkpoint import Checkpoints
+from fednas_jax.experiment import assembly
 from fednas_jax.report import ledger
 from fednas_jax.report.writers import read_rows
+from fednas_jax.runtime.files import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 10

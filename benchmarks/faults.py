@@ -25,8 +25,8 @@ import numpy as np
 from benchmarks import fault_runs, harness
 from benchmarks.fault_runs import Process, Result, finish
 from benchmarks.harness import Row
-from fednas_jax.checkpoint import Checkpoints
-from fednas_jax.errors import UserError
+from fednas_jax.checkpoints.checkpoint import Checkpoints
+from fednas_jax.runtime.errors import UserError
 
 KILLS = 20
 DISK_BYTES = 8_000_000

@@ -11,7 +11,7 @@ import time
 
 from benchmarks import cases
 from benchmarks.rounds import Ours
-from fednas_jax import cache
+from fednas_jax.runtime import cache
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     arguments = parser.parse_args()
     case = cases.find(arguments.case)
     config = cases.config(case, clients_per_round=1)
-    with cache.kept(arguments.cache):
+    with cache.configured(arguments.cache):
         ours = Ours(config, cases.population(case, config, clients=1, steps=1))
         first = ours.rounds(1)
         done = time.time()

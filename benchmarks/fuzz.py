@@ -23,7 +23,7 @@ import hypothesis
 from benchmarks import harness
 from benchmarks.fuzz_targets import Target, check_line, targets
 from benchmarks.harness import Row
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 
 INPUTS = 10_000
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND

@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 
 from benchmarks import fuzz_inputs as inputs
 from fednas_jax import config as schema
-from fednas_jax import model, model_file, workdir
 from fednas_jax.algorithms.fednas.findings import SearchFindings
-from fednas_jax.checkpoint import Checkpoints
+from fednas_jax.checkpoints import model, model_file
+from fednas_jax.checkpoints.checkpoint import Checkpoints
 from fednas_jax.data import own, partition_file
 from fednas_jax.data.tables import read_table
-from fednas_jax.errors import UserError
-from fednas_jax.report import ledger, run_folder
-from fednas_jax.search import genotype as genotypes
+from fednas_jax.experiment import workdir
+from fednas_jax.report import ledger, run_folder, run_record
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.spaces.darts import genotype as genotypes
 
 EXAMPLES = 12
 """Number of examples of the data for partition files."""
@@ -151,7 +152,7 @@ def _put_run(files: dict[str, bytes], folder: Path) -> None:
 def _read_run(files: dict[str, bytes], folder: Path) -> None:
     _all_of(
         lambda: workdir.recorded_run(folder, DEFAULT),
-        lambda: workdir.read_summary(folder, SearchFindings({}, folder)),
+        lambda: run_record.read_summary(folder, SearchFindings({}, folder)),
         lambda: run_folder.read(folder),
     )
 

@@ -14,7 +14,7 @@ import sys
 from contextlib import ExitStack
 from typing import Any
 
-from fednas_jax import environment
+from fednas_jax.runtime import environment
 
 if __name__ == "__main__":
     environment.prepare("benchmarks.growth")  # as the command line does
@@ -25,13 +25,13 @@ import numpy as np
 from benchmarks import cases, harness
 from benchmarks.harness import Peer, Row
 from benchmarks.rounds import Ours
-from fednas_jax import assembly, compilation
 from fednas_jax import config as schema
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.partition import Partition
-from fednas_jax.federated import memory
+from fednas_jax.experiment import assembly
 from fednas_jax.federated.cohort import in_chunks
 from fednas_jax.federated.round import RoundEngine
+from fednas_jax.runtime import compilation, memory
 
 POPULATIONS = (100, 1_000, 10_000)
 COHORTS = (10, 100)

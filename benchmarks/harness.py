@@ -21,8 +21,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fednas_jax.errors import UserError
-from fednas_jax.files import write_json
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.files import write_json
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PEERS = Path(__file__).resolve().parent / "peers"

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fednas_jax import environment
+from fednas_jax.runtime import environment
 
 if __name__ == "__main__":
     environment.prepare("benchmarks.load")  # as the command line does
@@ -32,11 +32,11 @@ from benchmarks import harness
 from benchmarks.harness import Peer, Row
 from benchmarks.rounds import load_config
 from fednas_jax import config as schema
-from fednas_jax import experiment
 from fednas_jax.data import partition as partitions
-from fednas_jax.errors import UserError
-from fednas_jax.federated import memory
+from fednas_jax.experiment import rounds as experiment
 from fednas_jax.report import run_folder
+from fednas_jax.runtime import memory
+from fednas_jax.runtime.errors import UserError
 
 SETTLED = 10
 """Number of rounds after which memory should no longer grow."""

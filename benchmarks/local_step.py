@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from fednas_jax import environment
+from fednas_jax.runtime import environment
 
 if __name__ == "__main__":
     environment.prepare("benchmarks.local_step")  # as the command line does
@@ -30,9 +30,9 @@ from benchmarks import cases, harness
 from benchmarks.cases import CASES, NUM_CLASSES, Case
 from benchmarks.harness import Bar, Peer, Row, at_least, at_most
 from benchmarks.reference import loss_function
-from fednas_jax import compilation
-from fednas_jax.nn.supernet import Supernet
-from fednas_jax.search import milenas
+from fednas_jax.algorithms.fednas import milenas
+from fednas_jax.runtime import compilation
+from fednas_jax.spaces.darts.supernet import Supernet
 
 LEARNING_RATE = 0.025
 BARS: dict[str, dict[str, Bar]] = {

@@ -14,15 +14,15 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
-from fednas_jax import environment
+from fednas_jax.runtime import environment
 
 if __name__ == "__main__":
     environment.prepare("benchmarks.mnist_fedavg")  # as the command line does
 
 from benchmarks import harness, rounds
 from benchmarks.harness import Peer, Row, at_least
-from fednas_jax import assembly
-from fednas_jax.errors import UserError
+from fednas_jax.experiment import assembly
+from fednas_jax.runtime.errors import UserError
 
 
 class Case(NamedTuple):

@@ -22,13 +22,14 @@ import psutil
 
 from benchmarks import cases
 from benchmarks.rounds import Ours
-from fednas_jax import assembly, cache, compilation
 from fednas_jax import config as schema
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.partition import Partition
-from fednas_jax.federated import communicator as communicators
-from fednas_jax.federated import launch
-from fednas_jax.federated.communicator import Communicator
+from fednas_jax.experiment import assembly
+from fednas_jax.federated.ranks import communicator as communicators
+from fednas_jax.federated.ranks import launch
+from fednas_jax.federated.ranks.communicator import Communicator
+from fednas_jax.runtime import cache, compilation
 
 CLIENTS = 8
 """Of a round; as many on each of 1, 2 and 4 ranks."""
@@ -46,7 +47,7 @@ def main() -> None:
     folder, names = Path(sys.argv[1]), sys.argv[2:]
     take_a_core(int(os.environ.get("OMPI_COMM_WORLD_RANK", "0")))
     communicator = launch.start()
-    with communicators.one_for_all(communicator), cache.kept("auto"):
+    with communicators.one_for_all(communicator), cache.configured("auto"):
         mine = {name: Federation(name, communicator) for name in names}
         if communicator.rank == 0:
             payload = {name: one.payload_bytes for name, one in mine.items()}

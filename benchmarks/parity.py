@@ -20,9 +20,9 @@ import numpy as np
 from benchmarks import golden, harness, reference
 from benchmarks.harness import Peer, Row
 from benchmarks.reference import LARGER, ORDERS, SMALL, Case, Leaves
-from fednas_jax import compilation
-from fednas_jax.errors import UserError
-from fednas_jax.files import write_json
+from fednas_jax.runtime import compilation
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.files import write_json
 
 LIMIT = 1e-9
 FORMS: dict[str, dict[str, Any]] = {

@@ -11,7 +11,7 @@ take turns. --quick: three repeats.
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
-from fednas_jax import environment
+from fednas_jax.runtime import environment
 
 if __name__ == "__main__":
     environment.prepare("benchmarks.pfl_cifar10")  # as the command line does

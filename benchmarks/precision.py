@@ -11,7 +11,7 @@ import statistics
 import tempfile
 from typing import Any
 
-from fednas_jax import environment
+from fednas_jax.runtime import environment
 
 if __name__ == "__main__":
     environment.prepare("benchmarks.precision")  # as the command line does

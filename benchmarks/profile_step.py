@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fednas_jax import environment
+from fednas_jax.runtime import environment
 
 if __name__ == "__main__":
     environment.prepare("benchmarks.profile_step")  # as the command line does
@@ -30,8 +30,8 @@ from jax import lax
 
 from benchmarks import cases, harness
 from benchmarks.local_step import build
-from fednas_jax import compilation
-from fednas_jax.errors import UserError
+from fednas_jax.runtime import compilation
+from fednas_jax.runtime.errors import UserError
 
 KINDS = {
     "depthwise": "depthwise convolutions",

@@ -29,7 +29,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from fednas_jax import environment
+from fednas_jax.runtime import environment
 
 if __name__ == "__main__":
     environment.prepare("benchmarks.ranks")  # as the command line does
@@ -37,7 +37,7 @@ if __name__ == "__main__":
 from benchmarks import harness, hosts_model
 from benchmarks.harness import Peer, Row, at_least, at_most
 from fednas_jax import doctor
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 
 TRANSPORTS = {
     "TCP": ("--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "lo"),

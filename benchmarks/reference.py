@@ -15,8 +15,8 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from benchmarks.pytorch import weights
-from fednas_jax.nn.supernet import Supernet
-from fednas_jax.search import milenas
+from fednas_jax.algorithms.fednas import milenas
+from fednas_jax.spaces.darts.supernet import Supernet
 
 Leaves = dict[str, np.ndarray]
 """A tree, flat: "params/cell_0/preprocess0" and so on; batches as "train/images" and so on."""
@@ -118,7 +118,7 @@ def loss_function(supernet: Supernet) -> milenas.LossFunction:
         images, labels = batch
         trees = {"params": params, "arch": arch, "batch_stats": batch_stats}
         logits, new = supernet.apply(
-            trees, images, train=True, weight_gradients=wanted, mutable=["batch_stats"]
+            trees, images, train=True, needs_weight_gradients=wanted, mutable=["batch_stats"]
         )
         value = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         return value, (new["batch_stats"], (value, logits))

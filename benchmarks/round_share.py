@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fednas_jax import environment
+from fednas_jax.runtime import environment
 
 if __name__ == "__main__":
     environment.prepare("benchmarks.round_share")  # as the command line does
@@ -28,7 +28,7 @@ import numpy as np
 from benchmarks import cases, harness
 from benchmarks.harness import Row
 from fednas_jax import config as schema
-from fednas_jax import experiment
+from fednas_jax.experiment import rounds as experiment
 from fednas_jax.federated.evaluation import Evaluator
 from fednas_jax.federated.round import RoundEngine
 

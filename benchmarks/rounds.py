@@ -10,15 +10,17 @@ from typing import Any
 import jax
 
 from benchmarks.peer_data import write_examples
-from fednas_jax import assembly, compilation, config_file
 from fednas_jax import config as schema
-from fednas_jax.experiment import EVALUATION_BATCH
+from fednas_jax.experiment import assembly
+from fednas_jax.experiment.rounds import EVALUATION_BATCH
 from fednas_jax.federated import chunks
 from fednas_jax.federated import cohort as cohorts
 from fednas_jax.federated.algorithm import Algorithm
-from fednas_jax.federated.communicator import LOCAL, Communicator
 from fednas_jax.federated.evaluation import Evaluator
+from fednas_jax.federated.ranks.communicator import LOCAL, Communicator
 from fednas_jax.federated.round import RoundEngine
+from fednas_jax.fields import config_file
+from fednas_jax.runtime import compilation
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fednas_jax import environment
+from fednas_jax.runtime import environment
 
 if __name__ == "__main__":
     environment.prepare("benchmarks.train_step")  # as the command line does
@@ -29,17 +29,18 @@ import numpy as np
 
 from benchmarks import harness
 from benchmarks.harness import Bar, Peer, Row, at_least, at_most
-from fednas_jax import compilation, networks
 from fednas_jax.algorithms.fedavg import algorithm as fedavg
 from fednas_jax.data import vision
 from fednas_jax.data.augment import Augmentation
 from fednas_jax.data.task import Task
-from fednas_jax.errors import UserError, suggest
 from fednas_jax.federated.algorithm import ChunkFacts
 from fednas_jax.federated.clients import Clients, Examples, build, divide
-from fednas_jax.schedules import LearningRate, Ramp
-from fednas_jax.search import genotype as genotypes
-from fednas_jax.search.genotype import Genotype
+from fednas_jax.federated.rate_schedules import LearningRate, Ramp
+from fednas_jax.networks import registry as networks
+from fednas_jax.runtime import compilation
+from fednas_jax.runtime.errors import UserError, suggest
+from fednas_jax.spaces.darts import genotype as genotypes
+from fednas_jax.spaces.darts.genotype import Genotype
 
 NUM_CLASSES, SHAPE, BATCH_SIZE = 10, (32, 32, 3), 64
 STEPS = 5

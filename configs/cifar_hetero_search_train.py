@@ -13,7 +13,7 @@ from pathlib import Path
 
 import ml_collections
 
-from fednas_jax import config_file
+from fednas_jax.fields import config_file
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:

@@ -26,7 +26,7 @@ The images are those of TensorFlow Datasets, read from TFDS_DATA_DIR or
 import ml_collections
 
 from fednas_jax.config import default
-from fednas_jax.config_file import check_variant
+from fednas_jax.fields.config_file import check_variant
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:

@@ -12,7 +12,7 @@ Without `genotype` it trains the one that FedNAS's authors published.
 import ml_collections
 
 from fednas_jax.config import default
-from fednas_jax.config_file import check_variant
+from fednas_jax.fields.config_file import check_variant
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:

@@ -38,9 +38,9 @@ from typing import Any
 import ml_collections
 
 from fednas_jax.config import default
-from fednas_jax.config_file import check_variant
-from fednas_jax.files import read_json
-from fednas_jax.paths import THIRD_PARTY
+from fednas_jax.fields.config_file import check_variant
+from fednas_jax.runtime.files import read_json
+from fednas_jax.runtime.paths import THIRD_PARTY
 
 _PAPER = read_json(THIRD_PARTY / "mcmahan_rounds.json")
 _LONGEST = 2000

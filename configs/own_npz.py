@@ -20,7 +20,7 @@ learnt from. A local step takes about half a second at 32 x 32 on two cores.
 import ml_collections
 
 from fednas_jax.config import default
-from fednas_jax.config_file import check_variant
+from fednas_jax.fields.config_file import check_variant
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:

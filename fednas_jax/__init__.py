@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fednas_jax.runtime import releases
+from fednas_jax.runtime.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from fednas_jax.model import Model
+    from fednas_jax.checkpoints.model import Model
 
-__version__ = "0.1.0"
 
 releases.cure()  # before XLA reads its flags, which it does once
 
@@ -20,7 +20,8 @@ def restore(
     *,
     network: "Callable[..., Any] | None" = None,
 ) -> "Model":
-    """A trained network, or a supernet, with which to `predict`; see `fednas_jax.model.restore`."""
-    from fednas_jax import model  # not above: it imports jax
+    """A trained network, or a supernet, with which to `predict`; see
+    `fednas_jax.checkpoints.model.restore`."""
+    from fednas_jax.checkpoints import model  # not above: it imports jax
 
     return model.restore(folder, which, network=network)

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fednas_jax import __version__, environment
-from fednas_jax.command_line import HELP_FLAGS
-from fednas_jax.errors import suggest
-from fednas_jax.runtime import console, start
+from fednas_jax.runtime import console, environment, start
+from fednas_jax.runtime.command_line import HELP_FLAGS
+from fednas_jax.runtime.errors import suggest
+from fednas_jax.runtime.version import __version__
 
 PROGRAM = "fednas-jax"
 
@@ -44,7 +44,7 @@ COMMANDS = {
         "fednas_jax.report.page", "write the page of one or several runs", needs_jax=True
     ),
     "config": Command("fednas_jax.config", "list the fields of a config"),
-    "environment": Command("fednas_jax.environment", "list what is set before JAX starts"),
+    "environment": Command("fednas_jax.runtime.environment", "list what is set before JAX starts"),
     "doctor": Command("fednas_jax.doctor", "report what this machine has and lacks"),
 }  # fmt: skip
 

@@ -7,17 +7,17 @@ for the same number of rounds, with the same seeds.
 import sys
 from collections.abc import Sequence
 
-from fednas_jax import environment
+from fednas_jax.runtime import environment
 
 if __name__ == "__main__":
     environment.prepare("fednas_jax.compare")  # before other imports: it may restart the process
 
-from fednas_jax import comparison
-from fednas_jax.command_line import HELP_FLAGS, guarded, options
-from fednas_jax.comparison import BY_HAND, RANDOM
-from fednas_jax.errors import UserError
-from fednas_jax.paths import expand
 from fednas_jax.runtime import console, start
+from fednas_jax.runtime.command_line import HELP_FLAGS, guarded, options
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.paths import expand
+from fednas_jax.studies import comparison
+from fednas_jax.studies.comparison import BY_HAND, RANDOM
 
 HELP = f"""Trains several networks on the same clients with the same seeds, and writes a table.
 
@@ -74,7 +74,7 @@ def _run(argv: Sequence[str]) -> None:
     plan = comparison.plan(given["config"], fields, given["search"], names, seeds, workdir)
     # Imported here because it imports JAX, and bad arguments should fail before that.
     start.import_jax()
-    from fednas_jax import comparison_results
+    from fednas_jax.studies import comparison_results
 
     if failed := comparison_results.make(plan, workdir):
         raise UserError(f"{len(failed)} runs failed: {', '.join(failed)}")

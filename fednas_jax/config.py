@@ -1,4 +1,4 @@
-"""Configs: checked against the schema in `schema.py`, overridden, compared, described.
+"""Configs: checked against the schema in `algorithms/schema.py`, overridden, compared, described.
 
 A config is an `ml_collections.ConfigDict`. A file under `configs/` starts from `default()` and
 changes what it needs; `check` refuses what is wrong in one line; `resolve` returns the frozen,
@@ -14,18 +14,17 @@ import math
 import numbers
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import ml_collections
 
-from fednas_jax import config_rules, extension, schema, user_code
-from fednas_jax.algorithms import registry
-from fednas_jax.errors import UserError, one_line, suggest
-from fednas_jax.fields import Field, names_in
-from fednas_jax.runtime import console
-from fednas_jax.schema import THEN_TRAIN, Schema
-
-Config: TypeAlias = Mapping[str, Any] | ml_collections.ConfigDict
+from fednas_jax.algorithms import registry, schema
+from fednas_jax.algorithms.schema import THEN_TRAIN, Schema
+from fednas_jax.fields import extension
+from fednas_jax.fields import rules as config_rules
+from fednas_jax.fields.field import Config, Field, names_in
+from fednas_jax.runtime import console, user_code
+from fednas_jax.runtime.errors import UserError, one_line, suggest
 
 FIELDS = schema.OURS.fields
 """Of the algorithms of the package."""
@@ -355,7 +354,7 @@ def _unknown(name: str, known: Schema) -> Any:
 @console.tolerant()
 def main(argv: Sequence[str], program: str = "python -m fednas_jax.config") -> int:
     """Prints the table of fields; returns the exit code: 0 done, 2 bad input."""
-    from fednas_jax.command_line import listing
+    from fednas_jax.runtime.command_line import listing
 
     about = f"Lists the fields of a config as Markdown: defaults, meanings.\n\n  {program}\n"
     return listing(argv, about, markdown())

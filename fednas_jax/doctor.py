@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import psutil
 
-from fednas_jax import __version__, environment, extras
-from fednas_jax.command_line import HELP_FLAGS
 from fednas_jax.data import published
-from fednas_jax.errors import UserError
-from fednas_jax.runtime import console, gpu, releases, start
+from fednas_jax.runtime import console, environment, extras, gpu, releases, start
+from fednas_jax.runtime.command_line import HELP_FLAGS
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.version import __version__
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _DATA_SETS = ("cifar10", "cifar100", "mnist", "fashion_mnist")
@@ -156,8 +156,8 @@ def rank() -> None:
     import jax
     import jax.numpy as jnp
 
-    from fednas_jax.federated import communicator as communicators
-    from fednas_jax.federated import launch
+    from fednas_jax.federated.ranks import communicator as communicators
+    from fednas_jax.federated.ranks import launch
 
     own = launch.start()
     with communicators.one_for_all(own):
@@ -176,7 +176,7 @@ def rank() -> None:
 def data() -> Iterator[Finding]:
     """The data sets on this machine."""
     yield Finding(OK, "digits", "part of scikit-learn")
-    told = os.environ.get("TFDS_DATA_DIR")
+    data_dir = os.environ.get("TFDS_DATA_DIR")
     try:
         folder = published.data_folder()
     except UserError as error:
@@ -186,7 +186,9 @@ def data() -> Iterator[Finding]:
         if (folder / name).is_dir():
             yield Finding(OK, name, f"in {folder / name}")
         else:
-            where = "TFDS_DATA_DIR" if told else "TFDS_DATA_DIR, which is not set, or the default"
+            where = (
+                "TFDS_DATA_DIR" if data_dir else "TFDS_DATA_DIR, which is not set, or the default"
+            )
             text = f"not in {folder} ({where}); the first run that needs it downloads it"
             yield Finding(ABSENT, name, text)
 

@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fednas_jax import environment
+from fednas_jax.runtime import environment
 
 if __name__ == "__main__":
     environment.prepare("fednas_jax.evaluate")  # before other imports: it may restart the process
 
-from fednas_jax.command_line import HELP_FLAGS, guarded, one_folder, out_folder, round_of
-from fednas_jax.errors import UserError
-from fednas_jax.files import make_folder, read_json, write_json
 from fednas_jax.runtime import console, start
+from fednas_jax.runtime.command_line import HELP_FLAGS, guarded, one_folder, out_folder, round_of
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.files import make_folder, read_json, write_json
 
 RESULTS, PICTURE = "evaluation.json", "confusion.png"
 
@@ -60,9 +60,11 @@ def _run(argv: Sequence[str]) -> None:
     place = out_folder(folder, given["out"], f"evaluation-{of}" if of else "evaluation")
     # Imported here because they import JAX, and bad arguments should fail before that.
     start.import_jax()
-    from fednas_jax import cache, extras, model, scored
+    from fednas_jax.checkpoints import model
     from fednas_jax.data.fingerprints import sha256
+    from fednas_jax.experiment import scored
     from fednas_jax.report import confusion
+    from fednas_jax.runtime import cache, extras
 
     restored = model.restore(folder, round_of(given["round"]))
     asked = {"dataset": given["dataset"], "data_dir": given["data-dir"], "npz": given["npz"]}
@@ -76,7 +78,7 @@ def _run(argv: Sequence[str]) -> None:
         "left_out": examples.left_out,
     }
     _check_free(place, about)
-    with cache.kept("auto"):
+    with cache.configured("auto"):
         found = confusion.measure(restored.logits(examples.images), examples.labels)
     numbers = found.to_json(restored.class_names)
     for entry in numbers["classes"]:

@@ -4,8 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from fednas_jax import environment
-from fednas_jax.runtime import start
+from fednas_jax.runtime import environment, start
 
 if __name__ == "__main__":
     environment.prepare("fednas_jax.export")  # before other imports: it may restart the process
@@ -16,11 +15,11 @@ import numpy as np
 from jax import export
 from safetensors import numpy as safetensors
 
-from fednas_jax import model_file
-from fednas_jax.command_line import HELP_FLAGS, guarded, one_folder, out_folder, round_of
-from fednas_jax.files import make_folder, write_atomic, write_json
-from fednas_jax.model import Model, restore
+from fednas_jax.checkpoints import model_file
+from fednas_jax.checkpoints.model import Model, restore
 from fednas_jax.runtime import console, settings
+from fednas_jax.runtime.command_line import HELP_FLAGS, guarded, one_folder, out_folder, round_of
+from fednas_jax.runtime.files import make_folder, write_atomic, write_json
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 PROGRAM_FILE, WEIGHTS_FILE = "predict.jax", "weights.safetensors"

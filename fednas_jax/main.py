@@ -8,18 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from fednas_jax import environment
+from fednas_jax.runtime import environment
 
 if __name__ == "__main__":
     environment.prepare("fednas_jax.main")  # may start the process anew, so before other imports
 
 from fednas_jax import config as schema
-from fednas_jax import config_file, stages
 from fednas_jax.algorithms import registry
-from fednas_jax.command_line import HELP_FLAGS, guarded, options
-from fednas_jax.errors import UserError
-from fednas_jax.paths import expand
+from fednas_jax.experiment import stages
+from fednas_jax.fields import config_file
 from fednas_jax.runtime import console, start
+from fednas_jax.runtime.command_line import HELP_FLAGS, guarded, options
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.paths import expand
 
 Kind: TypeAlias = Literal["", "search", "train"]
 """What the config must do; "" where it may do either."""
@@ -98,8 +99,8 @@ def _run(argv: Sequence[str], kind: Kind) -> None:
         stages.run(planned, workdir)
         return
     start.import_jax()
-    from fednas_jax.federated import communicator as communicators
-    from fednas_jax.federated import launch
+    from fednas_jax.federated.ranks import communicator as communicators
+    from fednas_jax.federated.ranks import launch
 
     communicator = launch.start()
     with communicators.one_for_all(communicator):

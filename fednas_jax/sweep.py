@@ -9,17 +9,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fednas_jax import environment
+from fednas_jax.runtime import environment
 
 if __name__ == "__main__":
     environment.prepare("fednas_jax.sweep")  # before other imports: it may restart the process
 
 from fednas_jax import config as schema
-from fednas_jax import config_file
-from fednas_jax.command_line import HELP_FLAGS, guarded, options
-from fednas_jax.errors import UserError
-from fednas_jax.paths import expand
+from fednas_jax.fields import config_file
 from fednas_jax.runtime import console, start
+from fednas_jax.runtime.command_line import HELP_FLAGS, guarded, options
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.paths import expand
 
 HELP = """Runs all combinations of several settings, and counts the rounds to a target accuracy.
 
@@ -70,9 +70,9 @@ def _run(argv: Sequence[str]) -> None:
     workdir = expand(given["workdir"], "--workdir")
     # Imported here because they import JAX, and bad arguments should fail before that.
     start.import_jax()
-    from fednas_jax import extras, sweep_results
-    from fednas_jax.runs import Planned, run_all
-    from fednas_jax.runtime import settings
+    from fednas_jax.runtime import extras, settings
+    from fednas_jax.studies import sweep_results
+    from fednas_jax.studies.runs import Planned, run_all
 
     planned = [Planned(name, config) for name, config in combined.items()]
     outcomes = []

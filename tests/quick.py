@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from fednas_jax import compilation
+from fednas_jax.runtime import compilation
 
 
 def quick_jit(function: Callable[..., Any], *, quick: bool = True, **arguments: Any) -> Any:

@@ -8,13 +8,19 @@ import jax
 import jax.numpy as jnp
 
 from fednas_jax import config as schema
-from fednas_jax import model
 from fednas_jax.algorithms import registry
 from fednas_jax.algorithms.declared import Declared
 from fednas_jax.algorithms.fedavg.config import DECLARED as FEDAVG
 from fednas_jax.algorithms.room import Room
-from fednas_jax.fields import FLOAT, Field, above
-from fednas_jax.stage_types import Folders, RoundsStage, ServerContext, ServerStage, Stage
+from fednas_jax.algorithms.stage_types import (
+    Folders,
+    RoundsStage,
+    ServerContext,
+    ServerStage,
+    Stage,
+)
+from fednas_jax.checkpoints import model
+from fednas_jax.fields.field import FLOAT, Field, above
 from tests.tiny import fedavg_config
 
 NAMES = ("first", "pick", "then/tier-1")

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from fednas_jax import config as schema
-from fednas_jax import experiment, layout, resumption, workdir
-from fednas_jax.errors import UserError
-from fednas_jax.files import write_json
+from fednas_jax.experiment import resumption, rounds, workdir
 from fednas_jax.report.writers import MetricsFile
-from fednas_jax.search import genotype as genotypes
+from fednas_jax.runtime import layout
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.files import write_json
+from fednas_jax.spaces.darts import genotype as genotypes
 
 FAILING_SEED = 13
 FOUND = "DARTS_V2"
@@ -64,5 +65,5 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         write_json(folder / layout.SUMMARY_FILE, summary)
         return summary
 
-    monkeypatch.setattr(experiment, "run", run)
+    monkeypatch.setattr(rounds, "run", run)
     return folders

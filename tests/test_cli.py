@@ -115,7 +115,7 @@ def test_bad_input(
 def test_a_search_may_train_afterwards(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], algorithms: list[str]
 ) -> None:
-    from fednas_jax import stages
+    from fednas_jax.experiment import stages
 
     planned: list[Any] = []
     monkeypatch.setattr(stages, "run", lambda plan, workdir: planned.append(plan))

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from fednas_jax import comparison
 from fednas_jax import config as schema
 from fednas_jax.compare import main
-from fednas_jax.errors import UserError
-from fednas_jax.search import genotype as genotypes
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.spaces.darts import genotype as genotypes
+from fednas_jax.studies import comparison
 from tests.stand_in import FOUND, stand_in
 
 CONFIG = """

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fednas_jax import config as schema
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 
 CONFIGS = Path(schema.__file__).resolve().parents[1] / "configs"
 

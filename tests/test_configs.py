@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fednas_jax import assembly, config_file, stages
 from fednas_jax import config as schema
 from fednas_jax.algorithms.fednas import findings
 from fednas_jax.data.datasets import Dataset, Split
-from fednas_jax.files import read_json
+from fednas_jax.experiment import assembly, stages
+from fednas_jax.fields import config_file
 from fednas_jax.report.writers import read_rows
-from fednas_jax.search import genotype
+from fednas_jax.runtime.files import read_json
+from fednas_jax.spaces.darts import genotype
 from tests.quick import compiled_quickly
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fednas_jax.algorithms import registry
-from fednas_jax.files import read_json
 from fednas_jax.report.writers import read_rows
+from fednas_jax.runtime.files import read_json
 from tests.documents import commands, files, text
 
 pytestmark = pytest.mark.usefixtures("tiny_runs")

@@ -12,15 +12,17 @@ from typing import Any
 
 import pytest
 
-from fednas_jax import cli, config_file, stages
+from fednas_jax import cli
 from fednas_jax import config as schema
 from fednas_jax.algorithms import registry
+from fednas_jax.experiment import stages
+from fednas_jax.fields import config_file
 from tests.documents import FENCED, ROOT, Block, blocks, files, text
 
 PYTHON = [block for name in FENCED for block in blocks(name) if block.language == "python"]
 USER_CODE = {"docs/extending.md", "CONTRIBUTING.md"}
 """Files for their readers to write, which run in tests/algorithms/test_brought.py,
-tests/test_networks_brought.py and tests/test_contributing.py."""
+tests/networks/test_brought.py and tests/test_contributing.py."""
 
 
 def _python(document: str, word: str) -> Block:
@@ -184,7 +186,7 @@ def test_extending_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_every_key_of_the_summary_is_explained() -> None:
     from fednas_jax.report import rows
-    from fednas_jax.search import genotype
+    from fednas_jax.spaces.darts import genotype
 
     row = {"round": 1, "held_out_accuracy": 0.5, "test_accuracy": 0.25}
     keys = set(rows.summary([row], genotype.load("FedNAS_V1")))

@@ -42,11 +42,11 @@ class Kind(NamedTuple):
 
 def check_run(arguments: list[str], patch: pytest.MonkeyPatch, run: Any = main) -> None:
     configs: list[Any] = []
-    stand_in = types.ModuleType("fednas_jax.experiment")
+    stand_in = types.ModuleType("fednas_jax.experiment.rounds")
     stand_in.run = lambda config, workdir: configs.append(config)  # type: ignore[attr-defined]
-    patch.setitem(sys.modules, "fednas_jax.experiment", stand_in)
-    patch.setattr(fednas_jax, "experiment", stand_in, raising=False)
-    patch.setattr("fednas_jax.assembly.prepare", lambda config: None)  # reads no data
+    patch.setitem(sys.modules, "fednas_jax.experiment.rounds", stand_in)
+    patch.setattr(fednas_jax.experiment, "rounds", stand_in, raising=False)
+    patch.setattr("fednas_jax.experiment.assembly.prepare", lambda config: None)  # reads no data
     assert run(arguments) == 0
     if "--help" not in arguments:
         assert 1 <= len(configs) <= 2  # a search, and perhaps the training of what it finds
@@ -59,7 +59,8 @@ def check_subcommand(arguments: list[str], patch: pytest.MonkeyPatch) -> None:
 
 def of_one_run(module: str) -> Callable[[list[str], pytest.MonkeyPatch], None]:
     def check(arguments: list[str], patch: pytest.MonkeyPatch) -> None:
-        from fednas_jax import export, model
+        from fednas_jax import export
+        from fednas_jax.checkpoints import model
         from fednas_jax.report import page
 
         read: list[Path] = []
@@ -78,7 +79,7 @@ def of_one_run(module: str) -> Callable[[list[str], pytest.MonkeyPatch], None]:
 
 def of_many_runs(module: str) -> Callable[[list[str], pytest.MonkeyPatch], None]:
     def check(arguments: list[str], patch: pytest.MonkeyPatch) -> None:
-        from fednas_jax import comparison_results, runs
+        from fednas_jax.studies import comparison_results, runs
 
         planned: list[Any] = []
 
@@ -176,7 +177,7 @@ KINDS = (
     Kind(
         ("bash", "scripts/launch_mpi.sh"),
         check_ranks,
-        "the arguments of its runs: MPI may be missing, tests/test_ranks.py runs ranks",
+        "the arguments of its runs: MPI may be missing, tests/experiment/test_ranks.py runs ranks",
     ),
     *(
         Kind(("bash", path), script(path), "syntax and flags: it installs, or runs all tests")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fednas_jax import doctor, environment
+from fednas_jax import doctor
+from fednas_jax.runtime import environment
 from tests import ranks
 
 

@@ -13,10 +13,10 @@ import pytest
 from safetensors import safe_open
 
 import fednas_jax
-from fednas_jax import model_file
+from fednas_jax.checkpoints import model_file
+from fednas_jax.checkpoints.model import Model
 from fednas_jax.data import datasets
 from fednas_jax.export import PLATFORMS, main
-from fednas_jax.model import Model
 from tests.quick import quick_jit
 from tests.tiny import (
     any_checkpoint,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fednas_jax import config as schema
-from fednas_jax import config_file
+from fednas_jax.fields import config_file
 
 SPEC = str(Path(__file__).resolve().parents[1] / "configs" / "mnist_fedavg.py")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import fednas_jax
-from fednas_jax import extras
-from fednas_jax.paths import CONFIGS, THIRD_PARTY
+from fednas_jax.runtime import extras
+from fednas_jax.runtime.paths import CONFIGS, THIRD_PARTY
 
 PACKAGE = Path(fednas_jax.__file__).resolve().parent
 ROOT = PACKAGE.parent
@@ -125,7 +125,8 @@ def test_an_installed_wheel_finds_its_configs_and_facts(
     with zipfile.ZipFile(built["wheel"]) as archive:
         archive.extractall(site)
     program = (
-        "import fednas_jax; from fednas_jax import config_file, paths;"
+        "import fednas_jax; from fednas_jax.fields import config_file;"
+        "from fednas_jax.runtime import paths;"
         "print(fednas_jax.__file__, paths.CONFIGS, paths.THIRD_PARTY);"
         "print(config_file.load('mnist_fedavg:table2_e5_b10_iid').rounds > 0)"
     )

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from fednas_jax import config as schema
-from fednas_jax import sweep_results
 from fednas_jax.report.writers import MetricsFile
-from fednas_jax.runs import Outcome, Planned
+from fednas_jax.studies import sweep_results
+from fednas_jax.studies.runs import Outcome, Planned
 from fednas_jax.sweep import combinations, main
 from tests.stand_in import stand_in
 
 CONFIG = """
 from fednas_jax.config import default
-from fednas_jax.config_file import check_variant
+from fednas_jax.fields.config_file import check_variant
 VARIANTS = ("small_a", "small_b", "large")
 TWO = "two"  # stages
 

@@ -6,14 +6,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from fednas_jax import assembly, config_file, model_file, provenance
 from fednas_jax import config as schema
-from fednas_jax.checkpoint import Checkpoints
+from fednas_jax.checkpoints import model_file
+from fednas_jax.checkpoints.checkpoint import Checkpoints
 from fednas_jax.data import vision
 from fednas_jax.data.augment import Augmentation
 from fednas_jax.data.task import Task
-from fednas_jax.federated.communicator import LOCAL
-from fednas_jax.files import read_json
+from fednas_jax.experiment import assembly, provenance
+from fednas_jax.federated.ranks.communicator import LOCAL
+from fednas_jax.fields import config_file
+from fednas_jax.runtime.files import read_json
 from tests.quick import quick_jit
 
 ROOT = Path(__file__).resolve().parents[1]

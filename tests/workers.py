@@ -10,21 +10,21 @@ from typing import Any
 SLOWEST_FIRST = (
     "tests/test_configs.py",
     "tests/test_notebooks.py",
-    "tests/test_experiment.py",
-    "tests/test_stages_whole.py",
+    "tests/experiment/test_rounds.py",
+    "tests/experiment/test_stages_whole.py",
     "tests/algorithms/test_fednas.py",
-    "tests/search/test_milenas.py",
-    "tests/nn/test_supernet.py",
-    "tests/test_experiment_fedavg.py",
+    "tests/algorithms/test_milenas.py",
+    "tests/spaces/darts/test_supernet.py",
+    "tests/experiment/test_rounds_fedavg.py",
     "tests/algorithms/test_fedavg.py",
-    "tests/test_warm_start.py",
+    "tests/experiment/test_warm_start.py",
 )
 """Begun last, one of these would leave the other workers without work."""
 
 SHARE_NOTHING = ("tests/test_configs.py", "tests/test_notebooks.py")
 """Files of long tests without common fixtures; each test may go to another worker."""
 
-TOGETHER = {"tests/test_stages_whole.py": "tests/test_experiment.py"}
+TOGETHER = {"tests/experiment/test_stages_whole.py": "tests/experiment/test_rounds.py"}
 """Files to the file whose worker takes them too: both begin with the same long run."""
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from fednas_jax.fields import Field
+from fednas_jax.fields.field import Field
 
 Values = Mapping[str, Any]
 """The fields that a run reads, by dotted name, each in its declared type and range."""

@@ -2,18 +2,17 @@
 
 import optax
 
-from fednas_jax import extension
-from fednas_jax.common_fields import COMMON
-from fednas_jax.config import Config
 from fednas_jax.data import vision
 from fednas_jax.data.augment import Augmentation
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.data.task import Task
-from fednas_jax.errors import UserError
 from fednas_jax.federated import server_optimizer as server_optimizers
 from fednas_jax.federated.reducers import Reducer
 from fednas_jax.federated.transforms import Transform
-from fednas_jax.fields import names_in
+from fednas_jax.fields import extension
+from fednas_jax.fields.common import COMMON
+from fednas_jax.fields.field import Config, names_in
+from fednas_jax.runtime.errors import UserError
 
 
 def task(config: Config, dataset: Dataset) -> Task:

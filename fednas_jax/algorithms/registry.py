@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from fednas_jax import user_code
 from fednas_jax.algorithms.declared import Declared, Values
 from fednas_jax.algorithms.fedavg.config import DECLARED as FEDAVG
 from fednas_jax.algorithms.fednas.config import DECLARED as FEDNAS
-from fednas_jax.errors import UserError, suggest
+from fednas_jax.runtime import user_code
+from fednas_jax.runtime.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from fednas_jax.algorithms.room import Room

@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fednas_jax import stage_types
-from fednas_jax.config import Config
+from fednas_jax.algorithms import stage_types
+from fednas_jax.algorithms.stage_types import Stage
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.data.partition import Partition
 from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.federated.schedule import SYNCHRONOUS, Schedule
+from fednas_jax.fields.field import Config
 from fednas_jax.report.findings import Findings
 from fednas_jax.report.page_parts import Section
 from fednas_jax.report.run_folder import RunFolder
-from fednas_jax.stage_types import Stage
 
 
 class ClientLayout(NamedTuple):

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 
 _TIMEOUT_SECONDS = 10.0  # to connect, and between two pieces: short, to report a missing network
 _PIECE_BYTES = 1 << 20

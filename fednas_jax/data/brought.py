@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from fednas_jax import extension
 from fednas_jax.data import datasets, own, partition_file
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.partition_file import Partition
 from fednas_jax.data.task import Task
-from fednas_jax.errors import UserError
+from fednas_jax.fields import extension
+from fednas_jax.runtime.errors import UserError
 
 _DATASET = extension.Kind(
     Dataset, "a fednas_jax.data.datasets.Dataset, or a function(config) that returns one,"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fednas_jax.errors import UserError, listed
+from fednas_jax.runtime.errors import UserError, listed
 
 
 def numbered(classes: int) -> tuple[str, ...]:

@@ -15,8 +15,8 @@ from fednas_jax.data import cuts, own, published
 from fednas_jax.data.cuts import apportion
 from fednas_jax.data.fingerprints import image_digests, sha256_of_all
 from fednas_jax.data.task import Task
-from fednas_jax.errors import UserError, listed, suggest
-from fednas_jax.user_code import is_reference
+from fednas_jax.runtime.errors import UserError, listed, suggest
+from fednas_jax.runtime.user_code import is_reference
 
 NAMES = ("digits", *published.NAMES)
 _PUBLISHED_MOMENTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {

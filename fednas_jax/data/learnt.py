@@ -18,7 +18,7 @@ from fednas_jax.data import published
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.data.fingerprints import image_digests, sha256
 from fednas_jax.data.npz import read_npz
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 
 FILE = "examples.npz"
 """Name of the file in a checkpoint."""

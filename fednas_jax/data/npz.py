@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 
 # The errors of zipfile, zlib and numpy for damaged or foreign files (found by flipping bytes).
 _DAMAGE = (

@@ -8,8 +8,8 @@ import numpy as np
 
 from fednas_jax.data import class_names
 from fednas_jax.data.npz import read_npz
-from fednas_jax.errors import UserError, listed, warn
-from fednas_jax.paths import expand
+from fednas_jax.runtime.errors import UserError, listed, warn
+from fednas_jax.runtime.paths import expand
 
 SMALLEST_SIDE = 8  # pixels; after two reduction cells, 2 x 2 remain
 _KEYS = ("images", "labels", "client", "class_names", "test_images", "test_labels")

@@ -29,7 +29,7 @@ from fednas_jax.data.partition_file import (
 )
 from fednas_jax.data.power_law import power_law
 from fednas_jax.data.tables import read_table, scale_table
-from fednas_jax.errors import UserError, suggest
+from fednas_jax.runtime.errors import UserError, suggest
 
 __all__ = [
     "NAMES",

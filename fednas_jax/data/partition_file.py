@@ -8,9 +8,9 @@ import numpy as np
 
 from fednas_jax.data.fingerprints import sha256
 from fednas_jax.data.npz import read_npz
-from fednas_jax.errors import UserError
-from fednas_jax.files import write_atomic
-from fednas_jax.paths import expand
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.files import write_atomic
+from fednas_jax.runtime.paths import expand
 
 _KEYS = ("indices", "counts")
 _SHA256 = "examples_sha256"

@@ -7,7 +7,7 @@ Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith: "Federated optimization in heteroge
 import numpy as np
 
 from fednas_jax.data.partition_file import Partition
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 
 
 def power_law(

@@ -14,8 +14,8 @@ import numpy as np
 from fednas_jax.data import archives
 from fednas_jax.data.archives import Decoded
 from fednas_jax.data.npz import read_npz
-from fednas_jax.errors import UserError
-from fednas_jax.paths import cache_home, expand, home
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.paths import cache_home, expand, home
 
 NAMES = tuple(archives.ARCHIVES)
 _READ_AT_ONCE = 1000

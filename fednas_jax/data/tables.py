@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fednas_jax.errors import UserError, suggest
-from fednas_jax.paths import THIRD_PARTY, expand
+from fednas_jax.runtime.errors import UserError, suggest
+from fednas_jax.runtime.paths import THIRD_PARTY, expand
 
 # Table 2 of the FedNAS paper (He et al., 2020): CIFAR-10 over 16 clients.
 NAMED_TABLES = ("fednas_table2",)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from fednas_jax.data.augment import Augmentation, augment, normalize
 from fednas_jax.data.task import Task, classification, prepared
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 
 
 def task(image: Any, augmentation: Augmentation) -> Task:

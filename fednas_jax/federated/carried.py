@@ -8,7 +8,7 @@ import functools
 from collections import namedtuple
 from typing import Any
 
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 
 State = Any
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fednas_jax.federated import memory
 from fednas_jax.federated.algorithm import ServerState
 from fednas_jax.federated.cohort import Cohort, in_chunks
 from fednas_jax.federated.round import RoundEngine
+from fednas_jax.runtime import memory
 
 STEPS = 2
 """Local steps per epoch in the first timing of a candidate."""

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fednas_jax.compilation import Program, jit
 from fednas_jax.federated.algorithm import Algorithm, ServerState
 from fednas_jax.federated.clients import Examples
-from fednas_jax.federated.communicator import LOCAL, Communicator
+from fednas_jax.federated.ranks.communicator import LOCAL, Communicator
+from fednas_jax.runtime.compilation import Program, jit
 
 
 class Score(NamedTuple):

@@ -35,12 +35,12 @@ class Faults(NamedTuple):
         kept_dropouts = self.dropout_share and self.dropouts == "keep"
         return bool(kept_dropouts or (self.deadline_steps and self.late == "keep"))
 
-    def drawn(self, wanted: int, num_clients: int) -> int:
-        """The number of clients to select for `wanted` results, including additional ones."""
-        return min(num_clients, wanted + round(self.extra_share * wanted))
+    def drawn(self, cohort_size: int, num_clients: int) -> int:
+        """The number of clients to select for `cohort_size` results, including additional ones."""
+        return min(num_clients, cohort_size + round(self.extra_share * cohort_size))
 
 
-class Answers(NamedTuple):
+class Participants(NamedTuple):
     """The clients whose results are used in a round."""
 
     ids: np.ndarray
@@ -59,14 +59,14 @@ class Answers(NamedTuple):
         return {name: values for name, values in named.items() if values is not None}
 
 
-def answers(
+def draw_participants(
     key: jax.Array,
     present: Attendance,
     local_steps: np.ndarray,
     local_epochs: int,
-    wanted: int,
+    cohort_size: int,
     faults: Faults,
-) -> Answers:
+) -> Participants:
     """Draws which clients return in time, and how much of their work they have done.
 
     Args:
@@ -74,12 +74,12 @@ def answers(
       present: the selected clients that take part.
       local_steps: [K] local steps per epoch of every client of the population.
       local_epochs: E.
-      wanted: number of results that the server uses, those that return first.
+      cohort_size: number of results that the server uses, those that return first.
       faults: the faults to simulate.
     """
     counts = {"unreachable": present.unreachable, "stragglers": present.stragglers}
     if not faults.any:
-        return Answers(present.ids, present.epochs, None, counts)
+        return Participants(present.ids, present.epochs, None, counts)
     ids = present.ids
     epochs = local_epochs if present.epochs is None else present.epochs
     whole = local_steps[ids] * epochs
@@ -93,15 +93,15 @@ def answers(
     broken &= ~late  # the deadline came before the dropout
     made = np.minimum(made, due).astype(np.int32)
     back = (made > 0) | (whole == 0)
-    for absent, kept in ((broken, faults.dropouts), (late, faults.late)):
-        back &= ~absent | (kept == "keep")
+    for absent, policy in ((broken, faults.dropouts), (late, faults.late)):
+        back &= ~absent | (policy == "keep")
     arrival = np.where(late, float(faults.deadline_steps), made / speed)
     order = np.lexsort((tie, arrival))
-    first = np.sort(order[back[order]][:wanted])
+    first = np.sort(order[back[order]][:cohort_size])
     counts |= {"dropouts": int(broken.sum()), "late": int(late.sum())}
     counts["surplus"] = int(back.sum()) - len(first)
     if not faults.partial:
         unequal = None if present.epochs is None else present.epochs[first]
-        return Answers(ids[first], unequal, None, counts)
+        return Participants(ids[first], unequal, None, counts)
     begun = -(-made // np.maximum(local_steps[ids], 1))
-    return Answers(ids[first], begun[first].astype(np.int32), made[first], counts)
+    return Participants(ids[first], begun[first].astype(np.int32), made[first], counts)

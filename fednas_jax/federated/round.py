@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fednas_jax.compilation import Program, jit
 from fednas_jax.federated.algorithm import (
     Algorithm,
     ChunkFacts,
@@ -35,7 +34,8 @@ from fednas_jax.federated.algorithm import (
 from fednas_jax.federated.chunk_program import Totals, accumulator
 from fednas_jax.federated.clients import Clients, Examples
 from fednas_jax.federated.cohort import NOBODY, Cohort
-from fednas_jax.federated.communicator import LOCAL, Communicator
+from fednas_jax.federated.ranks.communicator import LOCAL, Communicator
+from fednas_jax.runtime.compilation import Program, jit
 
 _REPEATS = 3
 """Of a chunk that is timed."""

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fednas_jax.errors import UserError, listed
 from fednas_jax.federated import cohort as cohorts
 from fednas_jax.federated import finite
 from fednas_jax.federated.algorithm import ServerState, Tree
-from fednas_jax.federated.faults import Answers
+from fednas_jax.federated.faults import Participants
+from fednas_jax.federated.participation import Participation
 from fednas_jax.federated.round import RoundEngine
-from fednas_jax.turnout import Turnout
+from fednas_jax.runtime.errors import UserError, listed
 
 _NEEDED = ("weight", "local_steps", "finite")
 """Metrics of the first phase that a run is recorded by."""
@@ -29,7 +29,7 @@ class Service(NamedTuple):
     """What a schedule works with."""
 
     engine: RoundEngine
-    turnout: Turnout
+    participation: Participation
     """Who takes part in which round."""
     say: Callable[[str], None]
     """Takes a line for people, of clients that are left out."""
@@ -39,7 +39,7 @@ class Service(NamedTuple):
     """As of `RoundEngine.run`."""
 
 
-class Answered(NamedTuple):
+class ClientRound(NamedTuple):
     """What a round of clients came to."""
 
     state: ServerState
@@ -54,42 +54,42 @@ class Schedule(NamedTuple):
     """A way of going through rounds."""
 
     name: str
-    round: Callable[[Service, ServerState, int], Answered]
+    round: Callable[[Service, ServerState, int], ClientRound]
     """(service, the server's state, number of the round from 1) -> what it came to."""
     init: Callable[[ServerState], Tree] | None = None
     """The first state -> what the schedule keeps from round to round, in the state's field
     `SCHEDULE`; its `round` replaces it there. Kept in checkpoints."""
 
 
-def _wait_for_all(service: Service, state: ServerState, number: int) -> Answered:
+def _wait_for_all(service: Service, state: ServerState, number: int) -> ClientRound:
     """A round of clients: begun again where too few answer, at last without anybody."""
-    turnout = service.turnout
-    for attempt in range(turnout.tries):
-        present = turnout.answers(number, attempt)
-        if len(present.ids) < turnout.least:
+    participation = service.participation
+    for attempt in range(participation.tries):
+        present = participation.participants(number, attempt)
+        if len(present.ids) < participation.least:
             continue
-        key = turnout.key(number, attempt)
+        key = participation.key(number, attempt)
         after, clients = _compute(service, present, state, number, key)
         good = clients["finite"]
-        left_out = clients["id"][~good].tolist() if turnout.leaves_out else []
+        left_out = clients["id"][~good].tolist() if participation.leaves_out else []
         if left_out:
             service.say(f"round {number}: {finite.clients_fault(clients)}; left out")
         else:
             service.refuse(finite.clients_fault(clients))
-        if len(present.ids) - len(left_out) >= turnout.least:
+        if len(present.ids) - len(left_out) >= participation.least:
             counted = {name: values[good] for name, values in clients.items()}
-            return Answered(after, counted, turnout.row(present, attempt + 1, left_out))
-    nobody, key = turnout.nobody(present), turnout.key(number)
+            return ClientRound(after, counted, participation.row(present, attempt + 1, left_out))
+    nobody, key = participation.nobody(present), participation.key(number)
     after, clients = _compute(service, nobody, state, number, key)
-    return Answered(after, clients, turnout.row(nobody, 0, []))
+    return ClientRound(after, clients, participation.row(nobody, 0, []))
 
 
 def _compute(
-    service: Service, present: Answers, state: ServerState, number: int, key: jax.Array
+    service: Service, present: Participants, state: ServerState, number: int, key: jax.Array
 ) -> tuple[ServerState, dict[str, np.ndarray]]:
     """What these clients make of the server's state, and their metrics, by ascending id."""
     engine = service.engine
-    cohort = service.turnout.cohort(present, number, engine.clients_per_chunk)
+    cohort = service.participation.cohort(present, number, engine.clients_per_chunk)
     after, metrics = engine.run(state, cohort, jax.random.fold_in(key, 1), service.progress)
     named = [cohorts.client_metrics(m, cohort.ids) for m in metrics]
     if lacking := [name for name in _NEEDED if name not in named[0]]:

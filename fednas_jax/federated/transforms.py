@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fednas_jax.errors import UserError
 from fednas_jax.federated import carried
 from fednas_jax.federated.algorithm import (
     Algorithm,
@@ -24,6 +23,7 @@ from fednas_jax.federated.algorithm import (
     Tree,
 )
 from fednas_jax.federated.clients import Clients, Examples
+from fednas_jax.runtime.errors import UserError
 
 PERSONAL = "personal"
 """Field of the server state with what all clients keep, [K, ...], where they keep something."""

@@ -1,4 +1,4 @@
-"""Layers of the networks, on feature maps [C, H, W * B] as `window.py` lays them."""
+"""Layers of the networks, on feature maps [C, H, W * B] as `nn/kernels/window.py` lays them."""
 
 import math
 from typing import Any, NamedTuple
@@ -8,16 +8,16 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from fednas_jax.nn.convolution import conv
 from fednas_jax.nn.initializers import uniform_fan_in
-from fednas_jax.nn.normalization import (
+from fednas_jax.nn.kernels.convolution import conv
+from fednas_jax.nn.kernels.normalization import (
     EPSILON,
     Moments,
     batch_norm_affine,
     normalize_affine,
 )
-from fednas_jax.nn.separable import pointwise
-from fednas_jax.nn.window import Window
+from fednas_jax.nn.kernels.separable import pointwise
+from fednas_jax.nn.kernels.window import Window
 
 MOMENTUM = 0.9
 """Share of the old running statistics that a training step keeps (PyTorch's 0.1)."""

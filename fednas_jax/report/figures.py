@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from fednas_jax.files import write_atomic
+from fednas_jax.runtime.files import write_atomic
 
 
 def finish(figure: Figure, path: Path | str | None, dpi: int = 150) -> Figure:

@@ -12,9 +12,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fednas_jax.errors import UserError
-from fednas_jax.files import reason, write_atomic
 from fednas_jax.report.findings import IN_CHECKPOINT
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.files import reason, write_atomic
 
 FILE = "rows.jsonl"
 KEY = "rows_held"

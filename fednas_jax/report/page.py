@@ -14,19 +14,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fednas_jax import extras, layout
-from fednas_jax.runtime import console, start
+from fednas_jax.runtime import console, extras, layout, start
 
 if __name__ == "__main__":
     start.import_jax_or_exit()
 
-from fednas_jax.command_line import HELP_FLAGS, folders, guarded
-from fednas_jax.errors import UserError
-from fednas_jax.files import read_json, write_atomic
-from fednas_jax.layout import METRICS_FILE, ROUNDS, RUN_FILE, SERVER, StageFolder
-from fednas_jax.paths import expand
 from fednas_jax.report import colors, run_folder
 from fednas_jax.report.page_parts import Chart, Page
+from fednas_jax.runtime.command_line import HELP_FLAGS, folders, guarded
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.files import read_json, write_atomic
+from fednas_jax.runtime.layout import METRICS_FILE, ROUNDS, RUN_FILE, SERVER, StageFolder
+from fednas_jax.runtime.paths import expand
 
 REPORT_FILE = "report.html"
 _ASSETS = Path(__file__).resolve().parent / "assets"

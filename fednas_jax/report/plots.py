@@ -14,10 +14,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from fednas_jax.nn.space import EDGES, NODES, PRIMITIVES
 from fednas_jax.report.colors import OPERATION_COLORS, SERIES
 from fednas_jax.report.figures import finish
-from fednas_jax.search.genotype import KINDS, derive, softmax
+from fednas_jax.spaces.darts.genotype import KINDS, derive, softmax
+from fednas_jax.spaces.darts.space import EDGES, NODES, PRIMITIVES
 
 _TITLES = {"normal": "normal cell", "reduce": "reduction cell"}
 

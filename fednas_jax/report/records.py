@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fednas_jax import extras
-from fednas_jax.layout import CHECKPOINTS_FOLDER, METRICS_FILE, PLOTS_FOLDER
 from fednas_jax.report import ledger, pictures, rows
 from fednas_jax.report.findings import IN_CHECKPOINT, Findings
 from fednas_jax.report.tracking import trackers
 from fednas_jax.report.writers import MetricsFile
+from fednas_jax.runtime import extras
+from fednas_jax.runtime.layout import CHECKPOINTS_FOLDER, METRICS_FILE, PLOTS_FOLDER
 
 _DRAWING_SHARE = 0.005
 """Of the time that a run takes, at most; the pictures after the last round aside. With what else is
@@ -46,7 +46,7 @@ class Records:
         """
         self.rows = [rows.without_lists(row) for row in rows_so_far]
         self.findings, self.selected_by = findings, selected_by
-        self._folder, self._draws = folder, extras.wanted(report, "plots")
+        self._folder, self._draws = folder, extras.enabled(report, "plots")
         # The first come after the first round: something to look at; memory grows no more later.
         self._drawn, self._drawing_seconds = -math.inf, 0.0
         done = rows.rounds_done(self.rows)

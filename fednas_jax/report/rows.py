@@ -11,9 +11,9 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from fednas_jax.errors import UserError, listed
 from fednas_jax.federated.evaluation import Score
 from fednas_jax.report.findings import IN_SUMMARY, Findings
+from fednas_jax.runtime.errors import UserError, listed
 
 Row = dict[str, Any]
 SELECTED_BY = ("held_out_accuracy", "held_out_loss", "round")

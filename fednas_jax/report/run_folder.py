@@ -4,16 +4,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fednas_jax import layout
 from fednas_jax.algorithms import registry
 from fednas_jax.data.partition_file import Partition, class_counts
-from fednas_jax.errors import UserError
-from fednas_jax.files import read_json, write_atomic
-from fednas_jax.layout import METRICS_FILE, RUN_FILE, SUMMARY_FILE
 from fednas_jax.report import rows
 from fednas_jax.report.rows import Row
+from fednas_jax.report.run_record import read_summary, rules_of
 from fednas_jax.report.writers import read_rows
-from fednas_jax.workdir import read_summary, rules_of
+from fednas_jax.runtime import layout
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.files import read_json, write_atomic
+from fednas_jax.runtime.layout import METRICS_FILE, RUN_FILE, SUMMARY_FILE
 
 if TYPE_CHECKING:
     from fednas_jax.algorithms.room import Room

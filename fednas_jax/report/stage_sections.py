@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 
-from fednas_jax import costs
-from fednas_jax.errors import UserError
-from fednas_jax.files import read_json
-from fednas_jax.layout import SUMMARY_FILE, StageFolder
 from fednas_jax.report.page_parts import Page, Section, Table
 from fednas_jax.report.page_text import duration, setting
 from fednas_jax.report.run_sections import flat
+from fednas_jax.runtime import costs
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.files import read_json
+from fednas_jax.runtime.layout import SUMMARY_FILE, StageFolder
 
 _MOST_CHARACTERS = 200
 """Of a value; a list may be very long."""

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from fednas_jax import extras
-from fednas_jax.errors import UserError
-from fednas_jax.files import plain, read_json, reason
-from fednas_jax.layout import RUN_FILE
 from fednas_jax.report.writers import Row
+from fednas_jax.runtime import extras
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.files import plain, read_json, reason
+from fednas_jax.runtime.layout import RUN_FILE
 
 _ORIGINALS = {
     "train_accuracy": "Train Accuracy",
@@ -61,7 +61,7 @@ def trackers(folder: Path, report: Mapping[str, Any], rows: Iterable[Row]) -> li
       UserError: the folder cannot be written, or W&B cannot be reached.
     """
     names, found = report["names"], list[Tracker]()
-    if extras.wanted(report, "tensorboard"):
+    if extras.enabled(report, "tensorboard"):
         found.append(TensorBoardWriter(folder / "tensorboard", rows, names))
     if report["wandb"] != "off":
         found.append(WandbWriter(folder, report["wandb"], report["wandb_project"], rows, names))

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fednas_jax.errors import UserError
-from fednas_jax.files import plain, reason, write_atomic
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.files import plain, reason, write_atomic
 
 Row = Mapping[str, Any]
 """The metrics of one round: name -> number, or None where it was not measured."""

@@ -80,7 +80,7 @@ def cure() -> None:
         cure_process(os.environ, installed())
 
 
-def told(release: str) -> str:
+def settings_listed(release: str) -> str:
     """The environment that importing the package sets for a release of jaxlib, as Markdown."""
     environment: dict[str, str] = {}
     cure_process(environment, release)

@@ -17,8 +17,8 @@ from typing import Any
 import flax
 import jax
 
-from fednas_jax.errors import UserError, one_line, warn_once
 from fednas_jax.runtime import gpu
+from fednas_jax.runtime.errors import UserError, one_line, warn_once
 
 OF_THREAD: dict[str, Any] = {
     "jax_enable_x64": False,

@@ -2,7 +2,7 @@
 
 import sys
 
-from fednas_jax.errors import UserError, one_line
+from fednas_jax.runtime.errors import UserError, one_line
 
 
 def import_jax() -> None:

@@ -10,7 +10,7 @@ EPSILON = 1e-5
 class SmallSupernet(nn.Module):
     """Normalised pixels, as they are and through tanh, mixed by alphas; one linear layer.
 
-    Attributes as of `fednas_jax.nn.supernet.Supernet`.
+    Attributes as of `fednas_jax.spaces.darts.supernet.Supernet`.
     """
 
     num_classes: int
@@ -18,10 +18,10 @@ class SmallSupernet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, *, train: bool, weight_gradients: jax.typing.ArrayLike = True
+        self, images: jax.Array, *, train: bool, needs_weight_gradients: jax.typing.ArrayLike = True
     ) -> jax.Array:
         """Args: images [B, H, W, C]. Returns: [B, num_classes]."""
-        del weight_gradients  # it spares none
+        del needs_weight_gradients  # it spares none
         x = images.reshape(images.shape[0], -1)
         running = self.variable(
             "batch_stats",

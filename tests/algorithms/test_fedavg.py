@@ -15,10 +15,10 @@ from fednas_jax.federated import clients as client_data
 from fednas_jax.federated.algorithm import ClientUpdate
 from fednas_jax.federated.clients import Examples
 from fednas_jax.federated.cohort import in_chunks
+from fednas_jax.federated.rate_schedules import LearningRate
 from fednas_jax.federated.round import RoundEngine
-from fednas_jax.nn.mlp import MLP
-from fednas_jax.nn.pfl_cnn import PFLCNN
-from fednas_jax.schedules import LearningRate
+from fednas_jax.networks.mlp import MLP
+from fednas_jax.networks.pfl_cnn import PFLCNN
 
 SIZES = (7, 4, 0, 3)  # steps an epoch at B = 3: 3, 2, 0, 1
 EPOCHS, BATCH, RATE = 2, 3, 0.5

@@ -16,12 +16,12 @@ from fednas_jax.federated import round
 from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.federated.clients import Examples, build, divide
 from fednas_jax.federated.cohort import in_chunks
+from fednas_jax.federated.rate_schedules import LearningRate, Ramp
 from fednas_jax.federated.round import RoundEngine
-from fednas_jax.nn.densenet import DenseNet
-from fednas_jax.nn.network import Network
-from fednas_jax.nn.resnet import ResNet
-from fednas_jax.schedules import LearningRate, Ramp
-from fednas_jax.search.genotype import Genotype
+from fednas_jax.networks.densenet import DenseNet
+from fednas_jax.networks.resnet import ResNet
+from fednas_jax.spaces.darts.genotype import Genotype
+from fednas_jax.spaces.darts.network import Network
 from tests.quick import quick_jit
 
 CLASSES, BATCH, CLIENTS, ROUNDS, SIDE = 3, 8, 2, 3, 8

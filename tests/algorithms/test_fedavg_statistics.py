@@ -18,9 +18,9 @@ from fednas_jax.federated import batches, round
 from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.federated.clients import Clients, Examples, build, divide
 from fednas_jax.federated.cohort import in_chunks
+from fednas_jax.federated.rate_schedules import LearningRate, Ramp
 from fednas_jax.federated.round import RoundEngine
 from fednas_jax.nn.layers import Norm, Style
-from fednas_jax.schedules import LearningRate, Ramp
 from tests.quick import quick_jit
 
 CLASSES, BATCH, EPOCHS, RATE = 3, 4, 2, 0.3

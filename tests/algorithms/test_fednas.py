@@ -10,7 +10,9 @@ import optax
 import pytest
 
 from fednas_jax.algorithms.fednas import algorithm as fednas
+from fednas_jax.algorithms.fednas import milenas
 from fednas_jax.algorithms.fednas.algorithm import FedNASOptions, ServerState
+from fednas_jax.algorithms.fednas.milenas import SearchOptions
 from fednas_jax.data import vision
 from fednas_jax.data.augment import Augmentation, augment
 from fednas_jax.federated import batches
@@ -18,8 +20,6 @@ from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.federated.clients import Clients, Examples, build, divide
 from fednas_jax.federated.cohort import NOBODY, Cohort, in_chunks
 from fednas_jax.federated.round import RoundEngine
-from fednas_jax.search import milenas
-from fednas_jax.search.milenas import SearchOptions
 from tests.algorithms.small import EPSILON, SmallSupernet
 from tests.federated.toys import cohort_of
 from tests.plain import local_step as plain

@@ -13,12 +13,12 @@ from fednas_jax import config as schema
 from fednas_jax.algorithms.fednas import findings
 from fednas_jax.algorithms.fednas.config import DECLARED
 from fednas_jax.algorithms.fednas.findings import SearchFindings
-from fednas_jax.errors import UserError
 from fednas_jax.report import records as report_records
 from fednas_jax.report.records import Records
 from fednas_jax.report.writers import read_rows
-from fednas_jax.search import genotype as genotypes
-from fednas_jax.search.genotype import Genotype
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.spaces.darts import genotype as genotypes
+from fednas_jax.spaces.darts.genotype import Genotype
 
 REPORT = {"plots": False, "tensorboard": False, "wandb": "off", "names": "ours"}
 HELD_OUT = (None, 0.2, 0.5, 0.4)

@@ -9,7 +9,7 @@ import pytest
 
 from fednas_jax.algorithms.fednas import algorithm as fednas
 from fednas_jax.algorithms.fednas.algorithm import FedNASOptions, ServerState
-from fednas_jax.compilation import jit_once
+from fednas_jax.algorithms.fednas.milenas import SearchOptions
 from fednas_jax.data import vision
 from fednas_jax.data.augment import Augmentation
 from fednas_jax.federated import evaluation, round
@@ -17,8 +17,8 @@ from fednas_jax.federated.clients import Examples, build, divide
 from fednas_jax.federated.cohort import NOBODY, Cohort, in_chunks
 from fednas_jax.federated.evaluation import Evaluator
 from fednas_jax.federated.round import RoundEngine
-from fednas_jax.nn.supernet import Supernet
-from fednas_jax.search.milenas import SearchOptions
+from fednas_jax.runtime.compilation import jit_once
+from fednas_jax.spaces.darts.supernet import Supernet
 from tests.federated.toys import cohort_of
 from tests.quick import quick_jit
 

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from fednas_jax import config as schema
-from fednas_jax import experiment, provenance
 from fednas_jax.algorithms import registry
 from fednas_jax.algorithms.declared import Declared
-from fednas_jax.errors import UserError
-from fednas_jax.fields import TEXT, Field, anything
+from fednas_jax.experiment import provenance, rounds
+from fednas_jax.fields.field import TEXT, Field, anything
 from fednas_jax.report import comparison, page, run_folder
 from fednas_jax.report.findings import Findings
 from fednas_jax.report.page_parts import Drawing, Section, Table
 from fednas_jax.report.run_folder import RunFolder
 from fednas_jax.report.writers import read_rows
+from fednas_jax.runtime.errors import UserError
 from tests.algorithms.test_brought import BLOCKS, NOISE, toy_room
 from tests.tiny import fedavg_config
 
@@ -112,7 +112,7 @@ def config(**fields: Any) -> Any:
 
 
 def run(folder: Path, **fields: Any) -> dict[str, Any]:
-    return experiment.run(config(**fields), folder, algorithm=OWN)
+    return rounds.run(config(**fields), folder, algorithm=OWN)
 
 
 @pytest.fixture(autouse=True)
@@ -193,7 +193,7 @@ def test_the_page_does_without_an_algorithm_that_is_gone(
 def test_it_is_stopped_and_gone_on_with(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = experiment.Experiment._record
+    record = rounds.Experiment._record
 
     def stop(self: Any, row: Any) -> None:
         record(self, row)
@@ -201,7 +201,7 @@ def test_it_is_stopped_and_gone_on_with(
             raise RuntimeError("stopped on purpose")
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiment.Experiment, "_record", stop)
+        patch.setattr(rounds.Experiment, "_record", stop)
         with pytest.raises(RuntimeError, match="stopped on purpose"):
             run(tmp_path / "parts")
     kept = extra(tmp_path / "parts", 2)["best_genotype"]

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from fednas_jax import config as schema
-from fednas_jax import experiment
 from fednas_jax.algorithms import registry
 from fednas_jax.algorithms.declared import Declared
 from fednas_jax.algorithms.room import ClientLayout, Room
-from fednas_jax.checkpoint import read_saved
+from fednas_jax.checkpoints.checkpoint import read_saved
 from fednas_jax.data.task import Scores
-from fednas_jax.errors import UserError
+from fednas_jax.experiment import rounds as experiment
 from fednas_jax.federated.algorithm import Algorithm, Phase, weighted_update
 from fednas_jax.federated.schedule import SYNCHRONOUS, Answered, Schedule, Service
 from fednas_jax.report.writers import read_rows
+from fednas_jax.runtime.errors import UserError
 from tests.tiny import fedavg_config
 
 pytestmark = pytest.mark.usefixtures("tiny_runs")

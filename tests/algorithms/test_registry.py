@@ -10,7 +10,7 @@ import pytest
 
 import fednas_jax
 from fednas_jax.algorithms import registry
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 
 PACKAGE = Path(fednas_jax.__file__).parent
 ROOMS = PACKAGE / "algorithms"
@@ -77,24 +77,32 @@ def test_an_algorithm_that_is_not_there() -> None:
 # Architectures -----------------------------------------------------------------------------------
 
 OF_THE_SPACE = (
-    "search/*", "nn/cell.py", "nn/network.py", "nn/stack.py", "nn/supernet.py",
-)  # fmt: skip
+    "spaces/darts/*",
+    "spaces/darts/cell.py",
+    "spaces/darts/network.py",
+    "spaces/darts/stack.py",
+    "spaces/darts/supernet.py",
+)
 OF_ROOMS = ("algorithms/fednas/*", "algorithms/fedavg/report.py")
 DRAWINGS = (
-    "report/alpha_charts.py", "report/cells.py", "report/page_cells.py", "report/plots.py",
-)  # fmt: skip
+    "report/cells/alpha_charts.py",
+    "report/cells/drawing.py",
+    "report/cells/page_cells.py",
+    "report/plots.py",
+)
 NAMED_BY_USERS = (
-    "networks.py",  # the registry of networks, in which a genotype's and a supernet are entries
-    "model.py",  # `Model.genotype`
-    "comparison.py",  # searched, random and published genotypes are what it compares
-    "layout.py",
+    # the registry of networks, in which a genotype's and a supernet are entries
+    "networks/registry.py",
+    "checkpoints/model.py",  # `Model.genotype`
+    "studies/comparison.py",  # searched, random and published genotypes are what it compares
+    "runtime/layout.py",
 )
 MAY_NAME_GENOTYPES = (*OF_THE_SPACE, *OF_ROOMS, *DRAWINGS, *NAMED_BY_USERS)
 OTHER_ALPHAS = {"report/curves.py": "transparency, of Matplotlib"}
 IN_FILES = {
-    "model_file.py": "model.json's key, and the collection of alphas in a checkpoint",
+    "checkpoints/model_file.py": "model.json's key, and the collection of alphas in a checkpoint",
     "report/findings.py": "keys of checkpoints and of summary.json",
-    "common_fields.py": "`config.genotype`, for any algorithm that trains networks",
+    "fields/common.py": "`config.genotype`, for any algorithm that trains networks",
     "algorithms/fedavg/config.py": "that it reads it",
 }
 """Files that hold such a word in a text of its own: a key or the name of a field."""
@@ -131,7 +139,7 @@ def may_name(path: str) -> bool:
 
 def test_names_of_architectures_are_seen_wherever_they_stand() -> None:
     for line in (
-        "from fednas_jax.search.genotype import derive", "from a import b as genotypes",
+        "from fednas_jax.spaces.darts.genotype import derive", "from a import b as genotypes",
         "state.arch", "def best_genotype(): 0", "f(alphas=1)", "x: 'a' = bestGenotype",
         "class GenotypeFile: 0", "lambda alpha: 0",
     ):  # fmt: skip
@@ -166,10 +174,10 @@ def test_whoever_may_name_genotypes_does() -> None:
 
 
 def test_only_the_space_its_rooms_its_drawings_and_the_registry_import_it() -> None:
-    may = (*OF_THE_SPACE, *OF_ROOMS, *DRAWINGS, "networks.py", "comparison.py")
+    may = (*OF_THE_SPACE, *OF_ROOMS, *DRAWINGS, "networks/registry.py", "studies/comparison.py")
     for path in modules():
         place = path.relative_to(PACKAGE).as_posix()
         of_space = {name for name in imports(path) if name.startswith("fednas_jax.search")}
-        of_space.discard("fednas_jax.search.inherit.merged")  # of trees of any network
+        of_space.discard("fednas_jax.spaces.darts.inherit.merged")  # of trees of any network
         allowed = any(fnmatch.fnmatch(place, pattern) for pattern in may)
         assert allowed or not of_space, f"{place} imports {of_space}"

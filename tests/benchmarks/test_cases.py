@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks import cases, local_step
 from benchmarks.cases import CASES, NUM_CLASSES
-from fednas_jax.errors import UserError
-from fednas_jax.nn.supernet import Supernet
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.spaces.darts.supernet import Supernet
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

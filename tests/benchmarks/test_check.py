@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import check
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 
 
 def write(folder, name, *, benchmark="step", device="CPU", date="2026-01-02", met=True):

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import fault_runs, faults
 from benchmarks.faults import DAMAGES, Ground, Tally
-from fednas_jax.checkpoint import Checkpoints
+from fednas_jax.checkpoints.checkpoint import Checkpoints
 from fednas_jax.report import ledger
 from fednas_jax.report.writers import MetricsFile
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import mnist_fedavg, pfl_cifar10
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 
 
 def test_mnist_ratios_are_of_medians():

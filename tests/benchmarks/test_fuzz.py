@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import fuzz, fuzz_inputs
 from benchmarks.fuzz_targets import Target, targets
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 
 NAMES = (
     "config overrides", "config values", "genotype JSON", "partition files", "table CSV",

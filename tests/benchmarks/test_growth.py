@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import cases, growth, round_share
-from fednas_jax import assembly
+from fednas_jax.experiment import assembly
 
 
 class FakePeer:

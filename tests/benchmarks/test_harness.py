@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import harness
 from benchmarks.harness import Peer, Row, at_least, at_most
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import cases, hosts_model
 from benchmarks.hosts_model import Network, Workload, doubling, half_at, ring, round_seconds
-from fednas_jax import assembly
+from fednas_jax.experiment import assembly
 
 GIGABIT = Network("1 Gbit/s", 1e9, 1e-3)
 

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import one_rank, ranks
 from benchmarks.harness import Peer
 from benchmarks.ranks import ALONE, Group
-from fednas_jax.federated.communicator import LOCAL
+from fednas_jax.federated.ranks.communicator import LOCAL
 from tests.ranks import needs_mpi
 
 

@@ -7,8 +7,10 @@ import pytest
 
 from benchmarks import train_step
 from benchmarks.harness import Peer
-from fednas_jax import compilation, config_file, networks
-from fednas_jax.search import genotype as genotypes
+from fednas_jax.fields import config_file
+from fednas_jax.networks import registry as networks
+from fednas_jax.runtime import compilation
+from fednas_jax.spaces.darts import genotype as genotypes
 from tests.quick import quick_jit
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -8,9 +8,9 @@ import pytest
 from benchmarks import golden, reference
 from benchmarks.parity import by_kind, differences
 from benchmarks.pytorch import space, weights
-from fednas_jax.errors import UserError
-from fednas_jax.nn.space import EDGES, PRIMITIVES
-from fednas_jax.nn.supernet import Supernet
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.spaces.darts.space import EDGES, PRIMITIVES
+from fednas_jax.spaces.darts.supernet import Supernet
 
 LAYERS = 4
 

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fednas_jax import assembly, evaluate, experiment, main, sweep, user_code
 from fednas_jax import config as schema
+from fednas_jax import evaluate, experiment, main, sweep
 from fednas_jax.data import brought, datasets, partition_file
 from fednas_jax.data.datasets import Dataset, Split
-from fednas_jax.errors import UserError
+from fednas_jax.experiment import assembly
 from fednas_jax.report.writers import read_rows
+from fednas_jax.runtime import user_code
+from fednas_jax.runtime.errors import UserError
 from tests.tiny import ROOT, fedavg_config
 
 pytestmark = pytest.mark.usefixtures("tiny_runs")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fednas_jax.data import class_names, datasets, own
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 
 MODEL = ("ant", "bee", "cow")
 

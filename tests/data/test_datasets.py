@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fednas_jax.data import cuts, datasets, published
 from fednas_jax.data.fingerprints import image_digests
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 
 
 def on_disk(name):

@@ -9,7 +9,7 @@ import pytest
 
 from fednas_jax.data import fingerprints, learnt
 from fednas_jax.data.datasets import Dataset, Split
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 
 SETTINGS = {
     "name": "own.npz",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from benchmarks.fuzz_inputs import npz, npz_header
 from fednas_jax.data.npz import read_npz
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 
 
 def content(save=np.savez, **arrays):

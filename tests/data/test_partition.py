@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fednas_jax.data import partition
 from fednas_jax.data.datasets import Split
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 
 CIFAR_LABELS = np.repeat(np.arange(10), 5000)
 # Without the thrown-away draw: what the originals' single-process version made of 16 clients.

@@ -5,7 +5,7 @@ import pytest
 
 from fednas_jax.data import partition
 from fednas_jax.data.power_law import power_law
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 from tests.data.test_partition import Examples, one_line
 
 # MNIST's train images by digit.

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from fednas_jax.data import archives, datasets, published
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 
 CLASSES = ["ant", "bee", "cat"]
 

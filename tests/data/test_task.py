@@ -9,7 +9,7 @@ from fednas_jax.data import task as tasks
 from fednas_jax.data import vision
 from fednas_jax.data.augment import Augmentation, augment, normalize
 from fednas_jax.data.task import Task
-from fednas_jax.errors import UserError
+from fednas_jax.runtime.errors import UserError
 
 LOGITS = np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 1.0]], np.float32)
 

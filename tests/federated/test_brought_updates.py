@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fednas_jax import experiment, restore
-from fednas_jax.errors import UserError
 from fednas_jax.federated.reducers import buffered
+from fednas_jax.runtime.errors import UserError
 from tests.tiny import ROOT, fedavg_config
 
 pytestmark = pytest.mark.usefixtures("tiny_runs")

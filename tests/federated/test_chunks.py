@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from fednas_jax.federated import chunks, memory
+from fednas_jax.federated import chunks
 from fednas_jax.federated import round as round_module
 from fednas_jax.federated.cohort import in_chunks
 from fednas_jax.federated.round import RoundEngine
+from fednas_jax.runtime import memory
 from tests.federated import toys
 
 CLIENTS = toys.population()

@@ -8,8 +8,8 @@ import pytest
 from fednas_jax.data.task import Scores
 from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.federated.clients import Examples
-from fednas_jax.federated.communicator import LOCAL
 from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
+from fednas_jax.federated.ranks.communicator import LOCAL
 from tests.federated.toys import OneOf
 
 # Example i has the image value i and the label 2 i. The toy's loss is state * value + label, and it

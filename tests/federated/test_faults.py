@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fednas_jax.federated.cohort import Attendance, attend, in_chunks
-from fednas_jax.federated.faults import Answers, Faults, answers
+from fednas_jax.federated.faults import Faults, Participants, draw_participants
 
 KEY = jax.random.key(4)
 COUNT = 2000
@@ -14,8 +14,10 @@ STEPS = np.full(2 * COUNT, 10)
 ALL = Attendance(IDS, None, 0, 0)
 
 
-def drawn(present: Attendance = ALL, wanted: int = COUNT, **faults: float | int | str) -> Answers:
-    return answers(KEY, present, STEPS, 3, wanted, Faults(**faults))  # type: ignore[arg-type]
+def drawn(
+    present: Attendance = ALL, wanted: int = COUNT, **faults: float | int | str
+) -> Participants:
+    return draw_participants(KEY, present, STEPS, 3, wanted, Faults(**faults))  # type: ignore[arg-type]
 
 
 def test_nothing_is_drawn_where_nothing_is_asked_for() -> None:
@@ -58,11 +60,11 @@ def test_a_deadline_for_clients_of_unequal_size_by_hand() -> None:
     # Three epochs of 2, 10, 4 and 0 steps: 6, 30, 12 and 0; the deadline is at 12.
     steps, ids = np.array([2, 10, 4, 0]), np.arange(4, dtype=np.int32)
     present = Attendance(ids, None, 0, 0)
-    dropped = answers(KEY, present, steps, 3, 4, Faults(deadline_steps=12))
+    dropped = draw_participants(KEY, present, steps, 3, 4, Faults(deadline_steps=12))
     np.testing.assert_array_equal(dropped.ids, [0, 2, 3])
     assert dropped.steps is None
     assert dropped.counts["late"] == 1
-    kept = answers(KEY, present, steps, 3, 4, Faults(deadline_steps=12, late="keep"))
+    kept = draw_participants(KEY, present, steps, 3, 4, Faults(deadline_steps=12, late="keep"))
     np.testing.assert_array_equal(kept.ids, ids)
     np.testing.assert_array_equal(kept.steps, [6, 12, 12, 0])
     np.testing.assert_array_equal(kept.epochs, [3, 2, 3, 0])
@@ -81,7 +83,9 @@ def test_slow_clients_are_cut_off_where_their_speed_has_brought_them() -> None:
 
 def test_the_first_to_come_back_are_those_with_the_fewest_steps() -> None:
     steps, ids = np.array([9, 2, 7, 1, 5]), np.arange(5, dtype=np.int32)
-    found = answers(KEY, Attendance(ids, None, 0, 0), steps, 3, 3, Faults(extra_share=0.67))
+    found = draw_participants(
+        KEY, Attendance(ids, None, 0, 0), steps, 3, 3, Faults(extra_share=0.67)
+    )
     np.testing.assert_array_equal(found.ids, [1, 3, 4])
     assert found.counts["surplus"] == 2
 
@@ -131,7 +135,7 @@ def test_a_client_is_late_or_breaks_off_and_not_both() -> None:
 def test_who_has_nothing_to_do_neither_breaks_off_nor_is_late() -> None:
     steps, ids = np.array([0, 10]), np.arange(2, dtype=np.int32)
     faults = Faults(dropout_share=1.0, deadline_steps=1)
-    found = answers(KEY, Attendance(ids, None, 0, 0), steps, 3, 2, faults)
+    found = draw_participants(KEY, Attendance(ids, None, 0, 0), steps, 3, 2, faults)
     np.testing.assert_array_equal(found.ids, [0])
     assert found.counts["dropouts"] + found.counts["late"] == 1
 
@@ -178,7 +182,7 @@ def test_how_many_are_drawn(wanted: int, extra: float, asked: int) -> None:
 def test_a_keys_draws_are_those_of_earlier_versions() -> None:
     present = Attendance(np.arange(10, dtype=np.int32), None, 0, 0)
     faults = Faults(0.5, "keep", deadline_steps=25, late="keep", speed_sigma=0.5)
-    found = answers(jax.random.key(7), present, STEPS, 3, 6, faults)
+    found = draw_participants(jax.random.key(7), present, STEPS, 3, 6, faults)
     assert found.ids.tolist() == [0, 1, 2, 3, 5, 6]
     assert found.steps is not None
     assert found.steps.tolist() == [30, 9, 30, 30, 7, 12]
@@ -187,7 +191,7 @@ def test_a_keys_draws_are_those_of_earlier_versions() -> None:
 def test_the_key_alone_decides() -> None:
     one, two = drawn(dropout_share=0.5), drawn(dropout_share=0.5)
     np.testing.assert_array_equal(one.ids, two.ids)
-    other = answers(jax.random.key(5), ALL, STEPS, 3, COUNT, Faults(dropout_share=0.5))
+    other = draw_participants(jax.random.key(5), ALL, STEPS, 3, COUNT, Faults(dropout_share=0.5))
     assert set(other.ids) != set(one.ids)
 
 

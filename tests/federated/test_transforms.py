@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fednas_jax.errors import UserError
 from fednas_jax.federated import carried, reducers, transforms
 from fednas_jax.federated.algorithm import Algorithm, ClientUpdate, Phase, weighted_mean
 from fednas_jax.federated.cohort import Cohort, in_chunks
@@ -15,6 +14,7 @@ from fednas_jax.federated.only_finite import ONLY_FINITE
 from fednas_jax.federated.reducers import buffered
 from fednas_jax.federated.round import RoundEngine
 from fednas_jax.federated.transforms import OnClient, OnServer, Received, Sent, Transform
+from fednas_jax.runtime.errors import UserError
 from tests.federated import toys
 
 KEY = jax.random.key(3)

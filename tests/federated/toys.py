@@ -12,7 +12,7 @@ from fednas_jax.federated import batches
 from fednas_jax.federated.algorithm import Algorithm, ChunkFacts, ClientUpdate, Phase, weighted_mean
 from fednas_jax.federated.clients import Clients, Division, Examples, build
 from fednas_jax.federated.cohort import NOBODY, Cohort
-from fednas_jax.federated.communicator import Local
+from fednas_jax.federated.ranks.communicator import Local
 
 FEATURES = 4
 BATCH = 2

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import golden, reference
 from benchmarks.reference import ORDERS
-from fednas_jax.files import read_json
+from fednas_jax.runtime.files import read_json
 from tests.quick import quick_jit
 
 GOLDEN = read_json(Path(__file__).with_name("supernet.json"))

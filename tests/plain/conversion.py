@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fednas_jax.nn.sources import SOURCE_MAJOR, SOURCES
-from fednas_jax.nn.space import EDGES
+from fednas_jax.spaces.darts.sources import SOURCE_MAJOR, SOURCES
+from fednas_jax.spaces.darts.space import EDGES
 from tests.plain.supernet import Tree
 
 INPUT_EDGES = [edge for edge in SOURCE_MAJOR if EDGES[edge][1] < 2]

@@ -1,5 +1,5 @@
 """The discrete network in the plainest form: a module an operation, channels last, `lax`'s
-convolutions. What `nn/network.py` computes in another order is compared with it.
+convolutions. What `spaces/darts/network.py` computes in another order is compared with it.
 """
 
 import math
@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from fednas_jax.nn.initializers import uniform_fan_in
 from fednas_jax.nn.layers import dense
-from fednas_jax.nn.network import Architecture
+from fednas_jax.spaces.darts.network import Architecture
 
 
 def conv(
@@ -324,7 +324,7 @@ class Network(nn.Module):
         drop_path_rate: jax.Array | float = 0.0,
         key: jax.Array | None = None,
     ) -> jax.Array | tuple[jax.Array, jax.Array]:
-        """As `fednas_jax.nn.network.Network` promises."""
+        """As `fednas_jax.spaces.darts.network.Network` promises."""
         static_rate = drop_path_rate if isinstance(drop_path_rate, int | float) else math.nan
         if train and key is None and static_rate != 0.0:
             raise ValueError("drop_path_rate: needs a random key")

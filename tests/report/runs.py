@@ -12,7 +12,7 @@ from fednas_jax.data.partition_file import Partition
 from fednas_jax.federated.evaluation import Score
 from fednas_jax.report import rows, run_folder
 from fednas_jax.report.writers import MetricsFile
-from fednas_jax.search import genotype
+from fednas_jax.spaces.darts import genotype
 
 CLASS_NAMES = ("cat", "<b>dog</b>", "fish")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from fednas_jax.errors import UserError
 from fednas_jax.report.ledger import KEY, Ledger, is_of_round, with_rows
+from fednas_jax.runtime.errors import UserError
 
 
 def line(number: int) -> bytes:

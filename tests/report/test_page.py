@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from fednas_jax.algorithms.fednas import report
-from fednas_jax.report import alpha_charts, page, page_cells, page_text, run_folder
+from fednas_jax.report import page, page_text, run_folder
+from fednas_jax.report.cells import alpha_charts, page_cells
 from fednas_jax.report.page_text import NOTHING
-from fednas_jax.search import genotype as genotypes
+from fednas_jax.spaces.darts import genotype as genotypes
 from tests import browser
 from tests.report import runs
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from fednas_jax.errors import UserError
-from fednas_jax.nn.space import EDGES, PRIMITIVES
 from fednas_jax.report import plots
 from fednas_jax.report.colors import OPERATION_COLORS
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.spaces.darts.space import EDGES, PRIMITIVES
 
 PNG = b"\x89PNG"
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fednas_jax.errors import UserError
 from fednas_jax.federated.cohort import NOBODY
 from fednas_jax.federated.evaluation import Score, mean_score
 from fednas_jax.report import rows
 from fednas_jax.report.findings import Findings
+from fednas_jax.runtime.errors import UserError
 
 NAMES = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
 NOTHING = Score(math.nan, math.nan)

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from fednas_jax.errors import UserError
 from fednas_jax.report import tracking
 from fednas_jax.report.tracking import TensorBoardWriter, WandbWriter
+from fednas_jax.runtime.errors import UserError
 
 ROWS = [{"round": i, "train_loss": 2.0 / (i + 1), "test_accuracy": None} for i in range(3)]
 FULL = {

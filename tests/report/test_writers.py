@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from fednas_jax.errors import UserError
 from fednas_jax.report.writers import MetricsFile, read_rows
+from fednas_jax.runtime.errors import UserError
 
 ROWS = [{"round": i, "train_loss": 2.0 / (i + 1), "test_accuracy": None} for i in range(3)]
 

@@ -37,7 +37,7 @@ def function(a, b):
 
 CHECK = """
 import fednas_jax, jax, jax.numpy as jnp, numpy as np
-from fednas_jax import compilation
+from fednas_jax.runtime import compilation
 {program}
 quick = lambda function: compilation.jit(function, quick=True)
 for jit in (compilation.jit, quick, compilation.jit_once, jax.jit):
@@ -78,9 +78,15 @@ def test_a_process_is_cured_of_a_release_that_miscompiles(
 
 
 def test_what_is_set_is_told_and_may_be_left_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert releases.told("0.10.2").splitlines()[1].startswith(f"- XLA_FLAGS=--{releases.OPTION}=")
-    assert "TF_CPP_MIN_LOG_LEVEL=3: jaxlib 0.10.1 prints an error" in releases.told("0.10.1")
-    assert releases.told("0.11.2") == ""
+    assert (
+        releases.settings_listed("0.10.2")
+        .splitlines()[1]
+        .startswith(f"- XLA_FLAGS=--{releases.OPTION}=")
+    )
+    assert "TF_CPP_MIN_LOG_LEVEL=3: jaxlib 0.10.1 prints an error" in releases.settings_listed(
+        "0.10.1"
+    )
+    assert releases.settings_listed("0.11.2") == ""
     monkeypatch.setattr(releases, "installed", lambda: "0.10.1")
     monkeypatch.setenv("FEDNAS_JAX_ENVIRONMENT", "off")
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)

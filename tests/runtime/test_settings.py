@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fednas_jax import compilation, errors, model, ranks
-from fednas_jax.errors import UserError
-from fednas_jax.federated import communicator
-from fednas_jax.runtime import settings
+from fednas_jax.checkpoints import model
+from fednas_jax.experiment import shared_workdir
+from fednas_jax.federated.ranks import communicator
+from fednas_jax.runtime import compilation, errors, settings
+from fednas_jax.runtime.errors import UserError
 from tests.tiny import ROOT, any_checkpoint, fedavg_config
 
 OTHER = {
@@ -184,7 +185,7 @@ def test_a_model_predicts_the_same_numbers(tmp_path):
 def test_backend_that_does_not_start():
     code = (
         "from fednas_jax.runtime import settings\n"
-        "from fednas_jax.errors import UserError\n"
+        "from fednas_jax.runtime.errors import UserError\n"
         "try:\n    settings.check_devices()\nexcept UserError as error:\n    print(error)"
     )
     for platform in ("cuda", "nonsense"):
@@ -240,6 +241,8 @@ def test_ranks_that_differ_are_told_in_what():
         def decide(self, value):
             return {**value(), "XLA_FLAGS": "--xla_a=1"}
 
-    ranks.check_same(communicator.LOCAL, "the settings of JAX and XLA", settings.recorded())
+    shared_workdir.check_same(
+        communicator.LOCAL, "the settings of JAX and XLA", settings.recorded()
+    )
     with pytest.raises(UserError, match=r"^the settings of JAX and XLA \(XLA_FLAGS\) here and on"):
-        ranks.check_same(Second(), "the settings of JAX and XLA", settings.recorded())
+        shared_workdir.check_same(Second(), "the settings of JAX and XLA", settings.recorded())

@@ -27,8 +27,8 @@ from fednas_jax.federated.algorithm import (
 )
 from fednas_jax.federated.clients import Clients, Examples
 from fednas_jax.federated.local_loop import local_loop, steps_made
-from fednas_jax.optimizers import sgd
-from fednas_jax.schedules import LearningRate, Ramp
+from fednas_jax.federated.local_optimizer import sgd
+from fednas_jax.federated.rate_schedules import LearningRate, Ramp
 
 Tree = Any
 

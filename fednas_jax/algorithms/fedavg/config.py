@@ -1,7 +1,7 @@
 """What FedAvg declares: FedProx's term and stragglers, and that it trains a network by name."""
 
 from fednas_jax.algorithms.declared import Declared
-from fednas_jax.fields import FLOAT, TEXT, Field, at_least, between, one_of
+from fednas_jax.fields.field import FLOAT, TEXT, Field, at_least, between, one_of
 
 FIELDS = (
     Field("stragglers_share", 0.0, FLOAT, between(0, 1, "[]"),

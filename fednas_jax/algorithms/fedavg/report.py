@@ -2,12 +2,12 @@
 
 import contextlib
 
-from fednas_jax.errors import UserError
-from fednas_jax.layout import RUN_FILE
 from fednas_jax.report.page_parts import Section
 from fednas_jax.report.run_folder import RunFolder
-from fednas_jax.search import genotype as genotypes
-from fednas_jax.search.genotype import Genotype
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.layout import RUN_FILE
+from fednas_jax.spaces.darts import genotype as genotypes
+from fednas_jax.spaces.darts.genotype import Genotype
 
 
 def sections(run: RunFolder) -> list[Section]:
@@ -16,7 +16,7 @@ def sections(run: RunFolder) -> list[Section]:
     if genotype is None:
         return []
     # Not above: what draws is slow to import.
-    from fednas_jax.report import page_cells
+    from fednas_jax.report.cells import page_cells
 
     return [page_cells.section([page_cells.part(f"Trained: {run.config['genotype']}", genotype)])]
 

@@ -1,14 +1,14 @@
 """FedAvg as a run builds it from a config."""
 
-from fednas_jax import networks
 from fednas_jax.algorithms import parts
 from fednas_jax.algorithms.fedavg import algorithm as fedavg
 from fednas_jax.algorithms.fedavg import report
 from fednas_jax.algorithms.room import ClientLayout, Room
-from fednas_jax.config import Config
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.federated.algorithm import Algorithm
-from fednas_jax.schedules import LearningRate, Ramp
+from fednas_jax.federated.rate_schedules import LearningRate, Ramp
+from fednas_jax.fields.field import Config
+from fednas_jax.networks import registry as networks
 
 
 def layout(config: Config) -> ClientLayout:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fednas_jax.algorithms.fednas.milenas import SearchOptions, SearchState, local_step, start
 from fednas_jax.data.task import Scores, Task, prepared
 from fednas_jax.federated import batches, recalibration
 from fednas_jax.federated.algorithm import (
@@ -22,9 +23,8 @@ from fednas_jax.federated.algorithm import (
 )
 from fednas_jax.federated.clients import Clients, Examples
 from fednas_jax.federated.local_loop import local_loop
-from fednas_jax.nn.supernet import Supernet
-from fednas_jax.schedules import cosine
-from fednas_jax.search.milenas import SearchOptions, SearchState, local_step, start
+from fednas_jax.federated.rate_schedules import cosine
+from fednas_jax.spaces.darts.supernet import Supernet
 
 Tree = Any
 
@@ -154,7 +154,12 @@ class _Search(NamedTuple):
         return self.task.augment(key, examples.inputs), examples.targets
 
     def _loss(
-        self, params: Tree, arch: Tree, batch_stats: Tree, batch: Any, weight_gradients: jax.Array
+        self,
+        params: Tree,
+        arch: Tree,
+        batch_stats: Tree,
+        batch: Any,
+        needs_weight_gradients: jax.Array,
     ) -> Any:
         inputs, targets = batch
         variables = {"params": params, "arch": arch, "batch_stats": batch_stats}
@@ -162,7 +167,7 @@ class _Search(NamedTuple):
             variables,
             inputs,
             train=True,
-            weight_gradients=weight_gradients,
+            needs_weight_gradients=needs_weight_gradients,
             mutable=["batch_stats"],
         )
         scores = self.task.score(logits, targets)

@@ -1,8 +1,7 @@
 """What FedNAS declares: the supernet, the local search step, the optimiser of alpha."""
 
 from fednas_jax.algorithms.declared import Declared, Finds, Values
-from fednas_jax.errors import UserError
-from fednas_jax.fields import (
+from fednas_jax.fields.field import (
     FLAG,
     FLOAT,
     INT,
@@ -14,6 +13,7 @@ from fednas_jax.fields import (
     channels,
     one_of,
 )
+from fednas_jax.runtime.errors import UserError
 
 FIELDS = (
     Field("client.train_fraction", 0.5, FLOAT, between(0, 1, "()"),

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fednas_jax.errors import UserError
 from fednas_jax.report.findings import Findings
 from fednas_jax.report.writers import MetricsFile, Row, read_rows
-from fednas_jax.search import genotype as genotypes
-from fednas_jax.search.genotype import Genotype
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.spaces.darts import genotype as genotypes
+from fednas_jax.spaces.darts.genotype import Genotype
 
 ALPHAS_FILE = "alphas.jsonl"
 _NUMBERED = re.compile(r"\d{6,}")
@@ -89,13 +89,14 @@ class SearchFindings(Findings):
           UserError: a file cannot be written.
         """
         # Matplotlib and SciPy take a second, which the first round need not wait for.
-        from fednas_jax.report import cells, plots
+        from fednas_jax.report import plots
+        from fednas_jax.report.cells import drawing
 
         if self._best is None:
             return
         plots.alphas(self._alphas[-1], folder / "alphas.png")
         plots.alphas_over_rounds(self._alphas, folder / "alphas_over_rounds.png")
-        cells.draw_genotype(self._best, folder / self.picture)
+        drawing.draw_genotype(self._best, folder / self.picture)
 
     def lines(self, best: Any) -> list[str]:
         """See `Findings`: a line for each kind of cell."""

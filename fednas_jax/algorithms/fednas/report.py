@@ -6,7 +6,7 @@ from typing import Any
 from fednas_jax.algorithms.fednas.findings import ALPHAS_FILE, read_alphas
 from fednas_jax.report.page_parts import Chart, Choice, Part, Section, Slider
 from fednas_jax.report.run_folder import RunFolder
-from fednas_jax.search import genotype as genotypes
+from fednas_jax.spaces.darts import genotype as genotypes
 
 KIND_TITLES = {"normal": "Normal cell", "reduce": "Reduction cell"}
 
@@ -14,7 +14,7 @@ KIND_TITLES = {"normal": "Normal cell", "reduce": "Reduction cell"}
 def sections(run: RunFolder) -> list[Section]:
     """The cells of the best genotype, and the alphas; without what was not recorded."""
     # Not above: what draws is slow to import, and may not be installed.
-    from fednas_jax.report import page_cells
+    from fednas_jax.report.cells import page_cells
 
     history = alphas_of(run)
     chosen = run.summary["best_round"]
@@ -45,7 +45,7 @@ def alphas_of(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def _parts(run: RunFolder, history: Sequence[dict[str, Any]]) -> list[Part]:
-    from fednas_jax.report import alpha_charts
+    from fednas_jax.report.cells import alpha_charts
 
     alphas = alpha_charts.Alphas(history)
     maps = {f"chart-alphas-{kind}": kind for kind in KIND_TITLES}

@@ -6,13 +6,13 @@ from fednas_jax.algorithms import parts
 from fednas_jax.algorithms.fednas import algorithm as fednas
 from fednas_jax.algorithms.fednas import report
 from fednas_jax.algorithms.fednas.findings import SearchFindings
+from fednas_jax.algorithms.fednas.milenas import SearchOptions
 from fednas_jax.algorithms.room import ClientLayout, Room
-from fednas_jax.config import Config
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.federated.algorithm import Algorithm
-from fednas_jax.nn.supernet import Supernet
-from fednas_jax.search import networks as darts
-from fednas_jax.search.milenas import SearchOptions
+from fednas_jax.fields.field import Config
+from fednas_jax.spaces.darts import networks as darts
+from fednas_jax.spaces.darts.supernet import Supernet
 
 
 def layout(config: Config) -> ClientLayout:

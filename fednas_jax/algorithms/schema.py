@@ -1,0 +1,115 @@
+"""All fields of a config in the order in which they are listed, and which algorithm reads which."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fednas_jax.algorithms import registry
+from fednas_jax.algorithms.declared import Declared
+from fednas_jax.fields import extension
+from fednas_jax.fields.common import COMMON
+from fednas_jax.fields.field import Field, one_of
+from fednas_jax.runtime.errors import UserError
+
+THEN_TRAIN = "then_train"
+"""Of a config that searches: the config of the training that follows; `experiment/stages.py` reads
+it."""
+
+
+class Owner(NamedTuple):
+    """Who declares fields of its own."""
+
+    about: str
+    """For errors: the field that names it, and its name."""
+    fields: tuple[Field, ...]
+
+
+class Schema:
+    """The fields of some algorithms together, and of what else a user brings."""
+
+    def __init__(
+        self,
+        algorithms: Sequence[Declared],
+        names: Sequence[str],
+        others: Sequence[Owner] = (),
+    ) -> None:
+        """Puts the common fields and everybody's own together.
+
+        Args:
+          algorithms: two may declare the same field, as a variant of another does.
+          names: what `config.algorithm` may be.
+          others: each with fields that every algorithm reads.
+
+        Raises:
+          UserError: two fields of one name differ.
+        """
+        fields = [f._replace(check=one_of(*names)) if f.name == "algorithm" else f for f in COMMON]
+        for declared in algorithms:
+            about = f"config.algorithm: {declared.name!r}"
+            for field in declared.fields:
+                _insert(field._replace(optional=True), fields, about)
+        for owner in others:
+            for field in owner.fields:
+                _insert(field, fields, owner.about)
+        self.fields = tuple(fields)
+        self.by_name = {field.name: field for field in fields}
+        self.sections = {name.split(".")[0] for name in self.by_name if "." in name}
+
+
+def _insert(field: Field, fields: list[Field], about: str) -> None:
+    present = {other.name: other for other in fields}
+    section = field.name.rpartition(".")[0]
+    own = f"{section}." if section else ""
+    taken = section in present or any(name.startswith(f"{field.name}.") for name in present)
+    if taken or field.name == THEN_TRAIN or present.get(field.name, field) != field:
+        raise UserError(
+            f"{about} declares a field {field.name!r}, which another algorithm, something else of "
+            "yours or every config has already; another name is needed"
+        )
+    if field.name in present:
+        return
+    begun = own and any(name.startswith(own) for name in present)
+    behind = own if begun and not field.after else field.after
+    places = [i for i, other in enumerate(fields) if behind and other.name.startswith(behind)]
+    fields.insert(places[-1] + 1 if places else len(fields), field)
+
+
+OURS = Schema(registry.ALGORITHMS, registry.NAMES)
+"""Of the algorithms that come with the package."""
+
+
+def of(values: Mapping[str, Any]) -> Schema:
+    """The schema of a config: `OURS`, with what that declares which a user brings to it.
+
+    Args:
+      values: of its fields, by dotted name, of whatever types; those that name nothing of a user's
+        are not looked at.
+
+    Raises:
+      UserError: something cannot be loaded, or declares a field that there is already.
+    """
+    algorithm = values.get("algorithm")
+    declared = None
+    if isinstance(algorithm, str) and registry.is_brought(algorithm):
+        declared = registry.find(algorithm)
+        extension.check_declared(declared.fields, f"config.algorithm: {algorithm}")
+    others = [
+        Owner(f"config.{one.field}: {one.reference}", extension.fields(one))
+        for one in extension.named(values)
+    ]
+    others = [owner for owner in others if owner.fields]
+    if declared is None and not others:
+        return OURS
+    return _with(declared, str(algorithm), tuple(others))
+
+
+@functools.cache
+def _with(declared: Declared | None, name: str, others: tuple[Owner, ...]) -> Schema:
+    if declared is None:
+        return Schema(registry.ALGORITHMS, registry.NAMES, others)
+    return Schema((*registry.ALGORITHMS, declared), (*registry.NAMES, name), others)
+
+
+def readers(field: Field) -> tuple[str, ...]:
+    """The algorithms of the package that read a field, by name."""
+    return tuple(d.name for d in registry.ALGORITHMS if d.is_read(field))

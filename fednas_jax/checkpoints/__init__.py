@@ -1,0 +1,1 @@
+"""What a run leaves behind to be gone on with, predicted with, or begun from."""

@@ -1,0 +1,269 @@
+"""A trained network, or a supernet, out of a checkpoint: ready to predict."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from fednas_jax.checkpoints import checkpoint, model_file
+from fednas_jax.checkpoints.checkpoint import Checkpoints
+from fednas_jax.checkpoints.checkpoint_folder import describe, first_difference
+from fednas_jax.checkpoints.model_file import Description, Preprocessing
+from fednas_jax.data import learnt
+from fednas_jax.data.augment import normalize
+from fednas_jax.data.learnt import Learnt
+from fednas_jax.fields import extension
+from fednas_jax.networks import registry as networks
+from fednas_jax.runtime import compilation, layout, settings, user_code
+from fednas_jax.runtime.errors import UserError, one_line, warn
+from fednas_jax.runtime.paths import check_utf8, expand
+
+BATCH = 128
+"""Images predicted at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What a checkpoint holds, built.
+
+    Attributes:
+      network: images [B, H, W, C], normalised -> logits; `network.apply(variables, images,
+        train=False)`.
+      variables: its collections, `params` and others.
+      genotype: of the network, or the one that a supernet's alphas stand for; None of a network
+        made by hand.
+      description: class names, preprocessing, and what it was trained on.
+      path: of the checkpoint.
+      round: after which it was written.
+      learnt: which examples it has learnt from; None of a checkpoint of an earlier version.
+    """
+
+    network: nn.Module
+    variables: dict[str, Any]
+    genotype: networks.Genotype | None
+    description: Description
+    path: Path
+    round: int
+    learnt: Learnt | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of each logit."""
+        return self.description.class_names
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What images must be, and how they are normalised."""
+        return self.description.preprocessing
+
+    @property
+    def is_supernet(self) -> bool:
+        """Whether it is from a search."""
+        return networks.is_supernet(self.description.network)
+
+    def forward(self, images: jax.Array) -> jax.Array:
+        """Logits of raw images, as a function that JAX can transform.
+
+        Args:
+          images: [B, H, W, C], as `preprocessing` says.
+
+        Returns:
+          [B, classes].
+        """
+        normal = images
+        if self.preprocessing.mean:
+            normal = normalize(images, self.preprocessing.mean, self.preprocessing.std)
+        logits: Any = self.network.apply(self.variables, normal, train=False)
+        return logits
+
+    @settings.fixed()
+    def logits(self, images: Any) -> np.ndarray:
+        """Logits of raw images, compiled at the first call.
+
+        Args:
+          images: [N, H, W, C], of the size and type that the network was trained on; [N, H, W]
+            where there is one channel.
+
+        Returns:
+          [N, classes] float32.
+
+        Raises:
+          UserError: the images are of another size or type.
+        """
+        images = self.preprocessing.check(images)
+        # Few sizes, so that few programs are compiled.
+        size = min(BATCH, 1 << max(len(images) - 1, 0).bit_length())
+        found = []
+        for start in range(0, max(len(images), 1), size):
+            batch = images[start : start + size]
+            padding = ((0, size - len(batch)), *[(0, 0)] * (images.ndim - 1))
+            found.append(np.asarray(self._compiled(np.pad(batch, padding)))[: len(batch)])
+        return np.concatenate(found)
+
+    @settings.fixed()
+    def probabilities(self, images: Any) -> np.ndarray:
+        """Softmax of `logits`, [N, classes]."""
+        return np.asarray(jax.nn.softmax(self.logits(images)))
+
+    def predict(self, images: Any) -> np.ndarray:
+        """The most probable class of each raw image, [N]: an index into `class_names`.
+
+        Args and errors: as `logits`.
+        """
+        return self.logits(images).argmax(axis=-1)
+
+    def has_learnt_from(self, images: Any) -> np.ndarray:
+        """Which of these raw images its run has learnt from, or chosen its best round by.
+
+        An image is known again pixel by pixel, in whatever file it is.
+
+        Args:
+          images: as of `logits`.
+
+        Returns:
+          [N] bool.
+
+        Raises:
+          UserError: as of `logits`; or the checkpoint is of an earlier version, which did not
+            record it.
+        """
+        if self.learnt is None:
+            raise UserError(
+                f"{self.path}: does not say which images the model has learnt from; a checkpoint "
+                "of this version of fednas_jax is needed"
+            )
+        return learnt.contains(self.learnt, self.preprocessing.check(images))
+
+    @functools.cached_property
+    def _compiled(self) -> Any:
+        return compilation.jit(self.forward, quick=self.is_supernet)
+
+
+@settings.fixed()
+def restore(
+    folder: Path | str, which: int | str = "best", *, network: Callable[..., Any] | None = None
+) -> Model:
+    """Builds the model of a checkpoint; nothing else of its run is needed.
+
+    The file of a network of a user's own is looked for where the config said, seen from here, where
+    it was, and beside the run and its folder; a line on stderr says if it has changed.
+
+    Args:
+      folder: the workdir of a run, of which the last stage counts where there are several; or one
+        checkpoint (`checkpoints/000012`).
+      which: a round that has a checkpoint, or "best"; not looked at where `folder` is a checkpoint.
+      network: of a user's own, in place of where the checkpoint says that it is.
+
+    Raises:
+      UserError: there is no checkpoint, or it is damaged, of no model, or of a later version; or
+        JAX finds no device.
+    """
+    path = checkpoint.locate(layout.last(check_utf8(expand(folder, "restore"), "restore")), which)
+    saved = checkpoint.read_saved(path, model_file.COLLECTIONS)
+    source = str(path / model_file.FILE)
+    description = model_file.from_json(saved.model, source)
+    built = build(_located(description, path, network), source)
+    variables = jax.device_put(saved.variables)
+    _check_fits(built, description, variables, source)
+    genotype = networks.genotype_of_model(description.network, variables)
+    return Model(built, variables, genotype, description, path, saved.round, saved.learnt)
+
+
+def _located(description: Description, path: Path, given: Callable[..., Any] | None) -> Description:
+    """The description, with a name of a user's network that leads to it from here.
+
+    Raises:
+      UserError: its file is nowhere, or it has to be passed as an object.
+    """
+    name = description.network["name"]
+    if given is not None:
+        name = extension.given("network", given)
+    elif user_code.is_given(name) and not user_code.is_here(name):
+        raise UserError(
+            f"{path / model_file.FILE}: its network was given in Python, as {name}; the object is "
+            "needed: restore(folder, network=...)"
+        )
+    elif user_code.is_reference(name):
+        run = path.parent.parent
+        recorded = description.code
+        try:
+            name = user_code.found_again(name, recorded, (run, run.parent))
+            now = user_code.load(name, "config.network.name").source
+        except UserError as error:
+            raise UserError(f"{path / model_file.FILE}: {error}") from error
+        if recorded.get("sha256") and now.sha256 != recorded["sha256"]:
+            warn(
+                f"{now.path or name} is not as it was when the model in {path} was trained; what "
+                "the model computes may have changed with it"
+            )
+    return description._replace(network={**description.network, "name": name})
+
+
+def save(model: Model, folder: Path | str) -> Path:
+    """Writes a model as a checkpoint, which `restore` and `config.warm_start` read.
+
+    Args:
+      model: one of `restore`, perhaps with other `variables`, or another `description` that these
+        fit; its network is built anew from that.
+      folder: of a stage or a run; the checkpoint lies under its `checkpoints/`, by `model.round`.
+
+    Returns:
+      The checkpoint.
+
+    Raises:
+      UserError: the variables are of another network, or the files cannot be written.
+    """
+    place = expand(folder, "save") / layout.CHECKPOINTS_FOLDER
+    source = f"{place}: {model_file.FILE}"
+    _check_fits(build(model.description, source), model.description, model.variables, source)
+    Checkpoints(place).save(
+        model.round,
+        model.variables,
+        None,
+        is_best=True,
+        model=model_file.to_json(model.description),
+        examples=b"" if model.learnt is None else learnt.to_bytes(model.learnt),
+    )
+    return place / f"{model.round:06d}"
+
+
+def build(description: Description, source: str) -> nn.Module:
+    """The network of a description.
+
+    Args:
+      description: as read.
+      source: what to call it in an error.
+
+    Raises:
+      UserError: it has a field that this version does not know, or that is not usable.
+    """
+    classes = len(description.class_names)
+    try:
+        return networks.build(description.network, description.preprocessing.image_shape, classes)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    except TypeError as error:  # of a later version
+        raise UserError(
+            f"{source}: {one_line(error)}; a field that this version of fednas_jax knows is needed"
+        ) from error
+
+
+def _check_fits(
+    network: nn.Module, description: Description, variables: dict[str, Any], source: str
+) -> None:
+    expects = description.preprocessing
+    dtype = jnp.float32 if expects.mean else expects.dtype
+    image = jax.ShapeDtypeStruct((1, *expects.image_shape), dtype)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    wanted = jax.eval_shape(lambda k, x: network.init(k, x, train=False), key, image)
+    if difference := first_difference(describe(variables), describe(wanted)):
+        raise UserError(
+            f"{source}: the checkpoint's arrays are of another network: {difference}; "
+            "a checkpoint as it was written is needed"
+        )

@@ -1,0 +1,17 @@
+"""A run: its parts, its rounds, what it keeps, and how it goes on.
+
+`experiment.run(config, workdir)` runs one. It imports JAX, so it is loaded when first asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fednas_jax.experiment.rounds import run as run
+
+
+def __getattr__(name: str) -> Any:
+    if name != "run":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fednas_jax.experiment import rounds
+
+    return rounds.run

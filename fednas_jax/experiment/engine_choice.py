@@ -1,0 +1,63 @@
+"""The round engine of a run, with as many clients side by side as its config asks for."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fednas_jax.experiment.assembly import Population
+from fednas_jax.federated import chunks
+from fednas_jax.federated.algorithm import Algorithm, ServerState
+from fednas_jax.federated.cohort import in_chunks
+from fednas_jax.federated.participation import Participation
+from fednas_jax.federated.ranks.communicator import LOCAL, Communicator
+from fednas_jax.federated.round import RoundEngine
+from fednas_jax.runtime import compilation
+
+
+def choose(
+    config: Mapping[str, Any],
+    algorithm: Algorithm,
+    population: Population,
+    participation: Participation,
+    state: ServerState,
+    recorded: Mapping[str, Any] | None,
+    say: Callable[[str], None],
+    communicator: Communicator = LOCAL,
+) -> chunks.Choice:
+    """Builds it; what has to be measured for that is measured, of several ranks on the first.
+
+    Args:
+      config: resolved.
+      algorithm: what to run.
+      population: all clients and examples.
+      participation: who takes part in its rounds.
+      state: the server's.
+      recorded: what run.json says of earlier starts, if there were any.
+      say: takes lines for people.
+      communicator: of the ranks.
+    """
+    clients = population.clients
+
+    def engine(count: int) -> RoundEngine:
+        return RoundEngine(algorithm, clients, population.examples, count, communicator)
+
+    asked, most = config["clients_per_chunk"], -(-participation.size // communicator.size)
+    if isinstance(asked, int):
+        return chunks.Choice(engine(min(asked, most)), {})
+    if recorded and "clients_per_chunk" in recorded:
+        # Another number would change bits: sums would be added in another order.
+        return chunks.Choice(engine(min(recorded["clients_per_chunk"], most)), {})
+    if communicator.rank:
+        return chunks.Choice(engine(communicator.decide(lambda: None)), {})
+    everyone, steps = participation.everyone(), clients.local_steps
+    with compilation.reported(say):
+        if asked == "auto":
+            cohort = in_chunks(
+                everyone.ids, steps, 1, facts=everyone.facts(), groups=participation.groups
+            )
+            choice = chunks.fitting(engine, state, cohort)
+        else:
+            choice = chunks.measured(
+                engine, state, everyone.ids, steps, say, everyone.facts(), participation.groups
+            )
+    communicator.decide(lambda: choice.engine.clients_per_chunk)
+    return choice

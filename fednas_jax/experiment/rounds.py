@@ -1,0 +1,481 @@
+"""The spine: rounds, evaluation, records, checkpoints; stopped and gone on with, the same bits.
+
+Where there are several ranks, all of them run this. Rank 0 alone reads and writes the workdir, and
+what it finds or decides there is told to the others.
+
+Everything that touches files and clocks for a run is called from here; everything that computes is
+a pure function of the server state, the data and a key.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+
+from fednas_jax import config as schema
+from fednas_jax.algorithms import registry, stage_types
+from fednas_jax.algorithms.declared import Declared
+from fednas_jax.algorithms.room import Room
+from fednas_jax.algorithms.stage_types import Folders, RoundsStage
+from fednas_jax.checkpoints import model_file
+from fednas_jax.checkpoints.checkpoint import Restored
+from fednas_jax.data import datasets
+from fednas_jax.data import partition as partitions
+from fednas_jax.experiment import (
+    assembly,
+    engine_choice,
+    omissions,
+    provenance,
+    resumption,
+    shared_workdir,
+    stage_runner,
+    summary,
+)
+from fednas_jax.experiment import callbacks as callback_functions
+from fednas_jax.experiment import workdir as folders
+from fednas_jax.federated import finite
+from fednas_jax.federated.algorithm import Algorithm, ServerState
+from fednas_jax.federated.cohort import Cohort
+from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
+from fednas_jax.federated.participation import Participation
+from fednas_jax.federated.ranks.communicator import LOCAL, Communicator
+from fednas_jax.federated.schedule import Service
+from fednas_jax.fields import extension
+from fednas_jax.report import pictures, rows, run_folder, run_record, tracking
+from fednas_jax.report.findings import IN_CHECKPOINT
+from fednas_jax.report.progress import Progress
+from fednas_jax.report.records import Records
+from fednas_jax.runtime import cache, compilation, console, extras, gpu, layout, settings, signals
+from fednas_jax.runtime.costs import Costs
+from fednas_jax.runtime.errors import UserError, warn_once
+from fednas_jax.runtime.files import plain
+from fednas_jax.runtime.paths import check_utf8, expand
+
+EVALUATION_BATCH = 128
+"""Examples evaluated at once: enough to keep a device busy, few enough for little memory."""
+
+SECONDS_BETWEEN_PICTURES = 60
+
+_CHECKPOINTS = layout.CHECKPOINTS_FOLDER
+
+
+def run(
+    config: schema.Config,
+    workdir: Path | str,
+    communicator: Communicator = LOCAL,
+    *,
+    algorithm: Declared | None = None,
+    network: Callable[..., Any] | None = None,
+    dataset: Any = None,
+    partition: Callable[..., Any] | None = None,
+    transforms: Sequence[Any] = (),
+    reducer: Any = None,
+    callbacks: Sequence[Callable[..., Any]] = (),
+) -> dict[str, Any]:
+    """Runs an experiment, or what is left of it, in a folder of its own; all stages of it.
+
+    Args:
+      config: as `fednas_jax.config.default`, or a file under `configs/`, gives it.
+      workdir: the folder; if it holds an interrupted run of this config, that run goes on.
+      communicator: of the ranks that share the work, each of which calls this.
+      algorithm: one of your own, in place of that which `config.algorithm` names.
+      network: of your own, in place of `config.network.name`: a linen module, or a function from
+        `num_classes` to one. It and those below may be an `Extension`; see docs/extending.md.
+      dataset: a `Dataset`, or a function from the config to one.
+      partition: a function from config and data set to the indices of each client.
+      transforms: of what clients send, in this order.
+      reducer: of what clients send.
+      callbacks: functions of an `Event`, called on rank 0 after each round.
+
+    Returns:
+      The summary, as in summary.json; of the last stage, where the algorithm has several.
+
+    Raises:
+      UserError: bad input of any kind; what the folder held is as it was.
+    """
+    one = {"network.name": network, "dataset.name": dataset, "partition.name": partition}
+    several = {"transforms": transforms, "callbacks": callbacks}
+    own = extension.given_fields({**one, "reducer": reducer}, several)
+    if algorithm is not None:
+        registry.add(algorithm)
+        own["algorithm"] = algorithm.name
+    resolved = schema.resolve(config, own)
+    callback_functions.load(resolved)  # so that what is none is refused at once
+    folder = check_utf8(expand(workdir, "--workdir"), "--workdir")
+    name = resolved["algorithm"]
+    stages = stage_types.check(registry.room(name).stages(resolved), name)
+
+    def run_rounds(
+        stage: RoundsStage, before: Folders, place: Path, begun: Callable[[], None]
+    ) -> dict[str, Any]:
+        with stage_types.named(stage):
+            return _run_rounds(schema.resolve(stage.config(before)), place, communicator, begun)
+
+    return stage_runner.run(stages, folder, run_rounds, communicator, resolved)
+
+
+def _run_rounds(
+    resolved: ml_collections.FrozenConfigDict,
+    folder: Path,
+    communicator: Communicator,
+    begun: Callable[[], None],
+) -> dict[str, Any]:
+    """One stage of rounds; `begun` is called on rank 0 once it is recorded."""
+    costs = Costs()
+    tracking.check(resolved["report"])
+    shared_workdir.check_same(communicator, "the versions of packages", folders.versions())
+    shared_workdir.check_same(communicator, "the configs", schema.to_json(resolved))
+    shared_workdir.check_same(communicator, "a user's code", resumption.code_of_user(resolved))
+    shared_workdir.check_same(communicator, "the settings of JAX and XLA", settings.recorded())
+    found = resumption.Found(*communicator.decide(lambda: resumption.look(folder, resolved)))
+    if found.finished:
+        return communicator.decide(lambda: summary.already_finished(resolved, folder))
+    is_rank_0 = communicator.rank == 0
+    if is_rank_0:
+        resumption.tell(found)
+    with settings.fixed(say=is_rank_0), cache.configured(resolved["compilation_cache"]):
+        shared_workdir.check_same(communicator, "the kinds of device", settings.device().platform)
+        cut_by = run_record.rules_of(found.recorded)["cut_by"]
+        population, built = assembly.prepare(resolved, begun=found.begun, cut_by=cut_by)
+        if is_rank_0:
+            if unused := gpu.unused():
+                warn_once(unused)
+            omissions.tell(population.remarks)
+        with contextlib.ExitStack() as stack:
+            if is_rank_0:
+                findings = registry.room(resolved["algorithm"]).findings(resolved, folder)
+                stack.enter_context(folders.opened(folder, findings.folders))
+            experiment = Experiment(
+                resolved,
+                folder,
+                population=population,
+                algorithm=built,
+                recorded=found.recorded,
+                costs=costs,
+                communicator=communicator,
+            )
+            if is_rank_0:
+                begun()
+            return experiment.run()
+
+
+class Experiment:
+    """One start of a run, from its first or next round to its last."""
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        folder: Path,
+        *,
+        population: assembly.Population,
+        algorithm: Algorithm,
+        recorded: dict[str, Any] | None,
+        costs: Costs,
+        communicator: Communicator = LOCAL,
+    ) -> None:
+        """Builds all parts; `recorded` is what run.json says of earlier starts."""
+        self._costs, self._communicator = costs, communicator
+        self._config, self._folder, self._population = config, folder, population
+        self._callbacks = callback_functions.Callbacks(config, folder, communicator)
+        self._room: Room = registry.room(config["algorithm"])
+        self._findings = self._room.findings(config, folder)
+        self._rules = run_record.rules_of(recorded)
+        self._key = jax.random.key(config["seed"])
+        fingerprint = folders.fingerprint(population.dataset, population.partition.clients)
+        if recorded:
+            folders.check_same_data(folder, recorded, fingerprint)
+        shared_workdir.check_same(communicator, "the images or their partition", fingerprint)
+        self._held_out_sizes = [len(held_out) for held_out in population.held_out]
+        init = compilation.jit_once(algorithm.init)
+        self._state: ServerState = init(jax.random.fold_in(self._key, 0))
+        self._progress: Progress | None = None
+        rounds_key = jax.random.fold_in(self._key, 1)
+        steps = population.clients.local_steps
+        groups = assembly.groups(population, algorithm)
+        self._participation = Participation(config, steps, rounds_key, communicator.size, groups)
+        self._engine, timings = engine_choice.choose(
+            config,
+            algorithm,
+            population,
+            self._participation,
+            self._state,
+            recorded,
+            self._say if self._shown() else lambda line: None,
+            communicator,
+        )
+        self._evaluator = Evaluator(
+            algorithm,
+            population.examples,
+            [*population.held_out, population.test],
+            EVALUATION_BATCH,
+            communicator,
+        )
+        self._model = model_file.to_json(assembly.describe_model(config, population.dataset))
+        self._checkpoints = shared_workdir.SharedCheckpoints(
+            communicator, folder / _CHECKPOINTS, config["checkpoints_to_keep"], self._say
+        )
+        facts = self._facts(fingerprint, timings)
+        restored = self._checkpoints.restore_latest(self._state)
+        self._examples = provenance.to_keep(
+            communicator,
+            config,
+            population.dataset,
+            population.partition,
+            restored and folder / _CHECKPOINTS / f"{restored.round:06d}",
+        )
+        # Only now, when nothing speaks against this start any more, is the folder changed.
+        if communicator.rank == 0:
+            folders.write_run(folder, recorded, facts)
+        self._records = self._resume_from(restored)
+
+    def _facts(self, fingerprint: str, timings: Mapping[str, float]) -> dict[str, Any]:
+        """What run.json says of the run and of this start."""
+        config, population = self._config, self._population
+        return {
+            "config": schema.to_json(config),
+            "clients_per_chunk": self._engine.clients_per_chunk,
+            **({"clients_per_chunk_seconds": timings} if timings else {}),
+            "padding_share": self._cohort(1).padding_share(population.clients.local_steps),
+            "data_sha256": fingerprint,
+            "examples_sha256": datasets.examples_sha256(population.dataset),
+            **resumption.inputs(config),
+            "ranks": self._communicator.size,
+            "held_out": omissions.selection(population.held_out)._asdict(),
+            "remarks": list(population.remarks),
+            "user_code": resumption.code_of_user(config),
+            **self._rules,
+        }
+
+    def run(self) -> dict[str, Any]:
+        """All rounds that are left, then the summary.
+
+        Where it is interrupted, what the last whole round came to is kept.
+        """
+        done, rounds = rows.rounds_done(self._records.rows), self._config["rounds"]
+        shown = self._shown()
+        say = self._say if shown else lambda line: None
+        if self._communicator.rank == 0:
+            self._save_partition()
+            if lacking := extras.left_out_of_run(self._config["report"]):
+                self._say(lacking)
+        with contextlib.closing(self._records), compilation.reported(say):
+            self._progress = Progress(rounds, done, shown=shown)
+            with contextlib.closing(self._progress):
+                say(self._opening(done))
+                if done < rounds:
+                    self._compile(done + 1)
+                if not self._records.rows and self._room.tests_at_first:
+                    self._start()
+                try:
+                    self._rounds(done + 1)
+                except KeyboardInterrupt:
+                    self._keep()
+                    raise
+        return self._finish()
+
+    def _rounds(self, first: int) -> None:
+        """The rounds from `first` on; each is recorded wholly, or not at all."""
+        for number in range(first, self._config["rounds"] + 1):
+            state, row = self._round(number)
+            with signals.held():
+                self._state = state
+                self._record(row)
+            self._callbacks.tell(row, state, self._keep)
+            if self._progress:
+                self._progress.finish_round(row)
+            if number == first:  # not before: what draws takes a second to import
+                self._draw_partition()
+            self._records.draw(SECONDS_BETWEEN_PICTURES)
+
+    def _keep(self) -> None:
+        """Writes the checkpoint of the last whole round, if that has none."""
+        done = rows.rounds_done(self._records.rows)
+        if self._communicator.rank:
+            return
+        with signals.held():
+            if done and done not in self._checkpoints.rounds():
+                self._save(done)
+                self._say(f"the checkpoint of round {done} is written")
+
+    def _compile(self, number: int) -> None:
+        """Compiles for a round such as this one; what is needed later is compiled beside it."""
+        self._engine.prepare(
+            self._state, self._cohort(number), lambda: self._evaluator.prepare(self._state)
+        )
+
+    def _cohort(self, number: int) -> Cohort:
+        """The clients of a round that is not repeated."""
+        participation = self._participation
+        return participation.cohort(
+            participation.participants(number), number, self._engine.clients_per_chunk
+        )
+
+    def _resume_from(self, restored: Restored | None) -> Records | shared_workdir.Unwritten:
+        """Takes over a checkpoint, if there is one, and brings the records to its round."""
+        so_far: list[rows.Row] = []
+        if restored is not None:
+            self._state = restored.state
+            self._costs.go_on(restored.extra["costs"])
+            so_far = restored.extra["rows"]
+            source = f"{self._folder / _CHECKPOINTS}: {IN_CHECKPOINT}"
+            self._findings.restore(restored.extra[IN_CHECKPOINT], source)
+        self._state = self._communicator.broadcast(self._state)
+        return shared_workdir.records(
+            self._communicator,
+            self._folder,
+            self._config["report"],
+            so_far,
+            self._findings,
+            self._state,
+            self._rules["best_round_by"],
+        )
+
+    def _dealt(self) -> dict[str, Any]:
+        """The partition as its table and its picture show it."""
+        partition, dataset = self._population.partition, self._population.dataset
+        return {
+            "partition": partition,
+            "labels": dataset.train.labels,
+            "class_names": dataset.class_names,
+            "client_ids": partitions.ids(partition, dataset.train.client),
+        }
+
+    def _save_partition(self) -> None:
+        partition, examples = self._population.partition, self._population.dataset.train
+        partitions.save(self._folder / layout.INDICES_FILE, partition, examples)
+        run_folder.write_partition(self._folder, **self._dealt())
+
+    def _draw_partition(self) -> None:
+        if self._communicator.rank == 0 and extras.enabled(self._config["report"], "plots"):
+            pictures.draw_partition(self._folder / layout.PLOTS_FOLDER, **self._dealt())
+
+    def _start(self) -> None:
+        """Round 0: the first weights, tested; not one of those that may be the best."""
+        if not self._config["test_every"]:
+            return
+        start = time.monotonic()
+        test = self._evaluator(self._state, start=len(self._held_out_sizes))[0]
+        row = plain({**rows.before_training(test), "seconds": time.monotonic() - start})
+        self._records.append(row, None)
+        if self._progress:
+            self._progress.finish_round(row)
+
+    def _round(self, number: int) -> tuple[ServerState, rows.Row]:
+        """One round: the algorithm's phases, then scores; the next state and a row of metrics."""
+        progress, start = self._progress, time.monotonic()
+        service = Service(
+            self._engine,
+            self._participation,
+            say=self._say if self._communicator.rank == 0 else lambda line: None,
+            refuse=lambda fault: self._refuse(number, fault),
+            progress=progress.within if progress else lambda done, of: None,
+        )
+        state, clients, participation_row = self._room.schedule.round(service, self._state, number)
+        updated = time.monotonic()
+        held_out, test = self._evaluate(state, number)
+        sizes = self._participation.counted(held_out, self._evaluator.counts[: len(held_out)])
+        scored = test if len(self._population.test) else None
+        self._refuse(number, finite.server_fault(state, held_out, sizes, scored))
+        shared_workdir.check_same_state(self._communicator, number, state)
+        row = plain(
+            {
+                "round": number,
+                **rows.means(clients),
+                **participation_row,
+                **rows.scores(held_out and [mean_score(held_out, sizes), *held_out], test),
+                **rows.of_findings(self._findings.columns(state), clients),
+                "seconds": time.monotonic() - start,
+                "client_steps_per_second": clients["local_steps"].sum() / (updated - start),
+                **self._engine.traffic(state),
+            }
+        )
+        return state, row
+
+    def _refuse(self, number: int, fault: str) -> None:
+        """Stops a run at numbers that are not finite, before they reach a checkpoint."""
+        fault = self._communicator.decide(lambda: fault)
+        if not fault:
+            return
+        last = self._checkpoints.rounds()
+        kept = f"the checkpoint of round {last[-1]} is whole" if last else "there is no checkpoint"
+        raise UserError(
+            f"round {number}: {fault}; a smaller config.optimizer.learning_rate is needed, "
+            f"or data without outliers ({kept})"
+        )
+
+    def _evaluate(self, state: ServerState, number: int) -> tuple[list[Score], Score | None]:
+        """Scores on what each client holds out, and on the test set, each when its turn has come.
+
+        No scores of clients where none holds anything out: there may be very many of them.
+        """
+        clients = len(self._held_out_sizes)
+        held_out = any(self._held_out_sizes) and self._due("held_out_every", number)
+        test = self._due("test_every", number)
+        scores = self._evaluator(state, clients + test, 0 if held_out else clients)
+        return scores[:clients] if held_out else [], scores[-1] if test else None
+
+    def _due(self, field: str, number: int) -> bool:
+        """Whether it is the turn of what is done every so many rounds and after the last."""
+        every = self._config[field]
+        return number == self._config["rounds"] or (every > 0 and number % every == 0)
+
+    def _record(self, row: rows.Row) -> None:
+        """Writes down a round, and a checkpoint if one is due."""
+        records, number = self._records, row["round"]
+        records.append(row, self._state)
+        # Where nothing is held out every round is the best so far, and none chosen.
+        chosen = row["held_out_accuracy"] is not None and records.is_best(number)
+        if self._due("checkpoint_every", number) or chosen:
+            self._save(number)
+
+    def _save(self, number: int) -> None:
+        """Writes the checkpoint of the round that was recorded last."""
+        records = self._records
+        extra = {**records.mark(), "costs": self._costs.so_far()}
+        is_best = records.is_best(number)
+        self._checkpoints.save(
+            number,
+            self._state,
+            extra,
+            is_best=is_best,
+            model=self._model,
+            examples=self._examples,
+        )
+
+    def _finish(self) -> dict[str, Any]:
+        return self._communicator.decide(
+            lambda: summary.summarize(
+                self._folder, self._config, self._records, self._costs.so_far()
+            )
+        )
+
+    def _opening(self, done: int) -> str:
+        population = self._population
+        sizes = population.clients.num_examples
+        cohort = self._cohort(done + 1)
+        padding = cohort.padding_share(population.clients.local_steps)
+        chosen = omissions.opening(
+            population.held_out,
+            population.partition.clients,
+            len(population.dataset.train.labels),
+            self._config,
+        )
+        start = f"resuming after round {done}" if done else "from round 1"
+        return (
+            f"{len(sizes)} clients with {sizes.min()} to {sizes.max()} examples to learn from, "
+            f"{self._engine.clients_per_chunk} at a time, {padding:.0%} of steps are padding; "
+            f"{chosen}; {start}"
+        )
+
+    def _shown(self) -> bool:
+        return self._config["report"]["progress"] and self._communicator.rank == 0
+
+    def _say(self, line: str) -> None:
+        if self._progress:
+            self._progress.say(line)
+        else:
+            console.show(line)

@@ -1,0 +1,251 @@
+"""Selects the labelled images that `evaluate` scores: none that the model has learnt from."""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fednas_jax import config as schema
+from fednas_jax.checkpoints.model import Model
+from fednas_jax.data import class_names, datasets, learnt, own
+from fednas_jax.data.datasets import Dataset, Split
+from fednas_jax.data.learnt import Learnt
+from fednas_jax.experiment import assembly, provenance
+from fednas_jax.runtime import layout, user_code
+from fednas_jax.runtime.errors import UserError, listed, warn
+from fednas_jax.runtime.files import read_json
+
+
+class Scored(NamedTuple):
+    """Examples to score.
+
+    Attributes:
+      images: [N, H, W, C], as the model expects them.
+      labels: [N], numbers of the model's classes.
+      source: description of their source.
+      left_out: number of further images that were left out because the model has learnt from them;
+        None if unknown.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    source: str
+    left_out: int | None
+
+
+def choose(model: Model, *, dataset: str = "", data_dir: str = "", npz: str = "") -> Scored:
+    """The examples to score, from the arguments of a command.
+
+    Args:
+      model: the model to evaluate.
+      dataset: name of a data set or path of an .npz file whose test set is scored; "" for the test
+        set of the model's run.
+      data_dir: folder of published data sets, or "".
+      npz: path of a file whose examples are all scored, or "".
+
+    Raises:
+      UserError: the data do not exist, do not fit the model, have changed since the run, or contain
+        only images that the model has learnt from.
+    """
+    known = model.learnt or provenance.of_checkpoint(model.path)
+    if npz:
+        (images, labels, _), names = own.read_examples(npz, "--npz")
+        labels = _as_of(model, labels, names, npz)
+        return _not_learnt_from(model, known, images, labels, npz)
+    if not dataset:
+        found = _own(model, known, data_dir)
+    elif (whole := _if_the_runs(model, known, dataset, data_dir)) is not None:
+        found = whole
+    else:
+        cut = {}
+        if known is None and dataset.endswith(".npz"):  # it may be a copy of the run's file
+            cut = {
+                name: _options(model, known)[name] for name in ("test_fraction", "seed", "cut_by")
+            }
+        other = datasets.load(dataset, data_dir=data_dir or None, **cut)
+        is_cut = "seed" in datasets.choice_of_test_set(dataset)
+        return _of_other(model, known, other, cut=is_cut)
+    return _of_the_runs(model, known, found)
+
+
+def _own(model: Model, known: Learnt | None, data_dir: str) -> Dataset:
+    """The data of the model's run, with the run's test set and limits.
+
+    Raises:
+      UserError: the data have changed.
+    """
+    options = _options(model, known)
+    if user_code.is_reference(options["name"]):
+        found = _made_again(model, options["cut_by"])
+    else:
+        found = datasets.load(**options, data_dir=data_dir or None)
+    _check_unchanged(model, known, found)
+    return found
+
+
+def _made_again(model: Model, cut_by: str) -> Dataset:
+    """The data set that a user's function has made for the run, by the config of the run.
+
+    Raises:
+      UserError: the checkpoint does not lie in the folder of its run, or the function fails.
+    """
+    path = model.path.parent.parent / layout.RUN_FILE
+    if not path.is_file():
+        raise UserError(
+            f"{path}: is missing, and says how {model.description.data['name']} makes the data; "
+            "the checkpoint in its run's folder is needed, or images by --npz"
+        )
+    return assembly.load_dataset(schema.resolve(read_json(path)["config"]), cut_by)
+
+
+def _if_the_runs(model: Model, known: Learnt | None, dataset: str, data_dir: str) -> Dataset | None:
+    """The data set with the run's test set, if it is that of the run under any name; else None.
+
+    Raises:
+      UserError: it is the run's own file, which has changed.
+    """
+    options = _options(model, known)
+    same_name = _real(options["name"]) == _real(dataset)
+    same_file = same_name and dataset.endswith(".npz")
+    own_test_file = options["test_path"] if dataset.endswith(".npz") else ""
+    options |= {"name": dataset, "test_path": own_test_file}
+    # The run's test file can only be used with the run's data.
+    may_not_fit = own_test_file and not same_file
+    with contextlib.suppress(UserError) if may_not_fit else contextlib.nullcontext():
+        found = datasets.load(**options, data_dir=data_dir or None)
+        if same_file or (known is None and same_name):
+            _check_unchanged(model, known, found)
+        elif known is None or not learnt.is_of(known, found):
+            return None
+        return datasets.load(**options | {"max_test_examples": 0}, data_dir=data_dir or None)
+    return None
+
+
+def _check_unchanged(model: Model, known: Learnt | None, found: Dataset) -> None:
+    """Refuses data that have changed since the run."""
+    if known is not None:
+        changed = not learnt.is_of(known, found)
+    else:
+        changed = provenance.data_have_changed(model.path)
+    if changed or found.class_names != model.class_names:
+        raise UserError(
+            f"{found.name}: the data have changed since the run of {model.path} began, or another "
+            "test set is split off from them; the original data, or other data given by --dataset "
+            "or --npz, are needed"
+        )
+    if known is None:
+        _warn_unknown(model)
+
+
+def _of_the_runs(model: Model, known: Learnt | None, found: Dataset) -> Scored:
+    """The run's own test set, without images that its earlier runs have learnt from."""
+    images, source = found.test.images, f"the test set of {found.name}"
+    labels = _as_of(model, found.test.labels, _names(found), found.name)
+    if known is None:
+        return Scored(images, labels, source, 0)
+    _warn_incomplete(model, known)
+    seen = learnt.begun_with(known, images)
+    if seen.any():
+        warn(
+            f"{source}: {seen.sum()} of {len(seen)} images are left out: earlier runs, whose "
+            f"weights or genotype the run of {model.path} uses, have learnt from them"
+        )
+    return _kept(model, images, labels, source, ~seen)
+
+
+def _of_other(model: Model, known: Learnt | None, other: Dataset, *, cut: bool) -> Scored:
+    """The test set of data other than the run's.
+
+    Args:
+      model: the model to evaluate.
+      known: record of the examples that it has learnt from.
+      other: the data.
+      cut: whether the test set is split off from the data. If so, and the model has learnt from
+        some of it, all examples that the model has not learnt from are returned instead.
+    """
+    test, source = other.test, f"the test set of {other.name}"
+    if cut and known is not None and learnt.contains(known, test.images).any():
+        test, source = _both(other), other.name
+    labels = _as_of(model, test.labels, _names(other), other.name)
+    return _not_learnt_from(model, known, test.images, labels, source)
+
+
+def _both(data: Dataset) -> Split:
+    parts = data.train, data.test
+    images, labels = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    return Split(images, labels, None)
+
+
+def _not_learnt_from(
+    model: Model, known: Learnt | None, images: np.ndarray, labels: np.ndarray, source: str
+) -> Scored:
+    """The examples that the model has not learnt from."""
+    if known is None:
+        _warn_unknown(model)
+        return Scored(images, labels, source, None)
+    _warn_incomplete(model, known)
+    return _kept(model, images, labels, source, learnt.may_be_scored(known, images, labels))
+
+
+def _kept(
+    model: Model, images: np.ndarray, labels: np.ndarray, source: str, kept: np.ndarray
+) -> Scored:
+    """The examples selected by `kept` [N]; refuses an empty selection."""
+    if not kept.any():
+        raise UserError(
+            f"{source}: the run of {model.path} has learnt or selected its best round from all "
+            f"{len(labels)} images; others are needed"
+        )
+    return Scored(images[kept], labels[kept], source, int((~kept).sum()))
+
+
+def _as_of(
+    model: Model, labels: np.ndarray, names: Sequence[str] | None, source: str
+) -> np.ndarray:
+    """Labels as numbers of the model's classes: matched by name if there are names, else
+    unchanged."""
+    classes = model.class_names
+    if names is not None:
+        return class_names.matched(labels, names, classes, source, "this model's classes")
+    most = len(classes) - 1
+    if labels.max() > most:
+        raise UserError(
+            f"{source}: label {labels.max()}; 0 to {most}, the classes of this model, are needed"
+        )
+    if classes != class_names.numbered(len(classes)):
+        warn(
+            f"{source} has no class_names; its labels are taken as numbers of this model's "
+            f"classes ({listed(classes)})"
+        )
+    return labels
+
+
+def _names(data: Dataset) -> tuple[str, ...] | None:
+    return data.class_names if data.named else None
+
+
+def _warn_incomplete(model: Model, known: Learnt) -> None:
+    if not known.complete:
+        warn(
+            f"{model.path}: its run uses weights or a genotype of a run without a record of its "
+            "images; whether it has learnt from images that are scored cannot be checked"
+        )
+
+
+def _warn_unknown(model: Model) -> None:
+    warn(
+        f"{model.path} has no record of the images that its model has learnt from; whether they "
+        "are among those that are scored cannot be checked"
+    )
+
+
+def _options(model: Model, known: Learnt | None) -> dict[str, Any]:
+    """The arguments of `datasets.load` for the data of the run."""
+    earlier = {"cut_by": "class"}  # the rule of earlier versions, which did not record it
+    return dict(known.settings if known is not None else earlier | model.description.data)
+
+
+def _real(name: str) -> str:
+    return os.path.realpath(os.path.expanduser(name)) if name.endswith(".npz") else name

@@ -1,0 +1,221 @@
+"""A search and the training of what it finds, as one config: two runs, one after the other.
+
+A config file asks for it by a second config inside of the first:
+
+    config.then_train = train_config
+
+The search runs in `<workdir>/search`; then `<workdir>/train` trains the network of its best
+genotype. Each is a run like any other: it is gone on with where it was interrupted.
+
+Both learn from the same data: a field of `_SHARED` that is set for the search is set for the
+training as well, and another test set is refused, of which the search would have seen a part.
+"""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import ml_collections
+
+from fednas_jax import config as schema
+from fednas_jax.algorithms import registry, stage_types
+from fednas_jax.algorithms.stage_types import Folders, RoundsStage
+from fednas_jax.config import THEN_TRAIN
+from fednas_jax.data.datasets import choice_of_test_set
+from fednas_jax.runtime import start
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.layout import SEARCH_FOLDER, SUMMARY_FILE, TRAIN_FOLDER
+
+if TYPE_CHECKING:
+    from fednas_jax.federated.ranks.communicator import Communicator
+
+FROM_SEARCH = "search"
+"""Of `then_train.warm_start`: start from the weights of the search before."""
+
+_SHARED = ("seed", "dataset", "partition")
+_SIZES = ("init_channels", "layers")
+
+
+class Stages(NamedTuple):
+    """What a command runs."""
+
+    first: ml_collections.FrozenConfigDict
+    """Resolved; a search, where something follows."""
+    train: ml_collections.FrozenConfigDict | None
+    """Resolved, but for what the search will find; None where one run is all."""
+
+
+def resolve(config: ml_collections.ConfigDict, overrides: Mapping[str, str]) -> Stages:
+    """Checks both configs, as `config.resolve` does one.
+
+    Args:
+      config: as a config file made it.
+      overrides: fields to set; those of the second stage begin with `then_train.`.
+
+    Raises:
+      UserError: as `config.resolve`; or the first is no search, or the second trains something
+        else than what it finds, or tests on other images.
+    """
+    fields = dict(config.items())
+    then = fields.pop(THEN_TRAIN, None)
+    prefix = f"{THEN_TRAIN}."
+    later = {n.removeprefix(prefix): v for n, v in overrides.items() if n.startswith(prefix)}
+    if then is None:
+        for name in later:
+            raise UserError(
+                f"config.{prefix}{name}: no such field, as the config has one stage; one with a "
+                f"config.{THEN_TRAIN} is needed, such as configs/digits_search_train.py"
+            )
+        return Stages(schema.resolve(config, overrides), None)
+    now = {n: v for n, v in overrides.items() if not n.startswith(prefix)}
+    first = schema.resolve(ml_collections.ConfigDict(fields, type_safe=False), now)
+    finds = registry.find(first["algorithm"]).finds
+    if finds is None:
+        raise UserError(
+            f"config.algorithm: {first['algorithm']!r} searches nothing that could be trained "
+            f"then; {_finders()} is needed, or no config.then_train"
+        )
+    of_data = schema.fields_of_data(first, {})
+    shared = {n: v for n, v in now.items() if n.split(".")[0] in _SHARED or n in of_data}
+    train = _resolve_train(then, {**shared, **later}, finds.field)
+    _check_together(first, train)
+    return Stages(first, train)
+
+
+def _finders() -> str:
+    return " or ".join(repr(d.name) for d in registry.ALGORITHMS if d.finds is not None)
+
+
+@contextlib.contextmanager
+def _of_the_training() -> Iterator[None]:
+    """Names fields in errors as those of the second stage are set."""
+    try:
+        yield
+    except UserError as error:
+        name = f"config.{THEN_TRAIN}."
+        raise UserError(re.sub(r"(?<![\w./])config\.", name, str(error))) from error
+
+
+def _resolve_train(
+    config: Any, overrides: Mapping[str, str], field: str
+) -> ml_collections.FrozenConfigDict:
+    """The training's config; `field` is the one that names what the search finds."""
+    with _of_the_training():
+        train = schema.resolve(config, overrides)
+    if field not in train:
+        raise UserError(
+            f"config.{THEN_TRAIN}: does not train the {field} that is found; an algorithm that "
+            f"trains networks, such as 'fedavg', and network.name {field!r} are needed"
+        )
+    if train[field] != schema.default()[field]:
+        raise UserError(
+            f"config.{THEN_TRAIN}.{field}: {train[field]!r} is not used, as the one that is "
+            "found is trained; nothing is needed there"
+        )
+    return train
+
+
+def _check_together(search: schema.Config, train: schema.Config) -> None:
+    """Refuses two configs that can only each on its own be run."""
+    there, here = _test_choice(search), _test_choice(train)
+    own = schema.fields_of_data(search, {})
+    there |= {name: value for name, value in schema.flat(search).items() if name in own}
+    here |= {name: value for name, value in schema.flat(train).items() if name in own}
+    for field in {**here, **there}:
+        was, now = there.get(field), here.get(field)
+        if was != now:
+            raise UserError(
+                f"config.{THEN_TRAIN}.{field}: {now!r} is not the search's, {was!r}; the same is "
+                "needed, or the search would have seen images that the training tests on"
+            )
+    if train["warm_start"] == FROM_SEARCH:
+        for name in _SIZES:
+            size, needed = train["network"][name], search["supernet"][name]
+            if size != needed:
+                raise UserError(
+                    f"config.{THEN_TRAIN}.network.{name}: {size} is not that of the supernet, "
+                    f"whose weights config.{THEN_TRAIN}.warm_start asks for; {needed} is needed"
+                )
+
+
+def _test_choice(config: schema.Config) -> dict[str, Any]:
+    data = {name: config["dataset"][name] for name in ("name", "test_path", "test_fraction")}
+    return choice_of_test_set(**data, seed=config["seed"])
+
+
+def run(stages: Stages, workdir: Path, communicator: "Communicator | None" = None) -> None:
+    """Runs what the stages say, or what is left of it.
+
+    Args:
+      stages: of `resolve`.
+      workdir: of the run; of both, where there are two, and then within reach of all ranks.
+      communicator: of the ranks that share the work; None for this process alone.
+
+    Raises:
+      UserError: as `experiment.run`.
+    """
+    # Not above: they import jax.
+    start.import_jax()
+    from fednas_jax.experiment import rounds, stage_runner
+    from fednas_jax.federated.ranks.communicator import LOCAL
+
+    ranks: dict[str, Any] = {} if communicator is None else {"communicator": communicator}
+    if stages.train is None:
+        rounds.run(stages.first, workdir, **ranks)
+        return
+    _check_search(stages.first)
+    if not (workdir / SEARCH_FOLDER / SUMMARY_FILE).exists():
+        with _of_the_training():
+            _check_training(stages.train)
+
+    def run_rounds(
+        stage: RoundsStage, before: Folders, folder: Path, begun: Callable[[], None]
+    ) -> dict[str, Any]:
+        with _of_the_training() if stage.name == TRAIN_FOLDER else contextlib.nullcontext():
+            return rounds.run(stage.config(before), folder, **ranks)
+
+    both = search_then_train(stages.first, stages.train)
+    stage_runner.run(both, workdir, run_rounds, communicator or LOCAL)
+
+
+def search_then_train(search: schema.Config, train: schema.Config) -> tuple[RoundsStage, ...]:
+    """The stages of a search and of the training of what it finds; configs as of `Stages`."""
+
+    def of_training(before: Folders) -> schema.Config:
+        # In full: a config that is written down should not depend on where one stands.
+        finds = registry.find(search["algorithm"]).finds
+        found = {finds.field: str(before[SEARCH_FOLDER] / finds.file)} if finds else {}
+        if train["warm_start"] == FROM_SEARCH:
+            found["warm_start"] = str(before[SEARCH_FOLDER])
+        return schema.resolve(train, found)
+
+    return (
+        RoundsStage(SEARCH_FOLDER, lambda before: search),
+        RoundsStage(TRAIN_FOLDER, of_training),
+    )
+
+
+def _check_search(config: schema.Config) -> None:
+    """Refuses a search of several stages: nobody could say in which of them its genotype lies."""
+    name = config["algorithm"]
+    stage_types.check_one(registry.room(name).stages(config), name, f"config.{THEN_TRAIN}")
+
+
+def _check_training(config: ml_collections.FrozenConfigDict) -> None:
+    """Refuses what the training would refuse, before a search that may take days.
+
+    Raises:
+      UserError: as `experiment.run`.
+    """
+    from fednas_jax.experiment import assembly, warm_start
+    from fednas_jax.report import tracking
+    from fednas_jax.runtime import settings
+
+    tracking.check(config["report"])
+    if config["warm_start"] not in ("", FROM_SEARCH):
+        warm_start.source(config["warm_start"])
+    # What fits a first state depends on what is found.
+    with settings.fixed():
+        assembly.prepare(schema.resolve(config, {"warm_start": ""}))

@@ -1,0 +1,74 @@
+"""What a run ends with: its summary, its page, and the lines for who has waited for it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fednas_jax.algorithms import registry
+from fednas_jax.experiment.shared_workdir import Unwritten
+from fednas_jax.report import rows, run_record
+from fednas_jax.report.findings import Findings
+from fednas_jax.report.records import Records
+from fednas_jax.runtime import console, extras, layout
+from fednas_jax.runtime.files import plain, write_json
+
+
+def summarize(
+    folder: Path, config: Mapping[str, Any], records: Records | Unwritten, costs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Draws the last pictures, writes the summary and the page, and tells of them.
+
+    Args:
+      folder: the workdir.
+      config: resolved.
+      records: of all rounds.
+      costs: so far; see `fednas_jax.runtime.costs`.
+
+    Returns:
+      The summary, as in summary.json.
+    """
+    records.draw()
+    found = rows.summary(records.rows, records.findings.best, records.selected_by)
+    summary = plain({**found, **costs})
+    write_json(folder / layout.SUMMARY_FILE, summary)
+    if extras.enabled(config["report"], "page"):
+        from fednas_jax.report import page  # slow to import, and not every run writes it
+
+        page.write(folder)
+    if config["report"]["progress"]:
+        _tell(summary, config, folder, records.findings)
+    return summary
+
+
+def already_finished(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Tells of a run that has ended before.
+
+    Args:
+      config: resolved.
+      folder: the workdir.
+
+    Returns:
+      The summary, as in summary.json.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    findings = registry.room(config["algorithm"]).findings(config, folder)
+    summary = run_record.read_summary(folder, findings)
+    console.show(f"{folder}: this run is finished; another --workdir starts a new one")
+    _tell(summary, config, folder, findings)
+    return summary
+
+
+def _tell(
+    summary: dict[str, Any], config: Mapping[str, Any], folder: Path, findings: Findings
+) -> None:
+    text = rows.summary_text(
+        summary,
+        folder,
+        findings,
+        dataset=config["dataset"]["name"],
+        with_pictures=(folder / layout.PLOTS_FOLDER / "accuracy_and_loss.png").exists(),
+        with_page=(folder / "report.html").exists(),
+    )
+    console.show(text)

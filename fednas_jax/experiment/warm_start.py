@@ -1,0 +1,169 @@
+"""The weights that a training begins with, out of a checkpoint (`config.warm_start`)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from fednas_jax.checkpoints.model import Model, restore
+from fednas_jax.checkpoints.model_file import APART, Description
+from fednas_jax.config import default
+from fednas_jax.data import class_names, learnt
+from fednas_jax.data.datasets import Dataset, choice_of_test_set
+from fednas_jax.experiment import provenance
+from fednas_jax.federated.algorithm import Algorithm
+from fednas_jax.networks import registry as networks
+from fednas_jax.runtime.errors import UserError, listed, warn
+from fednas_jax.spaces.darts.inherit import merged
+
+_SIZES = ("init_channels", "layers")
+_COLLECTIONS = ("params", "batch_stats")
+_MAY_DIFFER = ("auxiliary",)
+"""Fields of a network that leave what it shares with another as it is."""
+
+
+def source(folder: str) -> Model:
+    """The model to begin with.
+
+    Args:
+      folder: of a run or a checkpoint.
+
+    Raises:
+      UserError: there is no such checkpoint.
+    """
+    try:
+        return restore(folder)
+    except UserError as error:
+        raise UserError(f"config.warm_start: {error}") from error
+
+
+def begin_with(algorithm: Algorithm, model: Model, run: Description, dataset: Dataset) -> Algorithm:
+    """The algorithm, with a first state out of a checkpoint.
+
+    A line on stderr says where it cannot be checked that the model is of the run's classes, or that
+    it has not learnt from the run's test images.
+
+    Args:
+      algorithm: whose state has `params` and `batch_stats`.
+      model: of the same network; or of the supernet that the genotype is from, or any supernet of
+        as many channels and cells.
+      run: what the run trains, and on what.
+      dataset: of the run.
+
+    Raises:
+      UserError: the model is of something else, or has the same classes in another order, or has
+        learnt from what the run tests on.
+    """
+    _check_unseen(model, run)
+    _check_test_images(model, dataset)
+    if model.is_supernet:
+        taken = _from_supernet(model, run)
+    else:
+        _check_same(model, run)
+        taken = model.variables
+
+    def init(key: jax.Array) -> Any:
+        state = algorithm.init(key)
+        own = {name: getattr(state, name) for name in _COLLECTIONS}
+        # A network that normalises by groups has no statistics, and takes none.
+        begun = {name: merged(tree, taken.get(name, {})) for name, tree in own.items() if tree}
+        return state._replace(**begun)
+
+    try:
+        jax.eval_shape(init, jax.random.key(0))
+    except ValueError as error:
+        raise UserError(
+            f"config.warm_start: {model.path} is of another network: {error}; one of the same, or "
+            "a supernet of as many classes, is needed"
+        ) from error
+    _check_classes(model, dataset)
+    return algorithm._replace(init=init)
+
+
+def _check_test_images(model: Model, dataset: Dataset) -> None:
+    """Refuses a model that has learnt from images on which the run is tested."""
+    there = model.learnt or provenance.of_checkpoint(model.path)
+    if there is None:
+        warn(
+            f"config.warm_start: {model.path} does not say which images its model has learnt "
+            "from; whether this run's test images are among them cannot be checked"
+        )
+    elif known := learnt.tested_here(there, dataset):
+        raise UserError(
+            f"config.warm_start: {model.path} has learnt from {known} of this run's "
+            f"{len(dataset.test.labels)} test images; a model that has not is needed, or test "
+            "images of their own (config.dataset.test_path)"
+        )
+
+
+def _check_classes(model: Model, dataset: Dataset) -> None:
+    """Refuses a model whose outputs stand for this run's classes in another order."""
+    there, here = model.class_names, dataset.class_names
+    if there == here:
+        return
+    if (name := class_names.moved(there, here)) and dataset.named:
+        raise UserError(
+            f"config.warm_start: class {here.index(name)} of this run, {name!r}, is class "
+            f"{there.index(name)} of {model.path}; the same order of classes is needed"
+        )
+    warn(
+        f"config.warm_start: {model.path} has other names of classes "
+        f"({listed(there)}) than this run ({listed(here)}); what it has "
+        "learnt of them is taken in the order of their numbers"
+    )
+
+
+def _check_unseen(model: Model, run: Description) -> None:
+    """Refuses a model of the same data of which another part was cut off to test on."""
+    there, here = _test_choice(model.description.data), _test_choice(run.data)
+    if "seed" not in here or there["dataset.name"] != here["dataset.name"]:
+        return
+    for field in {**here, **there}:
+        was, now = there.get(field), here.get(field)
+        if was != now:
+            raise UserError(
+                f"config.warm_start: {model.path} has learnt from this run's test images, as "
+                f"another part was cut off as its own: {field} {was!r} there, {now!r} here; the "
+                "same is needed"
+            )
+
+
+def _test_choice(data: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("name", "test_path", "test_fraction", "seed")
+    cut_by = data.get("cut_by", "class")
+    return choice_of_test_set(**{name: data[name] for name in names}, cut_by=cut_by)
+
+
+def _check_same(model: Model, run: Description) -> None:
+    """Refuses another network, even one of which all arrays fit."""
+    there, here, absent = model.description.network, run.network, default().network
+    for name in [name for name in {**here, **there} if name != APART]:
+        # A field that is younger than the checkpoint.
+        was, now = (fields.get(name, absent.get(name)) for fields in (there, here))
+        if was != now and name not in _MAY_DIFFER:
+            raise _other(model, name, was, now)
+    if there.get(APART) != here.get(APART):
+        raise UserError(
+            f"config.warm_start: {model.path} is of another genotype than config.genotype; one of "
+            "the same, or a supernet, is needed"
+        )
+
+
+def _from_supernet(model: Model, run: Description) -> Mapping[str, Any]:
+    if not networks.can_take_over(run.network):
+        raise UserError(
+            f"config.warm_start: {model.path} is of a supernet; config.network.name 'genotype' is "
+            "needed, or a checkpoint of the same network"
+        )
+    for name in _SIZES:
+        there, here = model.description.network[name], run.network[name]
+        if there != here:
+            raise _other(model, name, there, here)
+    return networks.taken_over(model.variables, run.network)
+
+
+def _other(model: Model, name: str, there: Any, here: Any) -> UserError:
+    return UserError(
+        f"config.warm_start: {model.path} has {name} {there}; config.network.{name} is {here}, "
+        "and the same is needed"
+    )

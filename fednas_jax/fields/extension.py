@@ -1,0 +1,226 @@
+"""What users bring besides algorithms: where a config names it, its fields, and how it is made."""
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fednas_jax.fields.field import Field, names_in, several
+from fednas_jax.runtime import user_code
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.user_code import Source
+
+
+class Extension(NamedTuple):
+    """Something of a user's own with fields of its own.
+
+    A reference to a function may lead to one around that function. Of a network, the fields lie in
+    the section `network.`, and are passed by their names in there.
+    """
+
+    make: Callable[..., Any]
+    """The function; what it takes depends on what it makes."""
+    fields: tuple[Field, ...] = ()
+    """Checked, recorded and listed like those of the package."""
+
+
+class Kind(NamedTuple):
+    """What is needed somewhere."""
+
+    type: type | tuple[type, ...]
+    """What is made must be an instance of it."""
+    signature: str
+    """Of the function that makes it, for people."""
+
+    @property
+    def needed(self) -> str:
+        """For the end of an error."""
+        return f"{self.signature} is needed, see docs/extending.md"
+
+
+ONE = ("network.name", "dataset.name", "partition.name", "reducer")
+"""Fields that may hold a reference."""
+SEVERAL = ("transforms", "callbacks")
+"""Fields that may hold several, with commas between."""
+AFFECTS_NOTHING = "callbacks"
+"""Of these, the field whose code may change while a run is stopped."""
+_NETWORK = "network."
+_NAME = re.compile(r"[a-z_][a-z_0-9]*(\.[a-z_0-9]+)?")
+_TYPES = (int, float, str, bool)
+
+
+class Named(NamedTuple):
+    """Something of a user's that a config names."""
+
+    field: str
+    """Without "config."."""
+    reference: str
+
+    @property
+    def key(self) -> str:
+        """By which run.json records its source."""
+        return self.field if self.field in ONE else f"{self.field}:{self.reference}"
+
+
+def named(values: Mapping[str, Any]) -> Iterator[Named]:
+    """Everything of a user's that a config names, but for its algorithm, in order.
+
+    Args:
+      values: of the config's fields, by dotted name, of whatever types.
+    """
+    for field in (*ONE, *SEVERAL):
+        value = values.get(field)
+        if isinstance(value, str):
+            references: tuple[str, ...] = (value,)
+            if field in SEVERAL:  # what is not usable is refused as the fields are checked
+                references = () if several(value) else names_in(value)
+            for reference in dict.fromkeys(filter(user_code.is_reference, references)):
+                yield Named(field, reference)
+
+
+def fields(one: Named) -> tuple[Field, ...]:
+    """The fields that come with something of a user's; none without an `Extension`.
+
+    Raises:
+      UserError: it cannot be loaded, or declares a field that cannot be one.
+    """
+    found = user_code.load(one.reference, f"config.{one.field}").value
+    if not isinstance(found, Extension):
+        return ()
+    of = f"config.{one.field}: {one.reference}"
+    check_declared(found.fields, of)
+    for field in found.fields:
+        if one.field == "network.name" and not field.name.startswith(_NETWORK):
+            raise UserError(
+                f"{of} declares a field {field.name!r}; fields of a network are named "
+                f"{_NETWORK}NAME, such as {_NETWORK}{field.name.rpartition('.')[2]}"
+            )
+    if one.field == AFFECTS_NOTHING:
+        return tuple(field._replace(affects_result=False) for field in found.fields)
+    return tuple(found.fields)
+
+
+def check_declared(declared: Sequence[Field], of: str) -> None:
+    """Refuses what a config could not hold as a field.
+
+    Args:
+      declared: what a user declares.
+      of: what declares it, for the error.
+
+    Raises:
+      UserError: one is no `Field`, or has a name or a type that none can have.
+    """
+    for field in declared:
+        if not isinstance(field, Field):
+            raise UserError(f"{of} declares {field!r}; a fednas_jax.fields.field.Field is needed")
+        if not _NAME.fullmatch(field.name):
+            raise UserError(
+                f"{of} declares a field {field.name!r}; a name such as 'mine' or 'mine.size' is "
+                "needed"
+            )
+        right = field.types and set(field.types) <= set(_TYPES)
+        if not right or not isinstance(field.default, field.types):
+            raise UserError(
+                f"{of} declares a field {field.name!r} with the default {field.default!r}; one of "
+                "the types INT, FLOAT, TEXT and FLAG of fednas_jax.fields.field is needed, and a "
+                "default "
+                "of that type"
+            )
+
+
+def unwrapped(reference: str, field: str) -> tuple[Any, Source]:
+    """What a reference leads to, without the `Extension` around it.
+
+    Raises:
+      UserError: it cannot be loaded.
+    """
+    found = user_code.load(reference, field)
+    value = found.value.make if isinstance(found.value, Extension) else found.value
+    return value, found.source
+
+
+def made(reference: str, field: str, kind: Kind, *arguments: Any) -> Any:
+    """What a user's function makes; or the object itself, where the reference leads to one.
+
+    Args:
+      reference: as of `user_code.load`.
+      field: that holds it.
+      kind: what is needed there.
+      *arguments: of the function.
+
+    Raises:
+      UserError: it cannot be loaded, it fails, or makes something else.
+    """
+    make, source = unwrapped(reference, field)
+    if isinstance(make, kind.type):
+        return make
+    what = f"{field}: {reference}"
+    if not callable(make):
+        raise UserError(f"{what} is of type {type(make).__name__}; {kind.needed}")
+    try:
+        result = make(*arguments)
+    except UserError as error:
+        raise UserError(f"{what}: {error}") from error
+    except (Exception, SystemExit) as error:  # of whatever type: it is not our code
+        raise user_code.failed(what, source.path, error, kind.needed) from error
+    if not isinstance(result, kind.type):
+        raise UserError(f"{what} returns {type(result).__name__}; {kind.needed}")
+    return result
+
+
+def given_fields(one: Mapping[str, Any], several: Mapping[str, Any]) -> dict[str, str]:
+    """The fields that name objects which a user passes in Python, as text.
+
+    Args:
+      one: field, such as "dataset.name" -> an object; None for none.
+      several: field -> a sequence of objects, or a single one.
+    """
+    lists = {field: [value] for field, value in one.items() if value is not None}
+    for field, values in several.items():
+        single = callable(values) or isinstance(values, Extension)
+        lists[field] = [values] if single else list(values)
+    return {field: given(field, *values) for field, values in lists.items() if values}
+
+
+def given(field: str, *objects: Any) -> str:
+    """The value of a field that names objects which a user passes in Python.
+
+    Something that can be imported is named by where it stands; anything else is kept in this
+    process, by a name of its own.
+
+    Args:
+      field: such as "dataset.name".
+      *objects: or references to them, as text.
+    """
+    names: dict[str, Any] = {}
+    found = []
+    for value in objects:
+        reference = value if isinstance(value, str) else _importable(value)
+        if not reference:
+            name = first = _called(value, field)
+            while name in names and names[name] is not value:
+                name = f"{first}_{len(names) + 1}"
+            names[name] = value
+            reference = user_code.give(value, name)
+        found.append(reference)
+    return ",".join(found)
+
+
+def _importable(value: Any) -> str:
+    """`package.module:Name` of a class, a function or an `Extension`; "" where it has none."""
+    if not isinstance(value, Extension):
+        return user_code.reference(value)
+    module = getattr(value.make, "__module__", "")
+    there = vars(sys.modules[module]) if module in sys.modules else {}
+    return next((f"{module}:{name}" for name, other in there.items() if other is value), "")
+
+
+def _called(value: Any, field: str) -> str:
+    """What to call an object in this process: by its own name, or that of its function."""
+    inner = value.make if isinstance(value, Extension) else value
+    inner = getattr(inner, "func", inner)
+    name = getattr(inner, "__name__", None) or getattr(inner, "name", None)
+    if not isinstance(name, str):
+        name = type(inner).__name__
+    short = re.sub(r"\W+", "_", name).strip("_")
+    return f"{field.partition('.')[0]}_{short or 'own'}"

@@ -1,0 +1,1 @@
+"""Networks made by hand, and all networks by name."""

@@ -1,0 +1,273 @@
+"""Code that a user brings: named as `package.module:Name` or `path/to/file.py:Name`, and run.
+
+An object that a user passes in Python and that no such name leads to is kept in this process under
+the name `given:NAME`.
+"""
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from fednas_jax.runtime.errors import UserError, suggest
+from fednas_jax.runtime.paths import expand
+
+
+class Source(NamedTuple):
+    """Where something of a user's stands."""
+
+    path: str
+    """The file; "" of what stands in none."""
+    sha256: str
+    """Of the file, without what it imports; of a notebook, of the thing's own text."""
+
+
+class Brought(NamedTuple):
+    """Something of a user's."""
+
+    value: Any
+    source: Source
+
+
+_GIVEN = "given"
+_given: dict[str, Any] = {}
+
+
+def is_reference(text: str) -> bool:
+    """Whether a name in a config is one of a user's code; the path of an .npz is none."""
+    return ":" in text and not text.endswith(".npz")
+
+
+def is_given(reference: str) -> bool:
+    """Whether a reference is of an object that was passed in Python, as `give` makes it."""
+    return reference.startswith(f"{_GIVEN}:")
+
+
+def is_here(reference: str) -> bool:
+    """Whether `give` has made this reference in this process."""
+    return is_given(reference) and reference.removeprefix(f"{_GIVEN}:") in _given
+
+
+def give(value: Any, name: str) -> str:
+    """Keeps an object for this process; an earlier one of the same name is forgotten.
+
+    Args:
+      value: the object.
+      name: what to call it; of letters, digits and underscores.
+
+    Returns:
+      The reference by which `load` finds it.
+    """
+    _given[name] = value
+    return f"{_GIVEN}:{name}"
+
+
+def load(reference: str, field: str) -> Brought:
+    """Imports a module, or runs a file, and takes something from it.
+
+    Args:
+      reference: `package.module:Name`, or `path/to/file.py:Name`; or one that `give` made.
+      field: where it was given.
+
+    Raises:
+      UserError: there is no such module or file, it fails, or it has no such name.
+    """
+    place, _, name = reference.rpartition(":")
+    if is_given(reference):
+        if not is_here(reference):
+            raise UserError(
+                f"{field}: {reference} is an object of another process; {to_pass(field)}"
+            )
+        return Brought(_given[name], source_of(_given[name]))
+    module = _of_file(expand(place, field)) if place.endswith(".py") else _of_package(place, field)
+    if not hasattr(module, name):
+        public = [other for other in vars(module) if not other.startswith("_")]
+        raise UserError(f"{field}: {place} has no {name!r}{suggest(name, public)}")
+    value = getattr(module, name)
+    path = getattr(module, "__file__", None)
+    return Brought(value, _of_path(path) if path else source_of(value))
+
+
+def to_pass(field: str) -> str:
+    """What is needed where a reference of `give` leads to nothing.
+
+    Args:
+      field: that holds the reference, such as "config.dataset.name".
+    """
+    argument = field.removeprefix("config.").removesuffix(".name")
+    return f"the object itself is needed: experiment.run(config, workdir, {argument}=...)"
+
+
+def found_again(reference: str, recorded: Mapping[str, str], beside: Iterable[Path]) -> str:
+    """The reference by which code is loaded that a file names, wherever one stands now.
+
+    A file is looked for where the reference says, where it was when it was recorded, and beside
+    what names it. One that is as it was comes first.
+
+    Args:
+      reference: as of `load`.
+      recorded: `path` and `sha256` as they were; empty of an earlier version.
+      beside: folders to look into.
+
+    Raises:
+      UserError: there is no such file in any of these places.
+    """
+    place, _, name = reference.rpartition(":")
+    if is_given(reference) or not place.endswith(".py"):
+        return reference
+    path = expand(place, "restore")
+    tried = [path, *([Path(recorded["path"])] if recorded.get("path") else [])]
+    tried += [folder / path.name for folder in beside]
+    there = [o for o in dict.fromkeys(tried) if os.path.isfile(o) and os.access(o, os.R_OK)]
+    if not there:
+        listed = ", ".join(map(str, dict.fromkeys(tried)))
+        raise UserError(
+            f"{reference}: there is no such file that can be read ({listed}); it is needed"
+        )
+    same = [one for one in there if _of_path(str(one)).sha256 == recorded.get("sha256")]
+    return f"{(same or there)[0]}:{name}"
+
+
+def reference(value: Any) -> str:
+    """The name by which `load` finds a class or a function again; "" where there is none."""
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
+    found = getattr(sys.modules.get(str(module)), name, None) if "." not in name else None
+    return f"{module}:{name}" if found is value and value is not None else ""
+
+
+def source_of(value: Any) -> Source:
+    """Where a class or a function stands; `Source("", ...)` of a notebook or an interpreter.
+
+    Of a function with arguments filled in the function counts, of a tuple its first function, of
+    any other object its class. The digest is "" where there is no text, as in an interpreter.
+    """
+    if isinstance(value, tuple):
+        value = next(filter(callable, value), None)
+    while isinstance(value, functools.partial):
+        value = value.func
+    value = inspect.unwrap(value) if callable(value) else value
+    if not (inspect.isclass(value) or inspect.isroutine(value)):
+        value = type(value)
+    try:
+        path = inspect.getsourcefile(value)
+        if path and Path(path).is_file():
+            return _of_path(path)
+        return Source("", hashlib.sha256(inspect.getsource(value).encode()).hexdigest())
+    except (OSError, TypeError):  # typed into an interpreter, or not written in Python
+        return Source("", "")
+
+
+def _of_path(path: str) -> Source:
+    return Source(path, hashlib.sha256(Path(path).read_bytes()).hexdigest())
+
+
+def failure(path: Path, error: BaseException) -> UserError:
+    """What went wrong in a user's file, in one line that says where in it.
+
+    Args:
+      path: the file.
+      error: what it raised.
+    """
+    line, reason = where(str(path), error), _reason(error)
+    return UserError(f"{line or path}: {reason}; mend the file")
+
+
+def failed(what: str, path: str, error: BaseException, needed: str) -> UserError:
+    """What went wrong when something of a user's was called, in one line that says where.
+
+    Args:
+      what: the field and the name.
+      path: the file that it stands in, or "".
+      error: what it raised.
+      needed: what would be right.
+    """
+    place = where(path, error)
+    return UserError(f"{what} fails{f' at {place}' if place else ''} ({_reason(error)}); {needed}")
+
+
+def where(path: str, error: BaseException) -> str:
+    """Where a user's code has failed, as "file:line"; "" where no line of it was reached.
+
+    Args:
+      path: the user's file; "" of code that stands in none.
+      error: what was raised.
+    """
+    if isinstance(error, SyntaxError) and error.filename == path:
+        return f"{path}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    if path:
+        frames = traceback.StackSummary(f for f in frames if f.filename == path)
+        return f"{path}:{frames[-1].lineno}" if frames else ""
+    return f"{frames[1].filename}:{frames[1].lineno}" if len(frames) > 1 else ""
+
+
+def _reason(error: BaseException) -> str:
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {' '.join(text.split())}"
+
+
+def _of_file(path: Path) -> ModuleType:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return _run(path.resolve(), hashlib.sha256(content).hexdigest())
+
+
+@functools.cache  # of one state of a file there is one module, whoever asks for it
+def _run(path: Path, sha256: str) -> ModuleType:
+    name = f"_fednas_jax_user_{sha256[:12]}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path}: is no Python file; one that ends with .py is needed")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise failure(path, error) from error
+    return module
+
+
+def _of_package(name: str, field: str) -> ModuleType:
+    if name in sys.modules:
+        return sys.modules[name]
+    try:
+        found = importlib.util.find_spec(name)  # imports what it lies in
+    except ValueError:  # of an empty name, or one that cannot be one
+        found = None
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is None or not f"{name}.".startswith(f"{missing}."):
+            raise failure(_last_file(error, name), error) from error
+        found = None
+    if found is None:
+        raise UserError(
+            f"{field}: there is no module {name!r}; package.module:Name or path/to/file.py:Name is "
+            "needed"
+        )
+    try:
+        return importlib.import_module(name)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise failure(Path(found.origin or name), error) from error
+
+
+def _last_file(error: BaseException, name: str) -> Path:
+    """The file in which a module has failed that is imported on the way to another."""
+    names = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    files = [file for file in names if not file.startswith("<")]
+    return Path(files[-1] if files[1:] else name)

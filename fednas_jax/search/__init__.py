@@ -1,1 +1,0 @@
-"""Architecture search on one client: genotypes and the local search step."""

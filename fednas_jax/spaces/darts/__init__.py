@@ -1,0 +1,1 @@
+"""The search space of DARTS: its supernet, and the network of a genotype."""

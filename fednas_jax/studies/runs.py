@@ -1,0 +1,147 @@
+"""Makes several runs one after another, each in its own folder; finished ones are not repeated."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from fednas_jax.algorithms import registry
+from fednas_jax.data import partition_file
+from fednas_jax.experiment import resumption, rounds, stage_runner
+from fednas_jax.experiment import workdir as folders
+from fednas_jax.report import run_record
+from fednas_jax.runtime import layout, user_code
+from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.files import read_json
+
+
+class Planned(NamedTuple):
+    """A run to make."""
+
+    name: str
+    """Name of its folder."""
+    config: ml_collections.FrozenConfigDict
+    """Resolved."""
+
+
+class Outcome(NamedTuple):
+    """The outcome of a run, which may have failed."""
+
+    planned: Planned
+    folder: Path
+    summary: dict[str, Any] | None
+    """The content of summary.json; None if the run failed."""
+    error: str
+    """Why it failed, in one line; "" if it did not fail."""
+
+
+def run_all(planned: Sequence[Planned], workdir: Path) -> Iterator[Outcome]:
+    """Makes the runs in order, and resumes those that were interrupted.
+
+    If a run fails, the others are made nevertheless.
+
+    Args:
+      planned: the runs, with different names.
+      workdir: folder for the folders of the runs.
+
+    Raises:
+      UserError: before the first run, if a folder holds a run of another config.
+    """
+    seen: dict[str, tuple[str, str]] = {}
+    done = [folders.recorded_run(workdir / run.name, run.config) for run in planned]
+    for run in planned:
+        stage_runner.check_same_run(workdir / run.name, run.config)
+    for number, (run, recorded) in enumerate(zip(planned, done, strict=True), start=1):
+        folder = workdir / run.name
+        finished = recorded is not None and (folder / layout.SUMMARY_FILE).exists()
+        state = "is already finished" if finished else str(folder)
+        print(f"fednas_jax: run {number} of {len(planned)}: {run.name}: {state}", flush=True)
+        summary, error = None, ""
+        try:
+            if recorded is not None and finished:
+                code = resumption.code_of_user(run.config)
+                resumption.check_same_code(folder, recorded, code)
+                inputs = resumption.inputs(run.config)
+                resumption.check_same_inputs(folder, recorded, run.config, inputs)
+                findings = registry.room(run.config["algorithm"]).findings(run.config, folder)
+                summary = run_record.read_summary(folder, findings)
+            else:
+                summary = rounds.run(run.config, folder)
+                summary = _of_all_stages(folder) or summary
+            of_rounds = layout.of_rounds(folder)
+            _check_same_data(run, of_rounds, seen)
+            _check_same_partition(run, of_rounds, seen)
+        except UserError as failure:
+            summary, error = None, str(failure)
+            print(f"fednas_jax: error: {run.name}: {error}", file=sys.stderr)
+        yield Outcome(run, folder, summary, error)
+
+
+def _of_all_stages(folder: Path) -> dict[str, Any] | None:
+    """The summary of the last stage of rounds, with what all stages cost; None of a run of one."""
+    if layout.read_stages(folder) is None:
+        return None
+    stages = layout.stages(folder)
+    summary = run_record.read_summary(layout.of_rounds(folder))
+    costs = [read_json(stage.folder / layout.SUMMARY_FILE) for stage in stages]
+    summed = {name: sum(one[name] for one in costs) for name in ("seconds", "compile_seconds")}
+    return summary | summed | {"peak_memory_bytes": max(one["peak_memory_bytes"] for one in costs)}
+
+
+def _check_same_data(run: Planned, folder: Path, seen: dict[str, tuple[str, str]]) -> None:
+    """Refuses a run whose data have changed since an earlier run, since the two are not comparable.
+
+    Args:
+      run: a finished run.
+      folder: folder of the run.
+      seen: for the earlier runs, settings of the data -> name of the run, and digest of its
+        examples.
+
+    Raises:
+      UserError: an earlier run with the same settings has other examples.
+    """
+    found = folders.recorded_examples(folder)
+    data = run.config["dataset"]
+    # Of an earlier version; or made by a user's function, which may depend on any field.
+    if not found or user_code.is_reference(data["name"]):
+        return
+    key = json.dumps([data[name] for name in ("name", "data_dir", "test_path")])
+    first, there = seen.setdefault(key, (run.name, found))
+    if there != found:
+        raise UserError(
+            f"{folder}: its data are not those of {first}, although both are {data['name']!r}: the "
+            "file has changed between the two; the original file, or another --workdir for all "
+            "runs, is needed"
+        )
+
+
+def _check_same_partition(run: Planned, folder: Path, seen: dict[str, tuple[str, str]]) -> None:
+    """Refuses a run whose saved partition has changed since an earlier run.
+
+    Args:
+      run: a finished run.
+      folder: folder of the run.
+      seen: as for `_check_same_data`.
+
+    Raises:
+      UserError: clients hold other examples than in an earlier run with the same file.
+    """
+    options = run.config["partition"]
+    if options["name"] != "file" or not (folder / layout.INDICES_FILE).exists():
+        return
+    partition, _ = partition_file.read(folder / layout.INDICES_FILE)
+    digest = hashlib.sha256()
+    for indices in partition.clients:
+        digest.update(len(indices).to_bytes(8, "little") + indices.astype("<i8").tobytes())
+    found = digest.hexdigest()
+    first, there = seen.setdefault(f"partition {options['path']}", (run.name, found))
+    if there != found:
+        raise UserError(
+            f"{folder}: its partition is not that of {first}, although both are from "
+            f"{options['path']}: the file has changed between the two; the original file, or "
+            "another --workdir for all runs, is needed"
+        )

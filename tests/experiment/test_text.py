@@ -1,0 +1,122 @@
+"""Text through a whole run: sequences of tokens, scored token by token."""
+
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fednas_jax import config as schema
+from fednas_jax import experiment, restore
+from fednas_jax.data.datasets import Dataset, Split
+from fednas_jax.data.task import Task, next_tokens
+from fednas_jax.experiment import assembly
+from fednas_jax.report.writers import read_rows
+from fednas_jax.runtime.errors import UserError
+from tests.tiny import fedavg_config
+
+pytestmark = pytest.mark.usefixtures("tiny_runs")
+WORDS, LENGTH, COUNT = 5, 6, 60
+
+
+class Speaker(nn.Module):
+    """Says for each token which one follows it."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, tokens: Any, train: bool) -> Any:
+        return nn.Dense(self.num_classes)(nn.Embed(self.num_classes, 8)(tokens))
+
+
+def text(config: Any) -> Dataset:
+    """Each token is the one before it plus 1 or, by chance, 2; the last places are padding."""
+    rng = np.random.RandomState(0)
+    steps = rng.choice([1, 2], (COUNT, LENGTH), p=[0.9, 0.1]).cumsum(axis=1)
+    tokens = (rng.randint(0, WORDS, (COUNT, 1)) + steps) % WORDS
+    inputs, targets = tokens[:, :-1].astype(np.int32), tokens[:, 1:].astype(np.int32)
+    targets[:, -1] = np.where(rng.random_sample(COUNT) < 0.3, -1, targets[:, -1])
+    task = Task(
+        example=jax.ShapeDtypeStruct((LENGTH - 1,), jnp.int32),
+        target=jax.ShapeDtypeStruct((LENGTH - 1,), jnp.int32),
+        prepare=lambda tokens: tokens,
+        augment=lambda key, tokens: tokens,
+        score=next_tokens,
+    )
+    parts = [
+        Split(inputs[part], np.zeros(len(inputs[part]), np.int32), None, targets[part])
+        for part in (slice(0, 40), slice(40, COUNT))
+    ]
+    names = tuple("abcde")
+    return Dataset("text", *parts, WORDS, names, (), (), task=task)
+
+
+def config_of_text(**fields: Any) -> Any:
+    config = fedavg_config()
+    config.network.name = f"{__file__}:Speaker"
+    config.dataset.name = f"{__file__}:text"
+    config.dataset.max_train_examples = config.dataset.max_test_examples = 0
+    config.partition.name, config.partition.num_clients = "homo", 4
+    config.optimizer.learning_rate, config.batch_size, config.rounds = 1.0, 4, 3
+    config.client.held_out_fraction = 0.2
+    config.update_from_flattened_dict(fields)
+    return config
+
+
+def test_a_network_learns_what_follows_a_token(tmp_path: Path) -> None:
+    summary = experiment.run(config_of_text(rounds=8, test_every=1), tmp_path / "whole")
+    assert summary["test_accuracy"] > 0.8, "90 % of the tokens follow the rule"
+    rows = read_rows(tmp_path / "whole/metrics.jsonl")
+    model = restore(tmp_path / "whole")
+    data = text(None)
+    predicted = model.predict(data.test.images)
+    assert predicted.shape == data.test.truth.shape
+    scored = data.test.truth >= 0
+    right = (predicted == data.test.truth)[scored].mean()
+    best = rows[int(summary["best_round"])]
+    assert right == pytest.approx(best["test_accuracy"]), "a mean over tokens, without padding"
+    with pytest.raises(
+        UserError, match=r"inputs: float64 of shape \[2, 3\]; int32 of shape \[N, 5\]"
+    ):
+        model.predict(np.zeros((2, 3)))
+
+
+def test_networks_for_images_are_refused(tmp_path: Path) -> None:
+    message = r"network\.name: '2nn' is for images \[H, W, C\], not for inputs of \[5\]"
+    with pytest.raises(UserError, match=message):
+        experiment.run(config_of_text(**{"network.name": "2nn"}), tmp_path / "run")
+    with pytest.raises(UserError, match=r"config\.augment\.cutout: 3 is not used, as"):
+        experiment.run(config_of_text(**{"augment.cutout": 3}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_limit_keeps_targets_beside_their_inputs(tmp_path: Path) -> None:
+    config = config_of_text(**{"dataset.max_train_examples": 8, "rounds": 1})
+    experiment.run(config, tmp_path / "run")
+    population, _ = assembly.prepare(schema.resolve(config))
+    part, whole = population.dataset.train, text(None).train
+    pairs = {(x.tobytes(), y.tobytes()) for x, y in zip(whole.images, whole.truth, strict=True)}
+    found = {(x.tobytes(), y.tobytes()) for x, y in zip(part.images, part.truth, strict=True)}
+    assert found <= pairs
+    assert len(part.truth) == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"targets": np.zeros((39, 5), np.int32)}, "40 inputs, 40 labels and 39 targets; as many"),
+        (
+            {"targets": np.zeros((40, 4), np.int32)},
+            r"targets of its train part have shape \[40, 4\]",
+        ),
+        ({"images": [[1]] * 40}, r"inputs of its train part have no array; one array \[N, 5\] is"),
+    ],
+)
+def test_parts_that_do_not_fit_the_task_are_refused(change: Any, says: str, tmp_path: Path) -> None:
+    data = text(None)
+    data = data._replace(train=data.train._replace(**change))
+    with pytest.raises(UserError, match=says):
+        experiment.run(config_of_text(), tmp_path / "run", dataset=data)
