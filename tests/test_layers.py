@@ -13,7 +13,7 @@ PACKAGE = Path(fednas_jax.__file__).parent
 FLAT_AT_MOST = 10
 
 LAYERS = (
-    "runtime", "fields", "nn", "spaces", "networks", "data", "federated", "checkpoints", "report",
+    "runtime", "fields", "nn", "spaces", "data", "networks", "federated", "checkpoints", "report",
     "algorithms", "config", "experiment", "studies", "commands",
 )  # fmt: skip
 """`config` is the module of this name; commands are the other files that lie flat."""

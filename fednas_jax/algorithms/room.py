@@ -15,7 +15,7 @@ from fednas_jax.federated.schedule import SYNCHRONOUS, Schedule
 from fednas_jax.fields.field import Config
 from fednas_jax.report.findings import Findings
 from fednas_jax.report.page_parts import Section
-from fednas_jax.report.run_folder import RunFolder
+from fednas_jax.report.run_types import RunFolder
 
 
 class ClientLayout(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fednas_jax.report.charts import Rows, Spec, finish, percent, round_axis
-from fednas_jax.report.run_folder import ClassCounts
+from fednas_jax.report.run_types import ClassCounts
 from fednas_jax.report.vega import alt
 
 _MOST_BARS = 60

@@ -7,7 +7,6 @@ from typing import Any
 from fednas_jax.report.charts import Spec, finish
 from fednas_jax.report.page_parts import Chart, Choice, Drawing, Page, Part, Section, Table
 from fednas_jax.report.page_text import NOTHING, duration, in_bytes, percent
-from fednas_jax.report.run_folder import RunFolder
 from fednas_jax.report.run_sections import (
     flat,
     last_scores,
@@ -16,6 +15,7 @@ from fednas_jax.report.run_sections import (
     total,
     with_parts,
 )
+from fednas_jax.report.run_types import RunFolder
 from fednas_jax.report.traffic import sent_so_far
 from fednas_jax.report.vega import alt
 

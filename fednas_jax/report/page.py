@@ -21,6 +21,7 @@ if __name__ == "__main__":
 
 from fednas_jax.report import colors, run_folder
 from fednas_jax.report.page_parts import Chart, Page
+from fednas_jax.report.run_types import RunFolder
 from fednas_jax.runtime.command_line import HELP_FLAGS, folders, guarded
 from fednas_jax.runtime.errors import UserError
 from fednas_jax.runtime.files import read_json, write_atomic
@@ -100,7 +101,7 @@ def write_comparison(
     return path
 
 
-def _read(folder: Path) -> run_folder.RunFolder:
+def _read(folder: Path) -> RunFolder:
     extras.need("page", "report")
     return run_folder.read(folder)
 

@@ -2,15 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from fednas_jax.algorithms import registry
 from fednas_jax.data.partition_file import Partition, class_counts
 from fednas_jax.report import rows
 from fednas_jax.report.rows import Row
 from fednas_jax.report.run_record import read_summary, rules_of
+from fednas_jax.report.run_types import ClassCounts, RunFolder
 from fednas_jax.report.writers import read_rows
-from fednas_jax.runtime import layout
 from fednas_jax.runtime.errors import UserError
 from fednas_jax.runtime.files import read_json, write_atomic
 from fednas_jax.runtime.layout import METRICS_FILE, RUN_FILE, SUMMARY_FILE
@@ -20,48 +20,6 @@ if TYPE_CHECKING:
 
 PARTITION_FILE = "partition.json"
 _RIGHT = "the workdir of a run is needed"
-
-
-class ClassCounts(NamedTuple):
-    """Who holds what: `counts[k][c]` examples of class c, which is called `names[c]`."""
-
-    names: list[str]
-    counts: list[list[int]]
-    ids: list[int] | None = None
-    """What the data's `client` column calls each client; None where it calls them nothing."""
-
-    def client(self, k: int) -> str:
-        """The name of a client, from its number."""
-        return str(self.ids[k] if self.ids is not None and k < len(self.ids) else k)
-
-
-class RunFolder(NamedTuple):
-    """What a run has written down so far."""
-
-    folder: Path
-    record: dict[str, Any]
-    """All of run.json."""
-    config: dict[str, Any]
-    """As it is there."""
-    starts: list[dict[str, Any]]
-    """Time, versions and device of each start; the latest is the last."""
-    rows: list[Row]
-    """Metrics, one row a round; at least one."""
-    summary: dict[str, Any]
-    """As in summary.json; what is known so far where the run has not ended."""
-    finished: bool
-    partition: ClassCounts | None
-    """None of a run of a version that did not write it."""
-
-    @property
-    def name(self) -> str:
-        """The folder's own name; of a stage of a run, the run's besides."""
-        return layout.title(self.folder)
-
-    @property
-    def best_row(self) -> Row:
-        """The metrics of the best round."""
-        return next(row for row in self.rows if row["round"] == self.summary["best_round"])
 
 
 def read(folder: Path) -> RunFolder:

@@ -11,7 +11,8 @@ from fednas_jax.report import charts, client_charts
 from fednas_jax.report.findings import Findings
 from fednas_jax.report.page_parts import Chart, Code, Page, Part, Section, Table, Tile, Tiles
 from fednas_jax.report.page_text import NOTHING, duration, in_bytes, number, percent, setting
-from fednas_jax.report.run_folder import RunFolder, room_of
+from fednas_jax.report.run_folder import room_of
+from fednas_jax.report.run_types import RunFolder
 
 _MOST_ROWS = 200
 

@@ -15,7 +15,7 @@ from fednas_jax.fields.field import TEXT, Field, anything
 from fednas_jax.report import comparison, page, run_folder
 from fednas_jax.report.findings import Findings
 from fednas_jax.report.page_parts import Drawing, Section, Table
-from fednas_jax.report.run_folder import RunFolder
+from fednas_jax.report.run_types import RunFolder
 from fednas_jax.report.writers import read_rows
 from fednas_jax.runtime.errors import UserError
 from tests.algorithms.test_brought import BLOCKS, NOISE, toy_room

@@ -16,7 +16,7 @@ from fednas_jax.checkpoints.checkpoint import read_saved
 from fednas_jax.data.task import Scores
 from fednas_jax.experiment import rounds as experiment
 from fednas_jax.federated.algorithm import Algorithm, Phase, weighted_update
-from fednas_jax.federated.schedule import SYNCHRONOUS, Answered, Schedule, Service
+from fednas_jax.federated.schedule import SYNCHRONOUS, ClientRound, Schedule, Service
 from fednas_jax.report.writers import read_rows
 from fednas_jax.runtime.errors import UserError
 from tests.tiny import fedavg_config
@@ -72,7 +72,7 @@ def toy(lacking: str = "", **more: Any) -> Declared:
     return Declared("places", "Places", lambda: room)
 
 
-def slow(service: Service, state: Any, number: int) -> Answered:
+def slow(service: Service, state: Any, number: int) -> ClientRound:
     """Every second round goes on from the state of two rounds ago, which the schedule keeps."""
     before = state.schedule["before"]
     start = state._replace(params=before) if number % 2 == 0 else state

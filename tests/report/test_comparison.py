@@ -8,7 +8,7 @@ import pytest
 from fednas_jax.report import comparison, page, run_folder, traffic
 from fednas_jax.report.page_parts import Chart, Section
 from fednas_jax.report.page_text import NOTHING
-from fednas_jax.report.run_folder import RunFolder
+from fednas_jax.report.run_types import RunFolder
 from tests import browser
 from tests.report import runs
 

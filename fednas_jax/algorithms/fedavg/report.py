@@ -3,7 +3,7 @@
 import contextlib
 
 from fednas_jax.report.page_parts import Section
-from fednas_jax.report.run_folder import RunFolder
+from fednas_jax.report.run_types import RunFolder
 from fednas_jax.runtime.errors import UserError
 from fednas_jax.runtime.layout import RUN_FILE
 from fednas_jax.spaces.darts import genotype as genotypes

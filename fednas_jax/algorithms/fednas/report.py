@@ -5,7 +5,7 @@ from typing import Any
 
 from fednas_jax.algorithms.fednas.findings import ALPHAS_FILE, read_alphas
 from fednas_jax.report.page_parts import Chart, Choice, Part, Section, Slider
-from fednas_jax.report.run_folder import RunFolder
+from fednas_jax.report.run_types import RunFolder
 from fednas_jax.spaces.darts import genotype as genotypes
 
 KIND_TITLES = {"normal": "Normal cell", "reduce": "Reduction cell"}
