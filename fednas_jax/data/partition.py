@@ -103,14 +103,12 @@ def make(
       num_clients: number of clients, for homo, hetero, shards and power_law; table, natural and
         file determine it themselves.
       seed: 0 or above; -1 for `paper_rng`.
-      concentration: see `hetero`.
+      concentration, max_tries: see `hetero`.
       min_size: see `hetero` and `power_law`.
-      max_tries: see `hetero`.
       table: for table, a CSV file or a known name.
       table_fraction: for table, the share of each count to use.
       shards_per_client: see `shards`.
-      labels_per_client: see `power_law`.
-      sigma: see `power_law`.
+      labels_per_client, sigma: see `power_law`.
       balanced: whether to use only as many examples of each class, chosen at random, as the
         smallest class has; not possible with table and file.
       path: for file, the .npz file that `save` wrote. The SHA-256 of the examples in it is checked

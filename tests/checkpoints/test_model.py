@@ -199,7 +199,7 @@ def test_without_a_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(format=2), "written in format 2; format 1 is needed"),
+        (lambda m: m.update(format=2), "written in format 2; format 1 or an earlier"),
         (lambda m: m.pop("format"), "not the description of a model"),
         (lambda m: m.pop("std"), "not the description of a model .KeyError: 'std'"),
         (lambda m: m.update(image_shape=[8, 8]), "not the description of a model .ValueError"),

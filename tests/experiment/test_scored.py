@@ -309,7 +309,7 @@ def test_a_checkpoint_of_an_earlier_version_alone(
     shutil.move("run/checkpoints/000001", "alone")
     forget(Path("alone"))
     model = fednas_jax.restore("alone")
-    told = "alone does not say which images its model has learnt from"
+    told = "alone has no record of the images that its model has learnt from"
     members = {"class_names": np.array(NAMES), "client": np.arange(60) % 4}
     save("clients.npz", IMAGES, LABELS, **members)
     for name in ("", "./rand.npz", "copy.npz", "clients.npz"):  # cut as the run cut it

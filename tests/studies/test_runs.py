@@ -77,4 +77,6 @@ def test_runs_on_a_partition_that_has_changed_are_not_compared(
     partition.save(tmp_path / "two" / layout.INDICES_FILE, dealt, split)
     one, two = errors(plan, tmp_path)
     assert not one
-    assert two.startswith(f"{tmp_path / 'two'}: its partition is not that of one, though both are")
+    assert two.startswith(
+        f"{tmp_path / 'two'}: its partition is not that of one, although both are"
+    )
