@@ -33,7 +33,7 @@ from benchmarks.harness import Peer, Row
 from benchmarks.rounds import load_config
 from fednas_jax import config as schema
 from fednas_jax.data import partition as partitions
-from fednas_jax.experiment import rounds as experiment
+from fednas_jax.experiment import runner as experiment
 from fednas_jax.report import run_folder
 from fednas_jax.runtime import memory
 from fednas_jax.runtime.errors import UserError

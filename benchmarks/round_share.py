@@ -28,7 +28,7 @@ import numpy as np
 from benchmarks import cases, harness
 from benchmarks.harness import Row
 from fednas_jax import config as schema
-from fednas_jax.experiment import rounds as experiment
+from fednas_jax.experiment import runner as experiment
 from fednas_jax.federated.evaluation import Evaluator
 from fednas_jax.federated.round import RoundEngine
 

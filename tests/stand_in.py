@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fednas_jax import config as schema
-from fednas_jax.experiment import resumption, rounds, workdir
+from fednas_jax.experiment import resumption, runner, workdir
 from fednas_jax.report.writers import MetricsFile
 from fednas_jax.runtime import layout
 from fednas_jax.runtime.errors import UserError
@@ -65,5 +65,5 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         write_json(folder / layout.SUMMARY_FILE, summary)
         return summary
 
-    monkeypatch.setattr(rounds, "run", run)
+    monkeypatch.setattr(runner, "run", run)
     return folders

@@ -42,10 +42,10 @@ class Kind(NamedTuple):
 
 def check_run(arguments: list[str], patch: pytest.MonkeyPatch, run: Any = main) -> None:
     configs: list[Any] = []
-    stand_in = types.ModuleType("fednas_jax.experiment.rounds")
+    stand_in = types.ModuleType("fednas_jax.experiment.runner")
     stand_in.run = lambda config, workdir: configs.append(config)  # type: ignore[attr-defined]
-    patch.setitem(sys.modules, "fednas_jax.experiment.rounds", stand_in)
-    patch.setattr(fednas_jax.experiment, "rounds", stand_in, raising=False)
+    patch.setitem(sys.modules, "fednas_jax.experiment.runner", stand_in)
+    patch.setattr(fednas_jax.experiment, "runner", stand_in, raising=False)
     patch.setattr("fednas_jax.experiment.assembly.prepare", lambda config: None)  # reads no data
     assert run(arguments) == 0
     if "--help" not in arguments:

@@ -25,10 +25,10 @@ DIGITS = f"--config={ROOT / 'configs' / 'digits_quick.py'}"
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Path]]:
     """Puts a stand-in for `experiment.run` in place and lists its calls."""
     calls: list[tuple[Any, Path]] = []
-    stand_in = types.ModuleType("fednas_jax.experiment.rounds")
+    stand_in = types.ModuleType("fednas_jax.experiment.runner")
     stand_in.run = lambda config, workdir: calls.append((config, workdir))  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "fednas_jax.experiment.rounds", stand_in)
-    monkeypatch.setattr(fednas_jax.experiment, "rounds", stand_in, raising=False)
+    monkeypatch.setitem(sys.modules, "fednas_jax.experiment.runner", stand_in)
+    monkeypatch.setattr(fednas_jax.experiment, "runner", stand_in, raising=False)
     return calls
 
 
@@ -154,7 +154,7 @@ def test_what_a_run_raises(
     def run(config: Any, workdir: Path) -> None:
         raise raised
 
-    monkeypatch.setattr(sys.modules["fednas_jax.experiment.rounds"], "run", run)
+    monkeypatch.setattr(sys.modules["fednas_jax.experiment.runner"], "run", run)
     assert main([DIGITS]) == code
     assert says in capsys.readouterr().err
 

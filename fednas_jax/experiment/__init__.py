@@ -6,12 +6,12 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fednas_jax.experiment.rounds import run as run
+    from fednas_jax.experiment.runner import run as run
 
 
 def __getattr__(name: str) -> Any:
     if name != "run":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from fednas_jax.experiment import rounds
+    from fednas_jax.experiment import runner
 
-    return rounds.run
+    return runner.run

@@ -9,18 +9,15 @@ a pure function of the server state, the data and a key.
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import ml_collections
 
 from fednas_jax import config as schema
-from fednas_jax.algorithms import registry, stage_types
-from fednas_jax.algorithms.declared import Declared
+from fednas_jax.algorithms import registry
 from fednas_jax.algorithms.room import Room
-from fednas_jax.algorithms.stage_types import Folders, RoundsStage
 from fednas_jax.checkpoints import model_file
 from fednas_jax.checkpoints.checkpoint import Restored
 from fednas_jax.data import datasets
@@ -32,7 +29,6 @@ from fednas_jax.experiment import (
     provenance,
     resumption,
     shared_workdir,
-    stage_runner,
     summary,
 )
 from fednas_jax.experiment import callbacks as callback_functions
@@ -44,16 +40,14 @@ from fednas_jax.federated.evaluation import Evaluator, Score, mean_score
 from fednas_jax.federated.participation import Participation
 from fednas_jax.federated.ranks.communicator import LOCAL, Communicator
 from fednas_jax.federated.schedule import Service
-from fednas_jax.fields import extension
-from fednas_jax.report import pictures, rows, run_folder, run_record, tracking
+from fednas_jax.report import pictures, rows, run_folder, run_record
 from fednas_jax.report.findings import IN_CHECKPOINT
 from fednas_jax.report.progress import Progress
 from fednas_jax.report.records import Records
-from fednas_jax.runtime import cache, compilation, console, extras, gpu, layout, settings, signals
+from fednas_jax.runtime import compilation, console, extras, layout, signals
 from fednas_jax.runtime.costs import Costs
-from fednas_jax.runtime.errors import UserError, warn_once
+from fednas_jax.runtime.errors import UserError
 from fednas_jax.runtime.files import plain
-from fednas_jax.runtime.paths import check_utf8, expand
 
 EVALUATION_BATCH = 128
 """Examples evaluated at once: enough to keep a device busy, few enough for little memory."""
@@ -61,106 +55,6 @@ EVALUATION_BATCH = 128
 SECONDS_BETWEEN_PICTURES = 60
 
 _CHECKPOINTS = layout.CHECKPOINTS_FOLDER
-
-
-def run(
-    config: schema.Config,
-    workdir: Path | str,
-    communicator: Communicator = LOCAL,
-    *,
-    algorithm: Declared | None = None,
-    network: Callable[..., Any] | None = None,
-    dataset: Any = None,
-    partition: Callable[..., Any] | None = None,
-    transforms: Sequence[Any] = (),
-    reducer: Any = None,
-    callbacks: Sequence[Callable[..., Any]] = (),
-) -> dict[str, Any]:
-    """Runs an experiment, or what is left of it, in a folder of its own; all stages of it.
-
-    Args:
-      config: as `fednas_jax.config.default`, or a file under `configs/`, gives it.
-      workdir: the folder; if it holds an interrupted run of this config, that run goes on.
-      communicator: of the ranks that share the work, each of which calls this.
-      algorithm: one of your own, in place of that which `config.algorithm` names.
-      network: of your own, in place of `config.network.name`: a linen module, or a function from
-        `num_classes` to one. It and those below may be an `Extension`; see docs/extending.md.
-      dataset: a `Dataset`, or a function from the config to one.
-      partition: a function from config and data set to the indices of each client.
-      transforms: of what clients send, in this order.
-      reducer: of what clients send.
-      callbacks: functions of an `Event`, called on rank 0 after each round.
-
-    Returns:
-      The summary, as in summary.json; of the last stage, where the algorithm has several.
-
-    Raises:
-      UserError: bad input of any kind; what the folder held is as it was.
-    """
-    one = {"network.name": network, "dataset.name": dataset, "partition.name": partition}
-    several = {"transforms": transforms, "callbacks": callbacks}
-    own = extension.given_fields({**one, "reducer": reducer}, several)
-    if algorithm is not None:
-        registry.add(algorithm)
-        own["algorithm"] = algorithm.name
-    resolved = schema.resolve(config, own)
-    callback_functions.load(resolved)  # so that what is none is refused at once
-    folder = check_utf8(expand(workdir, "--workdir"), "--workdir")
-    name = resolved["algorithm"]
-    stages = stage_types.check(registry.room(name).stages(resolved), name)
-
-    def run_rounds(
-        stage: RoundsStage, before: Folders, place: Path, begun: Callable[[], None]
-    ) -> dict[str, Any]:
-        with stage_types.named(stage):
-            return _run_rounds(schema.resolve(stage.config(before)), place, communicator, begun)
-
-    return stage_runner.run(stages, folder, run_rounds, communicator, resolved)
-
-
-def _run_rounds(
-    resolved: ml_collections.FrozenConfigDict,
-    folder: Path,
-    communicator: Communicator,
-    begun: Callable[[], None],
-) -> dict[str, Any]:
-    """One stage of rounds; `begun` is called on rank 0 once it is recorded."""
-    costs = Costs()
-    tracking.check(resolved["report"])
-    shared_workdir.check_same(communicator, "the versions of packages", folders.versions())
-    shared_workdir.check_same(communicator, "the configs", schema.to_json(resolved))
-    shared_workdir.check_same(communicator, "a user's code", resumption.code_of_user(resolved))
-    shared_workdir.check_same(communicator, "the settings of JAX and XLA", settings.recorded())
-    found = resumption.Found(*communicator.decide(lambda: resumption.look(folder, resolved)))
-    if found.finished:
-        return communicator.decide(lambda: summary.already_finished(resolved, folder))
-    is_rank_0 = communicator.rank == 0
-    if is_rank_0:
-        resumption.tell(found)
-    with settings.fixed(say=is_rank_0), cache.configured(resolved["compilation_cache"]):
-        shared_workdir.check_same(communicator, "the kinds of device", settings.device().platform)
-        cut_by = run_record.rules_of(found.recorded)["cut_by"]
-        population, built = assembly.prepare(resolved, begun=found.begun, cut_by=cut_by)
-        if is_rank_0:
-            if unused := gpu.unused():
-                warn_once(unused)
-            omissions.tell(population.remarks)
-        with contextlib.ExitStack() as stack:
-            if is_rank_0:
-                findings = registry.room(resolved["algorithm"]).findings(resolved, folder)
-                stack.enter_context(folders.opened(folder, findings.folders))
-            experiment = Experiment(
-                resolved,
-                folder,
-                population=population,
-                algorithm=built,
-                recorded=found.recorded,
-                costs=costs,
-                communicator=communicator,
-            )
-            if is_rank_0:
-                begun()
-            return experiment.run()
 
 
 class Experiment:

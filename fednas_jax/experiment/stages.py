@@ -158,12 +158,12 @@ def run(stages: Stages, workdir: Path, communicator: "Communicator | None" = Non
     """
     # Not above: they import jax.
     start.import_jax()
-    from fednas_jax.experiment import rounds, stage_runner
+    from fednas_jax.experiment import runner, stage_runner
     from fednas_jax.federated.ranks.communicator import LOCAL
 
     ranks: dict[str, Any] = {} if communicator is None else {"communicator": communicator}
     if stages.train is None:
-        rounds.run(stages.first, workdir, **ranks)
+        runner.run(stages.first, workdir, **ranks)
         return
     _check_search(stages.first)
     if not (workdir / SEARCH_FOLDER / SUMMARY_FILE).exists():
@@ -174,7 +174,7 @@ def run(stages: Stages, workdir: Path, communicator: "Communicator | None" = Non
         stage: RoundsStage, before: Folders, folder: Path, begun: Callable[[], None]
     ) -> dict[str, Any]:
         with _of_the_training() if stage.name == TRAIN_FOLDER else contextlib.nullcontext():
-            return rounds.run(stage.config(before), folder, **ranks)
+            return runner.run(stage.config(before), folder, **ranks)
 
     both = search_then_train(stages.first, stages.train)
     stage_runner.run(both, workdir, run_rounds, communicator or LOCAL)

@@ -11,7 +11,7 @@ import ml_collections
 
 from fednas_jax.algorithms import registry
 from fednas_jax.data import partition_file
-from fednas_jax.experiment import resumption, rounds, stage_runner
+from fednas_jax.experiment import resumption, runner, stage_runner
 from fednas_jax.experiment import workdir as folders
 from fednas_jax.report import run_record
 from fednas_jax.runtime import layout, user_code
@@ -70,7 +70,7 @@ def run_all(planned: Sequence[Planned], workdir: Path) -> Iterator[Outcome]:
                 findings = registry.room(run.config["algorithm"]).findings(run.config, folder)
                 summary = run_record.read_summary(folder, findings)
             else:
-                summary = rounds.run(run.config, folder)
+                summary = runner.run(run.config, folder)
                 summary = _of_all_stages(folder) or summary
             of_rounds = layout.of_rounds(folder)
             _check_same_data(run, of_rounds, seen)

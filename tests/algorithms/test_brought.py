@@ -19,7 +19,7 @@ from fednas_jax.algorithms.declared import Declared
 from fednas_jax.algorithms.fedavg.config import DECLARED as FEDAVG
 from fednas_jax.algorithms.room import ClientLayout, Room
 from fednas_jax.data.task import Scores
-from fednas_jax.experiment import rounds
+from fednas_jax.experiment import rounds, runner
 from fednas_jax.federated.algorithm import Algorithm, ClientUpdate, Phase
 from fednas_jax.fields.field import FLOAT, Field, above, at_least
 from fednas_jax.report.writers import read_rows
@@ -73,17 +73,17 @@ def test_all_clients_weigh_the_same(elsewhere: Path) -> None:
     for name, more in (("equal", equal), ("unlike", {"partition.name": "hetero"})):
         for algorithm in ("uniform.py:ALGORITHM", "fedavg"):
             folder = Path(f"{name}-{algorithm[:4]}")
-            rounds.run(mine(algorithm=algorithm, **more), folder)
+            runner.run(mine(algorithm=algorithm, **more), folder)
             losses[name, algorithm[:4]] = read_rows(folder / "metrics.jsonl")[-1]["test_loss"]
     np.testing.assert_allclose(losses["equal", "unif"], losses["equal", "feda"], rtol=1e-5)
     assert abs(losses["unlike", "unif"] / losses["unlike", "feda"] - 1) > 1e-4
 
 
 def test_a_run_does_not_go_on_with_changed_code(elsewhere: Path) -> None:
-    rounds.run(mine(), "run")
+    runner.run(mine(), "run")
     Path("uniform.py").write_text(BLOCKS[0] + "# changed\n")
     with pytest.raises(UserError, match=r"^config\.algorithm: .*uniform\.py is not as it was when"):
-        rounds.run(mine(), "run")
+        runner.run(mine(), "run")
 
 
 def test_a_sweep_has_it_beside_ours(elsewhere: Path) -> None:
@@ -197,7 +197,7 @@ def toy_config(**fields: Any) -> Any:
 def test_a_third_algorithm_goes_through_the_whole_of_a_run(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    summary = rounds.run(toy_config(), "toy", algorithm=TOY)
+    summary = runner.run(toy_config(), "toy", algorithm=TOY)
     assert summary["rounds"] == 3
     rows = read_rows(Path("toy/metrics.jsonl"))
     # All shares go half the way to their means each round: the loss falls by halves.
@@ -214,7 +214,7 @@ def test_a_third_algorithm_goes_through_the_whole_of_a_run(
 def test_a_third_algorithm_is_stopped_and_gone_on_with(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rounds.run(toy_config(), "whole", algorithm=TOY)
+    runner.run(toy_config(), "whole", algorithm=TOY)
     record = rounds.Experiment._record
 
     def stop(self: Any, row: Any) -> None:
@@ -225,8 +225,8 @@ def test_a_third_algorithm_is_stopped_and_gone_on_with(
     with monkeypatch.context() as patch:
         patch.setattr(rounds.Experiment, "_record", stop)
         with pytest.raises(RuntimeError, match="stopped on purpose"):
-            rounds.run(toy_config(checkpoint_every=1), "parts", algorithm=TOY)
-    rounds.run(toy_config(checkpoint_every=1), "parts", algorithm=TOY)
+            runner.run(toy_config(checkpoint_every=1), "parts", algorithm=TOY)
+    runner.run(toy_config(checkpoint_every=1), "parts", algorithm=TOY)
     names = ("round", "train_loss", "test_loss", "held_out_loss")
     one, two = (
         [[row[name] for name in names] for row in read_rows(Path(folder) / "metrics.jsonl")]
@@ -286,7 +286,7 @@ def test_fields_of_networks_are_refused_that_it_does_not_read(elsewhere: Path) -
 def test_what_is_no_algorithm_is_refused(elsewhere: Path, text: str, says: str) -> None:
     Path("uniform.py").write_text(text)
     with pytest.raises(UserError) as raised:
-        rounds.run(mine(), "run")
+        runner.run(mine(), "run")
     assert says in str(raised.value)
     assert "\n" not in str(raised.value)
     assert not Path("run").exists()

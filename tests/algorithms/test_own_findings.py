@@ -10,7 +10,7 @@ import pytest
 from fednas_jax import config as schema
 from fednas_jax.algorithms import registry
 from fednas_jax.algorithms.declared import Declared
-from fednas_jax.experiment import provenance, rounds
+from fednas_jax.experiment import provenance, rounds, runner
 from fednas_jax.fields.field import TEXT, Field, anything
 from fednas_jax.report import comparison, page, run_folder
 from fednas_jax.report.findings import Findings
@@ -112,7 +112,7 @@ def config(**fields: Any) -> Any:
 
 
 def run(folder: Path, **fields: Any) -> dict[str, Any]:
-    return rounds.run(config(**fields), folder, algorithm=OWN)
+    return runner.run(config(**fields), folder, algorithm=OWN)
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,11 @@ import sys
 import pytest
 
 from fednas_jax import experiment
-from fednas_jax.experiment import rounds
+from fednas_jax.experiment import runner
 
 
 def test_run_is_that_of_the_rounds() -> None:
-    assert experiment.run is rounds.run
+    assert experiment.run is runner.run
 
 
 def test_nothing_else_is_there() -> None:

@@ -17,7 +17,7 @@ from fednas_jax import config as schema
 from fednas_jax import evaluate
 from fednas_jax.algorithms import registry
 from fednas_jax.algorithms.stage_types import RoundsStage, ServerStage
-from fednas_jax.experiment import assembly, rounds, stage_runner, stages
+from fednas_jax.experiment import assembly, rounds, runner, stage_runner, stages
 from fednas_jax.federated.ranks.communicator import LOCAL
 from fednas_jax.report.writers import read_rows
 from fednas_jax.runtime import layout
@@ -43,7 +43,7 @@ def known() -> Iterator[None]:
 def whole(known: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The workdir of an undisturbed run; to be left as it is."""
     folder = tmp_path_factory.mktemp("staged") / "whole"
-    rounds.run(config(), folder)
+    runner.run(config(), folder)
     return folder
 
 
@@ -118,7 +118,7 @@ def test_a_finished_run_is_told_and_left_as_it_is(
     whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {p: p.stat().st_mtime_ns for p in whole.rglob("*") if p.is_file()}
-    summary = rounds.run(config(), whole)
+    summary = runner.run(config(), whole)
     assert summary == read(whole / NAMES[2] / "summary.json")
     said = capsys.readouterr().out
     for name in NAMES:
@@ -147,18 +147,18 @@ def test_interrupted_in_any_stage_it_comes_to_the_same_bits(
         if interrupted == "pick":
             patch.setattr(staged, "pick", stop_server)
         with pytest.raises(KeyboardInterrupt):
-            rounds.run(config(), workdir)
+            runner.run(config(), workdir)
     assert (workdir / interrupted / "run.json").exists()
     assert not (workdir / interrupted / "summary.json").exists()
     assert [one["name"] for one in read(workdir / "stages.json")["stages"]] == list(NAMES)
-    rounds.run(config(), workdir)
+    runner.run(config(), workdir)
     assert measured(workdir) == measured(whole)
     assert final_state(workdir / NAMES[2]) == final_state(whole / NAMES[2])
 
 
 def refusal(workdir: Path, **fields: Any) -> str:
     with pytest.raises(UserError) as raised:
-        rounds.run(config(**fields), workdir)
+        runner.run(config(**fields), workdir)
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
@@ -190,7 +190,7 @@ def test_a_stage_that_began_with_another_summary_is_refused(done: Path, changed:
     path = done / changed / "summary.json"
     summary = read(path)
     path.write_text(json.dumps(summary | {"seconds": 1e6}))
-    rounds.run(config(), done)  # what it cost is nothing that a stage begins with
+    runner.run(config(), done)  # what it cost is nothing that a stage begins with
     path.write_text(json.dumps(summary | {"rounds": 7}))
     later = "pick" if changed == "first" else NAMES[2]
     assert refusal(done) == (
@@ -203,15 +203,15 @@ def test_a_stage_that_is_removed_begins_with_what_is_there_now(done: Path) -> No
     path = done / "pick" / "summary.json"
     path.write_text(json.dumps(read(path) | {"more": 1}))
     shutil.rmtree(done / "then")
-    rounds.run(config(), done)
-    assert rounds.run(config(), done)["rounds"] == 2
+    runner.run(config(), done)
+    assert runner.run(config(), done)["rounds"] == 2
 
 
 def test_without_a_record_of_what_it_began_with_a_line_says_so(
     done: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (done / "stages.json").unlink()
-    rounds.run(config(), done)
+    runner.run(config(), done)
     said = capsys.readouterr().err
     for name, before in (("pick", "first"), (NAMES[2], "first, pick")):
         assert (
@@ -239,7 +239,7 @@ def test_a_server_that_refuses_leaves_no_half_written_record(
         UserError, match=r"its stage then/tier-1 has no checkpoint yet; for the mod"
     ):
         layout.last(done)
-    rounds.run(config(), done)
+    runner.run(config(), done)
     assert layout.last(done) == done / NAMES[2]
 
 
@@ -282,7 +282,7 @@ def test_runs_of_one_stage_and_of_several_do_not_share_a_workdir(
     whole: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=r"holds a run of several stages \(first, pick, then/tier"):
-        rounds.run(fedavg_config(), whole)
+        runner.run(fedavg_config(), whole)
     (tmp_path / "run.json").write_text("{}")
     assert refusal(tmp_path) == (
         f"--workdir: {tmp_path} holds a run of one stage; another folder is needed"

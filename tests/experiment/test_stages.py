@@ -7,7 +7,7 @@ import ml_collections
 import pytest
 
 from fednas_jax import config as schema
-from fednas_jax.experiment import assembly, rounds, stages
+from fednas_jax.experiment import assembly, runner, stages
 from fednas_jax.runtime.errors import UserError
 
 
@@ -27,7 +27,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Path]]:
     """Puts a stand-in for `experiment.run` in place and lists its calls; no data are read."""
     calls: list[tuple[Any, Path]] = []
     monkeypatch.setattr(assembly, "prepare", lambda config: None)
-    monkeypatch.setattr(rounds, "run", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(runner, "run", lambda *arguments: calls.append(arguments))
     return calls
 
 
@@ -77,7 +77,7 @@ def test_a_training_that_cannot_be_is_refused_before_the_search(
     runs: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(rounds, "run", lambda *arguments: runs.append(arguments))
+    monkeypatch.setattr(runner, "run", lambda *arguments: runs.append(arguments))
     digits = {"dataset.name": "digits", "partition.min_size": "1"}
     for fields, message in (
         ({"augment.cutout": "8"}, r"^config\.then_train\.augment\.cutout: 8 may hide all"),
@@ -112,7 +112,7 @@ def test_errors_of_the_training_name_its_fields(monkeypatch: pytest.MonkeyPatch)
             raise UserError("round 2: a smaller config.optimizer.learning_rate, see x.config.y")
 
     monkeypatch.setattr(assembly, "prepare", lambda config: None)
-    monkeypatch.setattr(rounds, "run", fail)
+    monkeypatch.setattr(runner, "run", fail)
     message = r"smaller config\.then_train\.optimizer\.learning_rate, see x\.config\.y$"
     with pytest.raises(UserError, match=message):
         stages.run(stages.resolve(both(), {}), Path("out"))
@@ -125,7 +125,7 @@ def test_a_search_that_fails_is_not_trained(
         runs.append((config, workdir))
         raise UserError("full")
 
-    monkeypatch.setattr(rounds, "run", fail)
+    monkeypatch.setattr(runner, "run", fail)
     with pytest.raises(UserError, match="full"):
         stages.run(stages.resolve(both(), {}), Path("out"))
     assert len(runs) == 1

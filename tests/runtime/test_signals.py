@@ -12,7 +12,7 @@ import pytest
 
 import fednas_jax
 from fednas_jax.checkpoints.checkpoint import Checkpoints
-from fednas_jax.experiment import rounds
+from fednas_jax.experiment import runner
 from fednas_jax.experiment.rounds import Experiment
 from fednas_jax.federated.round import RoundEngine
 from fednas_jax.runtime import signals
@@ -96,11 +96,11 @@ def test_the_last_whole_round_is_kept(
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, interrupted)
         with pytest.raises(signals.Terminated), signals.raised():
-            rounds.run(config, folder)
+            runner.run(config, folder)
     assert Checkpoints(folder / "checkpoints").rounds() == [2]
-    rounds.run(config, folder)
+    runner.run(config, folder)
     whole = tmp_path / "whole"
-    rounds.run(config, whole)
+    runner.run(config, whole)
     assert final_state(folder) == final_state(whole)
 
 
