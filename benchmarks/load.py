@@ -2,7 +2,7 @@
 
     python -m benchmarks.load [--quick] [--only LOAD,...] [--json FILE]
 
-Each load is a separate process. Whole runs use `experiment.run` with all default files: records, a
+Each load is a separate process. Whole runs use `runner.run` with all default files: records, a
 checkpoint after every round, TensorBoard, plots and the page; only the progress bar is off. 10,000
 clients of MNIST train the 2NN, 100 in each of 200 rounds: once without held-out examples, as in
 `configs/mnist_fedavg.py`, and once with one held-out example of each client, so that every round
@@ -33,7 +33,7 @@ from benchmarks.harness import Peer, Row
 from benchmarks.rounds import load_config
 from fednas_jax import config as schema
 from fednas_jax.data import partition as partitions
-from fednas_jax.experiment import runner as experiment
+from fednas_jax.experiment import rounds, runner
 from fednas_jax.report import run_folder
 from fednas_jax.runtime import memory
 from fednas_jax.runtime.errors import UserError
@@ -103,7 +103,7 @@ class Sample(NamedTuple):
 def sampling() -> Iterator[list[Sample]]:
     """Takes a sample at the end of every round inside the context."""
     process, samples = psutil.Process(), list[Sample]()
-    draw = experiment.Records.draw
+    draw = rounds.Records.draw
 
     def drawn(self: Any, every_seconds: float = 0.0) -> None:
         draw(self, every_seconds)
@@ -111,11 +111,11 @@ def sampling() -> Iterator[list[Sample]]:
             now, resident = time.monotonic(), process.memory_info().rss
             samples.append(Sample(now, time.process_time(), resident, process.num_fds()))
 
-    experiment.Records.draw = drawn  # type: ignore[method-assign]
+    rounds.Records.draw = drawn  # type: ignore[method-assign]
     try:
         yield samples
     finally:
-        experiment.Records.draw = draw  # type: ignore[method-assign]
+        rounds.Records.draw = draw  # type: ignore[method-assign]
 
 
 def run(name: str, rounds: int) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def run(name: str, rounds: int) -> dict[str, Any]:
     config = schema.resolve(load_config("mnist_fedavg", "2nn"), fields)
     with tempfile.TemporaryDirectory() as folder, sampling() as samples:
         workdir = Path(folder) / "run"
-        experiment.run(config, workdir)
+        runner.run(config, workdir)
         newest = max((workdir / "checkpoints").glob("0*"))
         sizes = {"metrics": workdir / "metrics.jsonl", "checkpoint": newest / "checkpoint.json"}
         found = {f"{of}_bytes": path.stat().st_size for of, path in sizes.items()}

@@ -28,7 +28,8 @@ import numpy as np
 from benchmarks import cases, harness
 from benchmarks.harness import Row
 from fednas_jax import config as schema
-from fednas_jax.experiment import runner as experiment
+from fednas_jax.experiment import runner
+from fednas_jax.experiment.rounds import Experiment, Records
 from fednas_jax.federated.evaluation import Evaluator
 from fednas_jax.federated.round import RoundEngine
 
@@ -69,9 +70,9 @@ def watching(clock: Clock) -> Iterator[dict[str, float]]:
     places: list[tuple[Any, str, Callable[..., str]]] = [
         (RoundEngine, "_all_chunks", lambda self, number, *_: f"phase {number}"),
         (Evaluator, "__call__", lambda *_: "evaluation"),
-        (experiment.Experiment, "_round", lambda *_: "round"),
-        (experiment.Experiment, "_record", lambda *_: "records"),
-        (experiment.Records, "draw", pictures),
+        (Experiment, "_round", lambda *_: "round"),
+        (Experiment, "_record", lambda *_: "records"),
+        (Records, "draw", pictures),
     ]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in places]
     for owner, name, called in places:
@@ -114,7 +115,7 @@ def measure(case: cases.Case, rounds: int) -> dict[str, float]:
     """Seconds by part, over all rounds but the first."""
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder, watching(clock) as first:
-        experiment.run(settings(case, Path(folder), rounds), Path(folder) / "run")
+        runner.run(settings(case, Path(folder), rounds), Path(folder) / "run")
     return {name: value - first.get(name, 0.0) for name, value in clock.seconds.items()}
 
 

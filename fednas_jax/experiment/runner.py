@@ -1,4 +1,4 @@
-"""Runs an experiment in a folder of its own: all stages, from the first or from where it stopped."""
+"""Runs an experiment in a folder of its own: all its stages, new or interrupted."""
 
 import contextlib
 from collections.abc import Callable, Sequence

@@ -19,7 +19,8 @@ from fednas_jax.algorithms.declared import Declared
 from fednas_jax.algorithms.fedavg.config import DECLARED as FEDAVG
 from fednas_jax.algorithms.room import ClientLayout, Room
 from fednas_jax.data.task import Scores
-from fednas_jax.experiment import rounds, runner
+from fednas_jax.experiment import runner
+from fednas_jax.experiment.rounds import Experiment
 from fednas_jax.federated.algorithm import Algorithm, ClientUpdate, Phase
 from fednas_jax.fields.field import FLOAT, Field, above, at_least
 from fednas_jax.report.writers import read_rows
@@ -215,7 +216,7 @@ def test_a_third_algorithm_is_stopped_and_gone_on_with(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner.run(toy_config(), "whole", algorithm=TOY)
-    record = rounds.Experiment._record
+    record = Experiment._record
 
     def stop(self: Any, row: Any) -> None:
         record(self, row)
@@ -223,7 +224,7 @@ def test_a_third_algorithm_is_stopped_and_gone_on_with(
             raise RuntimeError("stopped on purpose")
 
     with monkeypatch.context() as patch:
-        patch.setattr(rounds.Experiment, "_record", stop)
+        patch.setattr(Experiment, "_record", stop)
         with pytest.raises(RuntimeError, match="stopped on purpose"):
             runner.run(toy_config(checkpoint_every=1), "parts", algorithm=TOY)
     runner.run(toy_config(checkpoint_every=1), "parts", algorithm=TOY)

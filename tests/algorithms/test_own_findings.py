@@ -10,7 +10,8 @@ import pytest
 from fednas_jax import config as schema
 from fednas_jax.algorithms import registry
 from fednas_jax.algorithms.declared import Declared
-from fednas_jax.experiment import provenance, rounds, runner
+from fednas_jax.experiment import provenance, runner
+from fednas_jax.experiment.rounds import Experiment
 from fednas_jax.fields.field import TEXT, Field, anything
 from fednas_jax.report import comparison, page, run_folder
 from fednas_jax.report.findings import Findings
@@ -193,7 +194,7 @@ def test_the_page_does_without_an_algorithm_that_is_gone(
 def test_it_is_stopped_and_gone_on_with(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = rounds.Experiment._record
+    record = Experiment._record
 
     def stop(self: Any, row: Any) -> None:
         record(self, row)
@@ -201,7 +202,7 @@ def test_it_is_stopped_and_gone_on_with(
             raise RuntimeError("stopped on purpose")
 
     with monkeypatch.context() as patch:
-        patch.setattr(rounds.Experiment, "_record", stop)
+        patch.setattr(Experiment, "_record", stop)
         with pytest.raises(RuntimeError, match="stopped on purpose"):
             run(tmp_path / "parts")
     kept = extra(tmp_path / "parts", 2)["best_genotype"]

@@ -14,7 +14,8 @@ from fednas_jax.algorithms.declared import Declared
 from fednas_jax.algorithms.room import ClientLayout, Room
 from fednas_jax.checkpoints.checkpoint import read_saved
 from fednas_jax.data.task import Scores
-from fednas_jax.experiment import rounds as experiment
+from fednas_jax.experiment import runner
+from fednas_jax.experiment.rounds import Experiment
 from fednas_jax.federated.algorithm import Algorithm, Phase, weighted_update
 from fednas_jax.federated.schedule import SYNCHRONOUS, ClientRound, Schedule, Service
 from fednas_jax.report.writers import read_rows
@@ -111,8 +112,8 @@ def test_all_of_it_is_kept_in_checkpoints_and_gone_on_with(
 ) -> None:
     algorithm = toy(schedule=SLOW)
     registry.add(algorithm)
-    experiment.run(config(clients_per_chunk=size), "whole", algorithm=algorithm)
-    record = experiment.Experiment._record
+    runner.run(config(clients_per_chunk=size), "whole", algorithm=algorithm)
+    record = Experiment._record
 
     def stop(self: Any, row: Any) -> None:
         record(self, row)
@@ -120,10 +121,10 @@ def test_all_of_it_is_kept_in_checkpoints_and_gone_on_with(
             raise RuntimeError("stopped on purpose")
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiment.Experiment, "_record", stop)
+        patch.setattr(Experiment, "_record", stop)
         with pytest.raises(RuntimeError, match="stopped on purpose"):
-            experiment.run(config(clients_per_chunk=size), "parts", algorithm=algorithm)
-    experiment.run(config(clients_per_chunk=size), "parts", algorithm=algorithm)
+            runner.run(config(clients_per_chunk=size), "parts", algorithm=algorithm)
+    runner.run(config(clients_per_chunk=size), "parts", algorithm=algorithm)
     whole, parts = (read_rows(Path(folder) / "metrics.jsonl") for folder in ("whole", "parts"))
     names = ("train_loss", "test_loss", "taken_part")
     for one, two in zip(whole, parts, strict=True):
@@ -141,7 +142,7 @@ def test_draws_of_a_tier_do_not_depend_on_chunks() -> None:
     registry.add(toy())
     losses = []
     for size in (1, 2, 4):
-        experiment.run(config(clients_per_chunk=size, rounds=2), f"of-{size}", algorithm=toy())
+        runner.run(config(clients_per_chunk=size, rounds=2), f"of-{size}", algorithm=toy())
         losses.append([row["test_loss"] for row in read_rows(Path(f"of-{size}/metrics.jsonl"))])
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
     np.testing.assert_allclose(losses[2], losses[0], rtol=1e-6)
@@ -161,4 +162,4 @@ def test_draws_of_a_tier_do_not_depend_on_chunks() -> None:
 def test_what_does_not_fit_is_refused(algorithm: Declared, says: str) -> None:
     registry.add(algorithm)
     with pytest.raises(UserError, match=says):
-        experiment.run(config(), "run", algorithm=algorithm)
+        runner.run(config(), "run", algorithm=algorithm)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fednas_jax.experiment import rounds as experiment
+from fednas_jax.experiment import runner
+from fednas_jax.experiment.rounds import Experiment
 from fednas_jax.federated.ranks import communicator as communicators
 from fednas_jax.federated.ranks import launch
 from fednas_jax.federated.round import RoundEngine
@@ -101,7 +102,7 @@ def assert_of_equal_worth(first: dict[str, Any], second: dict[str, Any]) -> None
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone") / "run"
-    experiment.run(configured("fedavg"), folder)
+    runner.run(configured("fedavg"), folder)
     return folder
 
 
@@ -131,7 +132,7 @@ def test_two_ranks_agree_with_one_process(alone: Path, by_two: Path) -> None:
 def test_stages_on_two_ranks_of_which_rank_0_computes_for_the_server(tmp_path: Path) -> None:
     # With few images held out both stages of rounds would say so.
     fields = {"client.held_out_fraction": 0.0, "held_out_every": 1, "report.plots": False}
-    experiment.run(configured("staged", **fields), tmp_path / "one")
+    runner.run(configured("staged", **fields), tmp_path / "one")
     done = run(2, "staged", tmp_path / "two", **fields)
     assert (done.returncode, done.stdout, without_warnings(done.stderr)) == (0, "", [])
     for name in (staged.NAMES[0], staged.NAMES[2]):
@@ -166,7 +167,7 @@ def test_stopped_and_gone_on_with_the_same_bits(by_two: Path, tmp_path: Path) ->
 
 def test_another_number_of_ranks_goes_on(alone: Path, tmp_path: Path) -> None:
     assert run(3, "fedavg", tmp_path / "run", STOP=3).returncode == 1
-    experiment.run(configured("fedavg"), tmp_path / "run")
+    runner.run(configured("fedavg"), tmp_path / "run")
     assert_same_up_to_rounding(alone, tmp_path / "run")
     starts = json.loads((tmp_path / "run" / "run.json").read_text())["starts"]
     assert [start["ranks"] for start in starts] == [3, 1]
@@ -174,10 +175,10 @@ def test_another_number_of_ranks_goes_on(alone: Path, tmp_path: Path) -> None:
 
 def test_one_process_is_gone_on_with_by_two(alone: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment.Experiment, "_record", experiment.Experiment._record)
+        patch.setattr(Experiment, "_record", Experiment._record)
         stop_after(3)
         with pytest.raises(RuntimeError, match="stopped on purpose"):
-            experiment.run(configured("fedavg"), tmp_path / "run")
+            runner.run(configured("fedavg"), tmp_path / "run")
     assert run(2, "fedavg", tmp_path / "run").returncode == 0
     assert_same_up_to_rounding(alone, tmp_path / "run")
 
@@ -315,19 +316,19 @@ def _main() -> None:
             stop_after(stop)
         if slow and own.rank == 1:
             take_longer()
-        experiment.run(configured(kind, **fields), workdir, own)
+        runner.run(configured(kind, **fields), workdir, own)
 
 
 def stop_after(number: int) -> None:
     """Lets a run fail after the checkpoint of a round."""
-    record = experiment.Experiment._record
+    record = Experiment._record
 
     def recorded(self: Any, row: Any) -> None:
         record(self, row)
         if row["round"] == number:
             raise RuntimeError("stopped on purpose")
 
-    experiment.Experiment._record = recorded  # type: ignore[method-assign]
+    Experiment._record = recorded  # type: ignore[method-assign]
 
 
 def take_longer() -> None:

@@ -18,8 +18,8 @@ from fednas_jax import config as schema
 from fednas_jax.checkpoints.checkpoint import Checkpoints
 from fednas_jax.data import partition
 from fednas_jax.data.partition import Partition
-from fednas_jax.experiment import assembly
-from fednas_jax.experiment import rounds as experiment
+from fednas_jax.experiment import assembly, runner
+from fednas_jax.experiment.rounds import Experiment
 from fednas_jax.federated import chunks
 from fednas_jax.federated import cohort as cohorts
 from fednas_jax.federated.round import RoundEngine
@@ -132,7 +132,7 @@ def test_row_holds_numbers_that_agree_with_each_other(finished: Path) -> None:
 def test_same_seed_same_bits_and_other_seed_other_bits(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiment.run(tiny_config(), tmp_path / "same")
+    runner.run(tiny_config(), tmp_path / "same")
     assert untimed(tmp_path / "same") == untimed(finished)
     assert final_state(tmp_path / "same") == final_state(finished)
     config = tiny_config()
@@ -144,7 +144,7 @@ def test_same_seed_same_bits_and_other_seed_other_bits(
     config.partition.path = str(tmp_path / "partition.npz")
     dealt = partition.load(finished / "partition.npz", len(dataset.train.labels))
     partition.save(config.partition.path, dealt, dataset.train)
-    experiment.run(config, tmp_path / "other")
+    runner.run(config, tmp_path / "other")
     assert untimed(tmp_path / "other")[0] != untimed(finished)[0]
 
 
@@ -184,7 +184,7 @@ def test_finished_run_says_so_and_is_left_alone(
     finished: Path, capsys: pytest.CaptureFixture
 ) -> None:
     before = {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()}
-    summary = experiment.run(tiny_config(), finished)
+    summary = runner.run(tiny_config(), finished)
     assert "finished" in capsys.readouterr().out
     assert summary["rounds"] == ROUNDS
     assert {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()} == before
@@ -196,7 +196,7 @@ def test_other_config_is_refused_naming_the_fields(finished: Path) -> None:
     config.optimizer.learning_rate = 0.07
     before = (finished / "metrics.jsonl").read_bytes()
     with pytest.raises(UserError, match="another config") as caught:
-        experiment.run(config, finished)
+        runner.run(config, finished)
     assert "config.rounds: 3 there, 5 here" in str(caught.value)
     assert "config.optimizer.learning_rate: 0.1 there, 0.07 here" in str(caught.value)
     assert (finished / "metrics.jsonl").read_bytes() == before
@@ -219,7 +219,7 @@ def test_damaged_checkpoint_is_passed_over_and_the_round_repeated(
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
-    experiment.run(tiny_config(), folder)
+    runner.run(tiny_config(), folder)
     assert "it is skipped" in capsys.readouterr().out
     assert untimed(folder) == untimed(finished)
     assert final_state(folder) == final_state(finished)
@@ -244,7 +244,7 @@ def test_rows_are_mended_or_their_last_round_is_repeated(
     for name in harmed:
         path = folder / f"{name}.jsonl"
         path.write_bytes(path.read_bytes()[:-5])
-    experiment.run(tiny_config(), folder)
+    runner.run(tiny_config(), folder)
     said = "000003: the rows of its rounds, beside it, are cut short or edited; it is skipped"
     assert (said in capsys.readouterr().out) == (len(harmed) == 2)
     rows = [(folder / name).read_bytes() for name in ("checkpoints/rows.jsonl", "metrics.jsonl")]
@@ -259,7 +259,7 @@ def test_changed_data_is_refused(finished: Path, tmp_path: Path) -> None:
     run["data_sha256"] = "0" * 64
     (folder / "run.json").write_text(json.dumps(run))
     with pytest.raises(UserError, match="data or its partition has changed"):
-        experiment.run(tiny_config(), folder)
+        runner.run(tiny_config(), folder)
 
 
 def test_what_is_not_finite_in_a_later_round_leaves_the_last_good_checkpoint(
@@ -277,7 +277,7 @@ def test_what_is_not_finite_in_a_later_round_leaves_the_last_good_checkpoint(
     folder = tmp_path / "run"
     monkeypatch.setattr(RoundEngine, "run", run)
     with pytest.raises(UserError) as caught:
-        experiment.run(tiny_config(), folder)
+        runner.run(tiny_config(), folder)
     assert str(caught.value).startswith(
         "round 2: the averaged network's loss on held-out examples of client 0, 1, 2 is not "
         "finite; "
@@ -286,7 +286,7 @@ def test_what_is_not_finite_in_a_later_round_leaves_the_last_good_checkpoint(
     assert Checkpoints(folder / "checkpoints").rounds() == [1]
     # The cause is gone: the run goes on from that checkpoint, to the same bits.
     monkeypatch.setattr(RoundEngine, "run", good_run)
-    experiment.run(tiny_config(), folder)
+    runner.run(tiny_config(), folder)
     assert untimed(folder) == untimed(finished)
     assert final_state(folder) == final_state(finished)
 
@@ -309,7 +309,7 @@ def test_round_of_clients_without_examples_changes_nothing(
     drawn = np.zeros(3, np.int32)
     monkeypatch.setattr(assembly, "make_partition", without_the_smallest)
     monkeypatch.setattr(cohorts, "sample", lambda *arguments: drawn)
-    experiment.run(config, tmp_path / "run")
+    runner.run(config, tmp_path / "run")
     (row,) = read_rows(tmp_path / "run" / "metrics.jsonl")
     assert row["train_loss"] is None
     assert row["valid_accuracy"] is None
@@ -330,12 +330,12 @@ def test_chunks_as_measured_are_recorded_and_kept(
     monkeypatch.setattr(chunks, "measured", measured)
     config = tiny_config()
     config.clients_per_chunk = "measured"
-    monkeypatch.setattr(experiment.Experiment, "_compile", interrupt)
+    monkeypatch.setattr(Experiment, "_compile", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        experiment.run(config, tmp_path / "run")
+        runner.run(config, tmp_path / "run")
     monkeypatch.setattr(chunks, "measured", lambda *_: pytest.fail("measured once more"))
     with pytest.raises(KeyboardInterrupt):
-        experiment.run(config, tmp_path / "run")
+        runner.run(config, tmp_path / "run")
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert run["clients_per_chunk_seconds"] == {"1": 3.5, "2": 2.25}
     assert [start["clients_per_chunk"] for start in run["starts"]] == [2, 2]
@@ -354,7 +354,7 @@ def test_going_on_keeps_the_chunks_and_adds_up_the_costs(finished: Path, tmp_pat
     (folder / "run.json").write_text(json.dumps(run))
     # What a kill between a better round's genotype and its checkpoint leaves behind.
     (folder / "genotypes" / "best.json").write_text("{}")
-    summary = experiment.run(tiny_config(), folder)
+    summary = runner.run(tiny_config(), folder)
     starts = json.loads((folder / "run.json").read_text())["starts"]
     assert tiny_config().clients_per_chunk == "auto"
     assert [start["clients_per_chunk"] for start in starts] == [1, 2]
@@ -371,11 +371,11 @@ def test_more_clients_a_round_than_there_are_is_refused(tmp_path: Path) -> None:
     config = tiny_config()
     config.clients_per_round = 4
     with pytest.raises(UserError, match=r"config\.clients_per_round"):
-        experiment.run(config, tmp_path / "run")
+        runner.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_workdir_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="cannot be written"):
-        experiment.run(tiny_config(), tmp_path / "file" / "run")
+        runner.run(tiny_config(), tmp_path / "file" / "run")

@@ -11,10 +11,10 @@ from fednas_jax import config as schema
 from fednas_jax.checkpoints import model_file
 from fednas_jax.checkpoints.checkpoint import Checkpoints
 from fednas_jax.data import datasets
-from fednas_jax.experiment import assembly
-from fednas_jax.experiment import rounds as experiment
+from fednas_jax.experiment import assembly, runner
+from fednas_jax.experiment.rounds import Experiment
 from fednas_jax.federated.round import RoundEngine
-from fednas_jax.report import run_folder
+from fednas_jax.report import run_folder, run_record
 from fednas_jax.report.writers import read_rows
 from fednas_jax.runtime.errors import UserError
 from fednas_jax.runtime.files import read_json
@@ -49,7 +49,7 @@ def config(data: Path) -> Any:
 @pytest.fixture(scope="module")
 def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clients") / "run"
-    experiment.run(config(data), folder)
+    runner.run(config(data), folder)
     return folder
 
 
@@ -66,7 +66,7 @@ def interrupted(run: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, rounds:
     with monkeypatch.context() as patch:
         patch.setattr(RoundEngine, "run", stops)
         with pytest.raises(KeyboardInterrupt):
-            experiment.run(run, folder)
+            runner.run(run, folder)
 
 
 def test_every_client_is_there_by_the_name_that_the_data_has(finished: Path) -> None:
@@ -97,8 +97,8 @@ def test_what_is_left_out_is_said_once_before_the_rounds(
 ) -> None:
     run = config(data)
     run.dataset.max_train_examples = 4
-    monkeypatch.setattr(experiment.Experiment, "run", lambda self: self._records.close() or {})
-    experiment.run(run, tmp_path / "run")
+    monkeypatch.setattr(Experiment, "run", lambda self: self._records.close() or {})
+    runner.run(run, tmp_path / "run")
     lines = capsys.readouterr().err.splitlines()
     assert all(line.startswith("fednas_jax: warning: config.") for line in lines)
     assert sum("max_train_examples: 4 leaves" in line for line in lines) == 2  # clients, classes
@@ -121,7 +121,7 @@ def test_a_run_that_goes_on_chooses_the_same_round(
 ) -> None:
     folder = tmp_path / "run"
     interrupted(config(data), folder, monkeypatch, rounds=3)
-    again = experiment.run(config(data), folder)
+    again = runner.run(config(data), folder)
     first = read_json(finished / "summary.json")
     for name in ("best_round", "tied_rounds", "tie_decided_by", "test_accuracy"):
         assert again[name] == first[name]
@@ -134,14 +134,14 @@ def test_a_run_of_an_earlier_version_ends_by_the_rules_it_began_with(
     folder, run = tmp_path / "run", config(data)
     with monkeypatch.context() as patch:
         rules = {"cut_by": "class", "best_round_by": ["held_out_accuracy"]}
-        patch.setattr(experiment.folders, "rules_of", lambda run: rules)
+        patch.setattr(run_record, "rules_of", lambda run: rules)
         interrupted(run, folder, monkeypatch, rounds=3)
     recorded = read_json(folder / "run.json")
     (folder / "run.json").write_text(
         json.dumps({name: value for name, value in recorded.items() if name not in RULES})
     )
     assert run_folder.read(folder).summary["best_round"] == 1
-    summary = experiment.run(run, folder)
+    summary = runner.run(run, folder)
     assert (summary["best_round"], summary["tied_rounds"]) == (1, [2, 3, 4, 5])
     assert Checkpoints(folder / "checkpoints").best_round() == 1
     assert run_folder.read(folder).summary["best_round"] == 1
@@ -150,7 +150,7 @@ def test_a_run_of_an_earlier_version_ends_by_the_rules_it_began_with(
 def test_rules_that_this_version_does_not_know(finished: Path) -> None:
     run = read_json(finished / "run.json") | {"best_round_by": ["test_accuracy"]}
     with pytest.raises(UserError, match=r"run\.json: best_round_by is \['test_accuracy'\], which"):
-        experiment.folders.rules_of(run)
+        run_record.rules_of(run)
 
 
 @pytest.mark.parametrize("cut_by", ["client", "class"])

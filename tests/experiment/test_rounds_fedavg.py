@@ -12,7 +12,8 @@ import pytest
 
 from fednas_jax import config as schema
 from fednas_jax.checkpoints.checkpoint import Checkpoints
-from fednas_jax.experiment import rounds as experiment
+from fednas_jax.experiment import runner
+from fednas_jax.experiment.rounds import Experiment
 from fednas_jax.federated import chunks
 from fednas_jax.federated.cohort import Cohort
 from fednas_jax.federated.round import RoundEngine
@@ -47,7 +48,7 @@ def config_with_a_past() -> Any:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fedavg") / "run"
-    experiment.run(tiny_config(), folder)
+    runner.run(tiny_config(), folder)
     return folder
 
 
@@ -66,7 +67,7 @@ def test_under_other_settings_of_jax_a_run_begins_and_goes_on_with_the_same_bits
     finished: Path, tmp_path: Path, setting: tuple[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, value = setting
-    record = experiment.Experiment._record
+    record = Experiment._record
 
     def stop(self: Any, row: Any) -> None:
         record(self, row)
@@ -74,10 +75,10 @@ def test_under_other_settings_of_jax_a_run_begins_and_goes_on_with_the_same_bits
             raise RuntimeError("stopped on purpose")
 
     with getattr(jax, name.removeprefix("jax_"))(value), monkeypatch.context() as patch:
-        patch.setattr(experiment.Experiment, "_record", stop)
+        patch.setattr(Experiment, "_record", stop)
         with pytest.raises(RuntimeError, match="stopped on purpose"):
-            experiment.run(tiny_config(), tmp_path / "run")
-    experiment.run(tiny_config(), tmp_path / "run")  # set otherwise at first, and not now
+            runner.run(tiny_config(), tmp_path / "run")
+    runner.run(tiny_config(), tmp_path / "run")  # set otherwise at first, and not now
     assert untimed(tmp_path / "run") == untimed(finished)
     assert final_state(tmp_path / "run") == final_state(finished)
 
@@ -89,7 +90,7 @@ def test_a_run_says_at_its_start_that_a_gpu_is_not_used(
     monkeypatch.setattr(gpu, "unused", lambda: line)
     config = tiny_config()
     config.rounds = 1
-    experiment.run(config, tmp_path / "run")
+    runner.run(config, tmp_path / "run")
     assert capsys.readouterr().err.startswith(f"fednas_jax: warning: {line}\n")
 
 
@@ -119,7 +120,7 @@ def test_the_first_weights_are_tested_as_round_0(finished: Path) -> None:
 def test_an_untested_run_has_no_round_0(tmp_path: Path) -> None:
     config = tiny_config()
     config.test_every, config.rounds = 0, 1
-    experiment.run(config, tmp_path / "run")
+    runner.run(config, tmp_path / "run")
     (row,) = untimed(tmp_path / "run")
     assert row["round"] == 1
     assert row["test_accuracy"] is not None
@@ -139,7 +140,7 @@ def test_who_is_not_there_is_recorded_and_a_round_of_nobody_changes_nothing(
     config.stragglers = "drop"
     config.server.optimizer = "adam"
     config.server.learning_rate = 0.01
-    experiment.run(config, tmp_path / "run")
+    runner.run(config, tmp_path / "run")
     rows = untimed(tmp_path / "run")
     for before, row in itertools.pairwise(rows):
         assert row["clients"] + row["unreachable"] + row["stragglers"] == 2
@@ -170,7 +171,7 @@ def test_clients_side_by_side_are_chosen_for_the_program_that_rounds_run(
     config.unreachable_share = 1.0  # the first round has nobody
     config.stragglers_share, config.stragglers = 0.5, stragglers
     with pytest.raises(Seen):
-        experiment.run(config, tmp_path / "run")
+        runner.run(config, tmp_path / "run")
 
 
 def test_a_fraction_of_the_clients_and_stragglers_that_are_kept(tmp_path: Path) -> None:
@@ -179,7 +180,7 @@ def test_a_fraction_of_the_clients_and_stragglers_that_are_kept(tmp_path: Path) 
     config.rounds, config.local_epochs, config.batch_size = 2, 3, 0
     config.stragglers_share = 1.0
     config.fedprox_mu = 0.1
-    experiment.run(config, tmp_path / "run")
+    runner.run(config, tmp_path / "run")
     for row in untimed(tmp_path / "run")[1:]:
         assert (row["clients"], row["stragglers"]) == (3, 3)
         assert "unreachable" not in row
@@ -190,7 +191,7 @@ def test_loss_that_is_not_finite_stops_the_run_and_names_round_and_client(tmp_pa
     config.clients_per_round = 0
     config.optimizer.learning_rate = 1e38
     with pytest.raises(UserError, match=r"round 1: .* of client 0, 1, 2.* not finite") as caught:
-        experiment.run(config, tmp_path / "run")
+        runner.run(config, tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert "config.optimizer.learning_rate" in str(caught.value)
     assert not (tmp_path / "run" / "summary.json").exists()
@@ -201,7 +202,7 @@ def test_sampled_clients_and_nothing_held_out(tmp_path: Path) -> None:
     config.client.held_out_fraction, config.held_out_every = 0.0, 1
     config.clients_per_round = 2
     config.rounds, config.test_every, config.checkpoint_every = 2, 0, 2
-    summary = experiment.run(config, tmp_path / "run")
+    summary = runner.run(config, tmp_path / "run")
     first, last = untimed(tmp_path / "run")
     # Nothing was held out, so nothing can choose: the last round is the result.
     assert summary["best_round"] == 2
@@ -235,7 +236,7 @@ def test_nothing_of_a_search_is_written(finished: Path) -> None:
 @pytest.fixture(scope="module")
 def finished_with_a_past(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("past") / "run"
-    experiment.run(config_with_a_past(), folder)
+    runner.run(config_with_a_past(), folder)
     assert any(row["stragglers"] for row in untimed(folder)[1:])
     return folder
 
@@ -263,15 +264,15 @@ def test_an_interrupted_run_ends_in_the_same_rows_and_bits(
     with monkeypatch.context() as patch:
         patch.setattr(RoundEngine, "run", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            experiment.run(make_config(), tmp_path / "run")
+            runner.run(make_config(), tmp_path / "run")
     assert len(read_rows(tmp_path / "run" / "metrics.jsonl")) == 5
-    experiment.run(make_config(), tmp_path / "run")
+    runner.run(make_config(), tmp_path / "run")
     assert untimed(tmp_path / "run") == untimed(finished)
     assert final_state(tmp_path / "run") == final_state(finished)
 
 
 def test_a_finished_run_says_so(finished: Path, capsys: pytest.CaptureFixture) -> None:
-    experiment.run(tiny_config(), finished)
+    runner.run(tiny_config(), finished)
     said = capsys.readouterr().out
     assert "this run is finished" in said
     assert "Best network (round" in said
@@ -289,5 +290,5 @@ def test_a_network_that_does_not_fit_the_images_is_refused_before_a_folder_is_ma
     small = dataset._replace(train=dataset.train._replace(images=dataset.train.images[:, :6]))
     monkeypatch.setattr(assembly, "load_dataset", lambda config, cut_by: small)
     with pytest.raises(UserError, match=r"config.network.name: 'cnn' .* 6 x 8; .* 4 divides"):
-        experiment.run(config, tmp_path / "run")
+        runner.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

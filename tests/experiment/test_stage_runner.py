@@ -17,7 +17,8 @@ from fednas_jax import config as schema
 from fednas_jax import evaluate
 from fednas_jax.algorithms import registry
 from fednas_jax.algorithms.stage_types import RoundsStage, ServerStage
-from fednas_jax.experiment import assembly, rounds, runner, stage_runner, stages
+from fednas_jax.experiment import assembly, runner, stage_runner, stages
+from fednas_jax.experiment.rounds import Experiment
 from fednas_jax.federated.ranks.communicator import LOCAL
 from fednas_jax.report.writers import read_rows
 from fednas_jax.runtime import layout
@@ -131,7 +132,7 @@ def test_interrupted_in_any_stage_it_comes_to_the_same_bits(
     whole: Path, tmp_path: Path, interrupted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workdir = tmp_path / "parts"
-    record, pick = rounds.Experiment._record, staged.pick
+    record, pick = Experiment._record, staged.pick
 
     def stop_rounds(self: Any, row: Any) -> None:
         record(self, row)
@@ -143,7 +144,7 @@ def test_interrupted_in_any_stage_it_comes_to_the_same_bits(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(rounds.Experiment, "_record", stop_rounds)
+        patch.setattr(Experiment, "_record", stop_rounds)
         if interrupted == "pick":
             patch.setattr(staged, "pick", stop_server)
         with pytest.raises(KeyboardInterrupt):
