@@ -7,16 +7,18 @@ mnist and fashion_mnist as commonly published; all others are computed.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fednas_jax.data import cuts, own, published
 from fednas_jax.data.cuts import apportion
 from fednas_jax.data.fingerprints import image_digests, sha256_of_all
-from fednas_jax.data.task import Task
 from fednas_jax.runtime.errors import UserError, listed, suggest
 from fednas_jax.runtime.user_code import is_reference
+
+if TYPE_CHECKING:
+    from fednas_jax.data.task import Task  # imports JAX, which configs are read before
 
 NAMES = ("digits", *published.NAMES)
 _PUBLISHED_MOMENTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -75,7 +77,7 @@ class Dataset(NamedTuple):
     cut_by: str = "class"
     named: bool = True
     whole_sha256: str = ""
-    task: Task | None = None
+    task: "Task | None" = None
 
 
 def load(
