@@ -298,11 +298,14 @@ class RoundEngine:
         mine = jnp.zeros(count, jnp.int32).at[jnp.where(here < 0, count, here)].set(1, mode="drop")
 
         def of_mine(x: jax.Array) -> jax.Array:
-            return jnp.where(_column(mine, x) > 0, x, jnp.zeros_like(x))
+            rows = jnp.where(_column(mine, x) > 0, x, jnp.zeros_like(x))
+            return rows.astype(jnp.int32) if x.dtype == bool else rows  # there is no sum of these
 
         rows, computed = self._communicator.total((jax.tree.map(of_mine, personal), mine))
         return jax.tree.map(
-            lambda new, old: jnp.where(_column(computed, old) > 0, new, old), rows, personal
+            lambda new, old: jnp.where(_column(computed, old) > 0, new.astype(old.dtype), old),
+            rows,
+            personal,
         )
 
     def _chunks(self, client_update: Callable[..., ClientUpdate]) -> Callable[..., Totals]:

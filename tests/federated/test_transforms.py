@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from fednas_jax.federated import carried, reducers, transforms
-from fednas_jax.federated.algorithm import Algorithm, ClientUpdate, Phase, weighted_mean
+from fednas_jax.federated.algorithm import Algorithm, ClientUpdate
 from fednas_jax.federated.cohort import Cohort, in_chunks
 from fednas_jax.federated.only_finite import ONLY_FINITE
-from fednas_jax.federated.reducers import buffered
 from fednas_jax.federated.round import RoundEngine
 from fednas_jax.federated.transforms import OnClient, OnServer, Received, Sent, Transform
 from fednas_jax.runtime.errors import UserError
@@ -21,31 +20,6 @@ KEY = jax.random.key(3)
 SIZES = [1, 3, 4]
 CLIENTS = toys.clients_of_sizes(SIZES)
 EXAMPLES = toys.random_examples()
-
-
-class State(NamedTuple):
-    mean: jax.Array
-
-
-def ids_plus(personal: bool = False, bad: int = -2, value: float = np.nan) -> Algorithm:
-    """Clients send 10 + id; with `personal` they also count their rounds and add the count."""
-
-    def client_update(state, client, facts, examples, key):
-        count = client.num_examples.astype(jnp.float32)
-        sent = 10.0 + client.id + (client.personal["rounds"] if personal else 0)
-        sent = jnp.where(client.id == bad, value, sent)
-        kept = {"rounds": client.personal["rounds"] + 1} if personal else ()
-        return ClientUpdate({"mean": count * sent}, count, {"sent": sent}, kept)
-
-    def server_update(state, sums, weights, facts):
-        return State(weighted_mean(sums, weights, {"mean": state.mean})["mean"])
-
-    return Algorithm(
-        lambda key: State(jnp.zeros(())),
-        [Phase(client_update, server_update)],
-        toys.evaluate_linear,
-        personal=(lambda state: {"rounds": jnp.float32(0)}) if personal else None,
-    )
 
 
 def cohort(ids: list[int], size: int, ranks: int = 1) -> Cohort:
@@ -79,11 +53,13 @@ def mapped(name: str, client: Any, server: Any) -> Transform:
 def test_clients_apply_a_chain_in_order_and_the_server_in_reverse(size: int) -> None:
     double = mapped("double", lambda x: 2 * x, lambda x: x / 2)
     shift = mapped("shift", lambda x: x + 3, lambda x: x - 3)
-    chained = transforms.chained(ids_plus(), [double, shift], 3)
+    chained = transforms.chained(toys.ids_plus(), [double, shift], 3)
     plain = (1 * 10 + 3 * 11 + 4 * 12) / 8
     assert float(run(chained, [[0, 1, 2]], size).mean) == pytest.approx(plain)
     half = mapped("double", lambda x: 2 * x, lambda x: x)
-    one_way = transforms.chained(ids_plus(), [half, mapped("s", lambda x: x + 3, lambda x: x)], 3)
+    one_way = transforms.chained(
+        toys.ids_plus(), [half, mapped("s", lambda x: x + 3, lambda x: x)], 3
+    )
     assert float(run(one_way, [[0, 1, 2]], size).mean) == pytest.approx(2 * plain + 3)
 
 
@@ -97,20 +73,20 @@ def test_a_transform_keeps_a_state_on_the_server_beside_the_algorithms() -> None
         rounds, clients = at.own
         return Received(sums, weights / weights, (rounds + 1, clients + at.facts.clients))
 
-    def init(state: State) -> Any:
+    def init(state: Any) -> Any:
         return jnp.float32(0), jnp.int32(0)
 
     count = Transform("count", client, server, init)
-    state = run(transforms.chained(ids_plus(), [count], 3), [[0, 1, 2], [1], [0, 2]])
+    state = run(transforms.chained(toys.ids_plus(), [count], 3), [[0, 1, 2], [1], [0, 2]])
     assert float(state.mean) == 2 * 2, "in the third round each of two clients sends 2"
     assert [int(x) for x in state.transforms["count"]] == [3, 6]
     assert state._fields == ("mean", "transforms")
-    assert carried.original(state) == State(state.mean)
+    assert carried.original(state) == toys.CountState(state.mean)
 
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_clients_keep_what_is_theirs_from_round_to_round(size: int) -> None:
-    algorithm = transforms.chained(ids_plus(personal=True), [], 3)
+    algorithm = transforms.chained(toys.ids_plus(personal=True), [], 3)
     state = run(algorithm, [[0, 1], [1], [1, 2]], size)
     assert np.asarray(state.personal["algorithm"]["rounds"]).tolist() == [1, 3, 1]
     assert float(state.mean) == pytest.approx((3 * (11 + 2) + 4 * 12) / 7)
@@ -126,7 +102,7 @@ def test_a_transform_keeps_a_residual_of_each_client() -> None:
         return Sent(transforms.with_values(update, {"mean": sent}), value - sent)
 
     feedback = Transform("feedback", client, personal=lambda state: jnp.float32(0))
-    chained = transforms.chained(ids_plus(), [feedback], 3)
+    chained = transforms.chained(toys.ids_plus(), [feedback], 3)
     state = run(chained, [[2]] * 5)
     # 12, 14, 16, 18, 20: the fifth time the residual is 8, so that 20 is sent.
     assert float(state.mean) == 20
@@ -135,7 +111,7 @@ def test_a_transform_keeps_a_residual_of_each_client() -> None:
 
 
 def test_a_client_that_is_left_out_keeps_what_it_had() -> None:
-    algorithm = ids_plus(personal=True, bad=1)
+    algorithm = toys.ids_plus(personal=True, bad=1)
     chained = transforms.chained(algorithm, [ONLY_FINITE], 3)
     state = run(chained, [[0, 1], [1, 2]])
     assert chained.leaves_out
@@ -144,25 +120,29 @@ def test_a_client_that_is_left_out_keeps_what_it_had() -> None:
 
 
 def test_without_anything_the_algorithm_is_as_it_was() -> None:
-    algorithm = ids_plus()
+    algorithm = toys.ids_plus()
     assert transforms.chained(algorithm, [], 3) is algorithm
 
 
 def test_further_fields_of_the_state_stay_through_rounds() -> None:
     kept = {"schedule": lambda state: {"late": jnp.arange(2)}}
-    state = run(transforms.chained(ids_plus(), [], 3, kept), [[0], [2]])
+    state = run(transforms.chained(toys.ids_plus(), [], 3, kept), [[0], [2]])
     assert (float(state.mean), state.schedule["late"].tolist()) == (12, [0, 1])
 
 
 @pytest.mark.parametrize(
     ("names", "state", "says"),
     [
-        (["clip", "clip"], State, "config.transforms: two are named 'clip'; unlike names"),
+        (
+            ["clip", "clip"],
+            toys.CountState,
+            "transforms: two are named 'clip'; unlike names",
+        ),
         (["clip"], lambda x: {"mean": x}, "its server state is a dict; a NamedTuple is needed"),
     ],
 )
 def test_what_cannot_be_chained_is_refused(names: list[str], state: Any, says: str) -> None:
-    algorithm = ids_plus()._replace(init=lambda key: state(jnp.zeros(())))
+    algorithm = toys.ids_plus()._replace(init=lambda key: state(jnp.zeros(())))
     chain = [Transform(name, init=lambda state: 0) for name in names]
     with pytest.raises(UserError, match=says):
         transforms.chained(algorithm, chain, 3).init(KEY)
@@ -178,7 +158,7 @@ def test_a_taken_field_of_the_state_is_refused() -> None:
 
 def test_ranks_join_what_their_clients_keep() -> None:
     """Each rank alone: what it computed is new, and all else adds nothing to the others'."""
-    algorithm = transforms.chained(ids_plus(personal=True), [], 3)
+    algorithm = transforms.chained(toys.ids_plus(personal=True), [], 3)
     start = algorithm.init(KEY)._replace(
         personal={"algorithm": {"rounds": jnp.array([5.0, 6.0, 7.0])}, "transforms": {}}
     )
@@ -194,27 +174,17 @@ def test_ranks_join_what_their_clients_keep() -> None:
 # Reducers -----------------------------------------------------------------------------------------
 
 
-def median(sent: Any, present: jax.Array) -> Any:
-    sums, weights = sent
-    values = jax.tree.map(lambda x: x / jnp.maximum(weights, 1), sums)
-    inside = jax.tree.map(lambda x: jnp.where(present, x, jnp.nan), values)
-    return jax.tree.map(lambda x: jnp.nanmedian(x, axis=0), inside), jnp.float32(1)
-
-
-MEDIAN = buffered("median", median)
-
-
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_a_reducer_with_a_buffer_sees_every_client(size: int) -> None:
-    outlier = ids_plus(bad=2, value=1e6)._replace(reducer=MEDIAN)
+    outlier = toys.ids_plus(bad=2, value=1e6)._replace(reducer=toys.MEDIAN)
     assert float(run(outlier, [[0, 1, 2]], size).mean) == 11
     assert float(run(outlier, [[0, 1]], size).mean) == 10.5, "empty places do not count"
-    assert float(run(ids_plus(bad=2, value=1e6), [[0, 1, 2]], size).mean) > 1e5
+    assert float(run(toys.ids_plus(bad=2, value=1e6), [[0, 1, 2]], size).mean) > 1e5
 
 
 def test_ranks_fill_places_of_their_own() -> None:
     """What ranks have in their buffers adds up to what one process has."""
-    algorithm, shared = ids_plus()._replace(reducer=MEDIAN), cohort([0, 1, 2], 1, ranks=2)
+    algorithm, shared = toys.ids_plus()._replace(reducer=toys.MEDIAN), cohort([0, 1, 2], 1, ranks=2)
     sums = []
     for rank in (0, 1):
         engine = RoundEngine(algorithm, CLIENTS, EXAMPLES, 1, toys.OneOf(rank, 2))

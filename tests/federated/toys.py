@@ -13,6 +13,7 @@ from fednas_jax.federated.algorithm import Algorithm, ChunkFacts, ClientUpdate, 
 from fednas_jax.federated.clients import Clients, Division, Examples, build
 from fednas_jax.federated.cohort import NOBODY, Cohort
 from fednas_jax.federated.ranks.communicator import Local
+from fednas_jax.federated.reducers import buffered
 
 FEATURES = 4
 BATCH = 2
@@ -163,3 +164,40 @@ def cohort_of(rows: list[list[int]], clients: Clients) -> Cohort:
     ids = np.array(rows, np.int32)
     steps = np.where(ids == NOBODY, 0, np.asarray(clients.local_steps)[ids])
     return Cohort(ids, steps.max(axis=1).astype(np.int32))
+
+
+class CountState(NamedTuple):
+    """State of `ids_plus`."""
+
+    mean: jax.Array
+
+
+def ids_plus(personal: bool = False, bad: int = -2, value: float = np.nan) -> Algorithm:
+    """Clients send 10 + id; with `personal` they also count their rounds and add the count."""
+
+    def client_update(state, client, facts, examples, key):
+        count = client.num_examples.astype(jnp.float32)
+        sent = 10.0 + client.id + (client.personal["rounds"] if personal else 0)
+        sent = jnp.where(client.id == bad, value, sent)
+        kept = {"rounds": client.personal["rounds"] + 1} if personal else ()
+        return ClientUpdate({"mean": count * sent}, count, {"sent": sent}, kept)
+
+    def server_update(state, sums, weights, facts):
+        return CountState(weighted_mean(sums, weights, {"mean": state.mean})["mean"])
+
+    return Algorithm(
+        lambda key: CountState(jnp.zeros(())),
+        [Phase(client_update, server_update)],
+        evaluate_linear,
+        personal=(lambda state: {"rounds": jnp.float32(0)}) if personal else None,
+    )
+
+
+def median(sent: Any, present: jax.Array) -> Any:
+    sums, weights = sent
+    values = jax.tree.map(lambda x: x / jnp.maximum(weights, 1), sums)
+    inside = jax.tree.map(lambda x: jnp.where(present, x, jnp.nan), values)
+    return jax.tree.map(lambda x: jnp.nanmedian(x, axis=0), inside), jnp.float32(1)
+
+
+MEDIAN = buffered("median", median)

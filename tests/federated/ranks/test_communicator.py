@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fednas_jax.federated import round
+from fednas_jax.federated import round, transforms
 from fednas_jax.federated.cohort import in_chunks
 from fednas_jax.federated.evaluation import Evaluator
 from fednas_jax.federated.ranks import communicator as communicators
@@ -162,6 +162,27 @@ def check_scores_agree_with_one_process(own: Communicator) -> None:
     alone = Evaluator(algorithm, examples, groups, 4)
     for arguments in ((), (2,), (4, 3), (3, 2)):
         np.testing.assert_allclose(shared(state, *arguments), alone(state, *arguments), rtol=1e-6)
+
+
+def check_what_clients_keep_and_a_median_agree_with_one_process(own: Communicator) -> None:
+    """Two rounds of unlike cohorts: each rank ends with what all clients keep."""
+    clients, examples = toys.population(), toys.random_examples()
+    algorithm = transforms.chained(toys.ids_plus(personal=True), [], len(toys.STEPS))
+    algorithm = algorithm._replace(reducer=toys.MEDIAN)
+    start = algorithm.init(jax.random.key(1))
+    for size in (1, 2):
+        shared = round.RoundEngine(algorithm, clients, examples, size, own)
+        single = round.RoundEngine(algorithm, clients, examples, size)
+        one = two = start
+        for ids in ([0, 1, 2, 4], [1, 2, 3]):
+            steps = np.asarray(clients.local_steps)
+            cohort = in_chunks(np.array(ids), steps, size, places=5, ranks=own.size)
+            one, _ = shared.run(one, cohort, KEY)
+            two, _ = single.run(two, in_chunks(np.array(ids), steps, size, places=5), KEY)
+        np.testing.assert_allclose(one.mean, two.mean, rtol=1e-6)
+        rounds = [state.personal["algorithm"]["rounds"] for state in (one, two)]
+        np.testing.assert_array_equal(*rounds)
+        assert np.asarray(rounds[0]).tolist() == [1, 2, 2, 1, 1]
 
 
 CHECKS = [check for name, check in sorted(globals().items()) if name.startswith("check_")]
