@@ -24,7 +24,7 @@ HELP = f"""Trains several networks on the same clients with the same seeds, and 
   {{program}} --config=CONFIG[:variant] --networks=A,B,... --workdir=DIR
       [--seeds=0,1,2] [--search=CONFIG[:variant]] [--config.FIELD=VALUE ...]
 
-  --config          a config file with algorithm fedavg, or the name of one that comes with the
+  --config          a config file that trains networks, or the name of one that comes with the
                     package; only its network is changed
   --networks        any of {", ".join(BY_HAND)};
                     your own, as path/to/file.py:Name; the name or file of a genotype;

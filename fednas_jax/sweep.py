@@ -15,7 +15,7 @@ if __name__ == "__main__":
     environment.prepare("fednas_jax.sweep")  # before other imports: it may restart the process
 
 from fednas_jax import config as schema
-from fednas_jax.fields import config_file
+from fednas_jax.fields import config_file, extension
 from fednas_jax.runtime import console, start
 from fednas_jax.runtime.command_line import HELP_FLAGS, guarded, options
 from fednas_jax.runtime.errors import UserError
@@ -93,13 +93,17 @@ def combinations(spec: str, fields: Mapping[str, str]) -> dict[str, Any]:
 
     Args:
       spec: a config file, as for `config_file.expand_variants`.
-      fields: field -> values as text, separated by commas.
+      fields: field -> values as text, separated by commas; those of fields which hold several
+        names with commas between, such as `transforms`, separated by semicolons.
 
     Raises:
       UserError: a config is not usable, or two configs are the same.
     """
     specs = config_file.expand_variants(spec)
-    values = {field: text.split(",") for field, text in fields.items()}
+    values = {
+        field: text.split(";" if field in extension.SEVERAL else ",")
+        for field, text in fields.items()
+    }
     varied = [field for field, several in values.items() if len(several) > 1]
     combined: dict[str, Any] = {}
     for one, *chosen in itertools.product(specs, *values.values()):

@@ -87,6 +87,15 @@ def test_every_combination_has_a_name_and_its_config(
         assert config.batch_size == int(fields.get("batch_size", 64))
 
 
+def test_chains_of_transforms_are_separated_by_semicolons(spec: str, tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("def a(config): return 1\n\n\nb = a\n")
+    combined = combinations(spec, {"transforms": f"{own}:a;{own}:a,{own}:b", "seed": "1,2"})
+    found = [(config.transforms, config.seed) for config in combined.values()]
+    chains = (f"{own}:a", f"{own}:a,{own}:b")
+    assert found == [(chain, seed) for chain in chains for seed in (1, 2)]
+
+
 def test_a_sweep_counts_rounds_and_makes_nothing_twice(
     spec: str, tmp_path: Path, made: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,6 +19,7 @@ from fednas_jax.federated import cohort as cohorts
 from fednas_jax.federated import transforms
 from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.federated.clients import Clients, Examples
+from fednas_jax.federated.cohort import LOCAL_EPOCHS, STEP_LIMIT
 from fednas_jax.federated.only_finite import ONLY_FINITE
 from fednas_jax.federated.schedule import SCHEDULE
 from fednas_jax.fields.field import Config
@@ -206,7 +207,13 @@ def groups(population: Population, algorithm: Algorithm) -> np.ndarray | None:
             f"config.algorithm: it groups clients by the fact {name!r}, which its room does not "
             "give; one number for each client is needed"
         )
-    return np.asarray(facts[name])
+    values = np.asarray(facts[name])
+    if values.dtype.kind not in "iu" or not np.array_equal(values, values.astype(np.int32)):
+        raise UserError(
+            f"config.algorithm: it groups clients by the fact {name!r}, which is {values.dtype}; "
+            "integers that fit 32 bits are needed"
+        )
+    return values.astype(np.int32)
 
 
 def _examples(dataset: Dataset) -> Examples:
@@ -228,6 +235,16 @@ def _of_each_client(facts: Mapping[str, Any], num_clients: int) -> dict[str, np.
     """
     found = {name: np.asarray(values) for name, values in facts.items()}
     for name, values in found.items():
+        if name in (LOCAL_EPOCHS, STEP_LIMIT):
+            raise UserError(
+                f"config.algorithm: its room's fact {name!r} has the name of a fact of the round; "
+                "another name is needed"
+            )
+        if values.dtype.kind not in "biuf":
+            raise UserError(
+                f"config.algorithm: its room's fact {name!r} is of {values.dtype}; numbers are "
+                "needed"
+            )
         if len(values.shape) < 1 or len(values) != num_clients:
             raise UserError(
                 f"config.algorithm: its room's fact {name!r} has shape {list(values.shape)}; "

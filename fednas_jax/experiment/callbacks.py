@@ -23,8 +23,7 @@ class Event(NamedTuple):
     row: dict[str, Any]
     """Its metrics, as in metrics.jsonl; a copy."""
     state: Any
-    """Of the server, after the round; its arrays are gone when the next round is computed, so that
-    `jax.device_get(event.state)` is what can be kept."""
+    """Of the server, after the round; `jax.device_get(event.state)` copies it from the device."""
     folder: Path
     """Of the run."""
     config: Mapping[str, Any]

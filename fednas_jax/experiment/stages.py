@@ -130,9 +130,10 @@ def _check_together(search: schema.Config, train: schema.Config) -> None:
                 f"config.{THEN_TRAIN}.{field}: {now!r} is not the search's, {was!r}; the same is "
                 "needed, or the search would have seen images that the training tests on"
             )
-    if train["warm_start"] == FROM_SEARCH:
+    if train.get("warm_start") == FROM_SEARCH:
         for name in _SIZES:
-            size, needed = train["network"][name], search["supernet"][name]
+            size = train.get("network", {}).get(name)
+            needed = search.get("supernet", {}).get(name, size)
             if size != needed:
                 raise UserError(
                     f"config.{THEN_TRAIN}.network.{name}: {size} is not that of the supernet, "
@@ -187,7 +188,7 @@ def search_then_train(search: schema.Config, train: schema.Config) -> tuple[Roun
         # In full: a config that is written down should not depend on where one stands.
         finds = registry.find(search["algorithm"]).finds
         found = {finds.field: str(before[SEARCH_FOLDER] / finds.file)} if finds else {}
-        if train["warm_start"] == FROM_SEARCH:
+        if train.get("warm_start") == FROM_SEARCH:
             found["warm_start"] = str(before[SEARCH_FOLDER])
         return schema.resolve(train, found)
 
@@ -214,8 +215,10 @@ def _check_training(config: ml_collections.FrozenConfigDict) -> None:
     from fednas_jax.runtime import settings
 
     tracking.check(config["report"])
-    if config["warm_start"] not in ("", FROM_SEARCH):
-        warm_start.source(config["warm_start"])
+    begins_with = config.get("warm_start", "")
+    if begins_with not in ("", FROM_SEARCH):
+        warm_start.source(begins_with)
     # What fits a first state depends on what is found.
+    own = {"warm_start": ""} if begins_with else {}
     with settings.fixed():
-        assembly.prepare(schema.resolve(config, {"warm_start": ""}))
+        assembly.prepare(schema.resolve(config, own))

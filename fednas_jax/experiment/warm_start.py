@@ -44,7 +44,7 @@ def begin_with(algorithm: Algorithm, model: Model, run: Description, dataset: Da
     it has not learnt from the run's test images.
 
     Args:
-      algorithm: whose state has `params` and `batch_stats`.
+      algorithm: whose state has `params`, and `batch_stats` where its network has some.
       model: of the same network; or of the supernet that the genotype is from, or any supernet of
         as many channels and cells.
       run: what the run trains, and on what.
@@ -64,7 +64,7 @@ def begin_with(algorithm: Algorithm, model: Model, run: Description, dataset: Da
 
     def init(key: jax.Array) -> Any:
         state = algorithm.init(key)
-        own = {name: getattr(state, name) for name in _COLLECTIONS}
+        own = {name: getattr(state, name, {}) for name in _COLLECTIONS}
         # A network that normalises by groups has no statistics, and takes none.
         begun = {name: merged(tree, taken.get(name, {})) for name, tree in own.items() if tree}
         return state._replace(**begun)

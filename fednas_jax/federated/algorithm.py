@@ -22,9 +22,9 @@ class ClientUpdate(NamedTuple):
     weights: Tree
     """The weights: one number, or a tree that fits `sums` leaf by leaf (or slice by slice)."""
     metrics: dict[str, jax.Array]
-    """Numbers about this client alone; all of them reach metrics.jsonl. A run needs these of the
-    first phase: `weight`, by which its other metrics are averaged; `local_steps`, made; `finite`,
-    whether all that it sends is finite (`finite_tree`)."""
+    """Numbers about this client alone; those of the first phase reach metrics.jsonl. The first
+    phase needs `weight`, by which the other metrics are averaged, `local_steps`, how many the
+    client has made, and `finite`, whether all that it sends is finite (`finite_tree`)."""
     personal: Tree = ()
     """The client's next personal state, which is not sent; () where it is as before."""
 

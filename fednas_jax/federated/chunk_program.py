@@ -10,6 +10,7 @@ from jax import lax
 from fednas_jax.federated.algorithm import ChunkFacts, ClientUpdate, ServerState, Tree
 from fednas_jax.federated.clients import Clients, Examples, members_of
 from fednas_jax.federated.cohort import LOCAL_EPOCHS, NOBODY, Cohort
+from fednas_jax.federated.ranks.communicator import Communicator
 from fednas_jax.federated.reducers import Reducer
 
 _GROUP_STREAM = 1 << 31
@@ -111,3 +112,33 @@ def _kept(table: Tree, ids: jax.Array, rows: Tree) -> Tree:
         table,
         rows,
     )
+
+
+def personal_of_all_ranks(personal: Tree, here: jax.Array, communicator: Communicator) -> Tree:
+    """What all clients keep, each as the rank left it that computed it in this phase.
+
+    Args:
+      personal: of this rank, [K, ...].
+      here: ids of the clients that this rank computed, `NOBODY` among them.
+      communicator: of the ranks.
+    """
+    if communicator.size == 1:
+        return personal
+    count = len(jax.tree.leaves(personal)[0])
+    mine = jnp.zeros(count, jnp.int32).at[jnp.where(here < 0, count, here)].set(1, mode="drop")
+
+    def of_mine(x: jax.Array) -> jax.Array:
+        rows = jnp.where(_column(mine, x) > 0, x, jnp.zeros_like(x))
+        return rows.astype(jnp.int32) if x.dtype == bool else rows  # there is no sum of these
+
+    rows, computed = communicator.total((jax.tree.map(of_mine, personal), mine))
+    return jax.tree.map(
+        lambda new, old: jnp.where(_column(computed, old) > 0, new.astype(old.dtype), old),
+        rows,
+        personal,
+    )
+
+
+def _column(of_clients: jax.Array, like: jax.Array) -> jax.Array:
+    """[K] as [K, 1, ...], to go with an array [K, ...]."""
+    return of_clients.reshape(-1, *[1] * (like.ndim - 1))

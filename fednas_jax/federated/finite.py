@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fednas_jax.federated import carried
 from fednas_jax.federated.evaluation import Score
 
 
@@ -40,7 +41,9 @@ def server_fault(
         )
     if test is not None and not np.isfinite(test).all():
         return "the averaged network's loss on the test set is not finite"
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state))):
+    # What clients and transforms keep may be infinite, such as the best loss so far.
+    own = jax.device_get(carried.original(state))
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(own)):
         return "averaged weights are not finite"
     return ""
 

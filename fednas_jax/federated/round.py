@@ -16,7 +16,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ from fednas_jax.federated.algorithm import (
     ServerState,
     Tree,
 )
-from fednas_jax.federated.chunk_program import Totals, accumulator
+from fednas_jax.federated.chunk_program import Totals, accumulator, personal_of_all_ranks
 from fednas_jax.federated.clients import Clients, Examples
 from fednas_jax.federated.cohort import NOBODY, Cohort
 from fednas_jax.federated.ranks.communicator import LOCAL, Communicator
@@ -46,6 +46,14 @@ _SERVER_STREAM = (1 << 31) + 1
 
 def _bytes(tree: Tree) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+class Collected(NamedTuple):
+    """What the clients of a phase have sent, before the server uses it."""
+
+    totals: Totals
+    mine: Cohort
+    """Who has sent it, on this rank."""
 
 
 class RoundEngine:
@@ -133,20 +141,68 @@ class RoundEngine:
           The server's next state, and for each phase the clients' metrics,
           [chunks, clients a chunk] in the order of `cohort.ids`; of all ranks, on each of them.
         """
-        mine, phases = self._mine(cohort), len(self.algorithm.phases)
+        phases = len(self.algorithm.phases)
+        count = self._mine(cohort).chunks_with_clients()
+        metrics, finite = [], None
+        for number in range(phases):
+            report = functools.partial(_report, progress, number * count, count * phases)
+            collected = self.collect(state, cohort, key, number, report, finite=finite)
+            state = self.apply(state, collected, key, number)
+            metrics.append(self.metrics(collected))
+            if self.algorithm.leaves_out:
+                now = collected.totals.metrics["finite"]
+                finite = now if finite is None else finite & now
+        return state, metrics
+
+    def collect(
+        self,
+        state: ServerState,
+        cohort: Cohort,
+        key: jax.Array,
+        number: int = 0,
+        progress: Callable[[int], None] = lambda done: None,
+        *,
+        finite: jax.Array | None = None,
+    ) -> Collected:
+        """The clients' part of a phase, from a state that may be older than the server's.
+
+        Args:
+          state: from which the clients compute; it is still there afterwards.
+          cohort: who computes, in chunks, on all ranks.
+          key: of the round.
+          number: of the phase, from 0.
+          progress: called with how many chunks of this rank are done.
+          finite: metric of the earlier phases of the round; where it is false, the client is left
+            out.
+        """
+        mine = self._mine(cohort)
         count = mine.chunks_with_clients()
         state, mine = jax.device_put((state, mine))
-        metrics = []
-        for number in range(phases):
-            phase_key = jax.random.fold_in(key, number)
-            report = functools.partial(_report, progress, number * count, count * phases)
-            with jax.transfer_guard("disallow"):
-                totals = self._all_chunks(number, state, mine, phase_key, count, report)
-            state = self._server_update(number, state, totals, mine, phase_key)
-            if self.algorithm.leaves_out and number + 1 < phases:
-                mine = _finite_only(mine, totals.metrics["finite"])
-            metrics.append(self._communicator.gather(totals.metrics))
-        return state, metrics
+        if finite is not None:
+            mine = _finite_only(mine, finite)
+        phase_key = jax.random.fold_in(key, number)
+        with jax.transfer_guard("disallow"):
+            totals = self._all_chunks(number, state, mine, phase_key, count, progress)
+        return Collected(totals, mine)
+
+    def apply(
+        self, state: ServerState, collected: Collected, key: jax.Array, number: int = 0
+    ) -> ServerState:
+        """The server's part of a phase: the state after what clients have sent, on every rank.
+
+        Args:
+          state: the server's now; it is still there afterwards.
+          collected: of `collect`, which is used up.
+          key: of the round.
+          number: of the phase, from 0.
+        """
+        state = jax.device_put(state)
+        phase_key = jax.random.fold_in(key, number)
+        return self._server_update(number, state, collected.totals, collected.mine, phase_key)
+
+    def metrics(self, collected: Collected) -> dict[str, jax.Array]:
+        """The clients' metrics, [chunks, clients a chunk] as the cohort has them, of all ranks."""
+        return self._communicator.gather(collected.totals.metrics)
 
     def _mine(self, cohort: Cohort) -> Cohort:
         """This rank's part."""
@@ -279,34 +335,12 @@ class RoundEngine:
                 after = phase.server_update(state, sums, weights, ServerFacts(round, draw, clients))
                 if not self.algorithm.personal:
                     return after
-                return after._replace(personal=self._of_all_ranks(personal, here))
+                joined = personal_of_all_ranks(personal, here, self._communicator)
+                return after._replace(personal=joined)
 
             jitted = self._jit(of_all_ranks, given)
             self._finish[number] = Program(f"the server's part of {_name(phase)}", jitted)
         return self._finish[number]
-
-    def _of_all_ranks(self, personal: Tree, here: jax.Array) -> Tree:
-        """What all clients keep, each as the rank left it that computed it in this phase.
-
-        Args:
-          personal: of this rank, [K, ...].
-          here: ids of the clients that this rank computed, `NOBODY` among them.
-        """
-        if self._communicator.size == 1:
-            return personal
-        count = len(self._clients.id)
-        mine = jnp.zeros(count, jnp.int32).at[jnp.where(here < 0, count, here)].set(1, mode="drop")
-
-        def of_mine(x: jax.Array) -> jax.Array:
-            rows = jnp.where(_column(mine, x) > 0, x, jnp.zeros_like(x))
-            return rows.astype(jnp.int32) if x.dtype == bool else rows  # there is no sum of these
-
-        rows, computed = self._communicator.total((jax.tree.map(of_mine, personal), mine))
-        return jax.tree.map(
-            lambda new, old: jnp.where(_column(computed, old) > 0, new.astype(old.dtype), old),
-            rows,
-            personal,
-        )
 
     def _chunks(self, client_update: Callable[..., ClientUpdate]) -> Callable[..., Totals]:
         return accumulator(client_update, self.algorithm.reducer, self.clients_per_chunk)
@@ -346,11 +380,6 @@ def _finite_only(cohort: Cohort, finite: jax.Array) -> Cohort:
     """A cohort on the device without the clients that brought a value which is not finite."""
     good, ids = jax.device_get((finite, cohort.ids))
     return jax.device_put(cohort._replace(ids=np.where(good, ids, np.int32(NOBODY))))
-
-
-def _column(of_clients: jax.Array, like: jax.Array) -> jax.Array:
-    """[K] as [K, 1, ...], to go with an array [K, ...]."""
-    return of_clients.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def _name(phase: Phase) -> str:

@@ -1,7 +1,8 @@
 """How a round goes: which clients compute, from which of the server's states, and when.
 
-Synchronous rounds wait for the clients that were asked. Asynchronous rounds are another schedule,
-which keeps answers on their way in the server state.
+Synchronous rounds wait for the clients that were asked. Asynchronous rounds are another schedule:
+`RoundEngine.collect` computes clients from a state that may be an old one, `RoundEngine.apply` lets
+the server use what they have sent, and what is under way is kept in the server state.
 """
 
 from collections.abc import Callable

@@ -61,7 +61,7 @@ class Sent(NamedTuple):
 
     update: ClientUpdate
     personal: Tree = ()
-    """What the transform keeps of the client from now on."""
+    """What the transform keeps of the client from now on; () where it is as before."""
 
 
 class Received(NamedTuple):
@@ -70,7 +70,7 @@ class Received(NamedTuple):
     sums: Tree
     weights: Tree
     own: Tree = ()
-    """The transform's next state."""
+    """The transform's next state; () where it is as before."""
 
 
 def _unchanged_update(update: ClientUpdate, at: OnClient) -> Sent:
@@ -231,11 +231,12 @@ class _Chain(NamedTuple):
         examples: Examples,
         key: jax.Array,
     ) -> ClientUpdate:
+        present = client.id >= 0
         kept = client.personal if self.keeps_personal else {"algorithm": (), TRANSFORMS: {}}
         inner, own = carried.original(state), getattr(state, TRANSFORMS, {})
         mine = client._replace(personal=kept["algorithm"])
         update = phase.client_update(inner, mine, facts, examples, key)
-        if update.personal == ():
+        if _is_none(update.personal):
             update = update._replace(personal=kept["algorithm"])
         of_transforms = dict(kept[TRANSFORMS])
         for place, transform in enumerate(transforms):
@@ -244,11 +245,17 @@ class _Chain(NamedTuple):
             before = of_transforms.get(name, ())
             at = OnClient(inner, own.get(name, ()), before, mine, facts, draw)
             update, after = transform.client(update, at)
-            if transform.personal:
+            if transform.personal and not _is_none(after):
                 of_transforms[name] = after
+        # A transform may have made something of the zeros of an empty place.
+        sums, weights = jax.tree.map(
+            lambda x: jnp.where(present, x, jnp.zeros_like(x)), (update.sums, update.weights)
+        )
+        update = update._replace(sums=sums, weights=weights)
         if not self.keeps_personal:
             return update._replace(personal=())
         after = {"algorithm": update.personal, TRANSFORMS: of_transforms}
+        _check_alike("personal state", kept, after)
         return update._replace(personal=_unless_left_out(update, after, kept))
 
     def _server_update(
@@ -266,14 +273,39 @@ class _Chain(NamedTuple):
             at = OnServer(inner, own.get(transform.name, ()), facts._replace(key=draw))
             received = transform.server(sums, weights, at)
             sums, weights = received.sums, received.weights
-            if transform.init:
+            if transform.init and not _is_none(received.own):
                 own[transform.name] = received.own
+        _check_alike("a transform's state", getattr(state, TRANSFORMS, {}), own)
         after = phase.server_update(inner, sums, weights, facts)
         return carried.replaced(state, after, **({TRANSFORMS: own} if own else {}))
 
 
 _TRANSFORM_STREAM = 1 << 30
 """Folded into a key, with the transform's place, for what a transform draws."""
+
+
+def _is_none(tree: Tree) -> bool:
+    """Whether a state is (), which stands for "as before"."""
+    return isinstance(tree, tuple) and not tree
+
+
+def _check_alike(what: str, before: Tree, after: Tree) -> None:
+    """Refuses a state whose structure, shapes or types change from round to round.
+
+    Raises:
+      UserError: they do.
+    """
+
+    def described(tree: Tree) -> Any:
+        leaves, structure = jax.tree.flatten(tree)
+        return structure, [(jnp.shape(x), jnp.result_type(x)) for x in leaves]
+
+    was, now = described(before), described(after)
+    if was != now:
+        raise UserError(
+            f"config.algorithm: {what} begins as {was[1]} in {was[0]} and becomes {now[1]} in "
+            f"{now[0]}; the same structure, shapes and types are needed in each round"
+        )
 
 
 def _unless_left_out(update: ClientUpdate, after: Tree, before: Tree) -> Tree:

@@ -92,7 +92,7 @@ def is_supernet(fields: Mapping[str, Any]) -> bool:
 
 
 def genotype_of_model(fields: Mapping[str, Any], variables: Mapping[str, Any]) -> Genotype | None:
-    """The genotype of a model, see `search.networks.of_model`; None of one made by hand."""
+    """The genotype of a model, see `spaces.darts.networks.of_model`; None of one made by hand."""
     return darts.of_model(fields, variables)
 
 

@@ -50,7 +50,7 @@ def plan(
     """Plans all runs, in the order in which they must run.
 
     Args:
-      spec: config file with algorithm fedavg.
+      spec: config file that trains networks, as fedavg does.
       fields: fields to set in it, as text; those that determine the clients are also set in the
         search.
       search: config file of a search, or "".

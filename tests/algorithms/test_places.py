@@ -17,7 +17,8 @@ from fednas_jax.data.task import Scores
 from fednas_jax.experiment import runner
 from fednas_jax.experiment.rounds import Experiment
 from fednas_jax.federated.algorithm import Algorithm, Phase, weighted_update
-from fednas_jax.federated.schedule import SYNCHRONOUS, ClientRound, Schedule, Service
+from fednas_jax.federated.cohort import client_metrics
+from fednas_jax.federated.schedule import ClientRound, Schedule, Service
 from fednas_jax.report.writers import read_rows
 from fednas_jax.runtime.errors import UserError
 from tests.tiny import fedavg_config
@@ -73,15 +74,20 @@ def toy(lacking: str = "", **more: Any) -> Declared:
     return Declared("places", "Places", lambda: room)
 
 
-def slow(service: Service, state: Any, number: int) -> ClientRound:
-    """Every second round goes on from the state of two rounds ago, which the schedule keeps."""
-    before = state.schedule["before"]
-    start = state._replace(params=before) if number % 2 == 0 else state
-    answered = SYNCHRONOUS.round(service, start, number)
-    return answered._replace(state=answered.state._replace(schedule={"before": state.params}))
+def late(service: Service, state: Any, number: int) -> ClientRound:
+    """Clients compute from the state before the last, which the schedule keeps."""
+    participation, engine = service.participation, service.engine
+    old = state._replace(params=state.schedule["before"])
+    present = participation.participants(number)
+    cohort = participation.cohort(present, number, engine.clients_per_chunk)
+    key = participation.key(number)
+    collected = engine.collect(old, cohort, key)
+    metrics = client_metrics(engine.metrics(collected), cohort.ids)
+    after = engine.apply(state, collected, key)
+    return ClientRound(after._replace(schedule={"before": state.params}), metrics, {})
 
 
-SLOW = Schedule("slow", slow, lambda state: {"before": state.params})
+LATE = Schedule("late", late, lambda state: {"before": state.params})
 
 
 def config(**fields: Any) -> Any:
@@ -110,7 +116,7 @@ def state_of(folder: str, number: int) -> Any:
 def test_all_of_it_is_kept_in_checkpoints_and_gone_on_with(
     size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    algorithm = toy(schedule=SLOW)
+    algorithm = toy(schedule=LATE)
     registry.add(algorithm)
     runner.run(config(clients_per_chunk=size), "whole", algorithm=algorithm)
     record = Experiment._record
@@ -156,6 +162,14 @@ def test_draws_of_a_tier_do_not_depend_on_chunks() -> None:
             r"fact 'tier' has shape \[2\]; \[6, \.\.\.\]",
         ),
         (toy(lacking="finite"), "its clients' metrics lack finite; a ClientUpdate of the first"),
+        (
+            toy(facts=lambda c, p: {"tier": np.array([0.25, 0.5, 0.75] * 2)}),
+            "the fact 'tier', which is float64; integers that fit 32 bits are needed",
+        ),
+        (
+            toy(facts=lambda c, p: {"local_epochs": np.ones(6)}),
+            "fact 'local_epochs' has the name of a fact of the round; another name is needed",
+        ),
         (toy(facts=lambda c, p: {}), r"groups clients by the fact 'tier', which its room does not"),
     ],
 )

@@ -6,7 +6,15 @@ import pytest
 
 from fednas_jax.data.tables import read_table
 from fednas_jax.federated.clients import build, divide
-from fednas_jax.federated.cohort import NOBODY, attend, deal, in_chunks, sample, size
+from fednas_jax.federated.cohort import (
+    NOBODY,
+    attend,
+    client_metrics,
+    deal,
+    in_chunks,
+    sample,
+    size,
+)
 
 
 def table2_steps(held_out_fraction: float = 0.0) -> np.ndarray:
@@ -261,3 +269,10 @@ def test_local_steps_count_each_ones_epochs():
     assert same.local_steps(steps, 5) == 5 * 7
     unequal = in_chunks(np.arange(2), steps, 2, facts={"local_epochs": np.array([1, 2])})
     assert unequal.local_steps(steps, 5) == 3 + 8
+
+
+def test_metrics_of_clients_come_by_ascending_id_without_empty_places() -> None:
+    ids = np.array([[5, 0], [2, NOBODY]], np.int32)
+    found = client_metrics({"loss": np.array([[5.0, 0.5], [2.0, 99.0]])}, ids)
+    assert found["id"].tolist() == [0, 2, 5]
+    assert found["loss"].tolist() == [0.5, 2.0, 5.0]

@@ -6,6 +6,7 @@ import pytest
 
 from fednas_jax.algorithms.fedavg import algorithm as fedavg
 from fednas_jax.algorithms.fednas import algorithm as fednas
+from fednas_jax.federated import carried
 from fednas_jax.federated.evaluation import Score
 from fednas_jax.federated.finite import clients_fault, server_fault
 
@@ -30,6 +31,15 @@ def test_clients(finite: list[bool], fault: str) -> None:
 def test_finite_scores_are_no_fault_nor_are_those_of_nothing() -> None:
     assert server_fault(STATE, [GOOD, NONE, GOOD], [3, 0, 2], GOOD) == ""
     assert server_fault(STATE, [NONE], [0], None) == ""
+
+
+def test_what_clients_keep_may_be_infinite() -> None:
+    """Such as the best loss that a client has had so far."""
+    state = fedavg.ServerState({"w": np.ones(2)}, {})
+    kept = carried.extended(state, personal=np.full(3, INF))
+    assert server_fault(kept, [], [], None) == ""
+    broken = carried.extended(state._replace(params={"w": np.full(2, NAN)}), personal=np.ones(3))
+    assert server_fault(broken, [], [], None) == "averaged weights are not finite"
 
 
 @pytest.mark.parametrize("bad", [Score(NAN, 0.5), Score(INF, 0.0)])

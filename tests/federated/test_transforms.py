@@ -205,3 +205,43 @@ def test_the_sum_is_that_of_the_rows() -> None:
     empty = jax.tree.map(jnp.zeros_like, jax.tree.map(lambda x: x[0], rows))
     found = reducers.SUM.add(empty, rows, jnp.ones(3, bool), jnp.int32(0))
     assert (found[0]["w"].tolist(), float(found[1])) == ([6, 9], 3)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_transform_of_sums_changes_nothing_in_empty_places(size: int) -> None:
+    """Noise, here 1, is added to what each of three clients sends, and to nobody's."""
+
+    def client(update: ClientUpdate, at: OnClient) -> Sent:
+        return Sent(update._replace(sums=jax.tree.map(lambda x: x + 1, update.sums)))
+
+    chained = transforms.chained(toys.ids_plus(), [Transform("noise", client)], 3)
+    plain = 1 * 10 + 3 * 11 + 4 * 12
+    assert float(run(chained, [[0, 1, 2]], size).mean) == (plain + 3) / 8
+
+
+def test_states_that_a_transform_leaves_out_stay_as_they_were() -> None:
+    counter = Transform(
+        "c",
+        client=lambda update, at: Sent(update),
+        server=lambda sums, weights, at: Received(sums, weights),
+        init=lambda state: jnp.float32(5),
+        personal=lambda state: jnp.float32(6),
+    )
+    state = run(transforms.chained(toys.ids_plus(), [counter], 3), [[0, 1, 2], [1]])
+    assert float(state.transforms["c"]) == 5
+    assert np.asarray(state.personal["transforms"]["c"]).tolist() == [6, 6, 6]
+
+
+@pytest.mark.parametrize("of", ["client", "server"])
+def test_states_that_change_their_shape_are_refused(of: str) -> None:
+    grows = Transform(
+        "grows",
+        client=lambda update, at: Sent(update, jnp.zeros(2) if of == "client" else at.personal),
+        server=lambda sums, weights, at: Received(
+            sums, weights, jnp.zeros(2) if of == "server" else at.own
+        ),
+        init=lambda state: jnp.float32(0),
+        personal=lambda state: jnp.float32(0),
+    )
+    with pytest.raises(UserError, match=r"begins as .* and becomes .*; the same structure, shapes"):
+        run(transforms.chained(toys.ids_plus(), [grows], 3), [[0, 1]])

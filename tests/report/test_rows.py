@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fednas_jax.federated.cohort import NOBODY
 from fednas_jax.federated.evaluation import Score, mean_score
 from fednas_jax.report import rows
 from fednas_jax.report.findings import Findings
@@ -32,13 +31,6 @@ class Gates(Findings):
 
 def row(number: int, held_out: float | None, test: float | None) -> rows.Row:
     return {"round": number, "held_out_accuracy": held_out, "test_accuracy": test}
-
-
-def test_metrics_of_clients_come_by_ascending_id_without_empty_places() -> None:
-    ids = np.array([[5, 0], [2, NOBODY]], np.int32)
-    found = rows.client_metrics({"loss": np.array([[5.0, 0.5], [2.0, 99.0]])}, ids)
-    assert found["id"].tolist() == [0, 2, 5]
-    assert found["loss"].tolist() == [0.5, 2.0, 5.0]
 
 
 def test_means_are_weighted_by_examples() -> None:
