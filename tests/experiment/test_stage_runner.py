@@ -357,6 +357,6 @@ def test_no_training_follows_what_has_stages_of_its_own(
     both.then_train = schema.default("fedavg")
     both.then_train.network.name = "genotype"
     both.then_train.dataset = both.dataset
-    with pytest.raises(UserError, match=r"^config\.then_train: 'staged' runs in stages of its own"):
+    with pytest.raises(UserError, match=r"^config\.then_train: 'staged' runs in its own stages"):
         stages.run(stages.resolve(both, {}), tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -88,7 +88,7 @@ def test_networks_for_images_are_refused(tmp_path: Path) -> None:
     message = r"network\.name: '2nn' is for images \[H, W, C\], not for inputs of \[5\]"
     with pytest.raises(UserError, match=message):
         experiment.run(config_of_text(**{"network.name": "2nn"}), tmp_path / "run")
-    with pytest.raises(UserError, match=r"config\.augment\.cutout: 3 is not used, as"):
+    with pytest.raises(UserError, match=r"config\.augment\.cutout: 3 is not used, since the task"):
         experiment.run(config_of_text(**{"augment.cutout": 3}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
