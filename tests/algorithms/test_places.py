@@ -156,7 +156,7 @@ def test_draws_of_a_tier_do_not_depend_on_chunks() -> None:
             r"fact 'tier' has shape \[2\]; \[6, \.\.\.\]",
         ),
         (toy(lacking="finite"), "its clients' metrics lack finite; a ClientUpdate of the first"),
-        (toy(facts=lambda c, p: {}), r"groups clients by the fact 'tier', which its room does not"),
+        (toy(facts=lambda c, p: {}), r"groups clients by the fact 'tier', which its room's facts"),
     ],
 )
 def test_what_does_not_fit_is_refused(algorithm: Declared, says: str) -> None:

@@ -216,8 +216,8 @@ def test_without_a_record_of_what_it_began_with_a_line_says_so(
     said = capsys.readouterr().err
     for name, before in (("pick", "first"), (NAMES[2], "first, pick")):
         assert (
-            f"{done / name}: there is no record of the summaries that it began with, those of "
-            f"stage {before}; whether they have changed since cannot be checked\n"
+            f"{done / name}: has no record of the summaries of stage {before} that it began with; "
+            "whether they have changed since cannot be checked\n"
         ) in said
     assert [one["name"] for one in read(done / "stages.json")["stages"]] == list(NAMES)
 
