@@ -140,9 +140,14 @@ def test_a_run_that_began_by_the_earlier_rule_keeps_it() -> None:
 @pytest.mark.parametrize(
     ("losses", "tied", "decided", "says"),
     [
-        ((3, 2, 1), [1, 2], "held_out_loss", "rounds 1, 2, 3; round 3 has the least held-out loss"),
-        ((3, 1, 1), [1, 2], "round", "round 3 is the last of those with the least held-out loss"),
-        ((1, 1, 2), [1, 3], "round", "round 2 is the last of those with the least held-out loss"),
+        (
+            (3, 2, 1),
+            [1, 2],
+            "held_out_loss",
+            "rounds 1, 2, 3; round 3 has the lowest held-out loss",
+        ),
+        ((3, 1, 1), [1, 2], "round", "round 3 is the last of those with the lowest held-out loss"),
+        ((1, 1, 2), [1, 3], "round", "round 2 is the last of those with the lowest held-out loss"),
     ],
 )
 def test_summary_tells_of_a_tie(
