@@ -73,7 +73,9 @@ def test_no_list_of_stages(stages: Any) -> None:
 
 
 def test_what_is_no_stage() -> None:
-    assert ": 'search' is not a stage; a RoundsStage or ServerStage of" in refusal((rounds("a"), "search"))
+    assert ": 'search' is not a stage; a RoundsStage or ServerStage of" in refusal(
+        (rounds("a"), "search")
+    )
 
 
 def test_algorithms_of_the_package_run_in_the_workdir_itself() -> None:
