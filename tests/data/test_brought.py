@@ -133,10 +133,10 @@ WHITE = np.zeros((60, 8, 8, 1), np.uint8)
         ({"train": Split(WHITE, np.ones(60), None)}, "'labels' is float64 of rank 1; integers of"),
         ({"test": Split(WHITE - 1, -np.ones(60, int), None)}, "'test_labels' has -1; 0 to classes"),
         ({"test": Split(WHITE, np.arange(60), None)}, "'test_labels' has 59; the training labels"),
-        ({"num_classes": 2}, "'labels' go up to 2; at most 1 is needed, as num_classes is 2"),
-        ({"class_names": ("a", "b")}, "class_names is ('a', 'b'); a tuple of 3, one a class"),
-        ({"mean": 0.5}, "mean is 0.5; a tuple of 1, one a channel of the images"),
-        ({"std": (1.0, 1.0)}, "std is (1.0, 1.0); a tuple of 1, one a channel of the images"),
+        ({"num_classes": 2}, "'labels' go up to 2; at most 1 is needed, since num_classes is 2"),
+        ({"class_names": ("a", "b")}, "class_names is ('a', 'b'); a tuple of 3, one for each cl"),
+        ({"mean": 0.5}, "mean is 0.5; a tuple of 1, one for each channel of the images, is needed"),
+        ({"std": (1.0, 1.0)}, "std is (1.0, 1.0); a tuple of 1, one for each channel of the im"),
     ],
 )
 def test_what_does_not_fit(elsewhere: Path, changes: dict[str, Any], says: str) -> None:
@@ -158,7 +158,7 @@ def test_what_is_no_data_set(elsewhere: Path) -> None:
     )
     assert refusal(
         **{"dataset.name": "stripes.py:STRIPES", "dataset.test_path": "x.npz"}
-    ).startswith("config.dataset.test_path: 'x.npz' goes with an own .npz; empty is needed")
+    ).startswith("config.dataset.test_path: 'x.npz' is only for a data set in an .npz file;")
     with pytest.raises(UserError, match="a data set of your own, and its run alone can"):
         datasets.load("stripes.py:STRIPES")
 
