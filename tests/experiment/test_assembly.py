@@ -128,7 +128,7 @@ def test_a_number_of_clients_that_is_not_used(
     assembly.make_partition(config, dataset())
     warning = (
         "fednas_jax: warning: config.partition.num_clients: 5 is not used; "
-        "partition 'natural' brings 10 clients\n"
+        "partition 'natural' has 10 clients\n"
     )
     assert capsys.readouterr().err == (warning if warns else "")
 

@@ -44,9 +44,13 @@ def test_a_run_as_it_was_goes_on_without_a_word(begun: Any, capsys: Any) -> None
 @pytest.mark.parametrize(
     ("before", "now", "says"),
     [
-        ("", "0", "is '0', .* was computed with ''; NVIDIA_TF32_OVERRIDE has to be unset to go on"),
-        ("0", "", "is not set, .* with '0'; NVIDIA_TF32_OVERRIDE=0 is needed to go on"),
-        ("0", "1", "is '1', .* with '0'; NVIDIA_TF32_OVERRIDE=0 is needed to go on"),
+        (
+            "",
+            "0",
+            "is '0', .* was computed with ''; NVIDIA_TF32_OVERRIDE has to be unset to ",
+        ),
+        ("0", "", "is not set, .* with '0'; NVIDIA_TF32_OVERRIDE=0 is needed to resume"),
+        ("0", "1", "is '1', .* with '0'; NVIDIA_TF32_OVERRIDE=0 is needed to resume"),
     ],
 )
 def test_other_variables_are_refused(
