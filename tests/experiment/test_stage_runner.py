@@ -294,7 +294,7 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     for content in ("[]", '{"stages": []}', '{"stages": [{"name": "../x", "kind": "rounds"}]}'):
         (tmp_path / "stages.json").write_text(content)
         assert refusal(tmp_path).startswith(
-            f"{tmp_path / 'stages.json'}: not the record of a run's stages; the file as it was"
+            f"{tmp_path / 'stages.json'}: not the record of a run's stages; the unchanged"
         )
 
 

@@ -103,7 +103,7 @@ def test_stages_on_the_server_have_a_page_alone(
         assert f"<h1>{title}</h1>" in text
         assert '<th scope="row">tier</th><td>3</td>' in text
     (folder / "summary.json").write_text("[]")
-    assert f"{folder / 'summary.json'}: not a summary; the unchanged" in errors(capsys, str(workdir))
+    assert f"{folder / 'summary.json'}: not a summary; the un" in errors(capsys, str(workdir))
     (folder / "summary.json").unlink()
     said = f"{folder}: this stage on the server is not finished; wait for its end\n"
     assert said in errors(capsys, str(folder))

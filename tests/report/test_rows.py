@@ -77,7 +77,7 @@ def test_columns_of_an_algorithm_may_not_take_a_name() -> None:
     clients = {"weight": np.array([3.0]), "flops": np.array([4.0])}
     assert rows.of_findings({"open_gates": 3}, clients) == {"open_gates": 3}
     for name in ("test_accuracy", "round", "train_loss", "flops"):
-        with pytest.raises(UserError, match=rf"^algorithm: its column '{name}' has the name of so"):
+        with pytest.raises(UserError, match=rf"^algorithm: its column '{name}' has the name of an"):
             rows.of_findings({"open_gates": 3, name: 1}, clients)
 
 
