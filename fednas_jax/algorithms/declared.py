@@ -42,7 +42,7 @@ class Declared(NamedTuple):
     """What `config.then_train` trains; None if the algorithm does not search."""
 
     def is_read(self, field: Field) -> bool:
-        """Whether some run of this algorithm reads a field."""
+        """Whether this algorithm reads a field, without regard to the values of other fields."""
         if not field.optional or any(own.name == field.name for own in self.fields):
             return True
         return field.name in self.reads or f"{field.name.partition('.')[0]}." in self.reads

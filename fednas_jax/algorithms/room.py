@@ -60,9 +60,9 @@ class Room(NamedTuple):
     sections: Callable[[RunFolder], list[Section]] = _no_sections
     """Sections of the run's page that other algorithms do not have."""
     inputs: Callable[[Config], Mapping[str, Any]] = _nothing
-    """Config -> the content of each field that names a file: field -> content, in JSON's types.
-    run.json records it, and a run is not resumed with another content. Raises `UserError` if there
-    is no such file."""
+    """Config -> field -> what its value stands for, in JSON's types, such as the content of a file.
+    run.json records it, and a run is not resumed if it has changed. Raises `UserError` if it cannot
+    be read."""
     origins: Callable[[Config], Mapping[str, Path | None]] = _nothing
     """Config -> for each field whose value an earlier run made, the folder of that run, or None if
     it is not known. This run counts as trained on the examples of that run too.

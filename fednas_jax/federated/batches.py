@@ -12,6 +12,6 @@ def shuffled(key: jax.Array, indices: jax.Array, count: jax.Array) -> jax.Array:
 
 
 def batch(indices: jax.Array, count: jax.Array, step: jax.Array, batch_size: int) -> jax.Array:
-    """The indices of a step's batch, [B]: the next of the first `count`, from the start again."""
+    """The indices of a step's batch, [B]: the next ones of the first `count`, cyclically."""
     places = step * batch_size + jnp.arange(batch_size)
     return indices[places % jnp.maximum(count, 1)]

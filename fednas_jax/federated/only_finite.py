@@ -10,9 +10,9 @@ from fednas_jax.federated.transforms import OnClient, Sent, Transform
 
 
 def _finite_or_nothing(update: ClientUpdate, at: OnClient) -> Sent:
-    """Sets all sums and weights to zero if any of them, or the metric `finite`, is not finite.
+    """Sets all sums and weights to zero if any is not finite, or if the metric `finite` is false.
 
-    Records the result as the metric `finite`, which an update may lack.
+    Records the result as the metric `finite`, which an update may lack before.
     """
     sent: Any = update.sums, update.weights
     finite = finite_tree((sent, jnp.zeros(()))) & update.metrics.get("finite", jnp.bool_(True))
