@@ -107,7 +107,7 @@ def test_a_limit_keeps_targets_beside_their_inputs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"targets": np.zeros((39, 5), np.int32)}, "40 inputs, 40 labels and 39 targets; as many"),
+        ({"targets": np.zeros((39, 5), np.int32)}, "40 inputs, 40 labels and 39 targets; equal"),
         (
             {"targets": np.zeros((40, 4), np.int32)},
             r"targets of its train part have shape \[40, 4\]",
