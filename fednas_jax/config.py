@@ -4,8 +4,8 @@ A config is an `ml_collections.ConfigDict`. A file under `configs/` starts from 
 changes what it needs; `check` refuses what is wrong in one line; `resolve` returns the frozen,
 normalised config that a run uses. `python -m fednas_jax.config` prints the table of fields.
 
-A field that the config's algorithm does not read is left out of what a run uses and records, and
-refused where it was set: nobody should believe in a setting that has no effect.
+A run neither uses nor records a field that its algorithm does not read. If such a field is set, the
+config is refused, so that no setting silently has no effect.
 """
 
 import contextlib
@@ -27,20 +27,20 @@ from fednas_jax.runtime import console, user_code
 from fednas_jax.runtime.errors import UserError, one_line, suggest
 
 FIELDS = schema.OURS.fields
-"""Of the algorithms of the package."""
+"""The fields of the package's algorithms."""
 
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def default(algorithm: str = "fednas") -> ml_collections.ConfigDict:
-    """The paper's search with this project's defaults: every field, free to be changed.
+    """A config with every field at its default: by default, the paper's search.
 
-    Types are checked by `check`, which names the field, not at the assignment.
+    Fields may be changed freely. `check` checks their types, not the assignment.
 
     Args:
-      algorithm: of `config.algorithm`; one of a user's own brings its fields.
+      algorithm: the value of `config.algorithm`. A user's own algorithm adds its fields.
     """
-    # Not type safe: `clients_per_chunk` is text or a number, and `check` has better words.
+    # Not type safe: `clients_per_chunk` is text or a number, and `check` has clearer errors.
     flat = {field.name: field.default for field in schema.of({"algorithm": algorithm}).fields}
     flat["algorithm"] = algorithm
     return ml_collections.ConfigDict(_nested(flat), type_safe=False)
@@ -58,14 +58,14 @@ def check(config: Config) -> None:
 def resolve(
     config: Config, overrides: Mapping[str, str] | None = None
 ) -> ml_collections.FrozenConfigDict:
-    """The config a run uses: checked, values in their declared types, frozen.
+    """The config that a run uses: checked, with values in their declared types, frozen.
 
     Args:
-      config: with every field of the schema.
+      config: a config with every field of the schema.
       overrides: fields to set, each as text, as on the command line.
 
     Raises:
-      UserError: as `check`; or an override that names no field or is not of its type.
+      UserError: as `check`; or an override names no field or has the wrong type.
     """
     return ml_collections.FrozenConfigDict(_nested(_checked(_overridden(config, overrides or {}))))
 
@@ -73,15 +73,16 @@ def resolve(
 def resolve_one_of(
     config: Config, overrides: Mapping[str, str], choice: str, values: Sequence[str] = ()
 ) -> ml_collections.FrozenConfigDict:
-    """As `resolve`, of a config that serves several values of one field.
+    """As `resolve`, for one of several configs that differ in the value of one field.
 
-    What is not read with the value of that field is left out, and not refused.
+    A field that is not read with this value is left out instead of refused, since another of the
+    configs may read it.
 
     Args:
-      config: with every field of the schema.
+      config: a config with every field of the schema.
       overrides: fields to set, each as text.
-      choice: the field, such as "network.name".
-      values: that it has in the other configs.
+      choice: the field that differs, such as "network.name".
+      values: its values in the other configs.
 
     Raises:
       UserError: as `resolve`.
@@ -110,7 +111,7 @@ def _overridden(config: Config, overrides: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _named(config: Config, overrides: Mapping[str, str]) -> dict[str, Any]:
-    """The values of a config, with those set that decide which other fields there are."""
+    """The values of a config, after the overrides that decide which other fields there are."""
     flat = dict(_flatten(config))
     for name in ("algorithm", *extension.ONE, *extension.SEVERAL):
         if name in overrides:
@@ -119,27 +120,27 @@ def _named(config: Config, overrides: Mapping[str, str]) -> dict[str, Any]:
 
 
 def fields_of(config: Config, overrides: Mapping[str, str]) -> tuple[Field, ...]:
-    """All fields of a config, those of what a user brings among them.
+    """All fields of a config, with those of a user's own code.
 
     Args:
-      config: with any of its fields.
-      overrides: fields to set, each as text; of no other is looked whether it is right.
+      config: a config, which may lack fields. Its values are not checked.
+      overrides: fields to set, each as text.
 
     Raises:
-      UserError: what a user brings cannot be loaded.
+      UserError: a user's own code cannot be loaded.
     """
     return _schema(_named(config, overrides)).fields
 
 
 def fields_of_data(config: Config, overrides: Mapping[str, str]) -> frozenset[str]:
-    """The names of the fields that come with a data set or a partition of a user's own.
+    """The names of the fields that a user's own data set or partition declares.
 
     Args:
-      config: with any of its fields.
+      config: a config, which may lack fields.
       overrides: fields to set, each as text.
 
     Raises:
-      UserError: what a user brings cannot be loaded.
+      UserError: a user's own code cannot be loaded.
     """
     named = extension.named(_named(config, overrides))
     of_data = [one for one in named if one.field in ("dataset.name", "partition.name")]
@@ -151,7 +152,7 @@ def _schema(flat: Mapping[str, Any]) -> Schema:
 
 
 def to_json(config: Config) -> dict[str, Any]:
-    """The config as plain nested dicts, in the order of the schema, without fields not read."""
+    """The fields that a run reads, as plain nested dicts in the order of the schema."""
     values = _checked(config)
     for name, field in schema.OURS.by_name.items():
         if not field.default_recorded and values.get(name) == field.default:
@@ -160,12 +161,12 @@ def to_json(config: Config) -> dict[str, Any]:
 
 
 def differences(recorded: Config, config: Config) -> list[str]:
-    """What keeps `config` from going on with the run of `recorded`.
+    """The differences because of which `config` cannot resume the run of `recorded`.
 
     Args:
-      recorded: the config of the run, as read back from its JSON. A field it lacks counts as
-        the default, so that a run outlives the addition of a field.
-      config: the config asked for.
+      recorded: the run's config, as read from JSON. A field that it lacks counts as having its
+        default, so that a run can be resumed after a field was added.
+      config: the config of this start.
 
     Returns:
       "config.<field>: <recorded> there, <asked> here" for each field that affects the result.
@@ -179,7 +180,7 @@ def differences(recorded: Config, config: Config) -> list[str]:
         if field.affects_result and was != asked:
             found.append(_difference(field.name, was, asked))
     if gone:
-        with contextlib.suppress(UserError):  # of a callback that is no longer called, perhaps
+        with contextlib.suppress(UserError):  # perhaps of a callback that is not used any more
             for field in _schema(there).fields:
                 if not field.affects_result:
                     gone.pop(field.name, None)
@@ -218,7 +219,7 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flat(config: Config) -> dict[str, Any]:
-    """The values of a config by the dotted names of its fields."""
+    """The values of a config, by dotted name."""
     return dict(_flatten(config))
 
 
@@ -256,7 +257,7 @@ def _checked(config: Any) -> dict[str, Any]:
 
 
 def _unread_for(field: Field, flat: Mapping[str, Any], known: Schema) -> Field | None:
-    """The other field because of whose value this one is not read, if there is one."""
+    """The other field whose value is the reason that this one is not read; None if it is read."""
     algorithm = known.by_name["algorithm"]
     if not registry.find(_value(algorithm, flat)).is_read(field):
         return algorithm
@@ -265,7 +266,7 @@ def _unread_for(field: Field, flat: Mapping[str, Any], known: Schema) -> Field |
     name, values = field.needs
     other = known.by_name[name]
     if unread_for := _unread_for(other, flat, known):
-        # An algorithm that does not read the other has one way, in which this one may be read.
+        # An algorithm that does not read the other field may still read this one.
         return None if unread_for is algorithm else unread_for
     return None if _value(other, flat) in values else other
 
@@ -274,7 +275,7 @@ def _value(field: Field, flat: Mapping[str, Any]) -> Any:
     value = _typed(field, flat)
     try:
         right = field.check(value)
-    except Exception as error:  # of whatever type: the field may be a user's own
+    except Exception as error:  # of any type: the field may be a user's own
         right = f"its check fails ({type(error).__name__}: {one_line(error)}), and has to be mended"
     if right:
         raise UserError(f"config.{field.name}: {value!r} is not usable; {right}")

@@ -157,7 +157,7 @@ def arrays(**changes: Any) -> dict[str, np.ndarray]:
         (arrays(labels=np.array([0, 1, 2, 10])), "own.npz: label 10; 0 to 9, the classes of this"),
         (arrays(images=np.zeros((4, 9, 9, 1), np.uint8)), "shape [4, 9, 9, 1]; [N, 8, 8, 1] is"),
         (arrays(images=np.zeros((4, 8, 8, 3), np.uint8)), "shape [4, 8, 8, 3]; [N, 8, 8, 1] is"),
-        (arrays(images=np.zeros((4, 8, 8, 1))), "images: float32; uint8, as this model"),
+        (arrays(images=np.zeros((4, 8, 8, 1))), "images: float32; uint8 is needed, since"),
         (arrays(labels=np.arange(3)), "'labels' has 3 entries for 4 images"),
         ({"images": np.zeros((4, 8, 8, 1), np.uint8)}, "key 'labels' is missing"),
     ],

@@ -1,4 +1,4 @@
-"""A room for each algorithm: what it declares (`config.py`), and what it builds (`room.py`).
+"""The algorithms. Each has a folder with its declaration (`config.py`) and its room (`room.py`).
 
-`config.py` of a room imports no JAX: the command line reads it first.
+A room builds the algorithm. `config.py` imports no JAX, since the command line reads it first.
 """

@@ -1,4 +1,4 @@
-"""What an algorithm declares of itself, before anything is built."""
+"""The declaration of an algorithm: what is known before anything is built."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -6,43 +6,43 @@ from typing import Any, NamedTuple
 from fednas_jax.fields.field import Field
 
 Values = Mapping[str, Any]
-"""The fields that a run reads, by dotted name, each in its declared type and range."""
+"""Values of the fields that a run reads, by dotted name; each has its declared type and range."""
 
 
 def nothing_to_check(values: Values) -> None:
-    """Of an algorithm whose fields go together whatever they are."""
+    """The check of an algorithm that accepts every combination of values."""
 
 
 class Finds(NamedTuple):
-    """What a run ends with that another run can train."""
+    """The result of a search, which another run can train."""
 
     field: str
-    """Of the other run's config, which names it."""
+    """The field of the other run's config that names the result."""
     file: str
-    """In the folder of the run that finds it."""
+    """The file with the result, in the folder of the search."""
 
 
 class Declared(NamedTuple):
     """An algorithm's name, its fields, and where its room is."""
 
     name: str
-    """As in `config.algorithm`."""
+    """The value of `config.algorithm`."""
     title: str
-    """For people."""
+    """The name for messages and pages."""
     room: str | Callable[[], Any]
-    """The module with its `ROOM`, or a function that returns its `Room`: rooms need JAX, and are
-    imported when they are built."""
+    """The module with the algorithm's `ROOM`, or a function that returns its `Room`. A room needs
+    JAX, so it is imported only when a run is built."""
     fields: tuple[Field, ...] = ()
-    """Its own."""
+    """The algorithm's own fields."""
     reads: frozenset[str] = frozenset()
-    """Optional common fields that it reads: names, or sections such as "network."."""
+    """The optional common fields that it reads: names, or sections such as "network."."""
     check: Callable[[Values], None] = nothing_to_check
-    """Raises `UserError` where values do not go together."""
+    """Raises `UserError` if values do not fit together."""
     finds: Finds | None = None
-    """What `config.then_train` trains; None of an algorithm that searches nothing."""
+    """What `config.then_train` trains; None if the algorithm does not search."""
 
     def is_read(self, field: Field) -> bool:
-        """Whether runs of this algorithm read a field, whatever the values of others."""
+        """Whether this algorithm reads a field, without regard to the values of other fields."""
         if not field.optional or any(own.name == field.name for own in self.fields):
             return True
         return field.name in self.reads or f"{field.name.partition('.')[0]}." in self.reads

@@ -1,4 +1,4 @@
-"""What several rooms build alike from a config."""
+"""Parts that several rooms build from a config in the same way."""
 
 import optax
 
@@ -16,10 +16,11 @@ from fednas_jax.runtime.errors import UserError
 
 
 def task(config: Config, dataset: Dataset) -> Task:
-    """What the data set asks for: images and their classes, or a task of its own.
+    """The task of the data set: its own, or to classify images.
 
     Raises:
-      UserError: augmentation may hide a whole image, or is asked for of what are no images.
+      UserError: augmentation may hide a whole image, or the task is the data set's own and does not
+        use `config.augment`.
     """
     if dataset.task is None:
         return vision.task(dataset.train.images[0], _augmentation(config, dataset))
@@ -28,17 +29,17 @@ def task(config: Config, dataset: Dataset) -> Task:
     for name, value in changed.items():
         if value != usual[f"augment.{name}"]:
             raise UserError(
-                f"config.augment.{name}: {value} is not used, as config.dataset.name "
-                f"{dataset.name!r} has a task of its own, which augments; nothing is needed there"
+                f"config.augment.{name}: {value} is not used, since the task of "
+                f"config.dataset.name {dataset.name!r} augments by itself; remove the field"
             )
     return dataset.task
 
 
 def image_task(config: Config, dataset: Dataset) -> Task:
-    """As `task`, for a network that reads images alone.
+    """As `task`, for a network that can only read images.
 
     Raises:
-      UserError: as `task`; or it reads no images.
+      UserError: as `task`; or the task's inputs are not images.
     """
     found = task(config, dataset)
     vision.image_shape(found, f"config.algorithm: {config['algorithm']!r}")
@@ -53,33 +54,33 @@ def _augmentation(config: Config, dataset: Dataset) -> Augmentation:
         if options[name] > most:
             raise UserError(
                 f"config.augment.{name}: {options[name]} may hide all of an image of "
-                f"{height} x {width}; at most {most}, or 0 for none, is needed"
+                f"{height} x {width}; at most {most} is needed, or 0 to switch it off"
             )
     return Augmentation(**options, mean=dataset.mean, std=dataset.std)
 
 
 def server_optimizer(server: Config) -> optax.GradientTransformation | None:
-    """What `config.server` says of the server's steps; None for plain averaging."""
+    """The optimiser of `config.server`; None for plain averaging."""
     names = ("momentum", "beta1", "beta2", "epsilon")
     read = {name: server[name] for name in names if name in server}
     return server_optimizers.build(server["optimizer"], server["learning_rate"], **read)
 
 
 def transforms(config: Config) -> tuple[Transform, ...]:
-    """What `config.transforms` says is done to what clients send, in this order.
+    """The transforms that `config.transforms` names, in that order.
 
     Raises:
-      UserError: one cannot be made, or is something else.
+      UserError: one cannot be made, or is not a `Transform`.
     """
     names = names_in(config["transforms"])
     return tuple(extension.made(n, "config.transforms", _of(Transform), config) for n in names)
 
 
 def reducer(config: Config) -> Reducer | None:
-    """What `config.reducer` says puts together what clients send; None for the algorithm's own.
+    """The reducer that `config.reducer` names; None for the algorithm's own.
 
     Raises:
-      UserError: it cannot be made, or is something else.
+      UserError: it cannot be made, or is not a `Reducer`.
     """
     name = config["reducer"]
     return None if name == "sum" else extension.made(name, "config.reducer", _of(Reducer), config)

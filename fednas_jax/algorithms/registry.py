@@ -1,4 +1,4 @@
-"""Every algorithm by name: those of the package, and those that users bring."""
+"""All algorithms by name: those of the package and users' own."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fednas_jax.algorithms.room import Room
 
 ALGORITHMS: tuple[Declared, ...] = (FEDNAS, FEDAVG)
-"""Those of the package: a new one is a line above and a name here."""
+"""The package's algorithms; a new one needs an import above and its name here."""
 
 NAMES = tuple(declared.name for declared in ALGORITHMS)
 _FIELD = "config.algorithm"
@@ -26,14 +26,14 @@ _added: dict[str, Declared] = {}
 
 
 def add(declared: Declared) -> None:
-    """Makes an algorithm known by its name, for this process.
+    """Makes a user's algorithm known by its name, in this process.
 
     Args:
-      declared: of a user's own.
+      declared: the user's algorithm. It replaces an earlier one of the same name if the rooms have
+        the same name and module, as after a notebook's cell is run again.
 
     Raises:
-      UserError: it is something else, or another algorithm has its name. One whose room has the
-        same name in the same module is the same, as of a notebook's cell that is run again.
+      UserError: it is not a `Declared`, or another algorithm has its name.
     """
     if not isinstance(declared, Declared):
         raise UserError(f"algorithm: {declared!r} is not usable; {_KIND}")
@@ -46,8 +46,8 @@ def add(declared: Declared) -> None:
     other = _added.setdefault(declared.name, declared)
     if _place(other) != _place(declared):
         raise UserError(
-            f"algorithm: {declared.name!r} is the name of two, with the rooms {_place(other)} and "
-            f"{_place(declared)}; another name is needed"
+            f"algorithm: {declared.name!r} is the name of two algorithms, with the rooms "
+            f"{_place(other)} and {_place(declared)}; another name is needed"
         )
     _added[declared.name] = declared
 
@@ -58,7 +58,7 @@ def _place(declared: Declared) -> str:
 
 
 def is_brought(name: str) -> bool:
-    """Whether a name stands for an algorithm of a user's own."""
+    """Whether a name stands for a user's own algorithm."""
     return name in _added or user_code.is_reference(name)
 
 
@@ -66,10 +66,11 @@ def find(name: str) -> Declared:
     """The algorithm that `config.algorithm` names.
 
     Args:
-      name: one of the package's, or of `add`; or `package.module:Name` or `path/to/file.py:Name`.
+      name: the name of an algorithm of the package or of one given to `add`; or
+        `package.module:Name` or `path/to/file.py:Name`.
 
     Raises:
-      UserError: there is none, or it is something else.
+      UserError: there is no such algorithm, or the name is that of something else.
     """
     known = {**{declared.name: declared for declared in ALGORITHMS}, **_added}
     if name in known:
@@ -83,28 +84,28 @@ def find(name: str) -> Declared:
 
 
 def check(name: str, values: Values) -> None:
-    """Refuses values that do not go together by what an algorithm says.
+    """Applies an algorithm's check to values.
 
     Args:
-      name: as of `find`.
+      name: as for `find`.
       values: the fields that a run reads.
 
     Raises:
-      UserError: they do not; or the check of a user's own fails.
+      UserError: the values do not fit together, or a user's own check fails.
     """
     declared = find(name)
     try:
         declared.check(values)
     except UserError:
         raise
-    except Exception as error:  # of whatever type: it may not be our code
+    except Exception as error:  # of any type: a user's code may raise it
         path = user_code.source_of(declared.check).path
         needed = "a function(values) that raises UserError, or nothing, is needed"
         raise user_code.failed(f"{_FIELD}: the check of {name}", path, error, needed) from error
 
 
 def source(name: str) -> user_code.Source | None:
-    """Where an algorithm of a user's own stands; None of one of the package's.
+    """The source of a user's own algorithm; None for one of the package.
 
     Raises:
       UserError: as `find`.
@@ -115,7 +116,7 @@ def source(name: str) -> user_code.Source | None:
 
 
 def title(name: str) -> str:
-    """An algorithm's name for people; that of one which is not known here is its own."""
+    """An algorithm's title; of an algorithm that is not known here, its name."""
     known = {**{declared.name: declared for declared in ALGORITHMS}, **_added}
     return known[name].title if name in known else name
 
@@ -124,7 +125,7 @@ def room(name: str) -> "Room":
     """The room of an algorithm; imports JAX.
 
     Raises:
-      UserError: as `find`; or it has no room.
+      UserError: as `find`; or the algorithm has no room.
     """
     declared = find(name)
     if callable(declared.room):
@@ -133,7 +134,7 @@ def room(name: str) -> "Room":
             found = declared.room()
         except UserError:
             raise
-        except Exception as error:  # of whatever type: it may not be our code
+        except Exception as error:  # of any type: a user's code may raise it
             needed = "a function() that returns a fednas_jax.algorithms.room.Room is needed"
             raise user_code.failed(f"{_FIELD}: the room of {name}", of, error, needed) from error
     else:

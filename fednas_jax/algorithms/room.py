@@ -1,4 +1,4 @@
-"""What the room of an algorithm has to offer to a run."""
+"""Rooms: what an algorithm offers to a run, beyond its declaration."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,16 +22,16 @@ class ClientLayout(NamedTuple):
     """How a client's examples are divided for its local steps."""
 
     train_fraction: float = 1.0
-    """Of the examples that it does not hold out, the share that weights learn from; the others are
-    its validation part. 1: all of them, and no validation part."""
+    """The share of a client's examples, without its held-out part, that trains the weights; the
+    rest is its validation part. With 1 there is no validation part."""
     last_batch: bool = True
-    """Whether an epoch ends with a smaller batch where the batch size does not divide it."""
+    """Whether an epoch ends with a smaller batch if the batch size does not divide the examples."""
     validation_teaches: str = "other parameters"
-    """What learns from the validation part, for people."""
+    """What the validation part trains; for messages."""
 
     @property
     def taught(self) -> str:
-        """What learns from the validation part; "" where clients have none."""
+        """What the validation part trains; "" if clients have none."""
         return self.validation_teaches if self.train_fraction < 1 else ""
 
 
@@ -48,29 +48,30 @@ def _no_sections(run: RunFolder) -> list[Section]:
 
 
 class Room(NamedTuple):
-    """An algorithm as a run builds it; `Declared` is what is known before."""
+    """How a run builds an algorithm; `Declared` has what is known before that."""
 
     layout: Callable[[Config], ClientLayout]
     build: Callable[[Config, Dataset], Algorithm]
-    """Raises `UserError` where a field does not fit the data."""
+    """Raises `UserError` if a field does not fit the data."""
     network: Callable[[Config], dict[str, Any]]
-    """Name and fields of the network, as JSON holds them; `networks.build` builds it again."""
+    """Name and fields of the network, in JSON's types; `networks.build` builds it from them."""
     findings: Callable[[Any, Path], Findings] = Findings
-    """(config, the run's folder) -> what the run finds beside metrics."""
+    """(config, the run's folder) -> what the run finds besides metrics, such as genotypes."""
     sections: Callable[[RunFolder], list[Section]] = _no_sections
-    """Of the run's page: what it has beside those of every run."""
+    """Sections of the run's page that other algorithms do not have."""
     inputs: Callable[[Config], Mapping[str, Any]] = _nothing
-    """Field of the config -> what it stands for, as JSON holds it, where that may change while the
-    field does not: a file's content. It is recorded in run.json, and a run does not go on with
-    another. Raises `UserError` where there is none."""
+    """Config -> field -> what its value stands for, in JSON's types, such as the content of a file.
+    run.json records it, and a run is not resumed if it has changed. Raises `UserError` if it cannot
+    be read."""
     origins: Callable[[Config], Mapping[str, Path | None]] = _nothing
-    """Field of the config -> the folder of the run that it comes from, None where that is not
-    known: what that run has learnt from, this one has too. `config.warm_start` aside."""
+    """Config -> for each field whose value an earlier run made, the folder of that run, or None if
+    it is not known. This run counts as trained on the examples of that run too.
+    `config.warm_start` does not belong here."""
     tests_at_first: bool = True
     """Whether the first weights are tested, as round 0."""
     facts: Callable[[Config, Partition], dict[str, np.ndarray]] = _no_facts
-    """Facts of every client by name, [K, ...] each, such as its tier: `Clients.facts`."""
+    """Facts of every client by name, [K, ...] each, such as its tier; see `Clients.facts`."""
     schedule: Schedule = SYNCHRONOUS
-    """How a round goes."""
+    """How rounds are run."""
     stages: Callable[[Config], tuple[Stage, ...]] = stage_types.whole
-    """What a run consists of, in order; of the resolved config."""
+    """Resolved config -> the stages of a run, in order."""

@@ -1,4 +1,4 @@
-"""All fields of a config in the order in which they are listed, and which algorithm reads which."""
+"""All fields of a config in their order, and which algorithms read them."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -12,20 +12,20 @@ from fednas_jax.fields.field import Field, one_of
 from fednas_jax.runtime.errors import UserError
 
 THEN_TRAIN = "then_train"
-"""Of a config that searches: the config of the training that follows; `experiment/stages.py` reads
-it."""
+"""The field of a search's config that holds the config of the training after it;
+`experiment/stages.py` reads it."""
 
 
 class Owner(NamedTuple):
-    """Who declares fields of its own."""
+    """An extension other than an algorithm, with the fields that it declares."""
 
     about: str
-    """For errors: the field that names it, and its name."""
+    """Begins error messages: the field that names the extension, and its reference."""
     fields: tuple[Field, ...]
 
 
 class Schema:
-    """The fields of some algorithms together, and of what else a user brings."""
+    """The fields of some algorithms and of a user's other extensions."""
 
     def __init__(
         self,
@@ -33,15 +33,15 @@ class Schema:
         names: Sequence[str],
         others: Sequence[Owner] = (),
     ) -> None:
-        """Puts the common fields and everybody's own together.
+        """Joins the common fields with those of algorithms and other extensions.
 
         Args:
-          algorithms: two may declare the same field, as a variant of another does.
-          names: what `config.algorithm` may be.
-          others: each with fields that every algorithm reads.
+          algorithms: two may declare the same field, such as an algorithm and its variant.
+          names: the possible values of `config.algorithm`.
+          others: extensions with fields that every algorithm reads.
 
         Raises:
-          UserError: two fields of one name differ.
+          UserError: two fields of the same name differ.
         """
         fields = [f._replace(check=one_of(*names)) if f.name == "algorithm" else f for f in COMMON]
         for declared in algorithms:
@@ -63,8 +63,8 @@ def _insert(field: Field, fields: list[Field], about: str) -> None:
     taken = section in present or any(name.startswith(f"{field.name}.") for name in present)
     if taken or field.name == THEN_TRAIN or present.get(field.name, field) != field:
         raise UserError(
-            f"{about} declares a field {field.name!r}, which another algorithm, something else of "
-            "yours or every config has already; another name is needed"
+            f"{about} declares a field {field.name!r}, which another algorithm, another extension "
+            "or every config has already; another name is needed"
         )
     if field.name in present:
         return
@@ -75,18 +75,18 @@ def _insert(field: Field, fields: list[Field], about: str) -> None:
 
 
 OURS = Schema(registry.ALGORITHMS, registry.NAMES)
-"""Of the algorithms that come with the package."""
+"""The schema of the package's algorithms."""
 
 
 def of(values: Mapping[str, Any]) -> Schema:
-    """The schema of a config: `OURS`, with what that declares which a user brings to it.
+    """The schema of a config: `OURS`, with the fields that a user's extensions declare.
 
     Args:
-      values: of its fields, by dotted name, of whatever types; those that name nothing of a user's
-        are not looked at.
+      values: values of the config's fields, by dotted name, of any types. Only those that name an
+        extension are used.
 
     Raises:
-      UserError: something cannot be loaded, or declares a field that there is already.
+      UserError: an extension cannot be loaded, or declares a field that exists already.
     """
     algorithm = values.get("algorithm")
     declared = None
@@ -111,5 +111,5 @@ def _with(declared: Declared | None, name: str, others: tuple[Owner, ...]) -> Sc
 
 
 def readers(field: Field) -> tuple[str, ...]:
-    """The algorithms of the package that read a field, by name."""
+    """The names of the package's algorithms that read a field."""
     return tuple(d.name for d in registry.ALGORITHMS if d.is_read(field))

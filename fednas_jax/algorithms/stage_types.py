@@ -1,6 +1,6 @@
-"""The stages that a run may consist of: rounds with clients, and computation on the server.
+"""The kinds of stage that a run may have: rounds with clients, and computation on the server.
 
-Imports no JAX: what a room's stages are is asked for before anything is computed.
+Imports no JAX, since the stages of a run are needed before anything is computed.
 """
 
 import contextlib
@@ -16,41 +16,42 @@ if TYPE_CHECKING:
     import jax
 
 Folders: TypeAlias = Mapping[str, Path]
-"""The folder of each earlier stage, in full, by the stage's name."""
+"""The absolute path of each earlier stage's folder, by the stage's name."""
 
 
 class ServerContext(NamedTuple):
-    """What a stage on the server computes from."""
+    """The arguments of a stage on the server."""
 
     config: Config
-    """Of the whole run, resolved."""
+    """The resolved config of the whole run."""
     folder: Path
-    """Of this stage. It may write there; after an interruption it finds there what it wrote."""
+    """The stage's folder. The stage may write there; after an interruption its files are there."""
     before: Folders
     key: "jax.Array"
-    """Its own: made of `config.seed` and the stage's name."""
+    """The stage's own key, made from `config.seed` and the stage's name."""
     say: Callable[[str], None]
-    """Shows a line to people."""
+    """Prints a line."""
 
 
 class RoundsStage(NamedTuple):
-    """Federated rounds: a run like any other, in a folder of its own."""
+    """Federated rounds: a run like any other, in its own folder."""
 
     name: str
-    """Of its folder in the workdir, such as "search" or "train/tier-1"; "" for the workdir itself,
-    where this is the only stage."""
+    """The name of the stage's folder in the workdir, such as "search" or "train/tier-1". The only
+    stage of a run may have the name "": its folder is the workdir itself."""
     config: Callable[[Folders], Config]
-    """Its config, whose algorithm is run as one stage; called on every rank."""
+    """Folders of the earlier stages -> the stage's config; called on every rank. The algorithm of
+    this config has to have one stage."""
 
 
 class ServerStage(NamedTuple):
     """Computation on the server, between rounds."""
 
     name: str
-    """As of `RoundsStage`."""
+    """The name of the stage's folder in the workdir."""
     compute: Callable[[ServerContext], Mapping[str, Any]]
-    """Returns what summary.json will hold, as JSON has it; called on rank 0 alone, anew after an
-    interruption. Raises `UserError` where it cannot be computed."""
+    """Returns the content of summary.json, in JSON's types. Called on rank 0 only, and again after
+    an interruption. Raises `UserError` if the stage cannot be computed."""
 
 
 Stage: TypeAlias = RoundsStage | ServerStage
@@ -62,20 +63,20 @@ def whole(config: Config) -> tuple[Stage, ...]:
 
 
 def is_whole(stages: Sequence[Stage]) -> bool:
-    """Whether the workdir itself is the folder of the only stage."""
+    """Whether the run has only one stage, whose folder is the workdir itself."""
     return stages[0].name == ""
 
 
 def check(stages: Any, algorithm: str) -> tuple[Stage, ...]:
-    """The stages, if a run can consist of them.
+    """The stages, as a tuple, if a run can have them.
 
     Args:
-      stages: what the room of an algorithm returned.
-      algorithm: its name.
+      stages: the stages that an algorithm's room returned.
+      algorithm: the algorithm's name.
 
     Raises:
-      UserError: there is none, or one is none, or its name cannot be that of a folder, or two
-        would share a folder, or one lie in that of another.
+      UserError: there are no stages, one is of another type, its name cannot be that of a folder,
+        or two stages would share a folder or one would lie in the other's.
     """
     about = f"config.algorithm: the stages of {algorithm!r}"
     if not (isinstance(stages, tuple | list) and stages) or isinstance(stages, Stage):
@@ -83,7 +84,7 @@ def check(stages: Any, algorithm: str) -> tuple[Stage, ...]:
     for stage in stages:
         if not isinstance(stage, Stage):
             raise UserError(
-                f"{about}: {stage!r} is none; a RoundsStage or ServerStage of "
+                f"{about}: {stage!r} is not a stage; a RoundsStage or ServerStage of "
                 "fednas_jax.algorithms.stage_types is needed"
             )
     if len(stages) == 1 and isinstance(stages[0], RoundsStage) and stages[0].name == "":
@@ -93,42 +94,42 @@ def check(stages: Any, algorithm: str) -> tuple[Stage, ...]:
         if not is_stage_name(name):
             raise UserError(
                 f"{about}: {name!r} cannot be the name of a folder; letters, digits, '-' and '_' "
-                "are needed, with '/' between folders, and none that a run has itself "
+                "are needed, with '/' between folders, and no name of a folder that every run has "
                 "(checkpoints, plots)"
             )
         for lower, other in taken.items():
             one, two = sorted((f"{lower}/", f"{name.lower()}/"), key=len)
             if two.startswith(one):
                 raise UserError(
-                    f"{about}: {other!r} and {name!r} would share a folder; a name of its own is "
-                    "needed for each, outside of the others' folders"
+                    f"{about}: {other!r} and {name!r} would share a folder; each stage needs its "
+                    "own name, outside the folders of the others"
                 )
         taken[name.lower()] = name
     return tuple(stages)
 
 
 def check_one(stages: Sequence[Stage], algorithm: str, field: str) -> None:
-    """Refuses an algorithm of several stages where a single run is asked for.
+    """Refuses an algorithm of several stages where only one stage is possible.
 
     Args:
-      stages: of the algorithm.
+      stages: the algorithm's stages.
       algorithm: its name.
-      field: what asks for a single run.
+      field: the field or option that needs an algorithm of one stage.
 
     Raises:
-      UserError: it has several, or one in a folder of its own.
+      UserError: the algorithm has several stages, or its one stage has its own folder.
     """
     if not is_whole(stages):
         names = listed(stage.name for stage in stages)
         raise UserError(
-            f"{field}: {algorithm!r} runs in stages of its own ({names}); an algorithm of one "
-            "stage is needed here"
+            f"{field}: {algorithm!r} runs in its own stages ({names}); an algorithm of one stage "
+            "is needed here"
         )
 
 
 @contextlib.contextmanager
 def named(stage: Stage) -> Iterator[None]:
-    """Errors begin with the stage that they are of, where there are several."""
+    """Puts the name of the stage before the text of an error, if the stage has a name."""
     try:
         yield
     except UserError as error:

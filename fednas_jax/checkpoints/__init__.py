@@ -1,1 +1,1 @@
-"""What a run leaves behind to be gone on with, predicted with, or begun from."""
+"""Checkpoints of a run, from which it is resumed, a model is restored, or another run starts."""

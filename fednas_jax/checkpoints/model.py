@@ -1,4 +1,4 @@
-"""A trained network, or a supernet, out of a checkpoint: ready to predict."""
+"""Restores a trained network or a supernet from a checkpoint, ready to predict."""
 
 import functools
 from collections.abc import Callable
@@ -30,18 +30,18 @@ BATCH = 128
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """What a checkpoint holds, built.
+    """The model of a checkpoint.
 
     Attributes:
-      network: images [B, H, W, C], normalised -> logits; `network.apply(variables, images,
+      network: normalised images [B, H, W, C] -> logits; `network.apply(variables, images,
         train=False)`.
       variables: its collections, `params` and others.
-      genotype: of the network, or the one that a supernet's alphas stand for; None of a network
-        made by hand.
-      description: class names, preprocessing, and what it was trained on.
-      path: of the checkpoint.
-      round: after which it was written.
-      learnt: which examples it has learnt from; None of a checkpoint of an earlier version.
+      genotype: the network's genotype, or the one derived from a supernet's alphas; None for a
+        network without a genotype.
+      description: class names, preprocessing, and the data that it was trained on.
+      path: the checkpoint's folder.
+      round: the round after which it was written.
+      learnt: the examples that it has learnt from; None for a checkpoint of an earlier version.
     """
 
     network: nn.Module
@@ -54,24 +54,24 @@ class Model:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Of each logit."""
+        """The class of each logit."""
         return self.description.class_names
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What images must be, and how they are normalised."""
+        """Shape and type of raw images, and how they are normalised."""
         return self.description.preprocessing
 
     @property
     def is_supernet(self) -> bool:
-        """Whether it is from a search."""
+        """Whether it is the supernet of a search."""
         return networks.is_supernet(self.description.network)
 
     def forward(self, images: jax.Array) -> jax.Array:
         """Logits of raw images, as a function that JAX can transform.
 
         Args:
-          images: [B, H, W, C], as `preprocessing` says.
+          images: [B, H, W, C], as `preprocessing` describes them.
 
         Returns:
           [B, classes].
@@ -87,8 +87,8 @@ class Model:
         """Logits of raw images, compiled at the first call.
 
         Args:
-          images: [N, H, W, C], of the size and type that the network was trained on; [N, H, W]
-            where there is one channel.
+          images: [N, H, W, C], of the size and type that the network was trained on; [N, H, W] is
+            possible for one channel.
 
         Returns:
           [N, classes] float32.
@@ -97,7 +97,7 @@ class Model:
           UserError: the images are of another size or type.
         """
         images = self.preprocessing.check(images)
-        # Few sizes, so that few programs are compiled.
+        # Only powers of 2, so that few programs are compiled.
         size = min(BATCH, 1 << max(len(images) - 1, 0).bit_length())
         found = []
         for start in range(0, max(len(images), 1), size):
@@ -119,19 +119,19 @@ class Model:
         return self.logits(images).argmax(axis=-1)
 
     def has_learnt_from(self, images: Any) -> np.ndarray:
-        """Which of these raw images its run has learnt from, or chosen its best round by.
+        """Which raw images the model's run has learnt from or has selected its best round by.
 
-        An image is known again pixel by pixel, in whatever file it is.
+        Images are compared pixel by pixel, whatever file they are in.
 
         Args:
-          images: as of `logits`.
+          images: as for `logits`.
 
         Returns:
           [N] bool.
 
         Raises:
-          UserError: as of `logits`; or the checkpoint is of an earlier version, which did not
-            record it.
+          UserError: as `logits`; or the checkpoint is of an earlier version, which did not record
+            the images.
         """
         if self.learnt is None:
             raise UserError(
@@ -149,19 +149,20 @@ class Model:
 def restore(
     folder: Path | str, which: int | str = "best", *, network: Callable[..., Any] | None = None
 ) -> Model:
-    """Builds the model of a checkpoint; nothing else of its run is needed.
+    """Builds the model of a checkpoint; no other file of its run is needed.
 
-    The file of a network of a user's own is looked for where the config said, seen from here, where
-    it was, and beside the run and its folder; a line on stderr says if it has changed.
+    The exception is the file of a user's own network. It is looked for under the path in the
+    config, relative to the current folder; where it was in the run; and in the run's folder and the
+    folder above. Warns if the file has changed since the run.
 
     Args:
-      folder: the workdir of a run, of which the last stage counts where there are several; or one
-        checkpoint (`checkpoints/000012`).
-      which: a round that has a checkpoint, or "best"; not looked at where `folder` is a checkpoint.
-      network: of a user's own, in place of where the checkpoint says that it is.
+      folder: the workdir of a run, or one checkpoint (`checkpoints/000012`). If the run has several
+        stages, its last one is used.
+      which: a round that has a checkpoint, or "best"; unused if `folder` is a checkpoint.
+      network: the user's own network, instead of the one that the checkpoint names.
 
     Raises:
-      UserError: there is no checkpoint, or it is damaged, of no model, or of a later version; or
+      UserError: there is no checkpoint; it is damaged, has no model, or is of a later version; or
         JAX finds no device.
     """
     path = checkpoint.locate(layout.last(check_utf8(expand(folder, "restore"), "restore")), which)
@@ -176,10 +177,10 @@ def restore(
 
 
 def _located(description: Description, path: Path, given: Callable[..., Any] | None) -> Description:
-    """The description, with a name of a user's network that leads to it from here.
+    """The description, with a reference that leads to a user's own network from here.
 
     Raises:
-      UserError: its file is nowhere, or it has to be passed as an object.
+      UserError: the network's file is not found, or the network has to be passed as an object.
     """
     name = description.network["name"]
     if given is not None:
@@ -206,15 +207,16 @@ def _located(description: Description, path: Path, given: Callable[..., Any] | N
 
 
 def save(model: Model, folder: Path | str) -> Path:
-    """Writes a model as a checkpoint, which `restore` and `config.warm_start` read.
+    """Writes a model as a checkpoint, which `restore` and `config.warm_start` can read.
 
     Args:
-      model: one of `restore`, perhaps with other `variables`, or another `description` that these
-        fit; its network is built anew from that.
-      folder: of a stage or a run; the checkpoint lies under its `checkpoints/`, by `model.round`.
+      model: a model from `restore`. Its `variables` and `description` may be replaced, if they fit
+        each other; the network is built from the description.
+      folder: the folder of a stage or a run. The checkpoint is written to its `checkpoints/`, under
+        the number `model.round`.
 
     Returns:
-      The checkpoint.
+      The checkpoint's folder.
 
     Raises:
       UserError: the variables are of another network, or the files cannot be written.
@@ -237,11 +239,12 @@ def build(description: Description, source: str) -> nn.Module:
     """The network of a description.
 
     Args:
-      description: as read.
-      source: what to call it in an error.
+      description: the description.
+      source: its name in an error.
 
     Raises:
-      UserError: it has a field that this version does not know, or that is not usable.
+      UserError: the network has a field that this version does not know, or a value that is not
+        usable.
     """
     classes = len(description.class_names)
     try:
@@ -265,5 +268,5 @@ def _check_fits(
     if difference := first_difference(describe(variables), describe(wanted)):
         raise UserError(
             f"{source}: the checkpoint's arrays are of another network: {difference}; "
-            "a checkpoint as it was written is needed"
+            "an unchanged checkpoint is needed"
         )

@@ -1,6 +1,6 @@
-"""What a checkpoint says of its model: `model.json`, enough to build it and to predict with it.
+"""`model.json`, the description of a checkpoint's model: enough to build it and to predict with it.
 
-Written into every checkpoint, so that a model outlives its run, its data and its config file.
+Every checkpoint has one, so that the model is usable without its run, its data and its config file.
 """
 
 from collections.abc import Mapping
@@ -17,29 +17,30 @@ from fednas_jax.runtime.files import check_format, plain
 from fednas_jax.runtime.user_code import is_reference, load
 
 FORMAT = 1
-"""Raised whenever older code could not build the model from the file."""
+"""Number of the file's format; raised whenever older code could not build the model from it."""
 
 FILE = "model.json"
 
 COLLECTIONS = ("params", "batch_stats", "arch")
-"""The parts of a server state that a model computes with."""
+"""The parts of a server state that are variables of the model."""
 
 APART = "genotype"
-"""A field of some networks that is none of `config.network`; in the file it stands beside the
-others, null where there is none."""
+"""A field of some networks that is not in `config.network`. In the file it is beside `network`;
+null for networks without it."""
 
 _DATA = ("name", "test_path", "test_fraction", "max_test_examples")
 
 
 class Preprocessing(NamedTuple):
-    """What images are to a model; of a data set with a task of its own, what inputs are.
+    """The images that a model takes; for a data set with its own task, the inputs.
 
     Attributes:
-      image_shape: (H, W, C); of other inputs the shape of one, as the network reads it.
-      dtype: "uint8" or "float32", of raw images; of other inputs theirs, as the network reads them.
-      mean: of each channel, in units of `augment.to_unit`; () of other inputs, which are not
-        normalised.
-      std: of each channel, likewise.
+      image_shape: (H, W, C); for other inputs, the shape of one as the network reads it.
+      dtype: "uint8" or "float32", the type of raw images; for other inputs, their type as the
+        network reads them.
+      mean: the mean of each channel, in units of `augment.to_unit`; () for other inputs, which are
+        not normalised.
+      std: the standard deviation of each channel, in the same units; () for other inputs.
     """
 
     image_shape: tuple[int, ...]
@@ -51,7 +52,7 @@ class Preprocessing(NamedTuple):
         """Raw images as the model takes them, [N, H, W, C].
 
         Args:
-          images: [N, H, W, C], or [N, H, W] where there is one channel.
+          images: [N, H, W, C]; [N, H, W] is possible for one channel.
 
         Raises:
           UserError: they are of another shape or type.
@@ -61,45 +62,47 @@ class Preprocessing(NamedTuple):
         height, width, channels = self.image_shape
         try:
             given = np.asarray(images)
-        except ValueError as error:  # lists of unlike lengths
+        except ValueError as error:  # lists of unequal lengths
             raise UserError(
                 f"images: not an array; one of shape [N, {height}, {width}, {channels}] is needed"
             ) from error
         images = given[..., None] if given.ndim == 3 and channels == 1 else given
         if images.ndim != 4 or images.shape[1:] != self.image_shape:
             raise UserError(
-                f"images: shape {list(given.shape)}; [N, {height}, {width}, {channels}] is what "
-                "this model was trained on, and needed"
+                f"images: shape {list(given.shape)}; [N, {height}, {width}, {channels}] is needed, "
+                "since this model was trained on such images"
             )
         right = images.dtype == np.uint8 if self.dtype == "uint8" else images.dtype.kind == "f"
         if not right:
             raise UserError(
-                f"images: {images.dtype}; {self.dtype}, as this model was trained on, is needed"
+                f"images: {images.dtype}; {self.dtype} is needed, since this model was trained on "
+                "such images"
             )
         return images.astype(self.dtype, copy=False)
 
     def _check_inputs(self, inputs: Any) -> np.ndarray:
-        """What is no image, as the network reads it."""
+        """Inputs other than images, in the type that the network reads."""
         given = np.asarray(inputs)
         if given.shape[1:] != self.image_shape or given.dtype.kind != np.dtype(self.dtype).kind:
             raise UserError(
                 f"inputs: {given.dtype} of shape {list(given.shape)}; {self.dtype} of shape "
-                f"[N, {', '.join(map(str, self.image_shape))}] is what this model was trained on, "
-                "and needed"
+                f"[N, {', '.join(map(str, self.image_shape))}] is needed, since this model was "
+                "trained on such inputs"
             )
         return given.astype(self.dtype, copy=False)
 
 
 class Description(NamedTuple):
-    """A model without its numbers.
+    """A model without its arrays.
 
     Attributes:
-      network: its `name` and its other fields, as JSON holds them: `networks.build` builds it.
-      class_names: of each logit.
-      preprocessing: of raw images.
-      data: what it was trained on: fields of `config.dataset`, and the seed that cut the test set;
-        `cut_by` where a `client` column decided on the test set; not so in earlier versions.
-      code: of a network of a user's own, `path` and `sha256` of its file; else empty.
+      network: its `name` and its other fields, in JSON's types; `networks.build` builds it.
+      class_names: the class of each logit.
+      preprocessing: shape, type and normalisation of raw images.
+      data: the data that it was trained on: fields of `config.dataset`, the seed by which the test
+        set was split off, and `cut_by` if the test set was split off by the `client` column.
+        Earlier versions did not record `cut_by`.
+      code: `path` and `sha256` of the file of a user's own network; else empty.
     """
 
     network: dict[str, Any]
@@ -110,12 +113,12 @@ class Description(NamedTuple):
 
 
 def describe(network: dict[str, Any], config: Config, dataset: Dataset) -> Description:
-    """Of the network that a config trains on a data set.
+    """The description of a network that a config trains on a data set.
 
     Args:
       network: as in `Description`.
-      config: of the run.
-      dataset: what it learns from.
+      config: the run's config.
+      dataset: the run's data set.
     """
     data = {field: config["dataset"][field] for field in _DATA} | {"seed": config["seed"]}
     if dataset.cut_by != "class" and dataset.train.client is not None:
@@ -134,7 +137,7 @@ def _preprocessing(dataset: Dataset) -> Preprocessing:
     if not hasattr(inputs, "shape"):
         raise UserError(
             f"config.dataset.name: {dataset.name!r} prepares its inputs as a "
-            f"{type(inputs).__name__}; one array is needed, as model.json describes one"
+            f"{type(inputs).__name__}; one array is needed, since model.json can only describe one"
         )
     return Preprocessing(tuple(inputs.shape[1:]), str(inputs.dtype), (), ())
 
@@ -154,14 +157,14 @@ def to_json(description: Description) -> dict[str, Any]:
 
 
 def from_json(value: Any, source: str) -> Description:
-    """Reads a description back.
+    """Reads a description.
 
     Args:
-      value: as `to_json` gave it, in this version or an earlier one.
-      source: what to call it in an error.
+      value: as `to_json` of this version or an earlier one returns it.
+      source: the name of the value in an error.
 
     Raises:
-      UserError: it is none, or of a later version.
+      UserError: it is not a description, or of a later version.
     """
     if not isinstance(value, dict) or "format" not in value:
         raise UserError(f"{source}: not the description of a model; one is needed")

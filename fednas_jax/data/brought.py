@@ -1,4 +1,4 @@
-"""Data sets and partitions of a user's own: made, and checked before anything is computed."""
+"""Makes users' own data sets and partitions, and checks them before anything is computed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,18 +26,18 @@ def dataset(config: Mapping[str, Any], cut_by: str) -> Dataset:
     """The data set that `config.dataset.name` refers to, with the limits of `config.dataset`.
 
     Args:
-      config: resolved.
-      cut_by: as of `datasets.load`; for the limits.
+      config: the resolved config.
+      cut_by: as for `datasets.load`; used for the limits.
 
     Raises:
-      UserError: it cannot be made, or is no data set of images.
+      UserError: it cannot be made, or it does not fit its task.
     """
     options = config["dataset"]
     reference = options["name"]
     if options["test_path"]:
         raise UserError(
-            f"config.dataset.test_path: '{options['test_path']}' goes with an own .npz; empty is "
-            f"needed, as {reference} brings its test set"
+            f"config.dataset.test_path: '{options['test_path']}' is only for a data set in an .npz "
+            f"file; empty is needed, since {reference} has its own test set"
         )
     found = extension.made(reference, _DATASET_FIELD, _DATASET, config)
     checked = _checked(found, f"{_DATASET_FIELD}: {reference}")
@@ -54,12 +54,12 @@ def partition(config: Mapping[str, Any], data: Dataset) -> Partition:
     """The partition that `config.partition.name` refers to.
 
     Args:
-      config: resolved.
-      data: of the run.
+      config: the resolved config.
+      data: the run's data set.
 
     Raises:
-      UserError: it cannot be made, or its indices are none of the data, or an example is dealt
-        twice, or none at all.
+      UserError: it cannot be made, it has indices outside of the data, two clients hold the same
+        example, or no client has an example.
     """
     reference = config["partition"]["name"]
     found = extension.made(reference, _PARTITION_FIELD, _PARTITION, config, data)
@@ -75,25 +75,25 @@ def partition(config: Mapping[str, Any], data: Dataset) -> Partition:
 def _indices(given: Any, client: int, of: str) -> np.ndarray:
     try:
         indices = np.asarray(given)
-    except ValueError:  # lists of unlike lengths
+    except ValueError:  # lists of unequal lengths
         indices = np.zeros((1, 1))
     if not indices.size:  # an empty list is float64
         indices = indices.astype(np.int64)
     if indices.ndim != 1 or indices.dtype.kind not in "iu":
         raise UserError(
-            f"{of}: client {client} has {indices.dtype} of rank {indices.ndim}; integers of rank "
-            f"1; {_PARTITION.needed}"
+            f"{of}: client {client} has {indices.dtype} of rank {indices.ndim}, not integers of "
+            f"rank 1; {_PARTITION.needed}"
         )
     return indices.astype(np.int64)
 
 
 def _with_task(data: Dataset, task: Task, of: str) -> Dataset:
-    """A data set with a task of its own, checked against it."""
+    """A data set with its own task, after a check that they fit."""
     for name, part in (("train", data.train), ("test", data.test)):
         if len(part.labels) != len(part.images) or len(part.truth) != len(part.images):
             raise UserError(
                 f"{of}: its {name} part has {len(part.images)} inputs, {len(part.labels)} labels "
-                f"and {len(part.truth)} targets; as many of each are needed"
+                f"and {len(part.truth)} targets; equal numbers are needed"
             )
         for what, array, like in (
             ("inputs", part.images, task.example),
@@ -106,7 +106,7 @@ def _with_task(data: Dataset, task: Task, of: str) -> Dataset:
                 )
                 raise UserError(
                     f"{of}: the {what} of its {name} part have {found}; one array [N, "
-                    f"{', '.join(map(str, shape or ('...',)))}] is needed, as its task says"
+                    f"{', '.join(map(str, shape or ('...',)))}] is needed, as in its task"
                 )
     if not len(data.train.images):
         raise UserError(f"{of}: it has no example to train on; at least one is needed")
@@ -114,10 +114,10 @@ def _with_task(data: Dataset, task: Task, of: str) -> Dataset:
 
 
 def _checked(data: Dataset, of: str) -> Dataset:
-    """A user's data set in the types that runs compute with.
+    """A user's data set, checked and in the types that runs compute with.
 
     Raises:
-      UserError: it is none of images and has no task of its own, or its parts do not fit.
+      UserError: it is not a data set of images although it has no task, or its parts do not fit.
     """
     if data.task is not None:
         return _with_task(data, data.task, of)
@@ -129,7 +129,7 @@ def _checked(data: Dataset, of: str) -> Dataset:
     if train.labels.max() >= data.num_classes:
         raise UserError(
             f"{of}: 'labels' go up to {train.labels.max()}; at most {data.num_classes - 1} is "
-            f"needed, as num_classes is {data.num_classes}"
+            f"needed, since num_classes is {data.num_classes}"
         )
     own.check_test(test, train, data.num_classes, of, "test_")
     channels = train.images.shape[-1]
@@ -137,7 +137,9 @@ def _checked(data: Dataset, of: str) -> Dataset:
         values = getattr(data, name)
         if not isinstance(values, tuple | list) or len(values) != size:
             what = "class" if name == "class_names" else "channel of the images"
-            raise UserError(f"{of}: {name} is {values!r}; a tuple of {size}, one a {what}")
+            raise UserError(
+                f"{of}: {name} is {values!r}; a tuple of {size}, one for each {what}, is needed"
+            )
     return data._replace(
         train=Split(*train),
         test=Split(*test),

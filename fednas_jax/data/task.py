@@ -1,4 +1,4 @@
-"""What a data set asks of a network, whatever its modality: images, text, speech, tables."""
+"""Tasks: the inputs, targets and scores of a data set of images, text, speech, tables or others."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,47 +8,47 @@ import jax.numpy as jnp
 import optax
 
 Tree = Any
-"""An array, or arrays in dictionaries, tuples or lists."""
+"""An array, or dictionaries, tuples or lists of arrays."""
 
 
 class Scores(NamedTuple):
-    """Sums over the units of each example that are scored, [B] each.
+    """Scores of each example, [B] each, summed over its units.
 
-    A unit is an image's class, or a token of a text.
+    A unit is what is predicted: the class of an image, or a token of a text.
     """
 
     loss: jax.Array
-    """Float32, in nats where it is a cross-entropy."""
+    """Float32; a cross-entropy is in nats."""
     correct: jax.Array
-    """Float32: how many units are predicted rightly."""
+    """Float32: how many units are predicted correctly."""
     units: jax.Array
-    """Int32: how many the example has."""
+    """Int32: how many units the example has."""
 
 
 class Task(NamedTuple):
-    """A data set's inputs and targets, and how outputs are scored. All functions are pure."""
+    """A data set's inputs and targets, and the scores of outputs. All functions are pure."""
 
     example: Tree
-    """Shape and type of one raw input, as `jax.ShapeDtypeStruct`, without the batch's axis."""
+    """Shape and type of one raw input, as `jax.ShapeDtypeStruct`, without the batch axis."""
     target: Tree
-    """Likewise of one target."""
+    """Shape and type of one target, as `jax.ShapeDtypeStruct`, without the batch axis."""
     prepare: Callable[[Tree], Tree]
-    """Raw inputs [B, ...] -> what the network reads."""
+    """Raw inputs [B, ...] -> inputs of the network in evaluation."""
     augment: Callable[[jax.Array, Tree], Tree]
-    """(key, raw inputs [B, ...]) -> what the network reads in training: prepared, and varied at
-    random."""
+    """(key, raw inputs [B, ...]) -> inputs of the network in training: prepared, and randomly
+    augmented."""
     score: Callable[[Tree, Tree], Scores]
-    """(outputs of the network [B, ...], targets [B, ...]) -> scores."""
+    """(outputs of the network [B, ...], targets [B, ...]) -> scores of each example."""
 
 
 def prepared(task: Task) -> Tree:
-    """Shape and type of what the network reads of one example, with a batch's axis of 1."""
+    """Shape and type of the network's input for one example, with a batch axis of 1."""
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), task.example)
     return jax.eval_shape(task.prepare, batch)
 
 
 def classification(logits: jax.Array, labels: jax.Array) -> Scores:
-    """Cross-entropy of one class an example.
+    """Scores by cross-entropy, of examples with one class each.
 
     Args:
       logits: [B, classes].
@@ -60,11 +60,11 @@ def classification(logits: jax.Array, labels: jax.Array) -> Scores:
 
 
 def next_tokens(logits: jax.Array, tokens: jax.Array) -> Scores:
-    """Cross-entropy of each token of a sequence.
+    """Scores by cross-entropy, of each token of a sequence.
 
     Args:
       logits: [B, T, vocabulary].
-      tokens: [B, T] int32; below 0 where there is none: padding, which is not scored.
+      tokens: [B, T] int32; padding is below 0, and is not scored.
     """
     present = tokens >= 0
     of_present = jnp.where(present, tokens, 0)

@@ -1,4 +1,4 @@
-"""Images and one class each, as a task."""
+"""The task of images with one class each."""
 
 import functools
 from typing import Any
@@ -12,11 +12,11 @@ from fednas_jax.runtime.errors import UserError
 
 
 def task(image: Any, augmentation: Augmentation) -> Task:
-    """Of images that are normalised and, in training, augmented.
+    """The task of images that are normalised and, in training, augmented.
 
     Args:
-      image: shape (H, W, C) and type of one raw image: an array, or a `jax.ShapeDtypeStruct`.
-      augmentation: of the images that clients learn from; its mean and std normalise all images.
+      image: one raw image (H, W, C), or its shape and type as a `jax.ShapeDtypeStruct`.
+      augmentation: for training images; its mean and std normalise all images.
     """
     return Task(
         example=jax.ShapeDtypeStruct(image.shape, image.dtype),
@@ -28,14 +28,14 @@ def task(image: Any, augmentation: Augmentation) -> Task:
 
 
 def image_shape(task: Task, user: str) -> tuple[int, int, int]:
-    """(H, W, C) of what a network reads.
+    """(H, W, C) of the images that a network reads.
 
     Args:
-      task: of the data set.
-      user: what needs images, for an error.
+      task: the data set's task.
+      user: begins an error: the config field and value that need images.
 
     Raises:
-      UserError: it reads something else.
+      UserError: the task's inputs are not images.
     """
     inputs = prepared(task)
     if getattr(inputs, "ndim", 0) != 4:

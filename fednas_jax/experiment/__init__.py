@@ -1,6 +1,6 @@
-"""A run: its parts, its rounds, what it keeps, and how it goes on.
+"""Runs: their parts, their rounds, their records, and how they are resumed.
 
-`experiment.run(config, workdir)` runs one. It imports JAX, so it is loaded when first asked for.
+`experiment.run(config, workdir)` runs one. It imports JAX, so it is loaded at its first use.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""From a config to the parts of an experiment, each of which can be built and used alone."""
+"""Builds the parts of an experiment from a config; each can be built and used alone."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -37,15 +37,15 @@ class Population(NamedTuple):
     examples: Examples
     """The train examples, then the test examples."""
     held_out: list[np.ndarray]
-    """For each client the indices that it scores on."""
+    """For each client, the indices of its held-out examples."""
     test: np.ndarray
     """The indices of the test set."""
     remarks: tuple[str, ...] = ()
-    """What to tell the user before the first round; see `omissions`."""
+    """Warnings printed before the first round; see `omissions`."""
 
 
 def load_dataset(config: Config, cut_by: str = "client") -> Dataset:
-    """The data set that `config.dataset` names; `cut_by` as of `datasets.load`."""
+    """The data set that `config.dataset` names; `cut_by` as for `datasets.load`."""
     if user_code.is_reference(config["dataset"]["name"]):
         return brought.dataset(config, cut_by)
     return datasets.load(
@@ -63,16 +63,19 @@ def load_dataset(config: Config, cut_by: str = "client") -> Dataset:
 def make_partition(
     config: Config, dataset: Dataset, *, begun: bool = False
 ) -> partitions.Partition:
-    """The clients that `config.partition` describes; a line on stderr if it says more than counts.
+    """The partition that `config.partition` describes.
+
+    Warns if `num_clients` was set but does not apply.
 
     Args:
-      config: resolved.
-      dataset: of the run.
-      begun: whether the run goes on, so that its own record says which data the partition is of.
+      config: the resolved config.
+      dataset: the run's data set.
+      begun: whether the run is resumed. If so, its own record of the data is checked instead of
+        the partition file's.
 
     Raises:
-      UserError: it cannot be made; or it is a file that does not say which examples its indices
-        count, and these are not the same for every seed.
+      UserError: the partition cannot be made; or it is a file that has no record of the examples
+        that its indices count, and these depend on the seed.
     """
     options = dict(config["partition"])
     name = options.pop("name")
@@ -83,46 +86,46 @@ def make_partition(
     if config["partition"]["name"] == "file" and not begun:
         _check_counted(config, dataset, partition)
     asked, made = options["num_clients"], len(partition.clients)
-    # Who has left the default alone has asked for nothing.
+    # A field that still has its default was not set by the user.
     if asked not in (made, default().partition.num_clients):
         warn(
             f"config.partition.num_clients: {asked} is not used; "
-            f"partition '{config['partition']['name']}' brings {made} clients"
+            f"partition '{config['partition']['name']}' has {made} clients"
         )
     return partition
 
 
 def _check_counted(config: Config, dataset: Dataset, partition: partitions.Partition) -> None:
-    """Refuses a file of indices that may count other examples than these."""
+    """Refuses a partition file whose indices may count other examples than those of `dataset`."""
     path = expand(config["partition"]["path"], "config.partition.path")
     if partition_file.read(path)[1]:
-        return  # checked as it was loaded
-    # One that a run of an earlier version left: what that run recorded of its data has to do.
+        return  # checked when it was loaded
+    # For a file of an earlier version, the run.json beside it has the fingerprint of the data.
     recorded = workdir.recorded_data(path.parent) if path.name == layout.INDICES_FILE else ""
     if recorded == workdir.fingerprint(dataset, partition.clients):
         return
     if datasets.depends_on_seed(dataset, config["dataset"], config["seed"]):
         raise UserError(
-            f"config.partition.path: {path} does not say which examples its indices count, and "
-            "another config.seed makes others of them; one that says so is needed, as "
-            "fednas_jax.data.partition.save(path, partition, examples) writes it, or data with a "
-            "test set of their own and no config.dataset.max_train_examples"
+            f"config.partition.path: {path} has no record of the examples that its indices count, "
+            "and another config.seed selects other examples; a file written by "
+            "fednas_jax.data.partition.save(path, partition, examples) is needed, or data with "
+            "their own test set and no config.dataset.max_train_examples"
         )
     warn(
-        f"config.partition.path: {path} does not say which examples its indices count; whether "
-        "they are those of this run cannot be checked"
+        f"config.partition.path: {path} has no record of the examples that its indices count; "
+        "whether they are those of this run cannot be checked"
     )
 
 
 def prepare(
     config: Config, *, begun: bool = False, cut_by: str = "client"
 ) -> tuple[Population, Algorithm]:
-    """All that a run computes with. What cannot be is refused here, before there is a folder.
+    """The population and the algorithm of a run. Refuses bad input before a folder is made.
 
     Args:
-      config: resolved.
-      begun: as of `build_algorithm`.
-      cut_by: as of `datasets.load`.
+      config: the resolved config.
+      begun: as for `build_algorithm`.
+      cut_by: as for `datasets.load`.
 
     Raises:
       UserError: as `load_dataset`, `make_partition`, `build_algorithm` and `populate`.
@@ -134,15 +137,16 @@ def prepare(
 
 
 def with_transforms(config: Config, algorithm: Algorithm, num_clients: int) -> Algorithm:
-    """The algorithm with what the config says of updates, and with what the run keeps.
+    """The algorithm with the config's transforms and reducer, and with the schedule's state.
 
     Args:
-      config: resolved.
-      algorithm: of `build_algorithm`.
+      config: the resolved config.
+      algorithm: as `build_algorithm` returns it.
       num_clients: K.
 
     Raises:
-      UserError: as `transforms.chained`, or the config names what is no transform or reducer.
+      UserError: as `transforms.chained`; or the config names something that is not a transform or
+        reducer.
     """
     chain = parts.transforms(config)
     if config["faults"]["not_finite"] == "leave_out":
@@ -154,22 +158,23 @@ def with_transforms(config: Config, algorithm: Algorithm, num_clients: int) -> A
 
 
 def populate(config: Config, dataset: Dataset, partition: partitions.Partition) -> Population:
-    """Divides every client's examples, and puts all of them on the device, once.
+    """Divides every client's examples, and puts all examples on the device, once.
 
     Raises:
-      UserError: more clients a round than there are, or needed than drawn, or none with examples.
+      UserError: `clients_per_round` is more than the number of clients, `faults.min_clients` is
+        more than the clients of a round, or no client has examples.
     """
     num_clients = len(partition.clients)
     if config["clients_per_round"] > num_clients:
         raise UserError(
             f"config.clients_per_round: {config['clients_per_round']}; "
-            f"at most {num_clients}, the clients of this partition, is needed"
+            f"at most {num_clients}, the number of clients of this partition, is needed"
         )
     size = cohorts.size(num_clients, config["clients_per_round"], config["clients_fraction"])
     if config["faults"]["min_clients"] > size:
         raise UserError(
-            f"config.faults.min_clients: {config['faults']['min_clients']} is more than the "
-            f"clients of a round; at most {size} is needed"
+            f"config.faults.min_clients: {config['faults']['min_clients']} is more than the number "
+            f"of clients in a round; at most {size} is needed"
         )
     rules = registry.room(config["algorithm"]).layout(config)
     held_out = config["client"]["held_out_fraction"]
@@ -194,18 +199,18 @@ def populate(config: Config, dataset: Dataset, partition: partitions.Partition) 
 
 
 def groups(population: Population, algorithm: Algorithm) -> np.ndarray | None:
-    """[K] int32, which clients may share a chunk; None where all may.
+    """[K] int32 group of every client; None if any clients may share a chunk.
 
     Raises:
-      UserError: the room does not tell the fact by which the algorithm groups.
+      UserError: the room's facts lack the one by which the algorithm groups clients.
     """
     name, facts = algorithm.group_by, population.clients.facts
     if not name:
         return None
     if name not in facts or facts[name].ndim != 1:
         raise UserError(
-            f"config.algorithm: it groups clients by the fact {name!r}, which its room does not "
-            "give; one number for each client is needed"
+            f"config.algorithm: it groups clients by the fact {name!r}, which its room's facts "
+            "lack; one number for each client is needed"
         )
     values = np.asarray(facts[name])
     if values.dtype.kind not in "iu" or not np.array_equal(values, values.astype(np.int32)):
@@ -228,10 +233,10 @@ def _examples(dataset: Dataset) -> Examples:
 
 
 def _of_each_client(facts: Mapping[str, Any], num_clients: int) -> dict[str, np.ndarray]:
-    """The facts of a room, one row a client.
+    """The facts of a room as arrays [K, ...].
 
     Raises:
-      UserError: they are not.
+      UserError: one does not have a row for each client.
     """
     found = {name: np.asarray(values) for name, values in facts.items()}
     for name, values in found.items():
@@ -254,7 +259,7 @@ def _of_each_client(facts: Mapping[str, Any], num_clients: int) -> dict[str, np.
 
 
 def describe_model(config: Config, dataset: Dataset) -> Description:
-    """What the run's checkpoints say of the model in them.
+    """The description of the model that the run's checkpoints contain.
 
     Raises:
       UserError: as the room's `network`.
@@ -264,13 +269,13 @@ def describe_model(config: Config, dataset: Dataset) -> Description:
 
 
 def build_algorithm(config: Config, dataset: Dataset, *, begun: bool = False) -> Algorithm:
-    """The algorithm that the config names, ready for the round engine.
+    """The algorithm that the config names, as its room builds it.
 
     Args:
-      config: resolved.
-      dataset: what it learns from.
-      begun: whether the run has a state of its own to go on from, so that what `config.warm_start`
-        names is not needed, and need not be there any more.
+      config: the resolved config.
+      dataset: the run's data set.
+      begun: whether the run is resumed from its own checkpoint. If so, the checkpoint that
+        `config.warm_start` names is not needed and need not exist any more.
 
     Raises:
       UserError: as the room's `build` and `warm_start.begin_with`.

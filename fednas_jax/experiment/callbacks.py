@@ -1,4 +1,4 @@
-"""What a user's own functions are told after each round."""
+"""Callbacks: a user's own functions, called after each round."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -16,25 +16,25 @@ _NEEDED = "a function(event) that returns nothing is needed, see docs/extending.
 
 
 class Event(NamedTuple):
-    """A round that has been recorded."""
+    """A recorded round, as a callback gets it."""
 
     round: int
-    """From 1."""
+    """Number of the round, from 1."""
     row: dict[str, Any]
-    """Its metrics, as in metrics.jsonl; a copy."""
+    """A copy of its metrics, as in metrics.jsonl."""
     state: Any
-    """Of the server, after the round; `jax.device_get(event.state)` copies it from the device."""
+    """The server state after the round. `jax.device_get(event.state)` copies it from the device."""
     folder: Path
-    """Of the run."""
+    """The run's folder."""
     config: Mapping[str, Any]
-    """Of the run, resolved."""
+    """The run's resolved config."""
 
 
 def load(config: Mapping[str, Any]) -> list[tuple[str, Callable[[Event], Any], str]]:
-    """The functions that a config names, each with its reference and its file.
+    """The functions that `config.callbacks` names, each with its reference and its file.
 
     Raises:
-      UserError: one cannot be loaded, or is no function.
+      UserError: one cannot be loaded, or is not a function.
     """
     functions = []
     for reference in names_in(config["callbacks"]):
@@ -50,20 +50,20 @@ class Callbacks:
     """The functions that `config.callbacks` names, called one after another on rank 0."""
 
     def __init__(self, config: Mapping[str, Any], folder: Path, communicator: Communicator) -> None:
-        """Loads them; see `load`."""
+        """Loads the functions; see `load`."""
         self._config, self._folder, self._communicator = config, folder, communicator
         self._functions = load(config)
 
     def tell(self, row: Mapping[str, Any], state: Any, keep: Callable[[], None]) -> None:
-        """Tells of a round.
+        """Calls the functions after a round.
 
         Args:
-          row: its metrics.
-          state: of the server, after it.
-          keep: writes the round's checkpoint, so that it is not lost where a function fails.
+          row: the round's metrics.
+          state: the server state after the round.
+          keep: writes the round's checkpoint, so that the round is not lost if a function fails.
 
         Raises:
-          UserError: a function fails, or returns something.
+          UserError: a function fails, or returns a value other than None.
         """
         if self._functions:
             self._communicator.decide(lambda: self._call(row, state, keep))
@@ -75,7 +75,7 @@ class Callbacks:
             what = f"round {row['round']}: {_FIELD}: {reference}"
             try:
                 result = function(event)
-            except (Exception, SystemExit) as error:  # of whatever type: it is not our code
+            except (Exception, SystemExit) as error:  # of any type: a user's code may raise it
                 keep()
                 raise user_code.failed(what, path, error, "mend it; the round is kept") from error
             if result is not None:

@@ -1,4 +1,4 @@
-"""The round engine of a run, with as many clients side by side as its config asks for."""
+"""Chooses how many clients a run computes in parallel, and builds its round engine."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,17 +23,17 @@ def choose(
     say: Callable[[str], None],
     communicator: Communicator = LOCAL,
 ) -> chunks.Choice:
-    """Builds it; what has to be measured for that is measured, of several ranks on the first.
+    """Chooses the number of clients in a chunk and builds the engine; rank 0 measures if needed.
 
     Args:
-      config: resolved.
-      algorithm: what to run.
+      config: the resolved config.
+      algorithm: the algorithm to run.
       population: all clients and examples.
-      participation: who takes part in its rounds.
-      state: the server's.
-      recorded: what run.json says of earlier starts, if there were any.
-      say: takes lines for people.
-      communicator: of the ranks.
+      participation: which clients take part in the rounds.
+      state: the server state.
+      recorded: content of run.json from earlier starts; None for a new run.
+      say: prints a line.
+      communicator: joins the ranks.
     """
     clients = population.clients
 
@@ -44,7 +44,7 @@ def choose(
     if isinstance(asked, int):
         return chunks.Choice(engine(min(asked, most)), {})
     if recorded and "clients_per_chunk" in recorded:
-        # Another number would change bits: sums would be added in another order.
+        # Another number would change bits, since sums would be added in another order.
         return chunks.Choice(engine(min(recorded["clients_per_chunk"], most)), {})
     if communicator.rank:
         return chunks.Choice(engine(communicator.decide(lambda: None)), {})

@@ -1,7 +1,7 @@
 """Finds the examples that a run, and its earlier runs, have learnt from.
 
-A run begins with what another has learnt where `config.warm_start` takes weights of it, and where
-its algorithm says so (`Room.origins`). So all that those have learnt from counts.
+A run builds on an earlier one if `config.warm_start` names it, or if the algorithm says so
+(`Room.origins`). All examples that the earlier run has learnt from then count for this run too.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,8 +33,7 @@ def to_keep(
     partition: Partition,
     newest: Path | None,
 ) -> bytes:
-    """The record of `of_run` as bytes for checkpoints; empty on ranks other than 0, which write
-    none.
+    """The record of `of_run` as bytes for checkpoints; empty except on rank 0, which writes them.
 
     Raises:
       UserError: as `of_run`, on all ranks.
@@ -108,7 +107,7 @@ def data_have_changed(path: Path) -> bool:
       path: path of the checkpoint.
 
     Returns:
-      False also where the checkpoint is not in a run's folder, or the data do not exist.
+      False also if the checkpoint is not in a run's folder, or the data do not exist.
     """
     read = _read_again(path)
     return read is not None and read.learnt is None
@@ -153,11 +152,11 @@ class _ReadAgain(NamedTuple):
     """The data of a run, read again with the settings that it has recorded."""
 
     learnt: Learnt | None
-    """None where the data have changed since they were recorded."""
+    """None if the data have changed since they were recorded."""
 
 
 def _read_again(checkpoint_path: Path) -> _ReadAgain | None:
-    """Reads the data of a checkpoint's run; None where its records or data are not usable."""
+    """Reads the data of a checkpoint's run; None if its records or data are not usable."""
     if checkpoint_path.parent.name != layout.CHECKPOINTS_FOLDER:
         return None
     run = checkpoint_path.parent.parent

@@ -1,4 +1,4 @@
-"""What a workdir holds of a run, and whether it may be gone on with here."""
+"""Reads the state of a run from its workdir, and checks whether the run may be resumed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,30 +15,30 @@ from fednas_jax.runtime.errors import UserError, suggest, warn
 
 
 class Found(NamedTuple):
-    """What lies there; made of what JSON can hold."""
+    """What a workdir holds, in JSON's types."""
 
     recorded: dict[str, Any] | None
-    """run.json, if there is one."""
+    """Content of run.json, if there is one."""
     begun: bool
-    """Whether there is a checkpoint to go on from."""
+    """Whether there is a checkpoint to resume from."""
     finished: bool
     """Whether there is a summary."""
     unlike: list[str]
-    """What is otherwise than at the last start, and may change the last bits; see `unlike`."""
+    """Changes since the last start that may change the last bits, one line each; see `unlike`."""
 
 
 def look(folder: Path, config: Mapping[str, Any]) -> Found:
-    """Looks into the folder of a run, and leaves it as it is.
+    """Reads the folder of a run, without changing it.
 
-    To be called before the lock makes the folder: a refused run should leave nothing behind.
+    Call this before the lock makes the folder, so that a refused run leaves no folder behind.
 
     Args:
       folder: the workdir.
-      config: resolved.
+      config: the resolved config.
 
     Raises:
-      UserError: it holds another run, or one of other `inputs`, or of other code of a user's, or
-        one that was computed with other settings of JAX or XLA; or JAX finds no device.
+      UserError: the folder holds another run, or one with other `inputs`, another version of a
+        user's code, or other settings of JAX or XLA; or JAX finds no device.
     """
     recorded = folders.recorded_run(folder, config)
     if recorded is None:
@@ -55,22 +55,23 @@ def look(folder: Path, config: Mapping[str, Any]) -> Found:
 
 
 def tell(found: Found) -> None:
-    """Says on stderr what is otherwise than at the last start."""
+    """Prints on stderr what has changed since the last start."""
     for line in found.unlike:
         warn(line)
 
 
 def code_of_user(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Where what a user brings stands, as run.json keeps it: field -> path and SHA-256.
+    """The files of a user's own code, as run.json records them: field -> path and SHA-256.
 
-    Of a field that names several, each has an entry, "field:reference". A digest is "" where the
-    text of the code cannot be read. A `Dataset` itself has none: its examples are compared.
+    A field that names several functions has an entry "field:reference" for each. The digest is ""
+    if the text of the code cannot be read. A `Dataset` object has no entry, since its examples are
+    compared instead.
 
     Args:
-      config: resolved.
+      config: the resolved config.
 
     Raises:
-      UserError: it cannot be loaded.
+      UserError: the code cannot be loaded.
     """
     found = {}
     source = registry.source(config["algorithm"])
@@ -87,21 +88,21 @@ def code_of_user(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def inputs(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What fields of a config stand for, as run.json keeps it: field -> as JSON holds it.
+    """The inputs of a run, as run.json records them: field -> content, in JSON's types.
 
     Args:
-      config: resolved.
+      config: the resolved config.
 
     Raises:
-      UserError: as the room's `inputs`; or what that names is no field.
+      UserError: as the room's `inputs`; or these name something that is not a field.
     """
     found = dict(registry.room(config["algorithm"]).inputs(config))
     known = {field.name for field in schema.of(flat(config)).fields}
     for name in found:
         if name not in known:
             raise UserError(
-                f"config.algorithm: the inputs of the room of {config['algorithm']} name "
-                f"{name!r}{suggest(name, known)}; the name of a field is needed"
+                f"config.algorithm: the inputs of the room of {config['algorithm']} name {name!r}, "
+                f"which is not a field{suggest(name, known)}; the name of a field is needed"
             )
     return found
 
@@ -109,31 +110,33 @@ def inputs(config: Mapping[str, Any]) -> dict[str, Any]:
 def check_same_inputs(
     folder: Path, run: Mapping[str, Any], config: Mapping[str, Any], now: Mapping[str, Any]
 ) -> None:
-    """Refuses what is not as the run began with it; the same may have moved to another file.
+    """Refuses inputs that have changed since the run began.
+
+    The same content may come from another file.
 
     Args:
-      folder: of the run.
-      run: what run.json says.
-      config: asked for now, resolved.
-      now: of `inputs`.
+      folder: the run's folder.
+      run: content of run.json.
+      config: the resolved config of this start.
+      now: as `inputs` returns it.
 
     Raises:
-      UserError: a field stands for something else.
+      UserError: the content of a field has changed.
     """
     for field, value in now.items():
         if field in run:
             same = run[field] == value
-        else:  # recorded by an earlier version, which knew the fields alone
+        else:  # recorded by an earlier version, which recorded only the fields
             same = _value(run["config"], field) == _value(config, field)
         if not same:
             raise UserError(
                 f"config.{field}: {_value(config, field)} is not the one that the run in {folder} "
-                f"began with; the {field} as it was is needed, or another workdir"
+                f"began with; the original {field} is needed, or another workdir"
             )
 
 
 def _value(config: Mapping[str, Any], field: str) -> Any:
-    """The value of a field; None of one that is not there."""
+    """The value of a field; None if the config lacks it."""
     section, _, leaf = field.rpartition(".")
     return (config.get(section, {}) if section else config).get(leaf)
 
@@ -141,18 +144,18 @@ def _value(config: Mapping[str, Any], field: str) -> Any:
 def check_same_code(
     folder: Path, run: Mapping[str, Any], now: Mapping[str, Mapping[str, str]]
 ) -> list[str]:
-    """Refuses to go on with code of a user's that has changed; callbacks may.
+    """Refuses to resume a run if a user's code has changed; callbacks may change.
 
     Args:
-      folder: of the run.
-      run: what run.json says.
-      now: of `code_of_user`.
+      folder: the run's folder.
+      run: content of run.json.
+      now: as `code_of_user` returns it.
 
     Returns:
       A line for each piece of code that cannot be compared.
 
     Raises:
-      UserError: a file is not as it was.
+      UserError: a file has changed.
     """
     recorded = run.get("user_code", {})
     unknown = []
@@ -164,29 +167,29 @@ def check_same_code(
         if not (was and source["sha256"]):
             unknown.append(
                 f"config.{field}: whether {reference or 'its code'} is as it was when the run "
-                "began cannot be checked, as its text was not recorded or cannot be read"
+                "began cannot be checked, since its text was not recorded or cannot be read"
             )
         elif was != source["sha256"]:
             raise UserError(
                 f"config.{field}: {source['path'] or 'its code'} is not as it was when the run in "
-                f"{folder} began; the code as it was is needed, or another workdir"
+                f"{folder} began; the original code is needed, or another workdir"
             )
     return unknown
 
 
 def check_same_settings(folder: Path, run: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuses to go on with settings that would change the run's bits.
+    """Refuses to resume a run with settings that would change its bits.
 
-    Settings of JAX are compared where the release of JAX is the same, as others have other
-    defaults. A run that was begun by a version that recorded none is not refused.
+    Settings of JAX are compared only if the release of JAX is the same, since defaults change
+    between releases. A run of an earlier version, which recorded no settings, is not refused.
 
     Args:
-      folder: of the run.
-      run: what run.json says.
-      now: of `settings.recorded`.
+      folder: the run's folder.
+      run: content of run.json.
+      now: as `settings.recorded` returns it.
 
     Raises:
-      UserError: a setting is not as it was.
+      UserError: a setting has changed.
     """
     last = _last_start(run)
     before = last.get("settings")
@@ -202,19 +205,19 @@ def check_same_settings(folder: Path, run: Mapping[str, Any], now: Mapping[str, 
         is_now = f"is {value!r}" if value != "" else "is not set"
         raise UserError(
             f"--workdir: {name} {is_now}, and the run in {folder} was computed with {was!r}; "
-            f"{needed} to go on with it, or another workdir"
+            f"{needed} to resume it, or another workdir"
         )
 
 
 def unlike(run: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What may make the bits of the rounds to come others than those of an undisturbed run.
+    """Changes since the last start that may change bits of the next rounds.
 
     Args:
-      run: what run.json says.
-      now: of `workdir.machine`.
+      run: content of run.json.
+      now: as `workdir.machine` returns it.
 
     Returns:
-      Lines for people.
+      Lines of text.
     """
     last = _last_start(run)
     before, versions = _versions(last), now["versions"]
@@ -231,22 +234,21 @@ def unlike(run: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         lines.append(f"since the last start: {', '.join(changed)}; {means}")
     if not isinstance(last.get("settings"), dict):
         lines.append(
-            "run.json is of an earlier version and does not say with which settings of JAX and "
-            "XLA_FLAGS the run was begun, so they are not compared"
+            "run.json is of an earlier version and has no record of the settings of JAX and "
+            "XLA_FLAGS, so they are not compared"
         )
     return lines
 
 
 def _consequence(device: Any, now: str) -> str:
-    """What a change means for the rounds to come."""
+    """What a change of the machine means for the next rounds."""
     if device is not None and str(device).partition(":")[0] != now.partition(":")[0]:
         return (
-            "the rounds to come differ from those of a run that stayed on one kind of device, as a "
-            "GPU may multiply in fewer bits (TF32)"
+            "the next rounds differ from those of a run on one kind of device, since a GPU may "
+            "multiply in fewer bits (TF32)"
         )
     return (
-        "the rounds to come may differ in the last bits from those of a run that went on "
-        "undisturbed"
+        "the next rounds may differ in the last bits from those of a run that was not interrupted"
     )
 
 

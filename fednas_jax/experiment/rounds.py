@@ -1,10 +1,11 @@
-"""The spine: rounds, evaluation, records, checkpoints; stopped and gone on with, the same bits.
+"""The loop over rounds, with evaluation, records and checkpoints.
 
-Where there are several ranks, all of them run this. Rank 0 alone reads and writes the workdir, and
-what it finds or decides there is told to the others.
+An interrupted run that is resumed has the same bits as one that was not. With several ranks, all of
+them run this. Only rank 0 reads and writes the workdir; the others receive what it reads and
+decides.
 
-Everything that touches files and clocks for a run is called from here; everything that computes is
-a pure function of the server state, the data and a key.
+All effects of a run, such as files and clocks, are called from here. Everything that computes is a
+pure function of the server state, the data and a key.
 """
 
 import contextlib
@@ -58,7 +59,7 @@ _CHECKPOINTS = layout.CHECKPOINTS_FOLDER
 
 
 class Experiment:
-    """One start of a run, from its first or next round to its last."""
+    """One start of a run: from its first round, or the one after its checkpoint, to its last."""
 
     def __init__(
         self,
@@ -71,7 +72,17 @@ class Experiment:
         costs: Costs,
         communicator: Communicator = LOCAL,
     ) -> None:
-        """Builds all parts; `recorded` is what run.json says of earlier starts."""
+        """Builds all parts.
+
+        Args:
+          config: the resolved config.
+          folder: the run's folder.
+          population: all clients and examples.
+          algorithm: as `assembly.prepare` returns it.
+          recorded: content of run.json from earlier starts; None for a new run.
+          costs: the time measured since this start.
+          communicator: joins the ranks.
+        """
         self._costs, self._communicator = costs, communicator
         self._config, self._folder, self._population = config, folder, population
         self._callbacks = callback_functions.Callbacks(config, folder, communicator)
@@ -121,13 +132,13 @@ class Experiment:
             population.partition,
             restored and folder / _CHECKPOINTS / f"{restored.round:06d}",
         )
-        # Only now, when nothing speaks against this start any more, is the folder changed.
+        # All checks are done: only from here on is the folder changed.
         if communicator.rank == 0:
             folders.write_run(folder, recorded, facts)
         self._records = self._resume_from(restored)
 
     def _facts(self, fingerprint: str, timings: Mapping[str, float]) -> dict[str, Any]:
-        """What run.json says of the run and of this start."""
+        """What run.json records of the run and of this start."""
         config, population = self._config, self._population
         return {
             "config": schema.to_json(config),
@@ -145,9 +156,9 @@ class Experiment:
         }
 
     def run(self) -> dict[str, Any]:
-        """All rounds that are left, then the summary.
+        """Runs all rounds that are left, then returns the summary.
 
-        Where it is interrupted, what the last whole round came to is kept.
+        If it is interrupted, it writes a checkpoint of the last complete round.
         """
         done, rounds = rows.rounds_done(self._records.rows), self._config["rounds"]
         shown = self._shown()
@@ -172,7 +183,7 @@ class Experiment:
         return self._finish()
 
     def _rounds(self, first: int) -> None:
-        """The rounds from `first` on; each is recorded wholly, or not at all."""
+        """Runs the rounds from `first` on; each is recorded completely or not at all."""
         for number in range(first, self._config["rounds"] + 1):
             state, row = self._round(number)
             with signals.held():
@@ -181,12 +192,12 @@ class Experiment:
             self._callbacks.tell(row, state, self._keep)
             if self._progress:
                 self._progress.finish_round(row)
-            if number == first:  # not before: what draws takes a second to import
+            if number == first:  # not before: plots take a second to import
                 self._draw_partition()
             self._records.draw(SECONDS_BETWEEN_PICTURES)
 
     def _keep(self) -> None:
-        """Writes the checkpoint of the last whole round, if that has none."""
+        """Writes a checkpoint of the last complete round, if it has none."""
         done = rows.rounds_done(self._records.rows)
         if self._communicator.rank:
             return
@@ -196,20 +207,20 @@ class Experiment:
                 self._say(f"the checkpoint of round {done} is written")
 
     def _compile(self, number: int) -> None:
-        """Compiles for a round such as this one; what is needed later is compiled beside it."""
+        """Compiles what a round needs first; another thread compiles what is needed later."""
         self._engine.prepare(
             self._state, self._cohort(number), lambda: self._evaluator.prepare(self._state)
         )
 
     def _cohort(self, number: int) -> Cohort:
-        """The clients of a round that is not repeated."""
+        """The clients of the first try of a round."""
         participation = self._participation
         return participation.cohort(
             participation.participants(number), number, self._engine.clients_per_chunk
         )
 
     def _resume_from(self, restored: Restored | None) -> Records | shared_workdir.Unwritten:
-        """Takes over a checkpoint, if there is one, and brings the records to its round."""
+        """Restores a checkpoint, if there is one, and the records up to its round."""
         so_far: list[rows.Row] = []
         if restored is not None:
             self._state = restored.state
@@ -229,7 +240,7 @@ class Experiment:
         )
 
     def _dealt(self) -> dict[str, Any]:
-        """The partition as its table and its picture show it."""
+        """The arguments for the table and the picture of the partition."""
         partition, dataset = self._population.partition, self._population.dataset
         return {
             "partition": partition,
@@ -248,7 +259,7 @@ class Experiment:
             pictures.draw_partition(self._folder / layout.PLOTS_FOLDER, **self._dealt())
 
     def _start(self) -> None:
-        """Round 0: the first weights, tested; not one of those that may be the best."""
+        """Round 0: tests the first weights. It cannot be the best round."""
         if not self._config["test_every"]:
             return
         start = time.monotonic()
@@ -259,7 +270,7 @@ class Experiment:
             self._progress.finish_round(row)
 
     def _round(self, number: int) -> tuple[ServerState, rows.Row]:
-        """One round: the algorithm's phases, then scores; the next state and a row of metrics."""
+        """Runs the phases of one round, then scores; returns the next state and a metrics row."""
         progress, start = self._progress, time.monotonic()
         service = Service(
             self._engine,
@@ -290,21 +301,21 @@ class Experiment:
         return state, row
 
     def _refuse(self, number: int, fault: str) -> None:
-        """Stops a run at numbers that are not finite, before they reach a checkpoint."""
+        """Stops a run whose numbers are not finite, before they reach a checkpoint."""
         fault = self._communicator.decide(lambda: fault)
         if not fault:
             return
         last = self._checkpoints.rounds()
-        kept = f"the checkpoint of round {last[-1]} is whole" if last else "there is no checkpoint"
+        kept = f"the checkpoint of round {last[-1]} is intact" if last else "there is no checkpoint"
         raise UserError(
             f"round {number}: {fault}; a smaller config.optimizer.learning_rate is needed, "
             f"or data without outliers ({kept})"
         )
 
     def _evaluate(self, state: ServerState, number: int) -> tuple[list[Score], Score | None]:
-        """Scores on what each client holds out, and on the test set, each when its turn has come.
+        """Scores on each client's held-out part and on the test set, each if it is due this round.
 
-        No scores of clients where none holds anything out: there may be very many of them.
+        If no client holds anything out, there are no scores of clients: there may be very many.
         """
         clients = len(self._held_out_sizes)
         held_out = any(self._held_out_sizes) and self._due("held_out_every", number)
@@ -313,15 +324,15 @@ class Experiment:
         return scores[:clients] if held_out else [], scores[-1] if test else None
 
     def _due(self, field: str, number: int) -> bool:
-        """Whether it is the turn of what is done every so many rounds and after the last."""
+        """Whether a round is a multiple of the number in `field`, or the last round."""
         every = self._config[field]
         return number == self._config["rounds"] or (every > 0 and number % every == 0)
 
     def _record(self, row: rows.Row) -> None:
-        """Writes down a round, and a checkpoint if one is due."""
+        """Records a round, and writes a checkpoint if one is due."""
         records, number = self._records, row["round"]
         records.append(row, self._state)
-        # Where nothing is held out every round is the best so far, and none chosen.
+        # If nothing is held out, every round counts as the best so far, but none is chosen.
         chosen = row["held_out_accuracy"] is not None and records.is_best(number)
         if self._due("checkpoint_every", number) or chosen:
             self._save(number)

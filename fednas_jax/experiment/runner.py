@@ -1,4 +1,4 @@
-"""Runs an experiment in a folder of its own: all its stages, new or interrupted."""
+"""Runs all stages of an experiment in its own folder; starts a new run or resumes an old one."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -44,26 +44,28 @@ def run(
     reducer: Any = None,
     callbacks: Sequence[Callable[..., Any]] = (),
 ) -> dict[str, Any]:
-    """Runs an experiment, or what is left of it, in a folder of its own; all stages of it.
+    """Runs all stages of an experiment in its own folder, or what is left of them.
+
+    Your own algorithm, network and so on take the place of what the config names. Each except the
+    algorithm may also be given as an `Extension`; see docs/extending.md.
 
     Args:
-      config: as `fednas_jax.config.default`, or a file under `configs/`, gives it.
-      workdir: the folder; if it holds an interrupted run of this config, that run goes on.
-      communicator: of the ranks that share the work, each of which calls this.
-      algorithm: one of your own, in place of that which `config.algorithm` names.
-      network: of your own, in place of `config.network.name`: a linen module, or a function from
-        `num_classes` to one. It and those below may be an `Extension`; see docs/extending.md.
+      config: as `fednas_jax.config.default` or a file under `configs/` returns it.
+      workdir: the folder. If it holds an interrupted run of this config, that run is resumed.
+      communicator: joins the ranks that share the work; each rank has to call this function.
+      algorithm: your own algorithm.
+      network: a linen module, or a function from `num_classes` to one.
       dataset: a `Dataset`, or a function from the config to one.
       partition: a function from config and data set to the indices of each client.
-      transforms: of what clients send, in this order.
-      reducer: of what clients send.
+      transforms: transforms of client updates, in the order in which clients apply them.
+      reducer: combines the client updates of a phase.
       callbacks: functions of an `Event`, called on rank 0 after each round.
 
     Returns:
-      The summary, as in summary.json; of the last stage, where the algorithm has several.
+      The summary, as in summary.json; if the algorithm has several stages, that of the last.
 
     Raises:
-      UserError: bad input of any kind; what the folder held is as it was.
+      UserError: bad input of any kind; the content of the folder is unchanged.
     """
     one = {"network.name": network, "dataset.name": dataset, "partition.name": partition}
     several = {"transforms": transforms, "callbacks": callbacks}
@@ -72,7 +74,7 @@ def run(
         registry.add(algorithm)
         own["algorithm"] = algorithm.name
     resolved = schema.resolve(config, own)
-    callback_functions.load(resolved)  # so that what is none is refused at once
+    callback_functions.load(resolved)  # so that bad ones are refused at once
     folder = check_utf8(expand(workdir, "--workdir"), "--workdir")
     name = resolved["algorithm"]
     stages = stage_types.check(registry.room(name).stages(resolved), name)
@@ -92,7 +94,7 @@ def _run_rounds(
     communicator: Communicator,
     begun: Callable[[], None],
 ) -> dict[str, Any]:
-    """One stage of rounds; `begun` is called on rank 0 once it is recorded."""
+    """Runs one stage of rounds; calls `begun` on rank 0 once the stage is recorded."""
     costs = Costs()
     tracking.check(resolved["report"])
     shared_workdir.check_same(communicator, "the versions of packages", folders.versions())

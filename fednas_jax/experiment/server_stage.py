@@ -1,7 +1,7 @@
-"""A stage on the server: computed by rank 0, recorded like a run, done when there is a summary.
+"""A stage on the server: rank 0 computes it, and it is finished when its summary is written.
 
 Its folder holds run.json with "kind": "server", summary.json, and what the stage itself writes. An
-interrupted stage is computed anew from the same config, code and earlier summaries.
+interrupted stage is computed again, from the same config, code and earlier summaries.
 """
 
 import json
@@ -24,7 +24,7 @@ from fednas_jax.runtime.errors import UserError, one_line, warn
 from fednas_jax.runtime.files import plain, read_json, write_json
 
 _KEY = 2
-"""Folded into the seed's key; 0 and 1 are of the first state and of the rounds."""
+"""Folded into the seed's key; 0 is for the first state, 1 for the rounds."""
 
 
 def run(
@@ -35,22 +35,22 @@ def run(
     begun: Callable[[], None],
     communicator: Communicator,
 ) -> dict[str, Any]:
-    """Computes a stage, or reads what it came to before.
+    """Computes a stage, or reads its summary if it is finished.
 
     Args:
-      stage: to be computed.
-      config: of the whole run, resolved.
-      folder: of the stage.
-      before: folders of the stages before it.
+      stage: the stage.
+      config: the resolved config of the whole run.
+      folder: the stage's folder.
+      before: folders of the earlier stages.
       begun: called on rank 0 once the stage is recorded.
-      communicator: of the ranks, each of which calls this; rank 0 alone computes.
+      communicator: joins the ranks; each rank has to call this function, and rank 0 computes.
 
     Returns:
       The summary, as in summary.json.
 
     Raises:
-      UserError: on all ranks: the folder holds something else, or the stage cannot be computed. A
-        first start leaves nothing behind then.
+      UserError: on all ranks, if the folder holds something else or the stage cannot be computed.
+        After a first start that fails, the folder holds nothing of it.
     """
     failure: list[Exception] = []
 
@@ -58,7 +58,7 @@ def run(
         try:
             with named(stage):
                 return {"summary": _run(stage, config, folder, before, begun, communicator.size)}
-        except Exception as error:  # the other ranks wait, and have to be told
+        except Exception as error:  # sent to the other ranks, which wait
             failure.append(error)
             kind = f"stage {stage.name}: {type(error).__name__}: "
             kind = "" if isinstance(error, UserError) else kind
@@ -74,7 +74,7 @@ def run(
 
 
 def key_of(config: schema.Config, name: str) -> jax.Array:
-    """The key of a stage: of the seed and its name alone, wherever it stands among the others."""
+    """The key of a stage: it depends only on the seed and the stage's name, not on its place."""
     key = jax.random.fold_in(jax.random.key(config["seed"]), _KEY)
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
@@ -123,10 +123,11 @@ def _run(
 def _recorded(
     folder: Path, config: schema.Config, code: Mapping[str, Mapping[str, str]]
 ) -> dict[str, Any] | None:
-    """What run.json says of the stage, if it has begun.
+    """The content of the stage's run.json; None if the stage has not begun.
 
     Raises:
-      UserError: it is of something else, of another config or of other code of a user's.
+      UserError: run.json is not that of a stage on the server, or has another config or another
+        version of a user's code.
     """
     path, right = folder / layout.RUN_FILE, "another workdir is needed"
     if not path.exists():
@@ -156,14 +157,16 @@ def _read_summary(path: Path) -> dict[str, Any]:
 
 
 def _checked(found: Any) -> dict[str, Any]:
-    """What a stage returns, as JSON has it.
+    """The result of a stage, in JSON's types.
 
     Raises:
-      UserError: it is no mapping, or holds what JSON cannot, or a name that is added to it.
+      UserError: it is not a mapping, holds values that JSON cannot, or has a name that every
+        summary has.
     """
     if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
         raise UserError(
-            f"returns {type(found).__name__}; what its summary is to hold is needed, by name"
+            f"returns {type(found).__name__}; a mapping from names to the summary's values is "
+            "needed"
         )
     if taken := [name for name in all_costs.NAMES if name in found]:
         raise UserError(
@@ -173,7 +176,7 @@ def _checked(found: Any) -> dict[str, Any]:
         value: dict[str, Any] = json.loads(json.dumps(plain(found), allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(
-            f"returns what JSON cannot hold ({one_line(error)}); numbers, text, lists and "
+            f"returns a value that JSON cannot hold ({one_line(error)}); numbers, text, lists and "
             "mappings are needed"
         ) from error
     return value

@@ -1,4 +1,7 @@
-"""What the ranks of a run have of its workdir: rank 0 reads and writes it, and tells the others."""
+"""The workdir of a run with several ranks: only rank 0 reads and writes it, and informs the others.
+
+Also checks that the ranks compute the same run.
+"""
 
 import json
 import zlib
@@ -20,7 +23,7 @@ from fednas_jax.runtime.layout import METRICS_FILE
 
 
 class SharedCheckpoints:
-    """Checkpoints of which all ranks know, and that rank 0 alone reads and writes."""
+    """Checkpoints that only rank 0 reads and writes; the other ranks receive what they need."""
 
     def __init__(
         self, communicator: Communicator, folder: Path, keep: int, say: Callable[[str], None]
@@ -31,13 +34,13 @@ class SharedCheckpoints:
         self._own = Checkpoints(folder, keep, say) if communicator.rank == 0 else None
 
     def rounds(self) -> list[int]:
-        """As rank 0 has them; the others know of none."""
+        """The rounds with a checkpoint, on rank 0; an empty list on other ranks."""
         return self._own.rounds() if self._own else []
 
     def restore_latest(self, state: Any) -> Restored | None:
-        """The newest whole checkpoint; on other ranks than 0 with `state` as it was given.
+        """The newest checkpoint that is intact and has the metrics rows of all its rounds.
 
-        Whole with its rows: its `extra` has them, of all rounds so far.
+        Its `extra` contains these rows. On ranks other than 0, its state is `state`.
         """
         own = self._own
         restored = own.restore_latest(state, self._with_rows) if own else None
@@ -59,7 +62,7 @@ class SharedCheckpoints:
 
 
 class Unwritten:
-    """Records of another rank than 0: the rows, which the next round depends on, and no files."""
+    """The records on ranks other than 0: rows, which the next round depends on, but no files."""
 
     def __init__(
         self, rows_so_far: list[Row], findings: Findings, selected_by: Sequence[str]
@@ -77,7 +80,7 @@ class Unwritten:
         return best_round(self.rows, self.selected_by) == number
 
     def mark(self) -> dict[str, Any]:
-        """Nothing: rank 0 alone writes checkpoints."""
+        """An empty mapping, since only rank 0 writes checkpoints."""
         return {}
 
     def draw(self, every_seconds: float = 0.0) -> None:
@@ -96,7 +99,7 @@ def records(
     state: Any,
     selected_by: Sequence[str] = SELECTED_BY,
 ) -> Records | Unwritten:
-    """The records of this rank; arguments as of `Records`."""
+    """The records of this rank; arguments as for `Records`."""
     if communicator.rank:
         return Unwritten(rows_so_far, findings, selected_by)
     return Records(folder, report, rows_so_far, findings, state, selected_by)
@@ -106,12 +109,12 @@ def check_same(communicator: Communicator, what: str, mine: Any) -> None:
     """Refuses ranks that would not compute the same run.
 
     Args:
-      communicator: of the ranks.
-      what: they should have in common, for people.
-      mine: what this rank has of it, as JSON holds it.
+      communicator: joins the ranks.
+      what: what has to be the same on all ranks, in words.
+      mine: its value on this rank, in JSON's types.
 
     Raises:
-      UserError: rank 0 has something else.
+      UserError: the value on rank 0 is another.
     """
     theirs = communicator.decide(lambda: mine)
     if json.dumps(theirs) == json.dumps(mine):
@@ -123,15 +126,15 @@ def check_same(communicator: Communicator, what: str, mine: Any) -> None:
 
 
 def check_same_state(communicator: Communicator, number: int, state: Any) -> None:
-    """Refuses to go on when the server's states have come apart.
+    """Stops the run if the server state is not the same on all ranks.
 
     Args:
-      communicator: of the ranks.
-      number: of the round.
-      state: of the server, after it.
+      communicator: joins the ranks.
+      number: number of the round.
+      state: the server state after the round.
 
     Raises:
-      UserError: some rank's bits are not rank 0's.
+      UserError: some rank's bits differ from rank 0's.
     """
     if communicator.size == 1:
         return
@@ -143,6 +146,6 @@ def check_same_state(communicator: Communicator, number: int, state: Any) -> Non
     if len(apart):
         listed = ", ".join(map(str, apart))
         raise UserError(
-            f"round {number}: the server's state on rank {listed} is not that of rank 0; "
+            f"round {number}: the server state on rank {listed} is not that of rank 0; "
             "hosts with processors of one kind are needed"
         )

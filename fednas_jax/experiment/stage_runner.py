@@ -1,9 +1,9 @@
-"""Runs the stages of a run one after another: what is done is left alone, the rest is gone on with.
+"""Runs the stages of a run one after another; leaves out those that are finished.
 
-`stages.json` in the workdir says which stages there are, and with which summaries of the stages
-before each of them has begun. A stage does not go on where these are others now.
+`stages.json` in the workdir records the stages, and for each the digests of the earlier stages'
+summaries when it began. A stage is not resumed if those summaries have changed since.
 
-Rank 0 alone reads and writes the workdir, and computes what is computed on the server.
+Only rank 0 reads and writes the workdir and computes the stages on the server.
 """
 
 import functools
@@ -23,8 +23,8 @@ from fednas_jax.runtime.errors import UserError, warn
 from fednas_jax.runtime.files import read_json, write_json
 
 RunRounds: TypeAlias = Callable[[RoundsStage, Folders, Path, Callable[[], None]], dict[str, Any]]
-"""Runs a stage of rounds, from: the stage, the folders of those before, its own folder, and what to
-call on rank 0 once nothing speaks against its start any more. Returns its summary."""
+"""(stage, folders of the earlier stages, the stage's folder, a function to be called on rank 0 once
+all checks of its start are done) -> the summary of the stage, after it has run."""
 
 
 def run(
@@ -37,19 +37,19 @@ def run(
     """Runs what is left of the stages.
 
     Args:
-      stages: of `stage_types.check`.
-      workdir: of the run; of several stages within reach of all ranks.
+      stages: as `stage_types.check` returns them.
+      workdir: the run's folder; with several stages, all ranks need access to it.
       run_rounds: see `RunRounds`.
-      communicator: of the ranks, each of which calls this.
-      config: of the whole run, resolved; None where each stage has its own, and none is on the
-        server.
+      communicator: joins the ranks; each rank has to call this function.
+      config: the resolved config of the whole run; None if each stage has its own config and none
+        is on the server.
 
     Returns:
       The summary of the last stage.
 
     Raises:
-      UserError: the workdir holds another run; or a stage has begun with something else than is
-        there now; or as the stages.
+      UserError: the workdir holds another run; an earlier stage has changed since a stage began; or
+        a stage raises it.
     """
     if is_whole(stages):
         communicator.decide(lambda: _check_no_stages(workdir))
@@ -67,7 +67,7 @@ def run(
         communicator.decide(functools.partial(record.check_before, stage, before))
         note = record.noter(stage, before)
         if communicator.rank == 0:
-            note()  # the first stage, before which there is no folder, notes itself
+            note()  # does nothing for the first stage of a new run, which calls `note` later
         if isinstance(stage, RoundsStage):
             summary = run_rounds(stage, before, workdir / stage.name, note)
         else:
@@ -79,14 +79,14 @@ def run(
 
 
 def check_same_run(workdir: Path, config: schema.Config) -> None:
-    """Refuses a workdir that holds the stages of another config, or of other code of a user's.
+    """Refuses a workdir with the stages of another config, or of other versions of a user's code.
 
     Args:
-      workdir: of a run, also one of one stage, of which nothing is looked at.
-      config: resolved.
+      workdir: a run's folder. Nothing is checked if the run has only one stage.
+      config: the resolved config.
 
     Raises:
-      UserError: it does, or what it holds is damaged.
+      UserError: the workdir holds such stages, or stages.json is damaged.
     """
     record = layout.read_stages(workdir)
     if record is None or not isinstance(record.get("config"), dict):
@@ -96,7 +96,7 @@ def check_same_run(workdir: Path, config: schema.Config) -> None:
 
 
 def _facts(config: schema.Config | None) -> dict[str, Any]:
-    """What stages.json says of a run as a whole."""
+    """What stages.json records of the whole run."""
     if config is None:
         return {}
     return {"config": schema.to_json(config), "user_code": resumption.code_of_user(config)}
@@ -112,7 +112,7 @@ def _check_no_stages(workdir: Path) -> None:
 
 
 class _Record:
-    """stages.json of a workdir; on rank 0 alone read and written."""
+    """stages.json of a workdir; only rank 0 reads and writes it."""
 
     def __init__(self, workdir: Path, stages: Sequence[Stage], facts: Mapping[str, Any]) -> None:
         self._workdir, self._facts = workdir, facts
@@ -128,7 +128,7 @@ class _Record:
         """Refuses a workdir of another run.
 
         Raises:
-          UserError: it is one of one stage, or of other stages, another config or other code.
+          UserError: its run has one stage, other stages, another config or other code.
         """
         recorded = layout.read_stages(self._workdir)
         if recorded is None:
@@ -150,10 +150,10 @@ class _Record:
             )
 
     def check_before(self, stage: Stage, before: Folders) -> None:
-        """Refuses to go on with a stage that has begun with other summaries than are there now.
+        """Refuses to resume a stage if summaries of earlier stages have changed since it began.
 
         Raises:
-          UserError: it has.
+          UserError: they have changed.
         """
         folder = self._workdir / stage.name
         if not (before and _has_begun(folder)):
@@ -161,8 +161,8 @@ class _Record:
         recorded = self._after().get(stage.name)
         if recorded is None:
             warn(
-                f"{folder}: there is no record of the summaries that it began with, those of stage "
-                f"{', '.join(before)}; whether they have changed since cannot be checked"
+                f"{folder}: has no record of the summaries of stage {', '.join(before)} that it "
+                "began with; whether they have changed since cannot be checked"
             )
             return
         for name, digest in _digests(before).items():
@@ -174,7 +174,7 @@ class _Record:
                 )
 
     def noter(self, stage: Stage, before: Folders) -> Callable[[], None]:
-        """What writes down with what a stage begins; nothing where the run has not begun yet."""
+        """A function that records which summaries a stage begins with, once the run has begun."""
         is_new = not _has_begun(self._workdir / stage.name)
 
         def note() -> None:
@@ -194,7 +194,7 @@ class _Record:
         return note
 
     def _after(self) -> dict[str, dict[str, str]]:
-        """By stage, the digests of the summaries with which it began."""
+        """Stage -> the digests of the earlier stages' summaries when it began."""
         recorded = layout.read_stages(self._workdir) or {"stages": []}
         return {one["name"]: one["after"] for one in recorded["stages"] if "after" in one}
 
@@ -204,13 +204,13 @@ def _has_begun(folder: Path) -> bool:
 
 
 def _digests(before: Folders) -> dict[str, str]:
-    """By stage, the SHA-256 of what it came to, without what that cost."""
+    """Stage -> the SHA-256 of its summary without the costs."""
     found = {}
     for name, folder in before.items():
         path = folder / layout.SUMMARY_FILE
         if not path.exists():
             continue
-        summary = read_json(path, "remove it to go on with the stage")
+        summary = read_json(path, "remove it to resume the stage")
         if isinstance(summary, dict):
             summary = {key: x for key, x in summary.items() if key not in costs.NAMES}
         found[name] = hashlib.sha256(json.dumps(summary, sort_keys=True).encode()).hexdigest()

@@ -1,14 +1,14 @@
 """A search and the training of what it finds, as one config: two runs, one after the other.
 
-A config file asks for it by a second config inside of the first:
+The config file puts a second config into the first:
 
     config.then_train = train_config
 
-The search runs in `<workdir>/search`; then `<workdir>/train` trains the network of its best
-genotype. Each is a run like any other: it is gone on with where it was interrupted.
+The search runs in `<workdir>/search`. Then the network of its best genotype is trained in
+`<workdir>/train`. Each is a run like any other, and is resumed if it was interrupted.
 
-Both learn from the same data: a field of `_SHARED` that is set for the search is set for the
-training as well, and another test set is refused, of which the search would have seen a part.
+Both learn from the same data. A field of `_SHARED` that is set for the search is also set for the
+training. Another test set is refused, since the search might have learnt from a part of it.
 """
 
 import contextlib
@@ -32,31 +32,32 @@ if TYPE_CHECKING:
     from fednas_jax.federated.ranks.communicator import Communicator
 
 FROM_SEARCH = "search"
-"""Of `then_train.warm_start`: start from the weights of the search before."""
+"""Value of `then_train.warm_start`: the training starts from the weights of the search."""
 
 _SHARED = ("seed", "dataset", "partition")
 _SIZES = ("init_channels", "layers")
 
 
 class Stages(NamedTuple):
-    """What a command runs."""
+    """The configs of the one or two runs that a command runs."""
 
     first: ml_collections.FrozenConfigDict
-    """Resolved; a search, where something follows."""
+    """The resolved config of the only run, or of the search."""
     train: ml_collections.FrozenConfigDict | None
-    """Resolved, but for what the search will find; None where one run is all."""
+    """The config of the training, resolved except for what the search will find; None if there is
+    only one run."""
 
 
 def resolve(config: ml_collections.ConfigDict, overrides: Mapping[str, str]) -> Stages:
-    """Checks both configs, as `config.resolve` does one.
+    """Resolves and checks both configs, as `config.resolve` does with one.
 
     Args:
-      config: as a config file made it.
-      overrides: fields to set; those of the second stage begin with `then_train.`.
+      config: as the config file returns it.
+      overrides: fields to set; the names of those of the second stage begin with `then_train.`.
 
     Raises:
-      UserError: as `config.resolve`; or the first is no search, or the second trains something
-        else than what it finds, or tests on other images.
+      UserError: as `config.resolve`; or the first config is not a search, or the second does not
+        train what the search finds, or tests on other images.
     """
     fields = dict(config.items())
     then = fields.pop(THEN_TRAIN, None)
@@ -65,8 +66,8 @@ def resolve(config: ml_collections.ConfigDict, overrides: Mapping[str, str]) -> 
     if then is None:
         for name in later:
             raise UserError(
-                f"config.{prefix}{name}: no such field, as the config has one stage; one with a "
-                f"config.{THEN_TRAIN} is needed, such as configs/digits_search_train.py"
+                f"config.{prefix}{name}: no such field, since the config has one stage; a config "
+                f"with config.{THEN_TRAIN} is needed, such as configs/digits_search_train.py"
             )
         return Stages(schema.resolve(config, overrides), None)
     now = {n: v for n, v in overrides.items() if not n.startswith(prefix)}
@@ -74,8 +75,8 @@ def resolve(config: ml_collections.ConfigDict, overrides: Mapping[str, str]) -> 
     finds = registry.find(first["algorithm"]).finds
     if finds is None:
         raise UserError(
-            f"config.algorithm: {first['algorithm']!r} searches nothing that could be trained "
-            f"then; {_finders()} is needed, or no config.then_train"
+            f"config.algorithm: {first['algorithm']!r} does not search, so there is nothing for "
+            f"config.then_train to train; {_finders()} is needed, or no config.then_train"
         )
     of_data = schema.fields_of_data(first, {})
     shared = {n: v for n, v in now.items() if n.split(".")[0] in _SHARED or n in of_data}
@@ -90,7 +91,7 @@ def _finders() -> str:
 
 @contextlib.contextmanager
 def _of_the_training() -> Iterator[None]:
-    """Names fields in errors as those of the second stage are set."""
+    """Names fields in errors as a user sets those of the second stage: `config.then_train.X`."""
     try:
         yield
     except UserError as error:
@@ -101,24 +102,24 @@ def _of_the_training() -> Iterator[None]:
 def _resolve_train(
     config: Any, overrides: Mapping[str, str], field: str
 ) -> ml_collections.FrozenConfigDict:
-    """The training's config; `field` is the one that names what the search finds."""
+    """The training's config; `field` is its field that names the result of the search."""
     with _of_the_training():
         train = schema.resolve(config, overrides)
     if field not in train:
         raise UserError(
-            f"config.{THEN_TRAIN}: does not train the {field} that is found; an algorithm that "
-            f"trains networks, such as 'fedavg', and network.name {field!r} are needed"
+            f"config.{THEN_TRAIN}: does not train the {field} that the search finds; an algorithm "
+            f"that trains networks, such as 'fedavg', and network.name {field!r} are needed"
         )
     if train[field] != schema.default()[field]:
         raise UserError(
-            f"config.{THEN_TRAIN}.{field}: {train[field]!r} is not used, as the one that is "
-            "found is trained; nothing is needed there"
+            f"config.{THEN_TRAIN}.{field}: {train[field]!r} is not used, since the {field} that "
+            "the search finds is trained; remove the field"
         )
     return train
 
 
 def _check_together(search: schema.Config, train: schema.Config) -> None:
-    """Refuses two configs that can only each on its own be run."""
+    """Refuses two configs that cannot be run one after the other."""
     there, here = _test_choice(search), _test_choice(train)
     own = schema.fields_of_data(search, {})
     there |= {name: value for name, value in schema.flat(search).items() if name in own}
@@ -128,7 +129,7 @@ def _check_together(search: schema.Config, train: schema.Config) -> None:
         if was != now:
             raise UserError(
                 f"config.{THEN_TRAIN}.{field}: {now!r} is not the search's, {was!r}; the same is "
-                "needed, or the search would have seen images that the training tests on"
+                "needed, so that the search does not learn from images that the training tests on"
             )
     if train.get("warm_start") == FROM_SEARCH:
         for name in _SIZES:
@@ -136,8 +137,8 @@ def _check_together(search: schema.Config, train: schema.Config) -> None:
             needed = search.get("supernet", {}).get(name, size)
             if size != needed:
                 raise UserError(
-                    f"config.{THEN_TRAIN}.network.{name}: {size} is not that of the supernet, "
-                    f"whose weights config.{THEN_TRAIN}.warm_start asks for; {needed} is needed"
+                    f"config.{THEN_TRAIN}.network.{name}: {size} is not that of the supernet, but "
+                    f"config.{THEN_TRAIN}.warm_start takes its weights; {needed} is needed"
                 )
 
 
@@ -147,12 +148,12 @@ def _test_choice(config: schema.Config) -> dict[str, Any]:
 
 
 def run(stages: Stages, workdir: Path, communicator: "Communicator | None" = None) -> None:
-    """Runs what the stages say, or what is left of it.
+    """Runs the stages, or what is left of them.
 
     Args:
-      stages: of `resolve`.
-      workdir: of the run; of both, where there are two, and then within reach of all ranks.
-      communicator: of the ranks that share the work; None for this process alone.
+      stages: as `resolve` returns them.
+      workdir: the folder of the run, or of both runs; then all ranks need access to it.
+      communicator: joins the ranks that share the work; None for this process alone.
 
     Raises:
       UserError: as `experiment.run`.
@@ -182,10 +183,10 @@ def run(stages: Stages, workdir: Path, communicator: "Communicator | None" = Non
 
 
 def search_then_train(search: schema.Config, train: schema.Config) -> tuple[RoundsStage, ...]:
-    """The stages of a search and of the training of what it finds; configs as of `Stages`."""
+    """The stages of a search and of the training of its result; configs as in `Stages`."""
 
     def of_training(before: Folders) -> schema.Config:
-        # In full: a config that is written down should not depend on where one stands.
+        # Absolute paths: a recorded config must not depend on the current folder.
         finds = registry.find(search["algorithm"]).finds
         found = {finds.field: str(before[SEARCH_FOLDER] / finds.file)} if finds else {}
         if train.get("warm_start") == FROM_SEARCH:
@@ -199,13 +200,13 @@ def search_then_train(search: schema.Config, train: schema.Config) -> tuple[Roun
 
 
 def _check_search(config: schema.Config) -> None:
-    """Refuses a search of several stages: nobody could say in which of them its genotype lies."""
+    """Refuses a search of several stages: it would not be known which of them has the genotype."""
     name = config["algorithm"]
     stage_types.check_one(registry.room(name).stages(config), name, f"config.{THEN_TRAIN}")
 
 
 def _check_training(config: ml_collections.FrozenConfigDict) -> None:
-    """Refuses what the training would refuse, before a search that may take days.
+    """Checks the training's config before the search, which may take days.
 
     Raises:
       UserError: as `experiment.run`.
@@ -218,7 +219,7 @@ def _check_training(config: ml_collections.FrozenConfigDict) -> None:
     begins_with = config.get("warm_start", "")
     if begins_with not in ("", FROM_SEARCH):
         warm_start.source(begins_with)
-    # What fits a first state depends on what is found.
+    # Whether weights fit depends on what the search finds.
     own = {"warm_start": ""} if begins_with else {}
     with settings.fixed():
         assembly.prepare(schema.resolve(config, own))

@@ -1,4 +1,4 @@
-"""What a run ends with: its summary, its page, and the lines for who has waited for it."""
+"""The end of a run: its summary, its page, and the lines that are printed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,13 +16,13 @@ from fednas_jax.runtime.files import plain, write_json
 def summarize(
     folder: Path, config: Mapping[str, Any], records: Records | Unwritten, costs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Draws the last pictures, writes the summary and the page, and tells of them.
+    """Draws the last pictures, writes the summary and the page, and prints the result.
 
     Args:
       folder: the workdir.
-      config: resolved.
-      records: of all rounds.
-      costs: so far; see `fednas_jax.runtime.costs`.
+      config: the resolved config.
+      records: the records of all rounds.
+      costs: the costs so far; see `fednas_jax.runtime.costs`.
 
     Returns:
       The summary, as in summary.json.
@@ -32,7 +32,7 @@ def summarize(
     summary = plain({**found, **costs})
     write_json(folder / layout.SUMMARY_FILE, summary)
     if extras.enabled(config["report"], "page"):
-        from fednas_jax.report import page  # slow to import, and not every run writes it
+        from fednas_jax.report import page  # slow to import, and not every run needs it
 
         page.write(folder)
     if config["report"]["progress"]:
@@ -41,17 +41,17 @@ def summarize(
 
 
 def already_finished(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Tells of a run that has ended before.
+    """Prints the result of a run that had finished before this start.
 
     Args:
-      config: resolved.
+      config: the resolved config.
       folder: the workdir.
 
     Returns:
       The summary, as in summary.json.
 
     Raises:
-      UserError: it cannot be read.
+      UserError: the summary cannot be read.
     """
     findings = registry.room(config["algorithm"]).findings(config, folder)
     summary = run_record.read_summary(folder, findings)

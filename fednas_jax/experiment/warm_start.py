@@ -1,4 +1,4 @@
-"""The weights that a training begins with, out of a checkpoint (`config.warm_start`)."""
+"""Starts a training from the weights of a checkpoint (`config.warm_start`)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,14 +19,14 @@ from fednas_jax.spaces.darts.inherit import merged
 _SIZES = ("init_channels", "layers")
 _COLLECTIONS = ("params", "batch_stats")
 _MAY_DIFFER = ("auxiliary",)
-"""Fields of a network that leave what it shares with another as it is."""
+"""Fields in which two networks may differ, since they do not change the weights in common."""
 
 
 def source(folder: str) -> Model:
-    """The model to begin with.
+    """The model to start from.
 
     Args:
-      folder: of a run or a checkpoint.
+      folder: the folder of a run or a checkpoint.
 
     Raises:
       UserError: there is no such checkpoint.
@@ -38,21 +38,21 @@ def source(folder: str) -> Model:
 
 
 def begin_with(algorithm: Algorithm, model: Model, run: Description, dataset: Dataset) -> Algorithm:
-    """The algorithm, with a first state out of a checkpoint.
+    """The algorithm with a first state from a checkpoint.
 
-    A line on stderr says where it cannot be checked that the model is of the run's classes, or that
-    it has not learnt from the run's test images.
+    Warns if it cannot be checked that the model has the run's classes, or that it has not learnt
+    from the run's test images.
 
     Args:
-      algorithm: whose state has `params`, and `batch_stats` where its network has some.
-      model: of the same network; or of the supernet that the genotype is from, or any supernet of
-        as many channels and cells.
-      run: what the run trains, and on what.
-      dataset: of the run.
+      algorithm: its state has to have the field `params`, and `batch_stats` if its network has some.
+      model: a model of the same network; or, for a network of a genotype, of a supernet with the
+        same number of channels and cells.
+      run: describes the network and the data of the run.
+      dataset: the run's data set.
 
     Raises:
-      UserError: the model is of something else, or has the same classes in another order, or has
-        learnt from what the run tests on.
+      UserError: the model is of another network, has the same classes in another order, or has
+        learnt from images that the run tests on.
     """
     _check_unseen(model, run)
     _check_test_images(model, dataset)
@@ -65,7 +65,7 @@ def begin_with(algorithm: Algorithm, model: Model, run: Description, dataset: Da
     def init(key: jax.Array) -> Any:
         state = algorithm.init(key)
         own = {name: getattr(state, name, {}) for name in _COLLECTIONS}
-        # A network that normalises by groups has no statistics, and takes none.
+        # A network with GroupNorm has no batch statistics, and takes none from the checkpoint.
         begun = {name: merged(tree, taken.get(name, {})) for name, tree in own.items() if tree}
         return state._replace(**begun)
 
@@ -73,8 +73,8 @@ def begin_with(algorithm: Algorithm, model: Model, run: Description, dataset: Da
         jax.eval_shape(init, jax.random.key(0))
     except ValueError as error:
         raise UserError(
-            f"config.warm_start: {model.path} is of another network: {error}; one of the same, or "
-            "a supernet of as many classes, is needed"
+            f"config.warm_start: {model.path} is of another network: {error}; a checkpoint of the "
+            "same network, or of a supernet with as many classes, is needed"
         ) from error
     _check_classes(model, dataset)
     return algorithm._replace(init=init)
@@ -85,14 +85,14 @@ def _check_test_images(model: Model, dataset: Dataset) -> None:
     there = model.learnt or provenance.of_checkpoint(model.path)
     if there is None:
         warn(
-            f"config.warm_start: {model.path} does not say which images its model has learnt "
-            "from; whether this run's test images are among them cannot be checked"
+            f"config.warm_start: {model.path} has no record of the images that its model has "
+            "learnt from; whether this run's test images are among them cannot be checked"
         )
     elif known := learnt.tested_here(there, dataset):
         raise UserError(
             f"config.warm_start: {model.path} has learnt from {known} of this run's "
-            f"{len(dataset.test.labels)} test images; a model that has not is needed, or test "
-            "images of their own (config.dataset.test_path)"
+            f"{len(dataset.test.labels)} test images; a model that has not is needed, or other "
+            "test images (config.dataset.test_path)"
         )
 
 
@@ -107,14 +107,14 @@ def _check_classes(model: Model, dataset: Dataset) -> None:
             f"{there.index(name)} of {model.path}; the same order of classes is needed"
         )
     warn(
-        f"config.warm_start: {model.path} has other names of classes "
-        f"({listed(there)}) than this run ({listed(here)}); what it has "
-        "learnt of them is taken in the order of their numbers"
+        f"config.warm_start: {model.path} has other class names "
+        f"({listed(there)}) than this run ({listed(here)}); its classes "
+        "are matched to those of this run by number"
     )
 
 
 def _check_unseen(model: Model, run: Description) -> None:
-    """Refuses a model of the same data of which another part was cut off to test on."""
+    """Refuses a model of the same data from which another test set was split off."""
     there, here = _test_choice(model.description.data), _test_choice(run.data)
     if "seed" not in here or there["dataset.name"] != here["dataset.name"]:
         return
@@ -122,9 +122,9 @@ def _check_unseen(model: Model, run: Description) -> None:
         was, now = there.get(field), here.get(field)
         if was != now:
             raise UserError(
-                f"config.warm_start: {model.path} has learnt from this run's test images, as "
-                f"another part was cut off as its own: {field} {was!r} there, {now!r} here; the "
-                "same is needed"
+                f"config.warm_start: {model.path} has learnt from this run's test images, since "
+                f"its own test set was split off differently: {field} {was!r} there, {now!r} here; "
+                "the same is needed"
             )
 
 
@@ -135,17 +135,17 @@ def _test_choice(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_same(model: Model, run: Description) -> None:
-    """Refuses another network, even one of which all arrays fit."""
+    """Refuses another network, even if the shapes of all its arrays are the same."""
     there, here, absent = model.description.network, run.network, default().network
     for name in [name for name in {**here, **there} if name != APART]:
-        # A field that is younger than the checkpoint.
+        # A checkpoint lacks fields that were added after it was written.
         was, now = (fields.get(name, absent.get(name)) for fields in (there, here))
         if was != now and name not in _MAY_DIFFER:
             raise _other(model, name, was, now)
     if there.get(APART) != here.get(APART):
         raise UserError(
-            f"config.warm_start: {model.path} is of another genotype than config.genotype; one of "
-            "the same, or a supernet, is needed"
+            f"config.warm_start: {model.path} is of another genotype than config.genotype; a "
+            "checkpoint of the same genotype, or of a supernet, is needed"
         )
 
 

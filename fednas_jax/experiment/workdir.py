@@ -1,5 +1,4 @@
-"""The folder of a run: whose it is, whether it may be gone on with, and that one process writes
-it."""
+"""The folder of a run: its lock, its run.json, and checks that it holds the same run."""
 
 import contextlib
 import fcntl
@@ -35,14 +34,14 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 @contextlib.contextmanager
 def opened(folder: Path, besides: Sequence[str] = ()) -> Iterator[None]:
-    """Makes the folder and those in it, and holds its lock.
+    """Makes the folder of a run and its subfolders, and holds its lock.
 
     Args:
-      folder: of the run.
-      besides: folders in it that the run needs, beside those of every run.
+      folder: the run's folder.
+      besides: subfolders that the run needs besides those of every run.
 
     Raises:
-      UserError: as `locked`; or a folder in it cannot be made.
+      UserError: as `locked`; or a subfolder cannot be made.
     """
     with locked(folder):
         for name in (PLOTS_FOLDER, *besides):
@@ -52,15 +51,15 @@ def opened(folder: Path, besides: Sequence[str] = ()) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Makes the folder, and holds its lock.
+    """Makes the folder of a run, and holds its lock.
 
-    The system lets go of the lock however the process ends.
+    The operating system releases the lock when the process ends, for whatever reason.
 
     Args:
-      folder: of a run.
+      folder: the run's folder.
 
     Raises:
-      UserError: it cannot be made or written, or locked, or another process holds it.
+      UserError: the folder cannot be made, written or locked, or another process holds the lock.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,12 +78,12 @@ def _lock(file: IO[str], folder: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise UserError(
-            f"--workdir: another process is running in {folder}; wait for it or take another"
+            f"--workdir: another process is running in {folder}; wait for it or take another folder"
         ) from error
     except OSError as error:
         raise UserError(
-            f"--workdir: {folder} lies on a file system that cannot lock ({error.strerror}); "
-            "a folder on another one is needed"
+            f"--workdir: {folder} is on a file system that cannot lock ({error.strerror}); "
+            "a folder on another file system is needed"
         ) from error
 
 
@@ -94,16 +93,16 @@ def _make(folder: Path) -> None:
     except OSError as error:
         raise UserError(
             f"--workdir: {folder} cannot be made a folder ({error.strerror}); "
-            "remove what is there, or take another workdir"
+            "remove the file of that name, or take another workdir"
         ) from error
 
 
 def recorded_run(folder: Path, config: schema.Config) -> dict[str, Any] | None:
-    """What run.json says of the run in the folder, if there is one.
+    """The content of run.json in a folder; None if there is no run.
 
     Raises:
-      UserError: it is of another config; or run.json is damaged, or missing beside results; or
-        the folder cannot be looked into.
+      UserError: the run has another config; run.json is damaged, or missing although there are
+        results; or the folder cannot be read.
     """
     path = folder / RUN_FILE
     try:
@@ -128,12 +127,12 @@ def recorded_run(folder: Path, config: schema.Config) -> dict[str, Any] | None:
 
 
 def check_same_config(folder: Path, recorded: schema.Config, config: schema.Config) -> None:
-    """Refuses to go on with a run of another config.
+    """Refuses to resume a run with another config.
 
     Args:
-      folder: of the run.
-      recorded: its config, as JSON has it.
-      config: asked for now.
+      folder: the run's folder.
+      recorded: the run's config, in JSON's types.
+      config: the config of this start.
 
     Raises:
       UserError: they differ in a field that affects the result.
@@ -156,12 +155,15 @@ def _is_run(run: Any) -> bool:
 
 
 def recorded_data(folder: Path) -> str:
-    """The fingerprint of the data of the run in a folder; "" where there is no such record."""
+    """The fingerprint of the data of the run in a folder; "" if there is no record of it."""
     return _recorded(folder, "data_sha256")
 
 
 def recorded_examples(folder: Path) -> str:
-    """The SHA-256 of all its examples, however they are cut; "" where there is no such record."""
+    """The SHA-256 of all examples of the run in a folder; "" if there is no record of it.
+
+    It does not depend on how train and test examples are split.
+    """
     return _recorded(folder, "examples_sha256")
 
 
@@ -173,10 +175,10 @@ def _recorded(folder: Path, name: str) -> str:
 
 
 def check_same_data(folder: Path, run: dict[str, Any], fingerprint: str) -> None:
-    """Refuses to go on with other data than the run began with.
+    """Refuses to resume a run with other data.
 
     Raises:
-      UserError: the data or its partition has changed.
+      UserError: the data or its partition has changed since the run began.
     """
     if run.get("data_sha256") != fingerprint:
         by_name = ""
@@ -187,12 +189,12 @@ def check_same_data(folder: Path, run: dict[str, Any], fingerprint: str) -> None
             )
         raise UserError(
             f"--workdir: the data or its partition has changed since the run in {folder} began"
-            f"{by_name}; another folder is needed, or the data as it was"
+            f"{by_name}; another folder is needed, or the original data"
         )
 
 
 def fingerprint(dataset: Dataset, clients: tuple[np.ndarray, ...]) -> str:
-    """SHA-256 over all images and labels, and over who holds which."""
+    """SHA-256 of all images and labels, and of the indices of each client."""
     digest = hashlib.sha256()
     for split in (dataset.train, dataset.test):
         for array in (split.images, split.truth):
@@ -204,13 +206,13 @@ def fingerprint(dataset: Dataset, clients: tuple[np.ndarray, ...]) -> str:
 
 
 def write_run(folder: Path, run: dict[str, Any] | None, facts: dict[str, Any]) -> None:
-    """Records a start in run.json: the first with all facts, each with what may differ from it.
+    """Records a start in run.json: all facts at the first start, later only what may differ.
 
     Args:
-      folder: of the run.
-      run: what is recorded so far; None for a new run.
-      facts: of this start: `config`, as JSON has it, `clients_per_chunk` of a stage of rounds,
-        `ranks`, which is of this start alone, and others.
+      folder: the run's folder.
+      run: the content of run.json so far; None for a new run.
+      facts: facts of this start: `config` in JSON's types, `clients_per_chunk` of a stage of
+        rounds, `ranks`, which is recorded for each start, and others.
     """
     record = {k: v for k, v in facts.items() if k != "ranks"} if run is None else run
     starts = [*record.get("starts", []), _start(facts, record)]
@@ -218,13 +220,13 @@ def write_run(folder: Path, run: dict[str, Any] | None, facts: dict[str, Any]) -
 
 
 def versions() -> dict[str, str]:
-    """Of this package and of those that decide over its results."""
+    """The versions of this package and of those that its results depend on."""
     packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {"fednas_jax": __version__, **packages}
 
 
 def machine() -> dict[str, Any]:
-    """What computes here, as run.json records it: `versions`, `device` and `cores`."""
+    """The machine, as run.json records it: `versions`, `device` and `cores`."""
     device = settings.device()
     return {
         "versions": versions(),
@@ -246,14 +248,14 @@ def _start(facts: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
         "devices": jax.device_count(),
         "ranks": facts.get("ranks", 1),
         **{name: facts[name] for name in ("clients_per_chunk",) if name in facts},
-        # Fields that leave the result as it is may be set otherwise than at the first start.
+        # Fields that do not affect the result may differ from those of the first start.
         "changed": {name: now[name] for name in now if now[name] != before.get(name)},
         **({"user_code": code} if code else {}),  # of callbacks, which may change
     }
 
 
 def _command() -> str:
-    """The command line of this process where it is one of the package's; else empty."""
+    """The command line of this process; "" if it is not a command of the package."""
     rest = sys.orig_argv[1:]
     while rest:
         first, *rest = rest
@@ -266,5 +268,5 @@ def _command() -> str:
 
 
 def _values(config: Any) -> dict[str, Any]:
-    """The values of all fields by their dotted names; the default of one that is not there."""
+    """The values of all fields by dotted name; the default for a field that the config lacks."""
     return {field.name: field.default for field in schema.FIELDS} | schema.flat(config)

@@ -1,1 +1,1 @@
-"""The round engine and the algorithms that run on it."""
+"""The round engine, and the parts of algorithms that run on it."""

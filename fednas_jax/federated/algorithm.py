@@ -15,51 +15,52 @@ ServerState = Any
 
 
 class ClientUpdate(NamedTuple):
-    """What a client sends: sums and weights apart, so that means of any kind add up."""
+    """What a client sends. Sums and weights are separate, so that the server can form any mean."""
 
     sums: Tree
     """Values times their weights."""
     weights: Tree
     """The weights: one number, or a tree that fits `sums` leaf by leaf (or slice by slice)."""
     metrics: dict[str, jax.Array]
-    """Numbers about this client alone; those of the first phase reach metrics.jsonl. The first
-    phase needs `weight`, by which the other metrics are averaged, `local_steps`, how many the
-    client has made, and `finite`, whether all that it sends is finite (`finite_tree`)."""
+    """Numbers about this client alone; those of the first phase reach metrics.jsonl. That phase
+    needs three: `weight`, by which the other metrics are averaged over clients; `local_steps`, how
+    many the client made; `finite`, whether everything that it sends is finite (`finite_tree`)."""
     personal: Tree = ()
-    """The client's next personal state, which is not sent; () where it is as before."""
+    """The client's next personal state, which is not sent; () leaves it unchanged."""
 
 
 class ChunkFacts(NamedTuple):
-    """What all clients of a chunk share; never vmapped."""
+    """What all clients of a chunk have in common; never vmapped."""
 
     local_steps: jax.Array
-    """Steps an epoch of the longest client: the common loop's length."""
+    """Local steps an epoch of the chunk's longest client: the length of the common loop."""
     round: jax.typing.ArrayLike = 1
-    """Of the run, from 1."""
+    """Number of the round in the run, from 1."""
     local_epochs: jax.Array | None = None
-    """Most local epochs of a client, where these differ in a round; each client then has its own
-    number as the fact `local_epochs`, and where its last epoch may be cut short as the fact
-    `step_limit` its local steps over all of them."""
+    """The largest number of local epochs of a client in the chunk; None where all clients of a
+    round make the same number. Otherwise each client has its own number as the fact `local_epochs`.
+    If its last epoch may be cut short, it also has its local steps of the round as the fact
+    `step_limit`."""
     group: jax.typing.ArrayLike = 0
-    """The value of the fact `Algorithm.group_by`; 0 where the algorithm groups by nothing."""
+    """The value of the fact `Algorithm.group_by`; 0 where the algorithm has no groups."""
     key: jax.Array | None = None
-    """Of the phase and the group, the same for every client of it however clients are put in
-    chunks: for what they draw together, such as a path through a supernet."""
+    """Key of the phase and the group. It is the same for all clients of a group, whatever chunk
+    they are in: for what they draw together, such as a path through a supernet."""
 
 
 class ServerFacts(NamedTuple):
-    """What the server knows of a phase besides what clients have sent."""
+    """What the server knows about a phase besides the client updates."""
 
     round: jax.typing.ArrayLike
-    """Of the run, from 1."""
+    """Number of the round in the run, from 1."""
     key: jax.Array
-    """For what the server draws in this phase."""
+    """For random draws of the server in this phase."""
     clients: jax.Array
-    """How many clients have sent something; int32."""
+    """How many clients have sent an update; int32."""
 
 
 class Phase(NamedTuple):
-    """Clients compute, the server collects. Most algorithms have one in a round."""
+    """A step in which clients compute and the server collects. Most rounds have one phase."""
 
     client_update: Callable[[ServerState, Clients, ChunkFacts, Examples, jax.Array], ClientUpdate]
     """(state, one client, chunk facts, examples, this client's key) -> what it sends."""
@@ -71,33 +72,34 @@ class Algorithm(NamedTuple):
     """A federated algorithm."""
 
     init: Callable[[jax.Array], ServerState]
-    """key -> state, a NamedTuple where `personal` or a transform adds to it."""
+    """key -> server state. It has to be a NamedTuple if clients, transforms or the schedule have
+    state, which is added to it."""
     phases: Sequence[Phase]
     evaluate: Callable[[ServerState, Tree, Tree], Scores]
     """(state, raw inputs [B, ...], targets [B, ...]) -> scores of each example."""
     broadcast: Callable[[ServerState], Tree] = lambda state: state
-    """What of its state the server sends to a client; the rest is its own."""
+    """server state -> the part of it that the server sends to a client."""
     large: bool = False
-    """Whether its programs are such that compiling them is what one waits for, as a supernet's."""
+    """Whether its programs take long to compile, as those of a supernet do."""
     group_by: str = ""
-    """Fact of clients by which chunks are made: all clients of a chunk have the same value."""
+    """The fact that all clients of a chunk have in common; "" where any clients share a chunk."""
     personal: Callable[[ServerState], Tree] | None = None
-    """The first state -> what each client keeps from round to round, at first. A client finds its
-    own as `client.personal`, and returns the next as `ClientUpdate.personal`."""
+    """First server state -> a client's first personal state, which lasts from round to round. A
+    client reads it as `client.personal` and returns the next as `ClientUpdate.personal`."""
     reducer: Reducer = SUM
-    """How what clients send becomes what `server_update` gets."""
+    """Combines the updates of all clients into the arguments of `server_update`."""
     leaves_out: bool = False
-    """Whether a client that sends what is not finite counts as absent from then on in the round;
+    """Whether a client whose update is not finite is absent from the later phases of the round;
     set by the transform `only_finite`."""
 
 
 def weighted_mean(sums: Tree, weights: Tree, before: Tree) -> Tree:
-    """Sums over weights, and what was there before where nobody brought any weight.
+    """Sums divided by weights; the value before where the total weight is 0.
 
     Args:
       sums: values times weights, added up.
       weights: one array for all leaves, or a tree like `sums` whose leaves fit by broadcasting.
-      before: a tree like `sums`.
+      before: the values before, a tree like `sums`.
     """
     if isinstance(weights, jax.Array):
         weights = jax.tree.map(lambda _: weights, sums)
@@ -110,20 +112,20 @@ def weighted_mean(sums: Tree, weights: Tree, before: Tree) -> Tree:
 
 
 def finite_tree(tree: Tree) -> jax.Array:
-    """Whether all numbers of a tree are finite."""
+    """Whether all numbers in a tree are finite."""
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def weighted_update(
     result: Tree, client: Clients, *, loss: Tree, **metrics: jax.Array
 ) -> ClientUpdate:
-    """A client's result times its number of examples, with the metrics that a run needs.
+    """An update weighted by the client's number of examples, with the metrics that a run needs.
 
     Args:
-      result: what the client has learnt.
-      client: whose it is; `num_examples` is its weight, N_k.
+      result: what the client has learnt, such as its parameters.
+      client: the client; its `num_examples` is the weight, N_k.
       loss: sums of losses, which have to be finite too.
-      metrics: others; `local_steps` among them.
+      metrics: further metrics; `local_steps` has to be one of them.
     """
     weight = client.num_examples.astype(jnp.float32)
     known = {"weight": weight, "finite": finite_tree((result, loss))}

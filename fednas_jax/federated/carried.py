@@ -1,7 +1,7 @@
-"""What a server state carries besides the algorithm's own: further fields of a NamedTuple.
+"""Fields that the engine adds to an algorithm's server state, which is a NamedTuple.
 
 The algorithm's fields keep their places and names, so that checkpoints, `restore` and warm starts
-find them where they are without the others.
+find them whether or not fields are added.
 """
 
 import functools
@@ -13,7 +13,7 @@ from fednas_jax.runtime.errors import UserError
 State = Any
 
 
-@functools.cache  # one type for each set of fields, or JAX would take two states for unlike trees
+@functools.cache  # one type for each set of fields: states of two types are two trees to JAX
 def _type(of: Any, names: tuple[str, ...]) -> Any:
     made = namedtuple(of.__name__, (*of._fields, *names))  # type: ignore[misc]
     made.original_type = of  # type: ignore[attr-defined]
@@ -21,10 +21,10 @@ def _type(of: Any, names: tuple[str, ...]) -> Any:
 
 
 def extended(state: State, **more: Any) -> State:
-    """The state with further fields behind its own; the state itself where there are none.
+    """The state with the fields `more` after its own; the state itself if there are none.
 
     Raises:
-      UserError: it is no NamedTuple, or has a field of that name.
+      UserError: the state is not a NamedTuple, or has a field of that name.
     """
     if not more:
         return state
@@ -32,13 +32,13 @@ def extended(state: State, **more: Any) -> State:
     if fields is None:
         raise UserError(
             f"config.algorithm: its server state is a {type(state).__name__}; a NamedTuple is "
-            f"needed where {' and '.join(more)} are kept with it"
+            f"needed, to which {' and '.join(more)} can be added"
         )
     for name in more:
         if name in fields:
             raise UserError(
-                f"config.algorithm: its server state has a field {name!r}, which is taken by what "
-                "the engine keeps; another name is needed"
+                f"config.algorithm: its server state has a field {name!r}, but the engine adds a "
+                "field of that name; another name is needed"
             )
     first = original(state)
     had = {name: getattr(state, name) for name in fields[len(_fields(first)) :]}
@@ -53,7 +53,7 @@ def original(state: State) -> State:
 
 
 def replaced(state: State, after: State, **more: Any) -> State:
-    """`state` with the algorithm's own part `after`, and some of the further fields anew."""
+    """`state` with `after` as the algorithm's own part, and new values `more` of added fields."""
     if original(state) is state:
         return after
     of = type(state)

@@ -1,4 +1,4 @@
-"""The clients' part of a phase: chunks of clients, computed side by side and added up."""
+"""The clients' part of a phase: the clients of a chunk are computed in parallel and reduced."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,30 +14,30 @@ from fednas_jax.federated.ranks.communicator import Communicator
 from fednas_jax.federated.reducers import Reducer
 
 _GROUP_STREAM = 1 << 31
-"""Folded into a phase's key for what a group of clients draws: no client has such an id."""
+"""Folded into a phase's key for the random draws of a group; no client has such an id."""
 
 
 class Totals(NamedTuple):
-    """What has been collected so far in a phase."""
+    """Everything collected so far in a phase."""
 
     collected: Tree
-    """Of the algorithm's reducer."""
+    """The updates, as the algorithm's reducer collects them."""
     clients: jax.Array
-    """How many clients have sent something."""
+    """How many clients have sent an update; int32."""
     metrics: dict[str, jax.Array]
-    """Of each client, [chunks, clients a chunk]."""
+    """The metrics of each client, [chunks, clients a chunk]."""
     personal: Tree
-    """What every client of the population keeps, [K, ...]; () where they keep nothing."""
+    """The personal state of every client of the population, [K, ...]; () if they have none."""
 
 
 def accumulator(
     client_update: Callable[..., ClientUpdate], reducer: Reducer, size: int
 ) -> Callable[..., Totals]:
-    """The function that computes chunks `first` to `stop` and adds them to totals; to be compiled.
+    """The function, to be compiled, that computes the chunks `first` to `stop` into totals.
 
     Args:
-      client_update: of the phase.
-      reducer: of the algorithm.
+      client_update: the phase's.
+      reducer: the algorithm's.
       size: clients a chunk.
     """
 
@@ -83,7 +83,7 @@ def accumulator(
 
 
 def _members(clients: Clients, cohort: Cohort, number: jax.Array, personal: Tree) -> Clients:
-    """The clients of a chunk, with their facts of this round and what they keep."""
+    """The clients of a chunk, with their facts of this round and their personal states."""
     ids = cohort.ids[number]
     members = members_of(clients, ids)
     own = {name: values[number] for name, values in cohort.facts.items()}
@@ -101,12 +101,12 @@ def _chunk_facts(cohort: Cohort, number: jax.Array, members: Clients, key: jax.A
 
 
 def _sent(update: ClientUpdate, present: jax.Array) -> jax.Array:
-    """Which clients of a chunk count, [C] bool."""
+    """Which clients of a chunk have sent an update that counts, [C] bool."""
     return present & update.metrics["finite"] if "finite" in update.metrics else present
 
 
 def _kept(table: Tree, ids: jax.Array, rows: Tree) -> Tree:
-    """What all clients keep, after those of a chunk."""
+    """The personal states `table` of all clients, with the next `rows` of a chunk's clients."""
     return jax.tree.map(
         lambda all_of, mine: all_of.at[jnp.where(ids < 0, len(all_of), ids)].set(mine, mode="drop"),
         table,

@@ -1,4 +1,4 @@
-"""What a client brings to a round: its examples, how many steps they make, and facts of its own."""
+"""The clients of a population: their examples, their numbers of local steps, and their facts."""
 
 from typing import Any, NamedTuple, TypeAlias
 
@@ -7,47 +7,48 @@ import jax.numpy as jnp
 import numpy as np
 
 Array: TypeAlias = Any
-"""A jax.Array inside a round, a NumPy array while a population is laid out."""
+"""A jax.Array inside a round, a NumPy array while a population is built."""
 
 
 class Examples(NamedTuple):
-    """All examples of an experiment; they live on the device once, and clients hold indices."""
+    """All examples of an experiment. The device holds them once, and clients hold indices."""
 
     inputs: Any
-    """Raw, [N, ...] each leaf: images [N, H, W, C], sequences [N, T], or trees of such arrays."""
+    """Raw inputs, each leaf [N, ...]: images [N, H, W, C], sequences [N, T], or trees of such
+    arrays."""
     targets: Any
-    """[N, ...] each leaf: [N] int32 where an example has one class."""
+    """Each leaf [N, ...]; [N] int32 if an example has one class."""
 
     def take(self, indices: Array) -> "Examples":
-        """Those at the given indices [B]."""
+        """The examples at the indices [B]."""
         return Examples(*jax.tree.map(lambda x: x[indices], tuple(self)))
 
 
 class Clients(NamedTuple):
-    """The population, or one client of it without the axis K. Indices are into `Examples`."""
+    """A population; or one client, without the axis K. Indices are into `Examples`."""
 
     id: Array
-    """[K] int32; -1 stands for nobody: an empty place in the last chunk."""
+    """[K] int32; -1 in an empty place of a chunk."""
     train: Array
-    """[K, T] int32; the first `num_train` count."""
+    """[K, T] int32: indices of train examples, of which the first `num_train` count."""
     num_train: Array
-    """[K] int32."""
+    """[K] int32: how many train examples the client has."""
     valid: Array
-    """[K, V] int32; the first `num_valid` count."""
+    """[K, V] int32: indices of validation examples, of which the first `num_valid` count."""
     num_valid: Array
-    """[K] int32."""
+    """[K] int32: how many validation examples the client has."""
     num_examples: Array
-    """[K] int32: N_k of Eq. 5, examples that the client learns from."""
+    """[K] int32: how many examples the client learns from; N_k of Eq. 5."""
     local_steps: Array
     """[K] int32: local steps an epoch."""
     facts: dict[str, Array]
-    """Facts by name, [K, ...]: a device's tier, budget, speed."""
+    """Facts by name, [K, ...] each, such as a device's tier, budget or speed."""
     personal: Any = ()
-    """Of one client alone: what it keeps from round to round (`Algorithm.personal`)."""
+    """The personal state (`Algorithm.personal`) of one client; () in a population."""
 
 
 class Division(NamedTuple):
-    """One client's examples by use; index arrays."""
+    """One client's examples by use, as arrays of indices."""
 
     train: np.ndarray
     valid: np.ndarray
@@ -55,15 +56,15 @@ class Division(NamedTuple):
 
 
 def divide(indices: np.ndarray, held_out_fraction: float, train_fraction: float) -> Division:
-    """Cuts a client's examples: the last part is held out, the rest is cut in train and valid.
+    """Divides a client's examples: the last part is held out, the rest is for train and valid.
 
-    Fractions round down, as in the originals, but a client that has examples at all has at least
-    one to train on; where none is left to validate on, it validates on what it trains on.
+    Numbers of examples are rounded down, as in the original code, but a client with any examples
+    has at least one to train on. A client without examples to validate on uses its train examples.
 
     Args:
-      indices: [N_k], in an order that carries no meaning (partitions are shuffled).
-      held_out_fraction: share that is kept for scoring.
-      train_fraction: share of the rest that w learns from.
+      indices: [N_k] in random order (partitions are shuffled).
+      held_out_fraction: the share that is held out for scores.
+      train_fraction: the share of the rest that w learns from.
     """
     held_out = int(held_out_fraction * len(indices))
     learned, held = indices[: len(indices) - held_out], indices[len(indices) - held_out :]
@@ -73,14 +74,14 @@ def divide(indices: np.ndarray, held_out_fraction: float, train_fraction: float)
 
 
 def build(divisions: list[Division], batch_size: int, *, last_batch: bool = False) -> Clients:
-    """Lays out the divisions of all clients as arrays [K, ...].
+    """A population, arrays [K, ...], from the divisions of all clients.
 
     Args:
-      divisions: of each client.
-      batch_size: train examples in a local step; 0 for all of a client's in one.
-      last_batch: what becomes of the train examples behind the last whole batch of an epoch. If
-        false, they are left out, and a client of fewer than a batch makes one step whose batch
-        wraps around its own examples. If true, they make one step more.
+      divisions: one for each client.
+      batch_size: train examples in a local step; 0 for all of a client's examples in one step.
+      last_batch: what happens to the train examples after the last full batch of an epoch. If true,
+        they make one more step. If false, they are left out, and a client with less than one batch
+        makes one step whose batch repeats its examples.
     """
     train = [d.train for d in divisions]
     valid = [d.valid for d in divisions]
@@ -104,11 +105,11 @@ def build(divisions: list[Division], batch_size: int, *, last_batch: bool = Fals
 
 
 def members_of(clients: Clients, ids: jax.Array) -> Clients:
-    """The clients of a chunk, [clients a chunk, ...]; an empty place has no examples, no steps.
+    """The clients of a chunk, [clients a chunk, ...]; an empty place has no examples and no steps.
 
     Args:
       clients: the population, on the device.
-      ids: [clients a chunk] int32; -1 of an empty place.
+      ids: [clients a chunk] int32; -1 in an empty place.
     """
     present = ids >= 0
     members = jax.tree.map(lambda x: x[jnp.maximum(ids, 0)], clients)
@@ -126,7 +127,7 @@ def members_of(clients: Clients, ids: jax.Array) -> Clients:
 
 
 def _table(rows: list[np.ndarray]) -> np.ndarray:
-    """Rows of unequal length as one array, zeros behind each."""
+    """Rows of unequal length as one array, each filled up with zeros."""
     table = np.zeros((len(rows), max(1, *(len(row) for row in rows))), np.int32)
     for i, row in enumerate(rows):
         table[i, : len(row)] = row

@@ -1,4 +1,4 @@
-"""Who takes part in a round, and who shares a chunk."""
+"""Cohorts: which clients take part in a round, and which share a chunk."""
 
 import heapq
 from collections.abc import Mapping
@@ -19,30 +19,30 @@ STEP_LIMIT = "step_limit"
 
 
 class Cohort(NamedTuple):
-    """The clients of a round in chunks of equal length; each rank's chunks behind another's."""
+    """The clients of a round in chunks of equal length, ordered by rank."""
 
     ids: np.ndarray
-    """[chunks, clients a chunk] int32; `NOBODY` where a place is empty."""
+    """[chunks, clients a chunk] int32; `NOBODY` in an empty place."""
     steps: np.ndarray
-    """[chunks] int32: local steps an epoch of the chunk's longest client, which all walk
-    through."""
+    """[chunks] int32: local steps an epoch of the chunk's longest client; all its clients go
+    through as many."""
     round: np.ndarray | np.int32 = np.int32(1)
-    """Of the run, from 1."""
+    """Number of the round in the run, from 1."""
     facts: dict[str, np.ndarray] = {}  # noqa: RUF012  # of a tuple, never changed
-    """Of each client in this round, by name, [chunks, clients a chunk] int32: `LOCAL_EPOCHS` where
-    not all make the same number; `STEP_LIMIT` where the last epoch may be cut short."""
+    """Facts of each client in this round, by name, [chunks, clients a chunk] int32: `LOCAL_EPOCHS`
+    if clients make unequal numbers; `STEP_LIMIT` if the last epoch may be cut short."""
     groups: np.ndarray | None = None
-    """[chunks] int32: the group of a chunk's clients, 0 where there are none; None where the
-    algorithm groups by nothing."""
+    """[chunks] int32: the group of a chunk's clients, 0 for a chunk without clients; None if the
+    algorithm has no groups."""
     first_chunk: np.int32 = np.int32(0)
-    """Number of its first chunk among those of all ranks."""
+    """Number of this cohort's first chunk among the chunks of all ranks."""
 
     def of_rank(self, rank: int, ranks: int) -> "Cohort":
-        """One rank's chunks, of as many on each.
+        """One rank's chunks; every rank has the same number.
 
         Args:
           rank: from 0.
-          ranks: how many the cohort was made for.
+          ranks: how many ranks the cohort was made for.
         """
         chunks = len(self.ids) // ranks
         mine = slice(rank * chunks, (rank + 1) * chunks)
@@ -52,16 +52,16 @@ class Cohort(NamedTuple):
         return Cohort(self.ids[mine], self.steps[mine], self.round, facts, groups, first)
 
     def chunks_with_clients(self) -> int:
-        """How many chunks there are up to the last in which there is anybody."""
+        """The number of chunks up to the last that has a client."""
         present = np.flatnonzero((self.ids != NOBODY).any(axis=1))
         return int(present[-1]) + 1 if len(present) else 0
 
     def local_steps(self, local_steps: np.ndarray, local_epochs: int) -> int:
-        """Local steps that its clients make in all.
+        """The sum of the local steps of its clients.
 
         Args:
-          local_steps: [K] an epoch, of every client of the population.
-          local_epochs: of each client, where they make the same.
+          local_steps: [K] local steps an epoch of every client of the population.
+          local_epochs: local epochs of each client, if all make the same number.
         """
         if STEP_LIMIT in self.facts:
             return int(self.facts[STEP_LIMIT].sum())
@@ -69,7 +69,7 @@ class Cohort(NamedTuple):
         return int((np.where(self.ids >= 0, local_steps[self.ids], 0) * epochs).sum())
 
     def padding_share(self, local_steps: np.ndarray) -> float:
-        """Share of the steps computed that belong to no client.
+        """The share of the computed steps that are padding: they belong to no client.
 
         Args:
           local_steps: [K] local steps an epoch of every client of the population.
@@ -83,34 +83,34 @@ class Cohort(NamedTuple):
 
 
 class Attendance(NamedTuple):
-    """Who of the clients drawn for a round takes part in it, and for how long."""
+    """Which of the clients drawn for a round take part in it, and for how many local epochs."""
 
     ids: np.ndarray
     """[n] int32, ascending."""
     epochs: np.ndarray | None
-    """[n] int32: local epochs of each; None where all make the same."""
+    """[n] int32: local epochs of each; None if all make the same number."""
     unreachable: int
-    """How many of those drawn are not reached."""
+    """How many of the drawn clients are not reached."""
     stragglers: int
-    """How many of those reached do not make all local epochs in time."""
+    """How many of the reached clients do not make all local epochs in time."""
 
 
 def size(num_clients: int, clients_per_round: int, clients_fraction: float) -> int:
-    """Clients drawn for a round: so many, or McMahan's C times all, at least one.
+    """How many clients are drawn for a round; at least one.
 
     Args:
       num_clients: K.
-      clients_per_round: 0 where the fraction says it.
-      clients_fraction: C.
+      clients_per_round: the number; 0 for `clients_fraction` of all clients.
+      clients_fraction: C of McMahan et al.
     """
     return clients_per_round or max(1, round(clients_fraction * num_clients))
 
 
 def sample(key: jax.Array, num_clients: int, clients_per_round: int) -> np.ndarray:
-    """The ids that take part: all, or a uniform sample without replacement.
+    """The ids of the clients that take part: all, or a uniform sample without replacement.
 
     Args:
-      key: of the round.
+      key: the round's key.
       num_clients: K.
       clients_per_round: how many; 0 for all.
 
@@ -122,8 +122,8 @@ def sample(key: jax.Array, num_clients: int, clients_per_round: int) -> np.ndarr
     rng = host_rng(key)
     if clients_per_round > num_clients // 2:
         return np.sort(rng.permutation(num_clients)[:clients_per_round]).astype(np.int32)
-    # The first distinct ones of a stream of draws: a permutation of 10,000 takes 6 ms on a CPU, as
-    # long as some rounds, and this takes as long for few clients out of many as out of few.
+    # Takes the first distinct ids of a stream of draws. A permutation of 10,000 takes 6 ms on a
+    # CPU, as long as some rounds; the time of this does not grow with the number of all clients.
     chosen: dict[int, None] = {}
     while len(chosen) < clients_per_round:
         chosen |= dict.fromkeys(rng.randint(0, num_clients, clients_per_round).tolist())
@@ -139,20 +139,20 @@ def attend(
     stragglers_share: float = 0.0,
     stragglers: str = "keep",
 ) -> Attendance:
-    """Draws who is not reached, and who is slow, each client for itself.
+    """Draws, independently for each client, whether it is reached and whether it is slow.
 
-    The stragglers are those of Li et al. (Federated Optimization in Heterogeneous Networks, MLSys
-    2020, arXiv:1812.06127): they make any number of local epochs but all. There, exactly a share of
-    those drawn are slow, and draw from 1 to E epochs; here each is slow by chance, as in Flower's
-    baseline, and draws from 1 to E - 1.
+    Stragglers are those of Li et al. (Federated Optimization in Heterogeneous Networks, MLSys 2020,
+    arXiv:1812.06127): they make fewer than all E local epochs. In the paper a fixed share of the
+    drawn clients is slow, and each of them draws 1 to E epochs. Here each client is slow with a
+    probability, as in Flower's baseline, and draws 1 to E - 1 epochs.
 
     Args:
-      key: of the round, as for `sample`.
-      ids: who was drawn.
+      key: the round's key, as for `sample`.
+      ids: the drawn clients.
       local_epochs: E.
       unreachable_share: probability that a client is not reached.
-      stragglers_share: probability that a client that is reached is slow.
-      stragglers: `keep` what they come to, or `drop` them, as FedAvg does in that paper.
+      stragglers_share: probability that a reached client is slow.
+      stragglers: `keep` their updates, or `drop` the clients, as FedAvg does in that paper.
     """
     if not unreachable_share and not stragglers_share:
         return Attendance(ids, None, 0, 0)
@@ -168,19 +168,20 @@ def attend(
 
 
 def deal(ids: np.ndarray, work: np.ndarray, ranks: int) -> list[np.ndarray]:
-    """Deals clients to ranks, the longest first, each to the rank with the least work so far.
+    """Divides clients among ranks: the longest client first, to the rank with the least work.
 
-    The busiest rank has at most 4/3 - 1/(3 ranks) of the work that it would have at best (Graham,
-    Bounds on Multiprocessing Timing Anomalies, SIAM J. Appl. Math. 17(2), 1969, Theorem 3).
+    The busiest rank has at most 4/3 - 1/(3 ranks) times the work that it has in the best division
+    (Graham, Bounds on Multiprocessing Timing Anomalies, SIAM J. Appl. Math. 17(2), 1969, Theorem
+    3).
 
     Args:
-      ids: who takes part.
-      work: local steps of each in `ids`.
-      ranks: how many.
+      ids: the clients that take part.
+      work: [n] local steps of each.
+      ranks: how many ranks.
 
     Returns:
-      For each rank the places in `ids` that it gets; nothing random: of equal clients the lower id
-      comes first, of equal ranks the lower rank.
+      For each rank the places in `ids` of its clients. Nothing is random: of equal clients the
+      lower id comes first, of equal ranks the lower rank.
     """
     shares: list[list[int]] = [[] for _ in range(ranks)]
     loads = [(0, rank) for rank in range(ranks)]
@@ -202,19 +203,19 @@ def in_chunks(
     ranks: int = 1,
     groups: np.ndarray | None = None,
 ) -> Cohort:
-    """Puts clients of like size together, the longest first: a chunk takes as long as its longest.
+    """Puts clients with similar numbers of steps in one chunk, which takes as long as its longest.
 
     Args:
-      ids: who takes part.
+      ids: the clients that take part.
       local_steps: [K] local steps an epoch of every client of the population.
       clients_per_chunk: places in a chunk.
-      round: of the run, from 1.
-      facts: of each in `ids`, by name, as of `Cohort`.
-      places: for how many there is room at least: rounds of one shape need one program.
-      ranks: how many they are dealt to. Each has room for all, since of unlike clients one rank may
-        get the longest and another all others; chunks of nobody are not computed.
-      groups: [K] int32 of every client of the population: those of a chunk are of one group. There
-        is room for a cohort however its clients are spread over the groups.
+      round: number of the round in the run, from 1.
+      facts: facts of each client in `ids`, by name, [n] each; see `Cohort.facts`.
+      places: the least number of places, so that all rounds have one shape and need one program.
+      ranks: how many ranks the clients are divided among. Each has places for all clients, since
+        one rank may get the longest client and another all others; empty chunks are not computed.
+      groups: [K] int32 group of every client of the population; a chunk has clients of one group.
+        There are enough places however the clients are spread over the groups.
     """
     work = facts.get(STEP_LIMIT, local_steps[ids] * facts.get(LOCAL_EPOCHS, 1))
     shares = [np.lexsort((ids, -work))] if ranks == 1 else deal(ids, work, ranks)
@@ -239,11 +240,11 @@ def in_chunks(
 
 
 def _apart(share: np.ndarray, groups: np.ndarray, clients_per_chunk: int) -> np.ndarray:
-    """Places of clients with empty ones, -1, between them, so that no chunk mixes groups.
+    """The places of `share` by group, with -1 between groups so that no chunk mixes them.
 
     Args:
       share: [n] places in a list of clients, in order.
-      groups: [n] of each.
+      groups: [n] group of each.
       clients_per_chunk: places in a chunk.
     """
     parts = []
@@ -259,7 +260,7 @@ def client_metrics(metrics: Mapping[str, Any], ids: np.ndarray) -> dict[str, np.
 
     Args:
       metrics: name -> [chunks, clients a chunk], as the engine returns them.
-      ids: [chunks, clients a chunk], who they are of.
+      ids: [chunks, clients a chunk], the client in each place.
 
     Returns:
       name -> [clients], and "id".
@@ -271,5 +272,5 @@ def client_metrics(metrics: Mapping[str, Any], ids: np.ndarray) -> dict[str, np.
 
 
 def host_rng(key: jax.Array) -> np.random.RandomState:
-    """A generator for draws on the host that follow from a key."""
+    """A random generator for draws on the host, seeded by a key."""
     return np.random.RandomState(np.asarray(jax.random.bits(key, (4,), "uint32")))

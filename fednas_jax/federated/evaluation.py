@@ -1,4 +1,4 @@
-"""Scores of a server state on groups of examples: the test set, and what each client holds out."""
+"""Scores of a server state on groups of examples: the test set and each client's held-out part."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,14 +15,14 @@ from fednas_jax.runtime.compilation import Program, jit
 
 
 class Score(NamedTuple):
-    """Means over what is scored: examples, or their tokens; nan where there are none."""
+    """Means over the scored units, which are examples or tokens; nan if there are none."""
 
     loss: float
     accuracy: float
 
 
 class Evaluator:
-    """Evaluates groups of examples with one compiled program, whatever their sizes."""
+    """Evaluates groups of examples of any size with one compiled program."""
 
     def __init__(
         self,
@@ -35,17 +35,17 @@ class Evaluator:
         """Prepares; compiles at the first call.
 
         Args:
-          algorithm: whose `evaluate` scores a batch.
-          examples: what groups index.
-          groups: index arrays; those that are scored together lie side by side.
+          algorithm: its `evaluate` scores a batch.
+          examples: all examples; the indices of `groups` are into them.
+          groups: arrays of indices. One call scores neighbouring groups.
           batch_size: examples in a batch.
-          communicator: of the ranks that share the batches.
+          communicator: joins the ranks that share the batches.
         """
         self._communicator = communicator
         self._examples = examples
         self._sizes = [len(group) for group in groups]
         self.counts = list(self._sizes)
-        """How many units of each group are scored, such as tokens; examples until then."""
+        """How many units of each group were scored, such as tokens; before that, its examples."""
         self._batch_size = batch_size
         owners = [np.full(len(group), i, np.int32) for i, group in enumerate(groups)]
         self._indices = jax.device_put(_in_batches(groups, batch_size, fill=0))
@@ -54,11 +54,11 @@ class Evaluator:
         self._run = Program("evaluation", jit(evaluate, quick=algorithm.large))
 
     def prepare(self, state: ServerState) -> None:
-        """Compiles in a thread, while others work."""
+        """Compiles in another thread."""
         self._run.prepare_meanwhile(lambda: self._arguments(state, 0, 0))
 
     def __call__(self, state: ServerState, stop: int | None = None, start: int = 0) -> list[Score]:
-        """Scores of the groups from `start` to `stop` (all, if not told); computes no others."""
+        """Scores of the groups `start` to `stop`, by default of all; computes no others."""
         sizes = np.array(self._sizes[start:stop], np.int64)
         if not sizes.any():
             return [Score(np.nan, np.nan)] * len(sizes)
@@ -71,7 +71,7 @@ class Evaluator:
         sums = of_ranks.sum(axis=0)
         counts = sums[:, 2:]
         self.counts[start:stop] = counts[:, 0].astype(int).tolist()
-        with np.errstate(invalid="ignore"):  # 0 / 0 where there are none
+        with np.errstate(invalid="ignore"):  # 0 / 0 in a group without units
             return [Score(*means) for means in (sums[:, :2] / counts).tolist()]
 
     def _arguments(self, state: ServerState, first: int, last: int) -> tuple[Any, ...]:
@@ -100,13 +100,13 @@ def _evaluator(algorithm: Algorithm, groups: int) -> Any:
         first: jax.Array,
         last: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
-        """Over batches `first` to `last`: sums of loss and correctness [groups, 2], counts."""
+        """Sums of loss and correctness [groups, 2] and counts [groups] of some batches."""
 
         def one_batch(number: jax.Array, totals: Any) -> Any:
             sums, counts = totals
             batch, owner = examples.take(indices[number]), owners[number]
             scores = algorithm.evaluate(state, batch.inputs, batch.targets)
-            # Places behind the last example belong to one group too many, which is cut off below.
+            # Places after the last example belong to an additional group, which is cut off below.
             sums = sums.at[owner].add(jnp.stack((scores.loss, scores.correct), axis=-1))
             return sums, counts.at[owner].add(scores.units)
 
@@ -118,7 +118,7 @@ def _evaluator(algorithm: Algorithm, groups: int) -> Any:
 
 
 def _in_batches(arrays: Sequence[np.ndarray], batch_size: int, fill: int) -> np.ndarray:
-    """All arrays end to end, cut into rows, [batches, batch_size]."""
+    """All arrays concatenated and cut into rows, [batches, batch_size], filled up with `fill`."""
     flat = np.concatenate(arrays).astype(np.int32)
     batches = max(1, -(-len(flat) // batch_size))
     out = np.full(batches * batch_size, fill, np.int32)

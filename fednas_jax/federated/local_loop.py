@@ -1,7 +1,7 @@
-"""A client's local steps, as all algorithms walk through them: epochs of batches, in one loop.
+"""The loop over a client's local steps, for all algorithms: epochs of batches.
 
-The loop is as long as the longest client of the chunk needs, since the clients of a chunk are
-computed side by side. A client that needs fewer steps waits, or makes steps that change nothing.
+The clients of a chunk are computed in parallel, so the loop is as long as the chunk's longest
+client needs. A client that needs fewer steps waits, or makes steps that change nothing.
 """
 
 from collections.abc import Callable
@@ -29,19 +29,22 @@ def local_loop(
     step: Callable[[jax.Array, Any, Clients, Carry], Carry],
     waits: bool = True,
 ) -> Carry:
-    """All local epochs of a client; fewer where it is a straggler or breaks off.
+    """Runs all local epochs of a client; fewer if it is a straggler or drops out.
 
     Args:
-      carry: what a local step changes, at first.
-      client: whose steps.
-      facts: of its chunk.
-      local_epochs: E, where all clients make as many.
+      carry: the first value of what local steps change.
+      client: the client.
+      facts: the facts of its chunk.
+      local_epochs: E, if all clients make the same number.
       batch_size: B.
-      begin: epoch, from 0 -> what its steps share, such as an order of the examples.
+      begin: epoch, from 0 -> what the steps of the epoch share, such as an order of the examples.
       step: (local step of the epoch, from 0; what `begin` returned; the client with the examples
         and steps of this epoch; carry) -> carry.
-      waits: whether a client does nothing in steps that are not its own. If false, `step` is
-        called for them too, and has to change nothing where its batch is empty; that is faster.
+      waits: whether a client skips the loop's steps beyond its own. If false, `step` is called for
+        them too and must change nothing when its batch is empty; that is faster.
+
+    Returns:
+      The last carry.
     """
     own_epochs = client.facts.get(LOCAL_EPOCHS, local_epochs)
     limit = client.facts.get(STEP_LIMIT)
@@ -65,14 +68,14 @@ def local_loop(
 
 
 def steps_made(client: Clients, local_epochs: int) -> jax.Array:
-    """How many local steps of its own a client makes in `local_loop`."""
+    """How many local steps a client makes in `local_loop`, without the steps in which it waits."""
     if STEP_LIMIT in client.facts:
         return client.facts[STEP_LIMIT]
     return client.facts.get(LOCAL_EPOCHS, local_epochs) * client.local_steps
 
 
 def _while(active: jax.Array, client: Clients) -> Clients:
-    """The client, or one without examples: a straggler after its last epoch."""
+    """The client; without examples and steps if it is a straggler after its last epoch."""
     return client._replace(
         num_train=jnp.where(active, client.num_train, 0),
         local_steps=jnp.where(active, client.local_steps, 0),
@@ -80,7 +83,7 @@ def _while(active: jax.Array, client: Clients) -> Clients:
 
 
 def _up_to(steps: jax.Array, client: Clients, batch_size: int) -> Clients:
-    """The client with the batches of its next `steps` local steps alone."""
+    """The client with only the examples of its next `steps` local steps."""
     steps = jnp.clip(steps, 0, client.local_steps)
     return client._replace(
         num_train=jnp.minimum(client.num_train, steps * batch_size), local_steps=steps

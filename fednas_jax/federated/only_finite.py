@@ -1,4 +1,4 @@
-"""A client's update that counts only if all of it is finite: the first of the transforms."""
+"""The transform `only_finite`: an update counts only if all its numbers are finite."""
 
 from typing import Any
 
@@ -10,10 +10,9 @@ from fednas_jax.federated.transforms import OnClient, Sent, Transform
 
 
 def _finite_or_nothing(update: ClientUpdate, at: OnClient) -> Sent:
-    """Zeros in place of sums and weights where any of them is not finite.
+    """Sets all sums and weights to zero if any is not finite, or if the metric `finite` is false.
 
-    So is what a client sends where its own metric `finite` is false. The metric `finite` is added
-    where there is none.
+    Records the result as the metric `finite`, which an update may lack before.
     """
     sent: Any = update.sums, update.weights
     finite = finite_tree((sent, jnp.zeros(()))) & update.metrics.get("finite", jnp.bool_(True))
@@ -25,5 +24,5 @@ def _finite_or_nothing(update: ClientUpdate, at: OnClient) -> Sent:
 
 
 ONLY_FINITE = Transform("only_finite", client=_finite_or_nothing, every_phase=True)
-"""Of `config.faults.not_finite` 'leave_out'. The last of a chain, it also leaves out what another
-transform has made not finite."""
+"""Used if `config.faults.not_finite` is 'leave_out'. At the end of a chain, so that it also
+discards an update to which another transform has added a value that is not finite."""

@@ -1,4 +1,4 @@
-"""Who takes part in which round of a run, with how much of the work, and who does not."""
+"""Which clients take part in which round of a run, and with how many local steps."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from fednas_jax.federated.evaluation import Score
 from fednas_jax.federated.faults import Faults, Participants, draw_participants
 
 TRIES = 10
-"""Of a round that is repeated because of too few answers; then it is skipped."""
+"""How often a round is tried if too few clients return updates; then it is skipped."""
 
 _COUNTS = {
     "unreachable": "unreachable_share",
@@ -21,11 +21,11 @@ _COUNTS = {
     "late": "faults.deadline_steps",
     "surplus": "faults.extra_share",
 }
-"""What is recorded of a round where a field is not 0."""
+"""Count recorded for each round -> the config field that, if it is not 0, makes it recorded."""
 
 
 class Participation:
-    """Draws it for each round from the run's key, which decides alone."""
+    """Draws the participating clients of each round, from the run's key alone."""
 
     def __init__(
         self,
@@ -38,11 +38,11 @@ class Participation:
         """Draws nothing yet.
 
         Args:
-          config: resolved.
+          config: the resolved config.
           local_steps: [K] local steps an epoch of every client of the population.
-          key: of the run's rounds.
-          ranks: to how many the clients are dealt.
-          groups: [K] of every client, where the clients of a chunk have to be of one group.
+          key: the key of the run's rounds.
+          ranks: how many ranks the clients are divided among.
+          groups: [K] group of every client, if all clients of a chunk have to be of one group.
         """
         self._config, self._local_steps, self._key = config, local_steps, key
         self._ranks, self.groups = ranks, groups
@@ -51,21 +51,21 @@ class Participation:
         self.size = cohorts.size(
             len(local_steps), config["clients_per_round"], config["clients_fraction"]
         )
-        """Clients of a round whose answers count, at most."""
+        """The largest number of clients whose updates count in a round."""
         self.least = options["min_clients"]
-        """Clients without whose answers a round does not count."""
+        """Rounds with updates of fewer clients are discarded."""
         self.tries = TRIES if options["too_few"] == "repeat" else 1
         self.leaves_out = options["not_finite"] == "leave_out"
         self._shares = [name for name, field in _COUNTS.items() if _field(config, field)]
 
     def key(self, number: int, attempt: int = 0) -> jax.Array:
-        """Of a round, and of a repetition of it."""
+        """The key of a round, or of a repetition of it (`attempt` > 0)."""
         key = jax.random.fold_in(self._key, number)
         # 0 and 1 are folded in for who takes part and for what the clients draw.
         return jax.random.fold_in(key, 1 + attempt) if attempt else key
 
     def participants(self, number: int, attempt: int = 0) -> Participants:
-        """Whose answers count in a round."""
+        """The clients whose updates count in a round."""
         key, config = jax.random.fold_in(self.key(number, attempt), 0), self._config
         clients = len(self._local_steps)
         drawn = cohorts.sample(key, clients, self._faults.drawn(self.size, clients))
@@ -81,14 +81,14 @@ class Participation:
         return draw_participants(key, present, self._local_steps, epochs, self.size, self._faults)
 
     def nobody(self, absent: Participants) -> Participants:
-        """As many answers as a round that is skipped has, with the same counts."""
+        """The participants of a skipped round: no clients, with the counts of `absent`."""
         none = [None if values is None else values[:0] for values in absent[:3]]
         return absent._replace(ids=absent.ids[:0], epochs=none[1], steps=none[2])
 
     def everyone(self) -> Participants:
-        """A round in which nothing goes wrong, run by the program of those in which it may.
+        """The clients of a round without faults, with the arrays that rounds with faults need.
 
-        Of several ranks, the clients that rank 0 has in it.
+        With several ranks, these are the clients of rank 0.
         """
         key, clients = jax.random.fold_in(self.key(1), 0), len(self._local_steps)
         ids, drawn = cohorts.sample(key, clients, self.size), self.participants(1)
@@ -102,7 +102,7 @@ class Participation:
         )
 
     def cohort(self, present: Participants, number: int, clients_per_chunk: int) -> Cohort:
-        """The clients of a round, in as many places on each rank as there may be clients."""
+        """The clients of a round in chunks; each rank has a place for every possible client."""
         return cohorts.in_chunks(
             present.ids,
             self._local_steps,
@@ -115,14 +115,15 @@ class Participation:
         )
 
     def counted(self, held_out: Sequence[Score], sizes: Sequence[int]) -> list[int]:
-        """How many examples held out by each client count in the round's scores.
+        """How many held-out examples of each client count in the round's scores.
 
-        Where clients that are not finite are left out, none of a client whose score is not, unless
-        that is so of all: then it is the network.
+        If updates that are not finite are discarded (`leaves_out`), the examples of a client whose
+        score is not finite count 0. If no score is finite, the network is at fault, and all
+        examples count.
 
         Args:
-          held_out: scores of each client; empty when it was not their turn.
-          sizes: how many examples each holds out.
+          held_out: scores of each client; empty in a round without scores of clients.
+          sizes: how many examples each client holds out.
         """
         if not held_out:
             return []
@@ -132,12 +133,14 @@ class Participation:
         return [size if good else 0 for size, good in zip(sizes, finite, strict=True)]
 
     def row(self, present: Participants, tries: int, not_finite: list[int]) -> dict[str, Any]:
-        """How many took part, and how many did not, where that is not always the same.
+        """Columns of a round's row: how many clients took part, and how many did not.
+
+        A column is left out if the config makes it the same in all rounds.
 
         Args:
-          present: whose answers were waited for.
-          tries: how often the round was begun; 0 if it was skipped after all of them.
-          not_finite: ids of those whose answers were left out.
+          present: the clients that the server waited for.
+          tries: how often the round was tried; 0 if it was skipped after the last try.
+          not_finite: ids of the clients whose updates were discarded.
         """
         row: dict[str, Any] = {}
         if self._shares or self.leaves_out or self.least:
@@ -150,7 +153,7 @@ class Participation:
         return row | self._division(present)
 
     def _division(self, present: Participants) -> dict[str, Any]:
-        """The local steps of each rank, where there are several."""
+        """The local steps of each rank, if there are several ranks."""
         if self._ranks == 1:
             return {}
         cohort, epochs = self.cohort(present, 0, 1), self._config["local_epochs"]

@@ -1,8 +1,8 @@
-"""BatchNorm statistics taken anew with the averaged weights, as a phase of a round.
+"""A phase that measures the BatchNorm statistics of the averaged network.
 
-Running statistics that clients gather while their weights move apart fit none of the weights that
-the average makes. Here each client runs batches of its own through the averaged network, and the
-server joins the moments of all of them.
+Clients gather running statistics while their weights move apart, so the mean of these statistics
+does not fit the mean of the weights. Here each client runs some of its batches through the averaged
+network, and the server combines the moments of all clients.
 """
 
 from collections.abc import Callable
@@ -25,17 +25,17 @@ from fednas_jax.federated.clients import Clients, Examples
 
 Tree = Any
 Observe = Callable[[ServerState, Tree], Tree]
-"""(state, raw inputs [B, ...]) -> means and variances of this batch, a tree like the state's
+"""(server state, raw inputs [B, ...]) -> means and variances of this batch, a tree like the state's
 `batch_stats`: dictionaries of "mean" and "var"."""
 
 
 def phase(observe: Observe, batch_size: int, fraction: float) -> Phase:
-    """Sets the `batch_stats` of a server state, a named tuple.
+    """A phase that sets `batch_stats` of a server state, which has to be a NamedTuple.
 
     Args:
-      observe: the statistics of a batch.
-      batch_size: B; 0 for all of a client's examples at once.
-      fraction: part of an epoch's batches that is looked at, rounded up; above 0.
+      observe: computes the statistics of a batch.
+      batch_size: B; 0 for all of a client's examples in one batch.
+      fraction: share of an epoch's batches that is used, above 0; rounded up to whole batches.
     """
     return Phase(_Recalibration(observe, batch_size, fraction).measure, _recalibrate)
 
@@ -53,12 +53,12 @@ class _Recalibration(NamedTuple):
         examples: Examples,
         key: jax.Array,
     ) -> ClientUpdate:
-        """Sums of the moments of batches of the train part, as inputs are when evaluated.
+        """Sums of the moments of batches of the train part, with inputs as in evaluation.
 
-        Only the train part, in as many whole batches as it has (one, where it has none), or a part
-        of them. Which ones carries no meaning: partitions are shuffled. The batch of a client of
-        fewer examples than it has places wraps around them, so that in its moments the first ones
-        weigh more than the others; it counts as many as they are.
+        It uses the first full batches, or `fraction` of them; partitions are shuffled, so they are
+        a random sample. A client with less than one full batch uses one, which repeats its first
+        examples: these weigh more in the moments. The batch's weight is its number of distinct
+        examples.
         """
         del key
         size = self.batch_size or client.train.shape[0]
@@ -78,8 +78,8 @@ class _Recalibration(NamedTuple):
         return ClientUpdate(sums, distinct * count.astype(jnp.float32), {})
 
     def _part(self, count: jax.Array) -> jax.Array:
-        """How many of `count` batches statistics are taken from: at least one, if there is one."""
-        # A little less, so that a product such as 0.1 * 30 is not rounded up to 4.
+        """How many of `count` batches are used: at least one, if there is one."""
+        # Slightly less than the product: 0.1 * 30 must not be rounded up to 4.
         wanted = self.fraction * count.astype(jnp.float32) - 1e-3
         return jnp.ceil(wanted).astype(jnp.int32)
 
@@ -95,7 +95,7 @@ def _is_moments(tree: Tree) -> bool:
 
 
 def _raw(batch_stats: Tree) -> Tree:
-    """What adds up over batches: the mean, its square, and the variance inside the batch."""
+    """The moments that add up over batches: mean, its square, and variance inside the batch."""
     return jax.tree.map(
         lambda m: {"mean": m["mean"], "square": m["mean"] ** 2, "var": m["var"]},
         batch_stats,
@@ -104,7 +104,7 @@ def _raw(batch_stats: Tree) -> Tree:
 
 
 def _moments(raw: Tree) -> Tree:
-    """Mean and variance of all examples: the variance inside batches plus that of their means."""
+    """Mean and variance of all examples: variance inside batches plus variance of their means."""
 
     def join(m: Tree) -> Tree:
         between = jnp.maximum(m["square"] - m["mean"] ** 2, 0.0)

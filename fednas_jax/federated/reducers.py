@@ -1,7 +1,7 @@
-"""How what all clients of a phase send becomes one thing.
+"""Reducers: they combine the updates of all clients of a phase into one pair (sums, weights).
 
-A sum is added up as clients are computed, and takes the memory of one client. A median needs all
-that was sent at once: its reducer keeps a buffer with a place for each client.
+A sum is added up while clients are computed, and takes the memory of one client's update. A median
+needs all updates at once: its reducer has a buffer with a place for each client.
 """
 
 from collections.abc import Callable
@@ -11,22 +11,22 @@ import jax
 import jax.numpy as jnp
 
 Tree = Any
-"""Below, `sent` is the pair (sums, weights) of `ClientUpdate`."""
+"""Below, `sent` is the pair (sums, weights) of a `ClientUpdate`."""
 
 
 class Reducer(NamedTuple):
-    """Collects what clients send, chunk by chunk and rank by rank."""
+    """Collects client updates, chunk by chunk and rank by rank."""
 
     name: str
     shapes: Callable[[Tree, int], Tree]
-    """(`sent` of one client as shapes, clients for which there is a place) -> what is collected,
-    as shapes: a pair, its larger part first. It begins as zeros. What several ranks have collected
-    is added up."""
+    """(shapes of one client's `sent`, number of places for clients) -> shapes of `collected`, a
+    pair of which the larger part comes first. `collected` starts as zeros on each rank, and is
+    added up over ranks at the end."""
     add: Callable[[Tree, Tree, jax.Array, jax.Array], Tree]
-    """(collected, `sent` of a chunk [C, ...], whether there is a client in each place [C] bool,
-    the chunk's first place) -> collected."""
+    """(`collected`, `sent` of a chunk [C, ...], whether each place has a client [C] bool, number of
+    the chunk's first place) -> `collected` with the chunk."""
     finish: Callable[[Tree], Tree] = lambda collected: collected
-    """Collected of all ranks -> the pair (sums, weights) that `server_update` gets."""
+    """`collected` of all ranks -> the pair (sums, weights) that `server_update` gets."""
 
 
 def _add(total: Tree, sent: Tree, present: jax.Array, place: jax.Array) -> Tree:
@@ -35,16 +35,16 @@ def _add(total: Tree, sent: Tree, present: jax.Array, place: jax.Array) -> Tree:
 
 
 SUM = Reducer("sum", lambda sent, places: sent, _add)
-"""Adds up; the mean of `server_update` is then that of all clients."""
+"""Adds up sums and weights: `server_update` can then form the weighted mean of all clients."""
 
 
 def buffered(name: str, of_all: Callable[[Tree, jax.Array], Tree]) -> Reducer:
-    """A reducer that sees what all clients have sent at once.
+    """A reducer that gets the updates of all clients at once.
 
     It takes the memory of one client's update for each place of a round.
 
     Args:
-      name: of the reducer.
+      name: the reducer's name.
       of_all: (`sent` [places, ...], present [places] bool) -> the pair (sums, weights) that
         `server_update` gets. Where `present` is false, `sent` is zeros.
     """

@@ -1,14 +1,14 @@
 """The round engine: one for all algorithms.
 
-An algorithm is `init`, one or more phases of (`client_update`, `server_update`), and `evaluate`:
-pure functions of which none knows how clients are run. The engine vmaps `client_update` over the
-clients of a chunk, walks over the chunks in one compiled loop, and reduces as it goes, since the
-outputs of all clients together may not fit in memory: with a sum, memory grows with the chunk, not
-with the number of clients.
+An algorithm is `init`, one or more phases of (`client_update`, `server_update`), and `evaluate`.
+These are pure functions that do not depend on how clients are run. The engine vmaps `client_update`
+over the clients of a chunk, goes through the chunks in one compiled loop, and reduces the updates
+after each chunk, since those of all clients may not fit in memory: with a sum, memory grows with
+the chunk, not with the number of clients.
 
-Each of several ranks runs chunks of its own; the server update begins with the sum over all ranks.
+Each of several ranks runs its own chunks; the server update begins with the sum over all ranks.
 
-A chunk of one client runs without vmap, which turns conditions into computing both sides.
+A chunk of one client runs without vmap, because vmap computes both sides of every condition.
 """
 
 import functools
@@ -38,10 +38,10 @@ from fednas_jax.federated.ranks.communicator import LOCAL, Communicator
 from fednas_jax.runtime.compilation import Program, jit
 
 _REPEATS = 3
-"""Of a chunk that is timed."""
+"""How often a chunk is run to be timed."""
 
 _SERVER_STREAM = (1 << 31) + 1
-"""Folded into a phase's key for what the server draws: no client has such an id."""
+"""Folded into a phase's key for the server's random draws; no client has such an id."""
 
 
 def _bytes(tree: Tree) -> int:
@@ -70,19 +70,19 @@ class RoundEngine:
         """Prepares; compiles nothing yet.
 
         Args:
-          algorithm: what to run, as `transforms.chained` returns it where it has transforms or
-            clients keep something.
+          algorithm: the algorithm. If it has transforms, or its clients have a personal state, it
+            has to come from `transforms.chained`.
           clients: the population, arrays [K, ...].
-          examples: what clients index.
+          examples: all examples; the indices of `clients` are into them.
           clients_per_chunk: clients vmapped together.
-          communicator: of the ranks; cohorts are to be made for as many.
+          communicator: joins the ranks; cohorts have to be made for the same number of ranks.
         """
         self.algorithm = algorithm
         self.clients_per_chunk = clients_per_chunk
         self._communicator = communicator
         self._clients = jax.device_put(clients)
         self._examples = examples
-        # Under a jit of its own, a client's update is traced once, for its shapes and for the loop.
+        # With its own jit, a client's update is traced once, both for its shapes and for the loop.
         self._updates = [jax.jit(phase.client_update) for phase in algorithm.phases]
         self._shapes: dict[int, ClientUpdate] = {}
         self._accumulate = [
@@ -94,12 +94,12 @@ class RoundEngine:
     def prepare(
         self, state: ServerState, cohort: Cohort, meanwhile: Callable[[], None] = lambda: None
     ) -> None:
-        """Compiles what a round begins with, and in a thread beside it what comes later.
+        """Compiles the first program of a round, and in another thread the later ones.
 
         Args:
-          state: the server's, or one like it.
-          cohort: as large as those to come.
-          meanwhile: called when the thread has all its work, to give it more.
+          state: the server state, or one with the same shapes.
+          cohort: one with the shapes of the cohorts to come.
+          meanwhile: called once the thread has all its work, to give it more.
         """
         state, cohort = jax.device_put((state, self._mine(cohort)))
         arguments = functools.partial(self._arguments, state=state, cohort=cohort)
@@ -125,21 +125,20 @@ class RoundEngine:
         key: jax.Array,
         progress: Callable[[int, int], None] = lambda done, of: None,
     ) -> tuple[ServerState, list[dict[str, jax.Array]]]:
-        """One round.
+        """Runs one round.
 
-        While clients compute, nothing moves between host and device but the numbers of the chunks
-        to take, and zeros to add to when a phase begins: JAX refuses any transfer that is not asked
-        for by name.
+        While clients compute, only two things move between host and device: the numbers of the next
+        chunks, and zeros at the beginning of a phase. JAX refuses all implicit transfers.
 
         Args:
-          state: the server's; it is still there afterwards.
-          cohort: who takes part, in chunks, on all ranks.
-          key: of the round.
-          progress: told (chunks done, chunks in all) of all phases together, of this rank's.
+          state: the server state; its arrays are not given away.
+          cohort: the clients that take part, in chunks, for all ranks.
+          key: the round's key.
+          progress: called with (chunks done, chunks in all) of this rank, over all phases.
 
         Returns:
-          The server's next state, and for each phase the clients' metrics,
-          [chunks, clients a chunk] in the order of `cohort.ids`; of all ranks, on each of them.
+          The next server state, and for each phase the metrics of the clients, [chunks, clients a
+          chunk] in the order of `cohort.ids`. Every rank gets those of all ranks.
         """
         phases = len(self.algorithm.phases)
         count = self._mine(cohort).chunks_with_clients()
@@ -205,15 +204,16 @@ class RoundEngine:
         return self._communicator.gather(collected.totals.metrics)
 
     def _mine(self, cohort: Cohort) -> Cohort:
-        """This rank's part."""
+        """This rank's part of a cohort."""
         return cohort.of_rank(self._communicator.rank, self._communicator.size)
 
     def _server_update(
         self, number: int, state: ServerState, totals: Totals, mine: Cohort, key: jax.Array
     ) -> ServerState:
-        """The server's part of a phase, of what all ranks have collected.
+        """The server update of a phase, from what all ranks have collected.
 
-        They meet before it: who waits there can be interrupted, and leaves the cores to the others.
+        The ranks wait for each other before it: a rank that waits at the barrier can be
+        interrupted, and leaves the cores to the others.
         """
         self._communicator.barrier()
         # Between ranks, JAX makes a token on the host that keeps collectives in order.
@@ -221,11 +221,14 @@ class RoundEngine:
         with jax.transfer_guard("disallow" if alone else "allow"):
             arguments = self._to_finish(state, totals, mine, key)
             state = self._finish_of(number, state)(*arguments)
-        # Or the next messages might be sent from this thread while the sum still runs in another.
+        # Otherwise this thread might send the next messages while another still sums over ranks.
         return state if alone else jax.block_until_ready(state)
 
     def temporary_bytes(self, state: ServerState, cohort: Cohort) -> int:
-        """Memory beside inputs and outputs that the greediest phase takes; compiles all phases."""
+        """Temporary memory of the phase that takes most of it, in bytes; compiles all phases.
+
+        Inputs and outputs are not part of it.
+        """
         state, cohort = jax.device_put((state, cohort))
         programs = [
             accumulate.prepare(*self._arguments(number, state, cohort))
@@ -234,9 +237,10 @@ class RoundEngine:
         return max(program.memory_analysis().temp_size_in_bytes for program in programs)
 
     def seconds_of_a_chunk(self, state: ServerState, cohort: Cohort) -> float:
-        """Time that the first phase takes for the first chunk, the fastest of three; compiles it.
+        """Seconds that the first phase takes for the first chunk; compiles it.
 
-        The first phase is that of the local steps.
+        The chunk is run three times, and the fastest counts. In the first phase clients make their
+        local steps.
         """
         state, cohort = jax.device_put((state, cohort))
         seconds = []
@@ -248,7 +252,7 @@ class RoundEngine:
         return min(seconds[1:])  # the first compiles
 
     def traffic(self, state: ServerState) -> dict[str, int]:
-        """Bytes that each client sends and receives in a round, uncompressed, in all phases."""
+        """Bytes that each client sends and receives in all phases of a round, uncompressed."""
         phases = range(len(self.algorithm.phases))
         sent = [self._update_shapes(number, state) for number in phases]
         return {
@@ -257,7 +261,7 @@ class RoundEngine:
         }
 
     def _update_shapes(self, number: int, state: ServerState) -> ClientUpdate:
-        """What a client sends in a phase, as shapes."""
+        """The shapes of a client's update in a phase."""
         if number not in self._shapes:
             one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self._clients)
             key = jax.eval_shape(lambda: jax.random.key(0))
@@ -270,13 +274,14 @@ class RoundEngine:
         return self._shapes[number]
 
     def _personal(self, state: ServerState) -> Tree:
-        """What all clients keep, [K, ...]; () where they keep nothing."""
+        """The personal states of all clients, [K, ...]; () if they have none."""
         return state.personal if self.algorithm.personal else ()
 
     def _zeros(self, number: int, state: ServerState, chunks: tuple[int, ...]) -> Totals:
-        """Totals of nobody yet; sent as one tree, since a program a leaf takes 30 ms a round.
+        """Totals without any client yet.
 
-        What clients keep is copied: the totals are given away, and the state is not.
+        They are put on the device as one tree: with a program for each leaf, a round takes 30 ms
+        more. Personal states are copied, since the totals are given away, and the state is not.
         """
         shapes = self._update_shapes(number, state)
         metrics: Any = {
@@ -293,7 +298,7 @@ class RoundEngine:
     def _to_finish(
         self, state: ServerState, totals: Totals, mine: Cohort, key: jax.Array
     ) -> tuple[Any, ...]:
-        """The arguments of the program of `_finish_of`."""
+        """The arguments of the program that `_finish_of` returns."""
         large, small = totals.collected
         here = mine.ids if self.algorithm.personal else ()
         return state, large, (small, totals.clients), totals.personal, here, mine.round, key
@@ -301,7 +306,7 @@ class RoundEngine:
     def _arguments(
         self, number: int, state: ServerState, cohort: Cohort, key: jax.Array | None = None
     ) -> tuple[Any, ...]:
-        """Those of a phase's compiled part, for its first chunk."""
+        """The arguments of a phase's compiled loop, for its first chunk."""
         key = jax.random.key(0) if key is None else key
         totals = self._zeros(number, state, cohort.ids.shape)
         return state, totals, self._clients, self._examples, cohort, key, *_numbers(0, 1)
@@ -309,9 +314,9 @@ class RoundEngine:
     def _finish_of(self, number: int, state: ServerState) -> Program:
         """The program of a phase's server update.
 
-        What was collected is given away where the next state has its shapes, which saves a copy.
-        The state itself never is: the caller of `run` keeps it until the next one is found to be
-        finite, and a phase that leaves it as it is returns the caller's own arrays.
+        The collected sums are given away if the next state has arrays of their shapes, which saves
+        a copy. The state is never given away: the caller of `run` needs it until the next one is
+        known to be finite, and a phase that does not change it returns the caller's own arrays.
         """
         if number not in self._finish:
             phase, reducer = self.algorithm.phases[number], self.algorithm.reducer
@@ -357,10 +362,10 @@ class RoundEngine:
         chunks: int,
         progress: Callable[[int], None],
     ) -> Totals:
-        """Walks over the chunks, in calls of about a second, between which Python can react.
+        """Goes through the chunks in calls of about a second, so that Python can react in between.
 
-        How many chunks a call takes changes no bit: they are added in the same order by the same
-        program.
+        The number of chunks in a call changes no bit of the result: the same program adds them in
+        the same order.
         """
         _, totals, *arguments, _, _ = self._arguments(number, state, cohort, key)
         first, length = 0, 1
@@ -377,7 +382,7 @@ class RoundEngine:
 
 
 def _finite_only(cohort: Cohort, finite: jax.Array) -> Cohort:
-    """A cohort on the device without the clients that brought a value which is not finite."""
+    """A cohort, on the device, without the clients whose updates are not finite."""
     good, ids = jax.device_get((finite, cohort.ids))
     return jax.device_put(cohort._replace(ids=np.where(good, ids, np.int32(NOBODY))))
 
@@ -399,5 +404,5 @@ def _report(progress: Callable[[int, int], None], before: int, of: int, done: in
 
 
 def _without_clients(leaf: Any) -> jax.ShapeDtypeStruct:
-    """Shape of one client's part of an array [K, ...]."""
+    """The shape of one client's part of an array [K, ...]."""
     return jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)

@@ -1,8 +1,8 @@
-"""How a round goes: which clients compute, from which of the server's states, and when.
+"""Schedules: which clients compute in a round, from which server state, and when.
 
-Synchronous rounds wait for the clients that were asked. Asynchronous rounds are another schedule:
-`RoundEngine.collect` computes clients from a state that may be an old one, `RoundEngine.apply` lets
-the server use what they have sent, and what is under way is kept in the server state.
+In a synchronous round the server waits for all clients that it has chosen. Asynchronous rounds need
+a schedule of their own: `RoundEngine.collect` computes clients from a state that may be an old one,
+`RoundEngine.apply` lets the server use their updates, and updates under way are in the server state.
 """
 
 from collections.abc import Callable
@@ -20,50 +20,50 @@ from fednas_jax.federated.round import RoundEngine
 from fednas_jax.runtime.errors import UserError, listed
 
 _NEEDED = ("weight", "local_steps", "finite")
-"""Metrics of the first phase that a run is recorded by."""
+"""Metrics of the first phase that every run records."""
 
 SCHEDULE = "schedule"
-"""Field of the server state with what a schedule keeps, where it keeps something."""
+"""Field of the server state with the schedule's own state, if it has any."""
 
 
 class Service(NamedTuple):
-    """What a schedule works with."""
+    """What a run offers to a schedule."""
 
     engine: RoundEngine
     participation: Participation
-    """Who takes part in which round."""
+    """Which clients take part in which round."""
     say: Callable[[str], None]
-    """Takes a line for people, of clients that are left out."""
+    """Prints a line, such as one about clients whose updates are discarded."""
     refuse: Callable[[str], None]
-    """Takes a fault of clients that are not left out; raises unless it is ""."""
+    """Stops the run with this description of a fault; "" means that there is none."""
     progress: Callable[[int, int], None]
-    """As of `RoundEngine.run`."""
+    """Called with (chunks done, chunks in all), as by `RoundEngine.run`."""
 
 
 class ClientRound(NamedTuple):
-    """What a round of clients came to."""
+    """The result of a round of clients."""
 
     state: ServerState
-    """The server's next one."""
+    """The next server state."""
     metrics: dict[str, np.ndarray]
-    """Of the clients that count, [n] by ascending id."""
+    """Metrics of the clients whose updates count, by name, [n] each by ascending id."""
     attended: dict[str, Any]
-    """Who took part, where that is not always the same: further columns of the round's row."""
+    """Further columns of the round's row: how many clients took part, if that can vary."""
 
 
 class Schedule(NamedTuple):
-    """A way of going through rounds."""
+    """A way to run rounds."""
 
     name: str
     round: Callable[[Service, ServerState, int], ClientRound]
-    """(service, the server's state, number of the round from 1) -> what it came to."""
+    """(service, server state, number of the round from 1) -> its result."""
     init: Callable[[ServerState], Tree] | None = None
-    """The first state -> what the schedule keeps from round to round, in the state's field
-    `SCHEDULE`; its `round` replaces it there. Kept in checkpoints."""
+    """First server state -> the schedule's own first state. It is the field `SCHEDULE` of the
+    server state, in which `round` replaces it; checkpoints contain it."""
 
 
 def _wait_for_all(service: Service, state: ServerState, number: int) -> ClientRound:
-    """A round of clients: begun again where too few answer, at last without anybody."""
+    """A round; it is repeated if too few clients return updates, and at last has no clients."""
     participation = service.participation
     for attempt in range(participation.tries):
         present = participation.participants(number, attempt)
@@ -88,7 +88,7 @@ def _wait_for_all(service: Service, state: ServerState, number: int) -> ClientRo
 def _compute(
     service: Service, present: Participants, state: ServerState, number: int, key: jax.Array
 ) -> tuple[ServerState, dict[str, np.ndarray]]:
-    """What these clients make of the server's state, and their metrics, by ascending id."""
+    """The next server state, and the metrics of these clients by ascending id."""
     engine = service.engine
     cohort = service.participation.cohort(present, number, engine.clients_per_chunk)
     after, metrics = engine.run(state, cohort, jax.random.fold_in(key, 1), service.progress)
@@ -96,11 +96,11 @@ def _compute(
     if lacking := [name for name in _NEEDED if name not in named[0]]:
         raise UserError(
             f"config.algorithm: its clients' metrics lack {listed(lacking)}; a ClientUpdate of the "
-            f"first phase needs {listed(_NEEDED)}, as weighted_update gives them"
+            f"first phase needs {listed(_NEEDED)}; weighted_update makes one that has them"
         )
     good = [part["finite"] for part in named if "finite" in part]
     return after, named[0] | {"finite": np.logical_and.reduce(good)}
 
 
 SYNCHRONOUS = Schedule("synchronous", _wait_for_all)
-"""The server waits for the clients that it asked, then takes its step."""
+"""The server waits for all clients that it has chosen, then makes its update."""

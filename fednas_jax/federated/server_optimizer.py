@@ -1,12 +1,11 @@
-"""What the server makes of the clients' mean: a step towards it by an optimiser of its own.
+"""Server optimisers: the server makes a step towards the mean of the clients' weights.
 
-The way from the mean back to the server's weights stands in for a gradient (Reddi et al.: Adaptive
-Federated Optimization, ICLR 2021, arXiv:2003.00295, Algorithm 2). With SGD of learning rate 1 the
-step ends on the mean, which is FedAvg; with momentum it is FedAvgM (Hsu, Qi, Brown: Measuring the
-Effects of Non-Identical Data Distribution for Federated Visual Classification, 2019,
-arXiv:1909.06335); with Adam FedAdam, with Yogi FedYogi. Moments start from zero and are corrected
-for that, as optax has them; Reddi et al. start the squares' mean at tau squared or more and leave
-the correction out.
+The server's weights minus that mean take the place of a gradient (Reddi et al.: Adaptive Federated
+Optimization, ICLR 2021, arXiv:2003.00295, Algorithm 2). SGD with learning rate 1 ends on the mean,
+which is FedAvg. With momentum it is FedAvgM (Hsu, Qi, Brown: Measuring the Effects of Non-Identical
+Data Distribution for Federated Visual Classification, 2019, arXiv:1909.06335), with Adam FedAdam,
+with Yogi FedYogi. As in optax, moments start at zero and are corrected for it. Reddi et al. start
+the second moment at tau squared or more and do not correct.
 """
 
 from typing import Any
@@ -31,11 +30,11 @@ def build(
 
     Args:
       name: `sgd`, `momentum`, `adam` or `yogi`.
-      learning_rate: of the server.
-      momentum: share of the earlier steps that stays (`momentum`).
-      beta1: share of the mean that stays (`adam`, `yogi`).
-      beta2: share of the squares' mean that stays (`adam`, `yogi`).
-      epsilon: added to the root of the squares (`adam`, `yogi`); the paper's tau.
+      learning_rate: the server's.
+      momentum: decay of the sum of earlier steps (`momentum`).
+      beta1: decay of the first moment (`adam`, `yogi`).
+      beta2: decay of the second moment (`adam`, `yogi`).
+      epsilon: added to the root of the second moment (`adam`, `yogi`); tau in the paper.
     """
     if name == "sgd":
         return None if learning_rate == 1 else optax.sgd(learning_rate)
@@ -43,7 +42,7 @@ def build(
         return optax.sgd(learning_rate, momentum)
     if name == "adam":
         return optax.adam(learning_rate, beta1, beta2, epsilon)
-    # optax.yogi starts both moments from above zero, and so moves weights that nobody has moved.
+    # optax.yogi starts both moments above zero, and so changes weights that no client has changed.
     scale = optax.scale_by_yogi(beta1, beta2, epsilon, initial_accumulator_value=0.0)
     return optax.chain(scale, optax.scale(-learning_rate))
 
@@ -58,11 +57,11 @@ def step(
     """The server's next weights and the optimiser's next state.
 
     Args:
-      optimizer: of `build`.
-      state: the optimiser's.
+      optimizer: as `build` returns it.
+      state: the optimiser's state.
       params: the server's weights.
-      mean: of the clients' weights.
-      present: whether there was any client; without one, nothing moves.
+      mean: the mean of the clients' weights.
+      present: whether there was any client; without one, nothing changes.
     """
     gradient = jax.tree.map(jnp.subtract, params, mean)
     updates, moved = optimizer.update(gradient, state, params)

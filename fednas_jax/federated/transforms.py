@@ -1,4 +1,4 @@
-"""What happens to a client's update on its way to the server: a chain, as optax chains gradients.
+"""Transforms of client updates on their way to the server, in a chain like optax's of gradients.
 
 A transform changes what a client sends (clips it, adds noise to it, rounds it), and what the server
 gets. In a chain, clients apply the transforms in order, the server in reverse order.
@@ -26,25 +26,25 @@ from fednas_jax.federated.clients import Clients, Examples
 from fednas_jax.runtime.errors import UserError
 
 PERSONAL = "personal"
-"""Field of the server state with what all clients keep, [K, ...], where they keep something."""
+"""Field of the server state with the personal states of all clients, [K, ...], if they have any."""
 
 TRANSFORMS = "transforms"
-"""Field of the server state with the transforms' own state, by name, where one has any."""
+"""Field of the server state with the states of the transforms, by name, if they have any."""
 
 
 class OnClient(NamedTuple):
     """What a transform knows on a client."""
 
     state: ServerState
-    """The server's, as the client got it."""
+    """The server state, as the client received it."""
     own: Tree
-    """The transform's state on the server; () where it has none."""
+    """The transform's own state on the server; () if it has none."""
     personal: Tree
-    """What the transform keeps of this client; () where it keeps nothing."""
+    """The transform's state for this client; () if it has none."""
     client: Clients
     facts: ChunkFacts
     key: jax.Array
-    """For what the transform draws, of this client and phase."""
+    """For the transform's random draws; another key for each client and phase."""
 
 
 class OnServer(NamedTuple):
@@ -52,25 +52,25 @@ class OnServer(NamedTuple):
 
     state: ServerState
     own: Tree
-    """The transform's state; () where it has none."""
+    """The transform's own state; () if it has none."""
     facts: ServerFacts
 
 
 class Sent(NamedTuple):
-    """A client's update behind a transform."""
+    """A client's update after a transform."""
 
     update: ClientUpdate
     personal: Tree = ()
-    """What the transform keeps of the client from now on; () where it is as before."""
+    """The transform's next state for the client; () leaves it unchanged."""
 
 
 class Received(NamedTuple):
-    """What the server got, behind a transform."""
+    """The sums and weights on the server after a transform."""
 
     sums: Tree
     weights: Tree
     own: Tree = ()
-    """The transform's next state; () where it is as before."""
+    """The transform's next own state; () leaves it unchanged."""
 
 
 def _unchanged_update(update: ClientUpdate, at: OnClient) -> Sent:
@@ -85,20 +85,21 @@ class Transform(NamedTuple):
     """One link of the chain; pure functions."""
 
     name: str
-    """Unlike that of the others in its chain: its states are kept under it."""
+    """Its states are stored under it: no two transforms of a chain may have the same name."""
     client: Callable[[ClientUpdate, OnClient], Sent] = _unchanged_update
     server: Callable[[Tree, Tree, OnServer], Received] = _unchanged_sums
     """(reduced sums, reduced weights, ...) -> what `server_update` gets."""
     init: Callable[[ServerState], Tree] | None = None
-    """The first server state -> the transform's own first state, where it has one."""
+    """First server state -> the transform's own first state; None if it has none."""
     personal: Callable[[ServerState], Tree] | None = None
-    """The first server state -> what it keeps of each client at first, where it keeps something."""
+    """First server state -> the transform's first state for a client; None if it has none."""
     every_phase: bool = False
-    """Whether it sees all phases of a round; else the first alone, that of the local steps."""
+    """Whether it applies to all phases of a round. If not, it applies to the first phase only, in
+    which clients make their local steps."""
 
 
 def values(update: ClientUpdate) -> Tree:
-    """What a client sends without its weights: sums over weights, zeros where the weight is 0."""
+    """A client's values: its sums divided by its weights, zeros where the weight is 0."""
     weights = update.weights
     if isinstance(weights, jax.Array):
         weights = jax.tree.map(lambda _: update.weights, update.sums)
@@ -111,7 +112,7 @@ def values(update: ClientUpdate) -> Tree:
 
 
 def with_values(update: ClientUpdate, new: Tree) -> ClientUpdate:
-    """The update with other values and the same weights; `new` is a tree like `values`."""
+    """The update with new values and the same weights; `new` is a tree as `values` returns it."""
     weights = update.weights
     if isinstance(weights, jax.Array):
         weights = jax.tree.map(lambda _: update.weights, update.sums)
@@ -120,11 +121,14 @@ def with_values(update: ClientUpdate, new: Tree) -> ClientUpdate:
 
 
 def before(update: ClientUpdate, state: ServerState) -> Tree:
-    """What the server held of what a client sends, a tree like `values`.
+    """The server's values, before the round, of the parts that a client sends.
 
     Args:
-      update: whose sums are a dictionary of parts of the server state, or a state.
-      state: the server's, as the client got it.
+      update: its sums are a dictionary of parts of the server state, or a NamedTuple of them.
+      state: the server state, as the client received it.
+
+    Returns:
+      A tree as `values` returns it.
     """
     if isinstance(update.sums, dict):
         return {name: getattr(state, name) for name in update.sums}
@@ -137,16 +141,16 @@ def chained(
     num_clients: int,
     kept: Mapping[str, Callable[[ServerState], Tree]] = MappingProxyType({}),
 ) -> Algorithm:
-    """The algorithm whose clients and server apply a chain of transforms.
+    """The algorithm with a chain of transforms around its clients and server.
 
-    Also makes a place in the server state for what transforms and clients keep. Whatever runs
-    rounds takes the algorithm as it comes from here.
+    The states of transforms and the personal states of clients become fields of the server state.
+    The engine needs an algorithm that was returned by this function.
 
     Args:
-      algorithm: as its room builds it; its state a NamedTuple where something is kept.
-      transforms: in the clients' order; none is usual.
+      algorithm: as its room builds it. Its state has to be a NamedTuple if fields are added.
+      transforms: in the order in which clients apply them; usually none.
       num_clients: K.
-      kept: further fields of the server state, by name, each made of the first state.
+      kept: further fields of the server state: name -> function from the first state to the field.
 
     Raises:
       UserError: two transforms have the same name.
@@ -178,11 +182,11 @@ class _Chain(NamedTuple):
 
     @property
     def keeps_personal(self) -> bool:
-        """Whether clients keep anything."""
+        """Whether clients have a personal state."""
         return self.algorithm.personal is not None or any(t.personal for t in self.transforms)
 
     def init(self, key: jax.Array) -> ServerState:
-        """The first state, with all that is kept beside it."""
+        """The first state, with the fields that are added to it."""
         state = self.algorithm.init(key)
         more = {name: first(state) for name, first in self.kept.items()}
         if own := {t.name: t.init(state) for t in self.transforms if t.init}:
@@ -195,7 +199,7 @@ class _Chain(NamedTuple):
         return jnp.broadcast_to(leaf, (self.num_clients, *jnp.shape(leaf)))
 
     def of_client(self, state: ServerState) -> Tree:
-        """What a client keeps at first: the algorithm's part, and one of each transform's."""
+        """A client's first personal state: the algorithm's part and each transform's."""
         state = carried.original(state)
         first = self.algorithm.personal
         kept = {t.name: t.personal(state) for t in self.transforms if t.personal}
@@ -210,7 +214,7 @@ class _Chain(NamedTuple):
         return self.algorithm.broadcast(carried.original(state))
 
     def phase(self, number: int, phase: Phase) -> Phase:
-        """A phase with those of the transforms that see it."""
+        """A phase with the transforms that apply to it."""
         seeing = [t for t in self.transforms if t.every_phase or number == 0]
         return Phase(
             functools.wraps(phase.client_update)(
@@ -281,7 +285,7 @@ class _Chain(NamedTuple):
 
 
 _TRANSFORM_STREAM = 1 << 30
-"""Folded into a key, with the transform's place, for what a transform draws."""
+"""Added to the transform's place and folded into a key, for the transform's random draws."""
 
 
 def _is_none(tree: Tree) -> bool:
@@ -309,7 +313,7 @@ def _check_alike(what: str, before: Tree, after: Tree) -> None:
 
 
 def _unless_left_out(update: ClientUpdate, after: Tree, before: Tree) -> Tree:
-    """What a client keeps: as before where it sends what is not finite."""
+    """A client's next personal state; the one before if the client's update is not finite."""
     if "finite" not in update.metrics:
         return after
     finite = update.metrics["finite"]

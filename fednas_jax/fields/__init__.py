@@ -1,1 +1,1 @@
-"""The fields of a config: what one is, those of every run, what they must be to each other."""
+"""The fields of a config: their types and checks, and the fields that all algorithms have."""

@@ -1,6 +1,6 @@
 """Config files: plain Python files with a function `get_config(variant="")`.
 
-Those that come with the package are found by name, from any folder.
+Those of the package are found by name, from any folder.
 """
 
 import fnmatch
@@ -17,10 +17,10 @@ from fednas_jax.runtime.user_code import failure
 
 
 def load(spec: str) -> ml_collections.ConfigDict:
-    """Runs a config file and returns the config it makes, not yet checked.
+    """Runs a config file and returns its config, not yet checked.
 
     Args:
-      spec: as of `find`, with `:variant` at its end where one is meant.
+      spec: as for `find`, with `:variant` at its end for a variant.
 
     Raises:
       UserError: there is no such file or variant, or the file cannot be read, or fails.
@@ -29,7 +29,7 @@ def load(spec: str) -> ml_collections.ConfigDict:
     path = find(named)
     get_config = _run(path).get("get_config")
     if not callable(get_config):
-        raise UserError(f'{path}: has no get_config(variant=""), which is to return the config')
+        raise UserError(f'{path}: has no get_config(variant=""), which has to return the config')
     arguments = (variant,) if inspect.signature(get_config).parameters else ()
     if variant and not arguments:
         raise UserError(f"{path}: has no variants; leave out ':{variant}'")
@@ -41,25 +41,25 @@ def load(spec: str) -> ml_collections.ConfigDict:
         raise failure(path, error) from error
     if not isinstance(config, ml_collections.ConfigDict):
         raise UserError(
-            f"{path}: get_config returned {type(config).__name__}; "
-            "fednas_jax.config.default(), changed as needed, is to be returned"
+            f"{path}: get_config returned {type(config).__name__}; a config is needed, which "
+            "fednas_jax.config.default() makes"
         )
     return config
 
 
 def names() -> list[str]:
-    """The names of the configs that come with the package."""
+    """The names of the package's configs."""
     return sorted(path.stem for path in CONFIGS.glob("*.py") if path.name != "__init__.py")
 
 
 def find(given: Path) -> Path:
-    """The config file that is meant.
+    """The path of a config file.
 
     Args:
-      given: a file; or one of `names`, also as configs/<name>.py, where there is no such file.
+      given: a file; or, if there is no such file, one of `names`, also as configs/<name>.py.
 
     Raises:
-      UserError: there is none, or the system will not look there.
+      UserError: there is no such config, or the path is not possible on this system.
     """
     path = expand(given, "--config")
     if path.is_file():
@@ -70,23 +70,23 @@ def find(given: Path) -> Path:
 
 
 def split(spec: str) -> tuple[Path, str]:
-    """Cuts "config:variant" in its two parts; a file whose name has a colon stays whole."""
+    """Divides "config:variant" at the colon, unless a file with the whole name exists."""
     head, colon, variant = spec.rpartition(":")
-    # Unlike Path.is_file, this says no where the system refuses to look; `expand` says why.
+    # Unlike Path.is_file, this does not raise for an impossible path; `expand` refuses it later.
     if not colon or os.path.isfile(os.path.expanduser(spec)):
         return Path(spec), ""
     return Path(head), variant
 
 
 def expand_variants(spec: str) -> list[str]:
-    """One spec for each variant of "config:variant,variant"; `*` in one stands for any text.
+    """One spec for each variant of "config:variant,variant"; `*` stands for any text.
 
     Args:
-      spec: as of `load`, with any number of variants. Those that `*` may mean are in the file's
-        `VARIANTS`.
+      spec: as for `load`, with any number of variants. A variant with `*` is matched with the
+        file's `VARIANTS`.
 
     Raises:
-      UserError: the file cannot be run, or none of its variants is meant by a `*`.
+      UserError: the file cannot be run, or a variant with `*` matches none of its variants.
     """
     path, together = split(spec)
     specs = []
@@ -98,15 +98,15 @@ def expand_variants(spec: str) -> list[str]:
             names = [name for name in known if fnmatch.fnmatchcase(name, variant)]
             if not names:
                 raise UserError(
-                    f"{path}: '{variant}' means none of its variants"
-                    + (f"; known: {', '.join(known)}" if known else ", as it has no VARIANTS")
+                    f"{path}: '{variant}' matches none of its variants"
+                    + (f"; known: {', '.join(known)}" if known else ", since it has no VARIANTS")
                 )
         specs += [f"{path}:{name}" if name else str(path) for name in names]
     return specs
 
 
 def check_variant(variant: str, *names: str) -> None:
-    """For a config file: refuses a variant it does not have.
+    """Refuses a variant that a config file does not have; for use in config files.
 
     Raises:
       UserError: `variant` is neither "" (the file's main config) nor one of `names`.
@@ -125,12 +125,12 @@ def _run(path: Path) -> dict[str, object]:
 
 
 def _ways(name: str) -> tuple[str, str]:
-    """How a config that comes with the package may be written."""
+    """The two ways to name a config of the package."""
     return name, f"configs/{name}.py"
 
 
 def _choices(path: Path) -> list[str]:
-    """What may have been meant by a path that leads nowhere: files beside it, and all names."""
+    """Suggestions for a path that does not exist: files beside it, and the package's configs."""
     beside = [str(other) for other in path.parent.glob("*.py") if other.name != "__init__.py"]
     way = int(path.parent == Path("configs"))
     return [*beside, *(_ways(name)[way] for name in names())]

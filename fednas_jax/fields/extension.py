@@ -1,4 +1,4 @@
-"""What users bring besides algorithms: where a config names it, its fields, and how it is made."""
+"""Users' own networks, data sets and so on: the config fields that name them, and their fields."""
 
 import re
 import sys
@@ -12,77 +12,78 @@ from fednas_jax.runtime.user_code import Source
 
 
 class Extension(NamedTuple):
-    """Something of a user's own with fields of its own.
+    """A user's function with config fields of its own.
 
-    A reference to a function may lead to one around that function. Of a network, the fields lie in
-    the section `network.`, and are passed by their names in there.
+    Wherever a config may refer to a function, it may refer to an `Extension` of the function. The
+    fields of a network have names in the section `network.`; the function gets them as keyword
+    arguments, by their names without the section.
     """
 
     make: Callable[..., Any]
-    """The function; what it takes depends on what it makes."""
+    """The function; its arguments depend on what it makes."""
     fields: tuple[Field, ...] = ()
-    """Checked, recorded and listed like those of the package."""
+    """Fields of the config; checked, recorded and listed like those of the package."""
 
 
 class Kind(NamedTuple):
-    """What is needed somewhere."""
+    """What a config field needs."""
 
     type: type | tuple[type, ...]
-    """What is made must be an instance of it."""
+    """The type of the result of the user's function."""
     signature: str
-    """Of the function that makes it, for people."""
+    """The function's signature in words, for errors."""
 
     @property
     def needed(self) -> str:
-        """For the end of an error."""
+        """The end of an error: what would be right."""
         return f"{self.signature} is needed, see docs/extending.md"
 
 
 ONE = ("network.name", "dataset.name", "partition.name", "reducer")
-"""Fields that may hold a reference."""
+"""Fields that may have a reference."""
 SEVERAL = ("transforms", "callbacks")
-"""Fields that may hold several, with commas between."""
+"""Fields that may have several references, separated by commas."""
 AFFECTS_NOTHING = "callbacks"
-"""Of these, the field whose code may change while a run is stopped."""
+"""The field whose code may change between two starts of a run, since it affects no result."""
 _NETWORK = "network."
 _NAME = re.compile(r"[a-z_][a-z_0-9]*(\.[a-z_0-9]+)?")
 _TYPES = (int, float, str, bool)
 
 
 class Named(NamedTuple):
-    """Something of a user's that a config names."""
+    """A reference in a config to a user's own code."""
 
     field: str
-    """Without "config."."""
+    """The name of the field, without "config."."""
     reference: str
 
     @property
     def key(self) -> str:
-        """By which run.json records its source."""
+        """The name under which run.json records its source."""
         return self.field if self.field in ONE else f"{self.field}:{self.reference}"
 
 
 def named(values: Mapping[str, Any]) -> Iterator[Named]:
-    """Everything of a user's that a config names, but for its algorithm, in order.
+    """All references to a user's own code in a config, in order, except its algorithm.
 
     Args:
-      values: of the config's fields, by dotted name, of whatever types.
+      values: values of the config's fields, by dotted name, of any types.
     """
     for field in (*ONE, *SEVERAL):
         value = values.get(field)
         if isinstance(value, str):
             references: tuple[str, ...] = (value,)
-            if field in SEVERAL:  # what is not usable is refused as the fields are checked
+            if field in SEVERAL:  # values that are not usable are refused later, by the check
                 references = () if several(value) else names_in(value)
             for reference in dict.fromkeys(filter(user_code.is_reference, references)):
                 yield Named(field, reference)
 
 
 def fields(one: Named) -> tuple[Field, ...]:
-    """The fields that come with something of a user's; none without an `Extension`.
+    """The fields that a user's `Extension` declares; none for a function without one.
 
     Raises:
-      UserError: it cannot be loaded, or declares a field that cannot be one.
+      UserError: it cannot be loaded, or declares a field that is not usable.
     """
     found = user_code.load(one.reference, f"config.{one.field}").value
     if not isinstance(found, Extension):
@@ -101,14 +102,14 @@ def fields(one: Named) -> tuple[Field, ...]:
 
 
 def check_declared(declared: Sequence[Field], of: str) -> None:
-    """Refuses what a config could not hold as a field.
+    """Refuses fields that a config cannot have.
 
     Args:
-      declared: what a user declares.
-      of: what declares it, for the error.
+      declared: the fields that a user declares.
+      of: begins the error: the config field and the reference.
 
     Raises:
-      UserError: one is no `Field`, or has a name or a type that none can have.
+      UserError: one is not a `Field`, or its name, type or default is not usable.
     """
     for field in declared:
         if not isinstance(field, Field):
@@ -129,7 +130,7 @@ def check_declared(declared: Sequence[Field], of: str) -> None:
 
 
 def unwrapped(reference: str, field: str) -> tuple[Any, Source]:
-    """What a reference leads to, without the `Extension` around it.
+    """The object of a reference, without an `Extension` around it, and its source.
 
     Raises:
       UserError: it cannot be loaded.
@@ -140,16 +141,16 @@ def unwrapped(reference: str, field: str) -> tuple[Any, Source]:
 
 
 def made(reference: str, field: str, kind: Kind, *arguments: Any) -> Any:
-    """What a user's function makes; or the object itself, where the reference leads to one.
+    """The result of a user's function; or the object itself, if it is already what is needed.
 
     Args:
-      reference: as of `user_code.load`.
-      field: that holds it.
-      kind: what is needed there.
-      *arguments: of the function.
+      reference: as for `user_code.load`.
+      field: the config field with the reference.
+      kind: what the field needs.
+      *arguments: arguments of the function.
 
     Raises:
-      UserError: it cannot be loaded, it fails, or makes something else.
+      UserError: the function cannot be loaded, fails, or returns something of another type.
     """
     make, source = unwrapped(reference, field)
     if isinstance(make, kind.type):
@@ -161,7 +162,7 @@ def made(reference: str, field: str, kind: Kind, *arguments: Any) -> Any:
         result = make(*arguments)
     except UserError as error:
         raise UserError(f"{what}: {error}") from error
-    except (Exception, SystemExit) as error:  # of whatever type: it is not our code
+    except (Exception, SystemExit) as error:  # of any type: a user's code may raise it
         raise user_code.failed(what, source.path, error, kind.needed) from error
     if not isinstance(result, kind.type):
         raise UserError(f"{what} returns {type(result).__name__}; {kind.needed}")
@@ -169,11 +170,14 @@ def made(reference: str, field: str, kind: Kind, *arguments: Any) -> Any:
 
 
 def given_fields(one: Mapping[str, Any], several: Mapping[str, Any]) -> dict[str, str]:
-    """The fields that name objects which a user passes in Python, as text.
+    """The values, as text, of fields for which a user has passed objects in Python.
 
     Args:
       one: field, such as "dataset.name" -> an object; None for none.
       several: field -> a sequence of objects, or a single one.
+
+    Returns:
+      Field -> references to its objects.
     """
     lists = {field: [value] for field, value in one.items() if value is not None}
     for field, values in several.items():
@@ -183,14 +187,14 @@ def given_fields(one: Mapping[str, Any], several: Mapping[str, Any]) -> dict[str
 
 
 def given(field: str, *objects: Any) -> str:
-    """The value of a field that names objects which a user passes in Python.
+    """The value, as text, of a field for which a user has passed objects in Python.
 
-    Something that can be imported is named by where it stands; anything else is kept in this
-    process, by a name of its own.
+    An object that can be imported is named by its module; any other object is stored in this
+    process under a name of its own (`user_code.give`).
 
     Args:
-      field: such as "dataset.name".
-      *objects: or references to them, as text.
+      field: the field, such as "dataset.name".
+      *objects: the objects, or references to them as text.
     """
     names: dict[str, Any] = {}
     found = []
@@ -207,7 +211,7 @@ def given(field: str, *objects: Any) -> str:
 
 
 def _importable(value: Any) -> str:
-    """`package.module:Name` of a class, a function or an `Extension`; "" where it has none."""
+    """`package.module:Name` of a class, a function or an `Extension`; "" if it has no such name."""
     if not isinstance(value, Extension):
         return user_code.reference(value)
     module = getattr(value.make, "__module__", "")
@@ -216,7 +220,7 @@ def _importable(value: Any) -> str:
 
 
 def _called(value: Any, field: str) -> str:
-    """What to call an object in this process: by its own name, or that of its function."""
+    """A name for an object in this process, from its own name or that of its function or type."""
     inner = value.make if isinstance(value, Extension) else value
     inner = getattr(inner, "func", inner)
     name = getattr(inner, "__name__", None) or getattr(inner, "name", None)

@@ -1,4 +1,4 @@
-"""What a field of a config is, and what a value may be held against.
+"""Fields of a config, and checks of their values.
 
 Fields are declared in `common.py`, and by algorithms in their own `config.py`;
 `algorithms/schema.py` puts them together.
@@ -18,41 +18,42 @@ Config: TypeAlias = Mapping[str, Any] | ml_collections.ConfigDict
 
 
 Check = Callable[[Any], str]
-"""Says in words what would be right, or "" where the value is right."""
+"""value -> "" if it is right, else words that say what would be right."""
 
 
 class Field(NamedTuple):
     """One field of the config."""
 
     name: str
-    """Dotted, as written after `config.`."""
+    """The dotted name, as written after `config.`."""
     default: Any
     types: tuple[type, ...]
     check: Check
     help: str
     affects_result: bool = True
-    """By more than the rounding of a sum."""
+    """Whether it affects results by more than the rounding of sums."""
     besides: str = ""
-    """A value that is not like the others, for who has written another type."""
+    """Another possible value, of another type; an error about a wrong type adds it."""
     needs: tuple[str, tuple[Any, ...]] | None = None
-    """Another field, and the values of it with which this one is read; None: with any."""
+    """(another field, values of it): this field is read only if the other has one of the values.
+    None: it is always read."""
     optional: bool = False
-    """Whether only algorithms read it that declare it, or name it in their `reads`."""
+    """If true, only algorithms that declare it, or have it in their `reads`, read it."""
     after: str = ""
-    """Of an algorithm's field that begins a section, or lies in none: the field, or the section
-    such as "network.", behind which it is listed."""
+    """Where an algorithm's field is listed, if it begins a section or is in none: after this field,
+    or after this section, such as "network."."""
     default_recorded: bool = True
-    """Whether a run records its default too. Not where runs of before it should stay as they are:
-    then a config need not have it either."""
+    """Whether run.json records the field even if it has its default. False for a field that was
+    added later: records of runs stay as they were, and a config may lack it."""
 
     @property
     def meaning(self) -> str:
-        """The help, and the names to choose from, where there are some."""
+        """The help, and the possible names if the value has to be one of several."""
         names = getattr(self.check, "names", ())
         return f"{self.help}; one of {', '.join(names)}" if names else self.help
 
 
-# Far above what is of use, and low enough that sums and products of them fit 32 bits.
+# More than is useful, but low enough that sums and products of such numbers fit into 32 bits.
 MANY = 10_000
 INT32_MAX = 2**31 - 1
 
@@ -98,7 +99,7 @@ def between(low: float, high: float, ends: str = "[)") -> Check:
 
 
 def one_of(*names: str, brought: bool = False) -> Check:
-    """The value is one of `names`; with `brought`, or a reference to a user's own code."""
+    """The value is one of `names`, or with `brought` a reference to a user's own code."""
 
     def check(value: Any) -> str:
         if value in names or (brought and is_reference(value)):
@@ -111,15 +112,15 @@ def one_of(*names: str, brought: bool = False) -> Check:
 
 
 def names_in(text: str) -> tuple[str, ...]:
-    """The names in the value of a field that takes several, with commas between."""
+    """The names in the value of a field that takes several, separated by commas."""
     return tuple(name.strip() for name in text.split(",")) if text.strip() else ()
 
 
 def several(value: Any) -> str:
-    """References to a user's own code, with commas between, or none; a `Check`."""
+    """References to a user's own code, separated by commas, or none; a `Check`."""
     if all(map(is_reference, names_in(value))):
         return ""
-    return "path/to/file.py:Name is needed, several with commas between, or nothing"
+    return "path/to/file.py:Name is needed, or several separated by commas, or nothing"
 
 
 def _nearest(value: Any, names: tuple[str, ...]) -> str:

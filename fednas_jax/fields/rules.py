@@ -1,4 +1,4 @@
-"""What fields of a config must be to each other, each of them right by itself."""
+"""Checks of values of several fields that have to fit together, each right by itself."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,14 +7,14 @@ from fednas_jax.fields.common import ADAPTIVE
 from fednas_jax.runtime.errors import UserError
 
 Values = Mapping[str, Any]
-"""The fields that a run reads, by dotted name."""
+"""Values of the fields that a run reads, by dotted name."""
 
 
 def check(values: Values) -> None:
-    """Refuses values that do not go together.
+    """Refuses values that do not fit together.
 
     Args:
-      values: of all fields that are read, each in its declared type and range.
+      values: values of all fields that are read, each in its declared type and range.
 
     Raises:
       UserError: one line that names a field, what is wrong and what would be right.
@@ -42,15 +42,16 @@ def _check_rates(values: Values) -> None:
     optimizer, rate = values.get("server.optimizer"), values.get("server.learning_rate", 0.0)
     if optimizer in ADAPTIVE and rate >= 1:
         raise UserError(
-            f"config.server.learning_rate: {rate} moves every weight by about as much where "
-            f"config.server.optimizer is {optimizer!r}; less than 1, such as 0.01, is needed"
+            f"config.server.learning_rate: {rate} is too large for config.server.optimizer "
+            f"{optimizer!r}, which changes every weight by about this much in a round; less than "
+            "1, such as 0.01, is needed"
         )
 
 
 def _check_batch(values: Values) -> None:
     if values["batch_size"]:
         return
-    # There is one room for all clients' batches: in it, smaller clients have examples twice.
+    # The batches of all clients have one size, so smaller clients have some examples twice.
     if values.get("network.normalization") == "batch":
         raise UserError(
             "config.batch_size: 0 is not usable with batch normalisation, which would count some "
@@ -63,8 +64,8 @@ def _check_cohort(values: Values) -> None:
     drawn, fraction = values["clients_per_round"], values["clients_fraction"]
     if drawn and fraction != 1:
         raise UserError(
-            f"config.clients_fraction: {fraction} beside config.clients_per_round, {drawn}; one of "
-            "them is needed, and the other's default"
+            f"config.clients_fraction: {fraction} is not used together with "
+            f"config.clients_per_round, {drawn}; the default is needed for one of them"
         )
     if name in ("homo", "hetero", "shards", "power_law") and drawn > clients:
         raise UserError(
@@ -77,8 +78,8 @@ def _check_stragglers(values: Values) -> None:
     slow, kind = values.get("stragglers_share", 0.0), values.get("stragglers")
     if slow and kind == "keep" and values["local_epochs"] < 2:
         raise UserError(
-            f"config.stragglers_share: {slow} needs local epochs that stragglers do not make; "
-            "config.local_epochs of at least 2 is needed"
+            f"config.stragglers_share: {slow} is not usable with one local epoch, since stragglers "
+            "make fewer epochs than others; config.local_epochs of at least 2 is needed"
         )
     if kind == "drop" and not slow:
         raise UserError(
@@ -104,8 +105,9 @@ def _check_faults(values: Values) -> None:
     everybody = values["clients_per_round"] == 0 and values["clients_fraction"] == 1
     if values["faults.extra_share"] and everybody:
         raise UserError(
-            f"config.faults.extra_share: {values['faults.extra_share']} more than all clients; 0 "
-            "is needed, or a smaller config.clients_per_round or config.clients_fraction"
+            f"config.faults.extra_share: {values['faults.extra_share']} is not usable if all "
+            "clients take part; 0 is needed, or a smaller config.clients_per_round or "
+            "config.clients_fraction"
         )
 
 

@@ -1,9 +1,9 @@
-"""What a run leaves to read and to look at: records, plots, cell drawings."""
+"""Records, plots, drawings of cells, and pages of runs."""
 
 import logging
 
-# Where there is no home folder, matplotlib keeps its files in a temporary one, and warns of it at
-# every start. It is removed at the end; nothing is lost.
+# Without a home folder, matplotlib has its cache in a temporary folder, and warns at every start.
+# The folder is removed at the end, and nothing is lost.
 logging.getLogger("matplotlib").addFilter(
     lambda record: "temporary cache directory" not in record.getMessage()
 )

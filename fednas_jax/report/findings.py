@@ -1,4 +1,4 @@
-"""What an algorithm finds beside metrics: kept after each round, and of the best round."""
+"""Findings: what an algorithm finds besides metrics, recorded each round and for the best round."""
 
 from pathlib import Path
 from typing import Any
@@ -6,91 +6,90 @@ from typing import Any
 from fednas_jax.report.writers import Row
 
 IN_CHECKPOINT, IN_SUMMARY = "best_genotype", "genotype"
-"""Under which a checkpoint and summary.json hold `Findings.best`, whatever it is. The first
-algorithm that found something found genotypes, and files of older runs have to stay readable."""
+"""The names of `Findings.best` in a checkpoint and in summary.json, whatever an algorithm finds.
+Older runs have only genotypes, and their files have to stay readable."""
 
 
 class Findings:
-    """What one start of a run finds beside metrics; as it stands here: nothing.
+    """The findings of one start of a run; this base class finds nothing.
 
-    An algorithm that finds something has a class of its own, which `Room.findings` makes. All ranks
-    call `restore` and `columns`; rank 0 alone calls what writes files.
+    An algorithm with findings has a subclass, which `Room.findings` makes. All ranks call `restore`
+    and `columns`; only rank 0 calls the methods that write files.
     """
 
     folders: tuple[str, ...] = ()
-    """That the run's folder needs for its files; made before the first round."""
+    """Folders for its files in the run's folder; made before the first round."""
     title: str = "Best network"
-    """What the lines at a run's end begin with."""
+    """First words of the lines printed at the end of a run."""
     scored: str = "Network"
-    """What accuracies are of."""
+    """The name of what is scored, before the printed accuracies."""
     files: tuple[str, ...] = ()
-    """In the run's folder, for the line that names its files."""
+    """Its files in the run's folder that the last lines name."""
     picture: str = "accuracy_and_loss.png"
-    """The one in `plots/` that shows most."""
+    """The file in `plots/` to look at first."""
 
     def __init__(self, config: Any, folder: Path) -> None:
-        """Looks at nothing and writes nothing.
+        """Reads and writes no files.
 
         Args:
-          config: resolved; or as run.json has it, where an ended run is told of.
-          folder: of the run.
+          config: the resolved config; for a finished run, the config in run.json.
+          folder: the run's folder.
         """
         self._folder = folder
 
     @property
     def best(self) -> Any:
-        """What is kept of the best round so far, as JSON holds it; None of an algorithm that keeps
-        nothing."""
+        """The findings of the best round so far, in JSON's types; None if there are none."""
         return None
 
     def check(self, best: Any, source: str) -> None:
-        """Refuses what cannot have been `best`.
+        """Checks a value of `best` that was read from a file.
 
         Args:
-          best: as a file has it.
-          source: what to call it in an error.
+          best: the value.
+          source: the name of the value in an error.
 
         Raises:
-          UserError: it is something else.
+          UserError: it is not a possible value of `best`.
         """
 
     def restore(self, best: Any, source: str) -> None:
-        """Takes over what the checkpoint says that is gone on from.
+        """Restores `best` from the checkpoint that a run resumes from.
 
         Args:
-          best: as it was when the checkpoint was written.
-          source: what to call it in an error.
+          best: the value in the checkpoint.
+          source: the name of the value in an error.
 
         Raises:
-          UserError: it cannot have been `best`.
+          UserError: it is not a possible value of `best`.
         """
 
     def begin(self, state: Any, done: int) -> None:
-        """Brings the files to a round: what they hold of later ones goes.
+        """Removes the records of later rounds from the files.
 
         Args:
-          state: of the server, after that round, or its first.
-          done: rounds done.
+          state: the server state after the last finished round, or the first state.
+          done: number of the last finished round; 0 before the first.
         """
 
     def columns(self, state: Any) -> Row:
-        """Numbers that a round's row of metrics.jsonl has besides: name -> number.
+        """Further columns of a round's row in metrics.jsonl: name -> number.
 
         Args:
-          state: of the server, after the round.
+          state: the server state after the round.
         """
         return {}
 
     def append(self, number: int, state: Any, *, is_best: bool) -> dict[str, str]:
-        """Writes down a round.
+        """Records a round.
 
         Args:
-          number: of the round.
-          state: of the server, after it.
-          is_best: whether it is the best so far; then `best` is of it from now on.
+          number: number of the round.
+          state: the server state after the round.
+          is_best: whether the round is the best so far. If so, `best` has to become its findings.
 
         Returns:
-          Texts for what tracks the run: name -> text.
+          Texts for trackers such as W&B: name -> text.
         """
         return {}
 
@@ -98,21 +97,21 @@ class Findings:
         """Draws pictures of the rounds so far.
 
         Args:
-          folder: where they go; `picture` is one of them.
+          folder: the folder of the pictures; `picture` is one of them.
         """
 
     def lines(self, best: Any) -> list[str]:
-        """What was found, as lines below `title`.
+        """The findings as lines that are printed below `title`.
 
         Args:
-          best: as summary.json has it.
+          best: the value of `best` in summary.json.
         """
         return []
 
     def next_steps(self, dataset: str) -> list[str]:
-        """What may be done after the run, each for a sentence "Next: ..., then ...".
+        """Suggestions for after the run, as parts of the sentence "Next: ..., then ...".
 
         Args:
-          dataset: the name of the data.
+          dataset: the name of the data set.
         """
         return []

@@ -1,9 +1,9 @@
-"""The rows of a run beside its checkpoints, each written once however many checkpoints there are.
+"""The rows of a run in a file beside its checkpoints, so that each row is written only once.
 
-A checkpoint that held all rows so far would grow by the round, and what a run writes in all by the
-square of its rounds. So `checkpoints/rows.jsonl` holds them, and a checkpoint holds a mark: how
-long the file was, and the SHA-256 of that. metrics.jsonl begins with the same bytes, so that where
-one of the two is lost or damaged the other serves.
+If every checkpoint held all rows so far, a run would write an amount that grows with the square of
+its rounds. So `checkpoints/rows.jsonl` holds the rows, and a checkpoint holds a mark: the file's
+length and SHA-256 when the checkpoint was written. metrics.jsonl begins with the same bytes, so if
+one of the two files is lost or damaged, the other is used.
 """
 
 import hashlib
@@ -18,22 +18,22 @@ from fednas_jax.runtime.files import reason, write_atomic
 
 FILE = "rows.jsonl"
 KEY = "rows_held"
-"""Of the mark, in what a checkpoint says besides its arrays."""
+"""The name of the mark in the `extra` of a checkpoint."""
 
 
 class Ledger:
-    """The file, which one process goes on with."""
+    """The file `checkpoints/rows.jsonl`; one process writes it."""
 
     def __init__(self, path: Path, so_far: bytes) -> None:
-        """Brings the file to the rows of a checkpoint.
+        """Makes the file begin with the rows of a checkpoint.
 
         Args:
           path: the file; its folder is made when there is something to write.
-          so_far: the lines of the rounds done. What the file holds behind them stays until the
-            next: it does no harm, and a checkpoint that is put back may be of it.
+          so_far: the lines of the finished rounds. Later lines in the file stay until the next
+            round is appended, in case a later checkpoint is put back.
 
         Raises:
-          UserError: it cannot be written.
+          UserError: the file cannot be written.
         """
         self._path = path
         self._digest, self._length = hashlib.sha256(so_far), len(so_far)
@@ -42,10 +42,10 @@ class Ledger:
             write_atomic(path, so_far)
 
     def append(self, line: bytes) -> None:
-        """Adds a round's line, which a lost disk cache may take until the next `mark`.
+        """Appends a round's line. It may be lost in a crash of the machine before the next `mark`.
 
         Raises:
-          UserError: it cannot be written.
+          UserError: the file cannot be written.
         """
         self._write(line)
         self._digest.update(line)
@@ -55,20 +55,20 @@ class Ledger:
         """Waits until all lines are on the disk.
 
         Returns:
-          What a checkpoint is to say under `KEY`.
+          The mark, which a checkpoint holds under `KEY`.
 
         Raises:
-          UserError: they cannot be written.
+          UserError: the file cannot be written.
         """
         self._write(b"", wait=True)
         return {"bytes": self._length, "sha256": self._digest.hexdigest()}
 
     def _write(self, line: bytes, *, wait: bool = False) -> None:
-        """Writes behind the lines so far, in the place of what is there."""
+        """Writes after the lines so far, and removes everything that was there."""
         _make_folder(self._path)
         try:
             with os.fdopen(os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o666), "wb") as file:
-                file.truncate(self._length)  # behind it: rounds that are repeated, or half a line
+                file.truncate(self._length)  # after it: rounds that are repeated, or half a line
                 file.seek(self._length)
                 file.write(line)
                 if wait:
@@ -79,14 +79,14 @@ class Ledger:
 
 
 def with_rows(extra: Any, *paths: Path) -> Any:
-    """What a checkpoint says besides its arrays, with `rows` in the place of their mark.
+    """The `extra` of a checkpoint, with `rows` in place of their mark.
 
     Args:
-      extra: as a run saved it; one of an earlier version holds the rows itself.
-      paths: files that may begin with them.
+      extra: as a run saved it; that of an earlier version contains the rows.
+      paths: files that may begin with the rows.
 
     Returns:
-      None where none of the files does.
+      None if none of the files begins with them.
     """
     if not isinstance(extra, dict) or KEY not in extra:
         return extra
@@ -103,11 +103,11 @@ def with_rows(extra: Any, *paths: Path) -> Any:
 
 
 def is_of_round(extra: Any, number: int) -> bool:
-    """Whether what a checkpoint says, with its rows, is what a run writes after a round.
+    """Whether the `extra` of a checkpoint, with its rows, is one that a run writes after a round.
 
     Args:
       extra: as `with_rows` returns it.
-      number: of the round.
+      number: number of the round.
     """
     if not isinstance(extra, dict) or not {"rows", "costs", IN_CHECKPOINT} <= extra.keys():
         return False
@@ -118,7 +118,7 @@ def is_of_round(extra: Any, number: int) -> bool:
 
 
 def _beginning(path: Path, length: int) -> bytes:
-    """At most so many bytes of a file; none of one that cannot be read."""
+    """The first `length` bytes of a file, or all if it is shorter; none if it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(min(length, path.stat().st_size))

@@ -2,8 +2,8 @@
 
     python -m fednas_jax.report.page RUN [RUN ...] [--output=FILE]
 
-The charts are drawn in the browser by Vega-Lite, which the page carries (0.9 MB), in SVG. What
-makes them may not be installed, and is imported when a page is written.
+The page contains Vega-Lite (0.9 MB), which draws the charts in the browser as SVG. The packages
+that pages need may not be installed, so they are imported only when a page is written.
 """
 
 import contextlib
@@ -35,10 +35,10 @@ HELP = """Writes the page of a run, or one that compares runs: a file that needs
 
   {program} RUN [RUN ...] [--output=FILE]
 
-  RUN        the workdir of a run, also while it goes on; of a run of several stages, such as a
-             search and the training of what it found, all are shown, or among several runs the
-             last counts
-  --output   the file; if not given, RUN/report.html of one and comparison.html of several
+  RUN        the workdir of a run, which need not be finished; if the run has several stages, such
+             as a search and a training, its page shows all of them, and a comparison of runs shows
+             the last
+  --output   the file; the default is RUN/report.html for one run, comparison.html for several
 
 Exit codes: 0 done, 2 bad input, 130 interrupted. Example:
 
@@ -50,13 +50,13 @@ def write(folder: Path, path: Path | None = None, on_server: Sequence[StageFolde
     """Writes the page of a run.
 
     Args:
-      folder: of the run.
-      path: the file; report.html in the folder, if not given.
-      on_server: stages that the server has computed, to be shown too.
+      folder: the run's folder.
+      path: the file; by default report.html in the folder.
+      on_server: finished stages on the server, which the page also shows.
 
     Raises:
-      UserError: the folder is no run's or the file cannot be written, or no round is done yet; or
-        a package that pages need is not installed.
+      UserError: the folder is not that of a run, no round is finished, the file cannot be written,
+        or a package that pages need is not installed.
     """
     run = _read(folder)
     from fednas_jax.report import run_sections
@@ -67,7 +67,7 @@ def write(folder: Path, path: Path | None = None, on_server: Sequence[StageFolde
 
 
 def write_of_server(workdir: Path, path: Path, on_server: Sequence[StageFolder]) -> Path:
-    """Writes a page of stages that the server has computed, where no round is done yet.
+    """Writes a page of finished stages on the server, for a run without a finished round.
 
     Raises:
       UserError: as `write`.
@@ -89,7 +89,7 @@ def _write(page: Page, path: Path, on_server: Sequence[StageFolder]) -> None:
 def write_comparison(
     folders: Sequence[Path], path: Path, on_server: Sequence[StageFolder] = ()
 ) -> Path:
-    """Writes a page that compares runs; `on_server` as of `write`.
+    """Writes a page that compares runs; `on_server` as for `write`.
 
     Raises:
       UserError: as `write`.
@@ -131,7 +131,7 @@ def render(page: Page) -> str:
 
 
 def _embedded(charts: dict[str, dict[str, Any]]) -> str:
-    """The specs, and once each the data that they name, as JSON that may stand in HTML."""
+    """The specs and, once each, the data that they name, as JSON for use inside HTML."""
     datasets: dict[str, Any] = {}
     for spec in charts.values():
         datasets |= spec.get("datasets", {})
@@ -191,7 +191,7 @@ def _write_of(workdirs: Sequence[Path], path: Path) -> Path:
 
 
 def _runs(workdir: Path) -> list[Path]:
-    """The stages of rounds in a workdir as far as they have begun, or itself."""
+    """The stages of rounds in a workdir that have begun; or the workdir itself, if it is one."""
     if (workdir / RUN_FILE).exists():
         return [] if _is_on_server(workdir) else [workdir]
     stages = layout.stages(workdir)
@@ -199,7 +199,7 @@ def _runs(workdir: Path) -> list[Path]:
 
 
 def _on_server(workdir: Path) -> list[StageFolder]:
-    """The finished stages on the server in a workdir, or itself."""
+    """The finished stages on the server in a workdir; or the workdir itself, if it is one."""
     stages = layout.stages(workdir)
     if (workdir / RUN_FILE).exists():
         name = workdir.resolve().name
@@ -208,7 +208,7 @@ def _on_server(workdir: Path) -> list[StageFolder]:
 
 
 def _is_on_server(workdir: Path) -> bool:
-    with contextlib.suppress(UserError):  # of what is damaged, who reads it whole tells
+    with contextlib.suppress(UserError):  # a damaged file is refused later, where it is read
         record = read_json(workdir / RUN_FILE)
         return isinstance(record, dict) and record.get("kind") == SERVER
     return False

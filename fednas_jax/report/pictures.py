@@ -1,7 +1,7 @@
 """The pictures of any run: its partition, and its metrics over rounds.
 
-What draws is imported when it is first used: Matplotlib and SciPy take a second, which the first
-round need not wait for.
+The plotting code is imported at its first use: Matplotlib and SciPy take a second, which would
+delay the first round.
 """
 
 from pathlib import Path
@@ -19,7 +19,10 @@ def draw_partition(
     class_names: tuple[str, ...],
     client_ids: list[int] | None = None,
 ) -> None:
-    """Who holds how many of which class; clients by their ids, where the data calls them so."""
+    """Draws how many examples of each class every client holds.
+
+    Clients are named by their ids in the data, if it has any.
+    """
     from fednas_jax.report import plots
 
     counts = class_counts(partition, labels, len(class_names))
@@ -27,10 +30,10 @@ def draw_partition(
 
 
 def draw_progress(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Metrics so far.
+    """Draws the metrics so far.
 
     Args:
-      folder: where the picture goes.
+      folder: the folder of the picture.
       rows: metrics of the rounds so far.
     """
     from fednas_jax.report import plots

@@ -14,15 +14,15 @@ from fednas_jax.runtime import extras
 from fednas_jax.runtime.layout import CHECKPOINTS_FOLDER, METRICS_FILE, PLOTS_FOLDER
 
 _DRAWING_SHARE = 0.005
-"""Of the time that a run takes, at most; the pictures after the last round aside. With what else is
-neither steps nor evaluation, a round of the paper's size so stays below 3 %: `round_share` in
-`benchmarks/`."""
+"""The largest share of a run's time that is spent on pictures, without those after the last round.
+So all work of a round besides steps and evaluation takes below 3 % of a round of the paper's size
+(`round_share` in `benchmarks/`)."""
 
 
 class Records:
-    """All records of a run; what they hold is always that of the rounds in `rows`.
+    """All records of a run. The files always contain exactly the rounds in `rows`.
 
-    Of which `rows` itself has no lists: with a value a client, those would fill the memory.
+    `rows` leaves out lists: with a value for each client, these would fill the memory.
     """
 
     def __init__(
@@ -34,20 +34,21 @@ class Records:
         state: Any,
         selected_by: Sequence[str] = rows.SELECTED_BY,
     ) -> None:
-        """Brings the files to the round of a checkpoint: what is from later rounds goes.
+        """Removes rounds after the checkpoint from the files.
 
         Args:
           folder: the workdir, with its folders made.
           report: `config.report`.
-          rows_so_far: metrics of the rounds done.
-          findings: of the run, which has taken over what the checkpoint says of them.
-          state: of the server, after the last of these rounds, or its first.
-          selected_by: what selects the best round, as of `rows.best_round`.
+          rows_so_far: metrics of the finished rounds.
+          findings: the run's findings, restored from the checkpoint.
+          state: the server state after the last finished round, or the first state.
+          selected_by: what selects the best round, as for `rows.best_round`.
         """
         self.rows = [rows.without_lists(row) for row in rows_so_far]
         self.findings, self.selected_by = findings, selected_by
         self._folder, self._draws = folder, extras.enabled(report, "plots")
-        # The first come after the first round: something to look at; memory grows no more later.
+        # Draws after the first round, so that there is something to look at early, and so that
+        # memory does not grow later.
         self._drawn, self._drawing_seconds = -math.inf, 0.0
         done = rows.rounds_done(self.rows)
         self._metrics = MetricsFile(folder / METRICS_FILE)
@@ -57,11 +58,11 @@ class Records:
         self._trackers = trackers(folder, report, self.rows)
 
     def append(self, row: rows.Row, state: Any) -> None:
-        """Writes down a round: its metrics, and what was found besides.
+        """Records a round: its metrics and findings.
 
         Args:
-          row: its metrics.
-          state: of the server, after it; None of round 0, which is before all that is found.
+          row: the round's metrics.
+          state: the server state after the round; None for round 0, which has no findings.
         """
         self.rows.append(rows.without_lists(row))
         self._ledger.append(self._metrics.append(row))
@@ -78,16 +79,16 @@ class Records:
         return rows.best_round(self.rows, self.selected_by) == number
 
     def mark(self) -> dict[str, Any]:
-        """What a checkpoint is to say of the rows so far, which are then kept beside it, and of
-        what was found."""
+        """What a checkpoint records of the rows so far, which are in a file beside it, and of the
+        findings."""
         return {ledger.KEY: self._ledger.mark(), IN_CHECKPOINT: self.findings.best}
 
     def draw(self, every_seconds: float = 0.0) -> None:
-        """Draws the pictures, unless they are not wanted, or were drawn a short while ago.
+        """Draws the pictures, unless they are switched off or were drawn a short time ago.
 
         Args:
-          every_seconds: what a short while is, or so long that drawing takes half a percent of
-            the time, if that is more; 0 draws in any case.
+          every_seconds: the shortest pause between drawings. The pause is longer if drawing would
+            otherwise take more than half a percent of the time. 0 draws without a pause.
         """
         start = time.monotonic()
         pause = max(every_seconds, self._drawing_seconds / _DRAWING_SHARE) if every_seconds else 0
@@ -99,6 +100,6 @@ class Records:
         self._drawing_seconds = self._drawn - start
 
     def close(self) -> None:
-        """Ends what tracks the run."""
+        """Closes the trackers of the run."""
         for tracker in self._trackers:
             tracker.close()

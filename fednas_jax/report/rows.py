@@ -1,7 +1,7 @@
-"""What is known after a round, as a row of metrics.jsonl; and after the last, as summary.json.
+"""The row of a round in metrics.jsonl, and the summary of a run in summary.json.
 
-Accuracies are fractions, losses mean cross-entropies in nats, both means over examples. Times are
-wall-clock seconds, the only values in a row that differ from run to run.
+Accuracies are fractions and losses are cross-entropies in nats, both means over examples. Times are
+wall-clock seconds. Only times differ between two runs of one config.
 """
 
 import math
@@ -17,32 +17,32 @@ from fednas_jax.runtime.errors import UserError, listed
 
 Row = dict[str, Any]
 SELECTED_BY = ("held_out_accuracy", "held_out_loss", "round")
-"""What selects the best round, in this order: the highest, of equals the least, then the last."""
+"""What selects the best round: the highest accuracy, then the lowest loss, then the last round."""
 SELECTED_EARLIEST = ("held_out_accuracy",)
-"""Of runs begun with an earlier version, which took the first of equals; they end as they began."""
+"""The rule of runs begun with an earlier version, which selected the first of equal rounds."""
 
 _FIRST = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
 _FACTS = ("id", "weight", "local_steps", "finite")
-"""Metrics of clients that are no measurements."""
+"""Metrics of clients that are not measurements."""
 _RESERVED = (
     "round", "held_out_loss", "held_out_accuracy", "held_out_accuracy_of_clients", "test_loss",
     "test_accuracy", "seconds", "client_steps_per_second", "bytes_up_per_client",
     "bytes_down_per_client", "clients", "not_finite", "tries", "skipped", "local_steps_of_ranks",
     "unreachable", "stragglers", "dropouts", "late", "surplus",
 )  # fmt: skip
-"""What a row says of the round itself."""
+"""Columns of a row that a metric of an algorithm may not have as its name."""
 
 
 def means(clients: Mapping[str, np.ndarray]) -> Row:
-    """What clients measured while learning, averaged with N_k / N as the weights are.
+    """The means of the clients' metrics, weighted by N_k / N like the network's weights.
 
-    None each where nobody has an example, as a sample of the clients may turn out.
+    All are None if no client of the round has an example, which can happen by chance.
 
     Args:
-      clients: name -> [clients]; `_FACTS`, and whatever else an algorithm measures.
+      clients: name -> [clients]: `_FACTS`, and everything that the algorithm measures.
 
     Raises:
-      UserError: a metric has the name of something that is known of the round.
+      UserError: a metric has the name of a column that every row has.
     """
     others = sorted(name for name in clients if name not in (*_FIRST, *_FACTS))
     _check_free("its clients' metric", others, _RESERVED)
@@ -56,22 +56,22 @@ def means(clients: Mapping[str, np.ndarray]) -> Row:
 
 
 def before_training(test: Score) -> Row:
-    """Round 0: what the first weights score on the test set."""
+    """The row of round 0: the score of the first weights on the test set."""
     return {"round": 0, "train_loss": None, "train_accuracy": None, **scores([], test)}
 
 
 def rounds_done(rows: Sequence[Row]) -> int:
-    """How many rounds the rows are of; round 0 is none."""
+    """The number of finished rounds in the rows; round 0 does not count."""
     return rows[-1]["round"] if rows else 0
 
 
 def scores(held_out: Sequence[Score], test: Score | None) -> Row:
-    """Scores of the server's state.
+    """The columns with scores of the server state.
 
     Args:
-      held_out: of all held-out examples together, then of each client's; empty when it was not
-        their turn.
-      test: of the test set; None when it was not its turn.
+      held_out: the score of all held-out examples together, then that of each client's; empty in a
+        round in which they are not scored.
+      test: the score of the test set; None in a round in which it is not scored.
     """
     together, *each = held_out or [Score(np.nan, np.nan)]
     accuracies = [score.accuracy for score in each]
@@ -85,41 +85,43 @@ def scores(held_out: Sequence[Score], test: Score | None) -> Row:
 
 
 def of_findings(found: Mapping[str, Any], clients: Mapping[str, Any]) -> Row:
-    """What an algorithm says of a round besides, as columns.
+    """The columns of an algorithm's findings.
 
     Args:
-      found: of `Findings.columns`.
-      clients: as of `means`.
+      found: as `Findings.columns` returns them.
+      clients: as for `means`.
 
     Raises:
-      UserError: a column has the name of something else in the row.
+      UserError: a column has the name of another in the row.
     """
     _check_free("its column", found, (*_RESERVED, *_FIRST, *clients))
     return dict(found)
 
 
 def _check_free(what: str, names: Iterable[str], others: Iterable[str]) -> None:
-    """Refuses names that mean something else in a row."""
+    """Refuses names that another column has."""
     if taken := sorted({*names} & {*others}):
         raise UserError(
-            f"algorithm: {what} {taken[0]!r} has the name of something else in metrics.jsonl; "
+            f"algorithm: {what} {taken[0]!r} has the name of another column of metrics.jsonl; "
             "another name is needed"
         )
 
 
 def without_lists(row: Mapping[str, Any]) -> Row:
-    """A row without what it says of each client: what memory holds of every round of a run."""
+    """A row without its lists of values of each client; memory holds such a row of every round."""
     return {name: value for name, value in row.items() if not isinstance(value, list)}
 
 
 def best_round(rows: Sequence[Row], by: Sequence[str] = SELECTED_BY) -> int:
-    """The round of the highest held-out accuracy; of equals the least held-out loss, then the last.
+    """The round with the highest held-out accuracy.
 
-    Where nothing is held out it is the last round.
+    Of equal rounds, it is the one with the lowest held-out loss, then the last. If nothing is held
+    out, it is the last round.
 
     Args:
-      rows: of all rounds so far, None where something was not measured.
-      by: `SELECTED_BY`; or `SELECTED_EARLIEST`, of runs that began with it: the first of equals.
+      rows: the rows of all rounds so far, with None for what was not measured.
+      by: `SELECTED_BY`; or, for runs that began with it, `SELECTED_EARLIEST`, the first of equal
+        rounds.
     """
     scored = [row for row in rows if _known(row.get("held_out_accuracy"))]
     if not scored:
@@ -134,24 +136,25 @@ def _known(value: float | None) -> TypeGuard[float]:
 
 
 def _merit(row: Row) -> tuple[float, float, int]:
-    """By what rounds are ordered, the best last."""
+    """The key by which rounds are ordered; the best round has the highest."""
     loss = row.get("held_out_loss")
     return _accuracy(row), -loss if _known(loss) else -math.inf, row["round"]
 
 
 def _accuracy(row: Row) -> float:
-    """The held-out accuracy, the same for as many images: a mean over clients has rounding in it.
+    """The held-out accuracy, rounded so that equal numbers of correct images are equal.
 
-    Accuracies over n images differ by 1 / n; n is far below 10 ** 9.
+    A mean over clients has rounding errors. Accuracies over n images differ by 1 / n, and n is far
+    below 10 ** 9.
     """
     return round(row["held_out_accuracy"], 9)
 
 
 def _tie(rows: Sequence[Row], chosen: Row, by: Sequence[str]) -> Row:
-    """`tied_rounds`: others of the best round's held-out accuracy; `tie_decided_by`: what decided.
+    """`tied_rounds`, the other rounds with the best held-out accuracy, and `tie_decided_by`.
 
-    That is "held_out_loss" or "round", and None where no round is tied. Of runs that choose by
-    `SELECTED_EARLIEST` it is "earliest": the first of the highest, unrounded.
+    `tie_decided_by` is "held_out_loss", "round", or None if no round is tied. For runs with
+    `SELECTED_EARLIEST` it is "earliest": the first round with the highest unrounded accuracy.
     """
     scored = [row for row in rows if _known(row.get("held_out_accuracy"))]
     tied = [row for row in scored if row is not chosen and _accuracy(row) == _accuracy(chosen)]
@@ -168,14 +171,14 @@ def _tie(rows: Sequence[Row], chosen: Row, by: Sequence[str]) -> Row:
 def summary(rows: Sequence[Row], best: Any, by: Sequence[str] = SELECTED_BY) -> Row:
     """The result of a run; accuracies are those of the best round.
 
-    The test accuracy is that of the best round, or of the last one if the best was not tested.
-    `tied_rounds` are the others of the same held-out accuracy, and `tie_decided_by` is
-    "held_out_loss", "round", "earliest", or None where there are none.
+    The test accuracy is that of the best round, or of the last round if the best was not tested.
+    `tied_rounds` are the other rounds with the same held-out accuracy, and `tie_decided_by` is
+    "held_out_loss", "round", "earliest", or None if there are no tied rounds.
 
     Args:
-      rows: of all rounds, None where something was not measured.
-      best: what was found, of the best round, as JSON holds it; None where nothing was.
-      by: as of `best_round`.
+      rows: the rows of all rounds, with None for what was not measured.
+      best: the findings of the best round, in JSON's types; None if there are none.
+      by: as for `best_round`.
     """
     chosen = best_round(rows, by)
     row = next(row for row in rows if row["round"] == chosen)
@@ -201,15 +204,15 @@ def summary_text(
     with_pictures: bool,
     with_page: bool,
 ) -> str:
-    """The summary for people: what was found, how good it is, where it lies, what comes next.
+    """The printed summary: what was found, its accuracy, its files, and suggestions.
 
     Args:
-      result: `summary`, and what it cost.
-      folder: of the run.
-      findings: of the run's algorithm.
-      dataset: the name of the data that was searched on.
-      with_pictures: whether they are there to look at.
-      with_page: whether report.html is.
+      result: `summary`, with the costs.
+      folder: the run's folder.
+      findings: the findings of the run's algorithm.
+      dataset: the name of the run's data set.
+      with_pictures: whether there are pictures.
+      with_page: whether there is a report.html.
     """
 
     def percent(value: float | None) -> str:
@@ -243,13 +246,13 @@ def summary_text(
 
 
 def _tied(result: Mapping[str, Any]) -> list[str]:
-    """What decided between rounds of the same held-out accuracy; nothing where there was one."""
-    if not result.get("tied_rounds"):  # nor do summaries of earlier versions have it
+    """A line about what decided between rounds with the same held-out accuracy, if there were."""
+    if not result.get("tied_rounds"):  # summaries of earlier versions lack it
         return []
     best, tied = result["best_round"], result["tied_rounds"]
     why = {
-        "held_out_loss": "has the least held-out loss",
-        "round": "is the last of those with the least held-out loss",
+        "held_out_loss": "has the lowest held-out loss",
+        "round": "is the last of those with the lowest held-out loss",
         "earliest": "is the first of the highest before rounding, as this run began with an "
         "earlier version",
     }[result["tie_decided_by"]]
@@ -260,7 +263,7 @@ def _tied(result: Mapping[str, Any]) -> list[str]:
 def _to_look_at(
     folder: Path, findings: Findings, with_pictures: bool, with_page: bool
 ) -> list[str]:
-    """To look at the file that shows most; nothing where none does."""
+    """The suggestion to look at the page, or else the main picture, if there is one."""
     if with_page:
         return [f"look at {folder / 'report.html'}"]
     return [f"look at {folder / 'plots' / findings.picture}"] if with_pictures else []

@@ -1,4 +1,4 @@
-"""The files of a run's folder, read back for its page: also while it runs, or from another year."""
+"""Reads the files of a run's folder for its page, also of a run in progress or of an old run."""
 
 import json
 from pathlib import Path
@@ -26,17 +26,17 @@ def read(folder: Path) -> RunFolder:
     """Reads a run's folder.
 
     Raises:
-      UserError: it is no run's, or a file in it is damaged, or no round is done yet.
+      UserError: the folder is not that of a run, a file in it is damaged, or no round is finished.
     """
     run = _read_run(folder / RUN_FILE)
     measured = _read_metrics(folder / METRICS_FILE)
     if not measured:
-        raise UserError(f"{folder}: no round is done yet; wait for the first")
+        raise UserError(f"{folder}: no round is finished yet; wait for the first")
     by = rules_of(run)["best_round_by"]
     ended = _read_summary(folder, run["config"])
     summary = ended or rows.summary(measured, None, by)
     if not any(row["round"] == summary["best_round"] for row in measured):
-        raise UserError(f"{folder / SUMMARY_FILE}: best_round is none of {METRICS_FILE}; {_RIGHT}")
+        raise UserError(f"{folder / SUMMARY_FILE}: best_round is not in {METRICS_FILE}; {_RIGHT}")
     return RunFolder(
         folder=folder,
         record=run,
@@ -50,10 +50,10 @@ def read(folder: Path) -> RunFolder:
 
 
 def room_of(config: dict[str, Any]) -> "Room | None":
-    """The room of a run's algorithm; None of a user's own that is not there any more.
+    """The room of a run's algorithm; None for a user's own algorithm that no longer exists.
 
     Args:
-      config: of the run, as run.json has it.
+      config: the run's config in run.json.
     """
     try:
         return registry.room(config["algorithm"])
@@ -62,7 +62,7 @@ def room_of(config: dict[str, Any]) -> "Room | None":
 
 
 def _read_summary(folder: Path, config: dict[str, Any]) -> dict[str, Any] | None:
-    """None of a run that has not ended."""
+    """The summary; None for a run that is not finished."""
     if not (folder / SUMMARY_FILE).exists():
         return None
     room = room_of(config)
@@ -106,14 +106,14 @@ def write_partition(
     class_names: tuple[str, ...],
     client_ids: list[int] | None = None,
 ) -> None:
-    """Writes down how many examples of which class each client holds.
+    """Writes how many examples of each class every client holds.
 
     Args:
-      folder: of the run.
-      partition: who holds which example.
+      folder: the run's folder.
+      partition: the indices of each client's examples.
       labels: [N], the class of each example.
-      class_names: one a class.
-      client_ids: what the data calls each client; None where it calls them nothing.
+      class_names: the name of each class.
+      client_ids: the number of each client in the data; None if the data has none.
     """
     counts = class_counts(partition, labels, len(class_names))
     record: dict[str, Any] = {"class_names": list(class_names), "class_counts": counts.tolist()}
@@ -123,7 +123,7 @@ def write_partition(
 
 
 def _compact(record: dict[str, Any]) -> bytes:
-    """JSON with a line a client: indented whole it would be a line a number."""
+    """JSON with one line for each client; `indent` would make one line for each number."""
     lines = ",\n".join(json.dumps(row) for row in record["class_counts"])
     others = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in record.items() if k != "class_counts"]
     first = ",\n".join(others)
@@ -131,7 +131,7 @@ def _compact(record: dict[str, Any]) -> bytes:
 
 
 def read_partition(folder: Path) -> ClassCounts | None:
-    """Who holds what in a run; None of a run of a version that did not write it.
+    """The class counts of each client in a run; None for a run of an earlier version.
 
     Raises:
       UserError: the file is damaged.
@@ -151,12 +151,12 @@ def read_partition(folder: Path) -> ClassCounts | None:
         and all(isinstance(row, list) and len(row) == len(names) for row in counts)
         and all(isinstance(count, int) for row in counts for count in row)
     ):
-        raise UserError(f"{path}: not a line of class_counts for each client; {_RIGHT}")
+        raise UserError(f"{path}: class_counts has no line for each client; {_RIGHT}")
     ids = value.get("client_ids")
     if ids is not None and not (
         isinstance(ids, list)
         and len(ids) == len(counts)
         and all(isinstance(one, int) for one in ids)
     ):
-        raise UserError(f"{path}: not a number in client_ids for each client; {_RIGHT}")
+        raise UserError(f"{path}: client_ids has no number for each client; {_RIGHT}")
     return ClassCounts(names, counts, ids)

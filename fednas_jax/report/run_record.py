@@ -1,4 +1,4 @@
-"""What run.json and summary.json say of a run, read back: its rules, its result."""
+"""Reads the rules of a run from run.json, and its result from summary.json."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,20 +17,20 @@ from fednas_jax.runtime.layout import (
 _NUMBERS = ("rounds", "best_round", "test_accuracy_round")
 
 _MEASURED = ("held_out_accuracy", "test_accuracy")
-"""Null where it was not measured."""
+"""Numbers that are null if they were not measured."""
 
 
 def rules_of(run: Mapping[str, Any] | None) -> dict[str, Any]:
-    """By which rules a run goes on, where versions differ.
+    """The rules of a run that differ between versions; a resumed run uses those it began with.
 
     Args:
-      run: what run.json says; None of a new run, which has this version's rules.
+      run: the content of run.json; None for a new run, which has this version's rules.
 
     Returns:
-      `cut_by`, as of `datasets.load`; `best_round_by`, as of `rows.best_round`.
+      `cut_by`, as for `datasets.load`, and `best_round_by`, as for `rows.best_round`.
 
     Raises:
-      UserError: a rule is none that this version knows.
+      UserError: this version does not know a rule.
     """
     known = {
         "cut_by": ("class", "client"),
@@ -52,13 +52,13 @@ def read_summary(folder: Path, findings: Findings | None = None) -> dict[str, An
     """The summary of a finished run.
 
     Args:
-      folder: of the run.
-      findings: of its algorithm, which checks what it has found; if not given, that is not checked.
+      folder: the run's folder.
+      findings: the findings of its algorithm, which check those in the summary; None: no check.
 
     Raises:
-      UserError: it is damaged.
+      UserError: the summary is damaged.
     """
-    path, right = folder / SUMMARY_FILE, "remove it to go on with the run"
+    path, right = folder / SUMMARY_FILE, "remove it to resume the run"
     summary = read_json(path, right)
     if not isinstance(summary, dict):
         raise UserError(f"{path}: not a summary; {right}")

@@ -18,7 +18,7 @@ _MOST_ROWS = 200
 
 
 def page(run: RunFolder) -> Page:
-    """The page of a run; what the run has not measured is left out."""
+    """The page of a run, without what the run has not measured."""
     sections = [
         Section("summary", "Summary", "", _summary(run)),
         Section("curves", "Curves", "Point at a round, or tap it, for its values.", _curves(run)),
@@ -26,13 +26,13 @@ def page(run: RunFolder) -> Page:
         Section(
             "clients",
             "Clients",
-            "The server's network on what each client holds out.",
+            "The server's network on the held-out part of each client.",
             _clients(run),
         ),
         Section(
             "partition",
             "Partition",
-            "Who holds how many examples of which class.",
+            "How many examples of each class every client holds.",
             _partition(run),
         ),
         Section("again", "Run it again", "", _again(run)),
@@ -42,18 +42,18 @@ def page(run: RunFolder) -> Page:
 
 
 def of_algorithm(run: RunFolder) -> list[Section]:
-    """What the run's algorithm shows besides."""
+    """The sections of the run's algorithm."""
     room = room_of(run.config)
     return [] if room is None else with_parts(room.sections(run))
 
 
 def with_parts(sections: Iterable[Section]) -> list[Section]:
-    """Those that have something to show."""
+    """The sections that have parts."""
     return [section for section in sections if section.parts]
 
 
 def subtitle(run: RunFolder) -> str:
-    """What was run, in a line."""
+    """A line with the algorithm, the data set, the clients and the rounds."""
     done, of = run.rows[-1]["round"], run.config["rounds"]
     rounds = f"{done} rounds" if run.finished else f"{done} of {of} rounds so far"
     algorithm = registry.title(run.config["algorithm"])
@@ -67,7 +67,7 @@ def total(rows: Sequence[dict[str, Any]], name: str) -> float:
 
 
 def last_scores(run: RunFolder) -> tuple[int, list[float | None]] | None:
-    """(round, each client's held-out accuracy): of the best round, else of the latest scored."""
+    """(round, held-out accuracy of each client) of the best round, or else the latest scored."""
     for row in (run.best_row, *reversed(run.rows)):
         if row.get("held_out_accuracy_of_clients"):
             return row["round"], row["held_out_accuracy_of_clients"]
@@ -89,15 +89,15 @@ def _summary(run: RunFolder) -> list[Part]:
     ]
     if any("clients" in row for row in rows):
         skipped = sum(row.get("clients") == 0 for row in rows)
-        tiles.append(Tile("Rounds without clients", f"{skipped}", "nobody came in time"))
+        tiles.append(Tile("Rounds without clients", f"{skipped}", "no client returned in time"))
     tiles += _cost_tiles(run)
     return [Tiles(tiles), _rounds_table(run)]
 
 
 def _tied(summary: dict[str, Any]) -> str:
-    """How many other rounds have the held-out accuracy of the best; of earlier versions unknown."""
+    """How many other rounds have the best held-out accuracy; "" if none, or not recorded."""
     number = len(summary.get("tied_rounds") or [])
-    return f"; {number} more of the same accuracy" if number else ""
+    return f"; {number} more with the same accuracy" if number else ""
 
 
 def _cost_tiles(run: RunFolder) -> list[Tile]:
@@ -184,7 +184,7 @@ def _partition(run: RunFolder) -> list[Part]:
 
 
 def _again(run: RunFolder) -> list[Part]:
-    """How to run it again, as it was started and from Python; and with what it ran."""
+    """The command and the Python code that run it again, and the versions that it ran with."""
     start = run.starts[-1]
     parts: list[Part] = []
     if start.get("command"):
@@ -205,13 +205,13 @@ def _config(run: RunFolder) -> list[Part]:
     ]
     rows = [[name, setting(value)] for name, value in flat(run.config)]
     return [
-        Table(["field", "value", "default"], changed, "Set otherwise than the default", open=True),
+        Table(["field", "value", "default"], changed, "Fields not at their default", open=True),
         Table(["field", "value"], rows, f"All {len(rows)} fields"),
     ]
 
 
 def flat(config: dict[str, Any]) -> Iterable[tuple[str, Any]]:
-    """The fields of a recorded config by their dotted names."""
+    """The fields of a recorded config, by dotted name."""
     for name, value in config.items():
         if isinstance(value, dict):
             yield from ((f"{name}.{leaf}", inner) for leaf, inner in flat(value))

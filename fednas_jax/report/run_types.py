@@ -1,4 +1,4 @@
-"""What the folder of a run says, as pages show it."""
+"""The content of a run's folder, as pages show it."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,39 +8,39 @@ from fednas_jax.runtime import layout
 
 
 class ClassCounts(NamedTuple):
-    """Who holds what: `counts[k][c]` examples of class c, which is called `names[c]`."""
+    """Client k holds `counts[k][c]` examples of class c, whose name is `names[c]`."""
 
     names: list[str]
     counts: list[list[int]]
     ids: list[int] | None = None
-    """What the data's `client` column calls each client; None where it calls them nothing."""
+    """The number of each client in the data's `client` column; None if there is no such column."""
 
     def client(self, k: int) -> str:
-        """The name of a client, from its number."""
+        """The name of client k: its number in the data, or else k."""
         return str(self.ids[k] if self.ids is not None and k < len(self.ids) else k)
 
 
 class RunFolder(NamedTuple):
-    """What a run has written down so far."""
+    """The records of a run so far."""
 
     folder: Path
     record: dict[str, Any]
-    """All of run.json."""
+    """The content of run.json."""
     config: dict[str, Any]
-    """As it is there."""
+    """The config in run.json."""
     starts: list[dict[str, Any]]
     """Time, versions and device of each start; the latest is the last."""
     rows: list[Row]
-    """Metrics, one row a round; at least one."""
+    """Metrics, one row for each round; at least one."""
     summary: dict[str, Any]
-    """As in summary.json; what is known so far where the run has not ended."""
+    """The content of summary.json; computed from the rows so far if the run is not finished."""
     finished: bool
     partition: ClassCounts | None
-    """None of a run of a version that did not write it."""
+    """None for a run of an earlier version, which did not record it."""
 
     @property
     def name(self) -> str:
-        """The folder's own name; of a stage of a run, the run's besides."""
+        """The folder's name; for a stage of a run, the run's name and the stage's."""
         return layout.title(self.folder)
 
     @property

@@ -1,4 +1,4 @@
-"""What a page shows of the stages that the server has computed."""
+"""The sections of a page for stages on the server."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ from fednas_jax.runtime.files import read_json
 from fednas_jax.runtime.layout import SUMMARY_FILE, StageFolder
 
 _MOST_CHARACTERS = 200
-"""Of a value; a list may be very long."""
+"""The largest length of a shown value; a list may be very long."""
 
 
 def sections(stages: Iterable[StageFolder]) -> list[Section]:
@@ -24,12 +24,12 @@ def sections(stages: Iterable[StageFolder]) -> list[Section]:
 
 
 def page(title: str) -> Page:
-    """A page of nothing but stages on the server, which are to be added."""
+    """A page for stages on the server only, to which their sections are added."""
     return Page(title, "computed on the server", [], "This page needs no network.")
 
 
 def with_sections(shown: Page, more: list[Section]) -> Page:
-    """A page with further sections behind its first, which sums up."""
+    """A page with further sections after its first one, the summary."""
     return shown._replace(sections=[*shown.sections[:1], *more, *shown.sections[1:]])
 
 
@@ -41,7 +41,7 @@ def _section(stage: StageFolder) -> Section:
     path = stage.folder / SUMMARY_FILE
     summary = read_json(path)
     if not isinstance(summary, dict):
-        raise UserError(f"{path}: not a summary; the file as it was written is needed")
+        raise UserError(f"{path}: not a summary; the unchanged file is needed")
     rows = [
         [name, _short(setting(value))] for name, value in flat(summary) if name not in costs.NAMES
     ]

@@ -1,1 +1,1 @@
-"""Preparing the process and the machine before anything is computed."""
+"""The process and the machine: settings, files, errors, compilation, and users' own code."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fednas_jax.runtime import compilation, memory
 
 NAMES = ("seconds", "compile_seconds", "peak_memory_bytes")
-"""Of the numbers, in a summary."""
+"""The names of the costs in a summary."""
 
 
 class Costs:

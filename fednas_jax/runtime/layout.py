@@ -1,4 +1,4 @@
-"""What lies where in the folder of a run, and in one of several stages."""
+"""The layout of a run's folder, also of a run of several stages: names of files and folders."""
 
 import re
 from pathlib import Path
@@ -13,21 +13,21 @@ CHECKPOINTS_FOLDER = "checkpoints"
 INDICES_FILE = "partition.npz"
 
 STAGES_FILE = "stages.json"
-"""Of a run of several stages: their names in order, and what each has begun with."""
+"""In a run of several stages: their names in order, and the summaries each has begun with."""
 
 SEARCH_FOLDER, TRAIN_FOLDER = "search", "train"
-"""Of the stages of a search that is followed by a training; those of an earlier version have no
-`STAGES_FILE`."""
+"""The stages of a search and the training after it. Runs of an earlier version with these stages
+have no `STAGES_FILE`."""
 
 ROUNDS, SERVER = "rounds", "server"
-"""Kinds of stages."""
+"""The kinds of stage."""
 
 _OF_A_RUN = (CHECKPOINTS_FOLDER, GENOTYPES_FOLDER, PLOTS_FOLDER, "evaluation", "export")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9_-]*)*")
 
 
 class StageFolder(NamedTuple):
-    """A stage of a run, begun or not."""
+    """A stage of a run, whether it has begun or not."""
 
     name: str
     folder: Path
@@ -41,18 +41,18 @@ class StageFolder(NamedTuple):
 
     @property
     def has_model(self) -> bool:
-        """Whether it has come to a checkpoint; what a server has not finished does not count."""
+        """Whether it has a checkpoint; a stage on the server also has to be finished."""
         return _has_checkpoint(self.folder) and (self.kind == ROUNDS or self.finished)
 
 
 def is_stage_name(name: Any) -> bool:
-    """Whether a stage may have this name, and a folder in a workdir."""
+    """Whether a stage, and so its folder in the workdir, may have this name."""
     fits = isinstance(name, str) and _NAME.fullmatch(name) is not None
     return fits and not any(part.lower() in _OF_A_RUN for part in name.split("/"))
 
 
 def read_stages(workdir: Path) -> dict[str, Any] | None:
-    """What `STAGES_FILE` says; None where there is none.
+    """The content of `STAGES_FILE`; None if there is none.
 
     Raises:
       UserError: it is damaged.
@@ -60,7 +60,7 @@ def read_stages(workdir: Path) -> dict[str, Any] | None:
     path = workdir / STAGES_FILE
     if not path.exists():
         return None
-    right = "the file as it was written is needed, or another workdir"
+    right = "the unchanged file is needed, or another workdir"
     record = read_json(path, right)
     stages = record.get("stages") if isinstance(record, dict) else None
     if not (isinstance(stages, list) and stages and all(map(_is_stage, stages))):
@@ -78,10 +78,10 @@ def _is_stage(value: Any) -> bool:
 
 
 def stages(workdir: Path) -> list[StageFolder]:
-    """The stages of the run in a workdir, in order; none where the workdir itself is the run's.
+    """The stages of the run in a workdir, in order; none if the run has only one stage.
 
     Raises:
-      UserError: the record of them is damaged.
+      UserError: the record of the stages is damaged.
     """
     record = read_stages(workdir)
     if record is None:
@@ -99,12 +99,12 @@ def stages(workdir: Path) -> list[StageFolder]:
 
 
 def last(workdir: Path) -> Path:
-    """The folder of the run whose model counts: that of the last stage, where there are several.
+    """The folder with the model of a run: that of the last stage, if there are several.
 
-    A stage on the server that is done and has saved no model is passed over.
+    Finished stages on the server that have saved no model are left out.
 
     Raises:
-      UserError: that stage has not come to a checkpoint yet, and one before it has.
+      UserError: the last stage has no checkpoint yet, but an earlier one has.
     """
     having = [s for s in stages(workdir) if s.has_model or s.kind == ROUNDS or not s.finished]
     if having and having[-1].has_model:
@@ -131,7 +131,7 @@ def of_rounds(workdir: Path) -> Path:
 
 
 def title(folder: Path) -> str:
-    """The folder's own name; of a stage of a run, the run's besides.
+    """The folder's name; for a stage of a run, the run's name and the stage's.
 
     Raises:
       UserError: the record of the stages is damaged.

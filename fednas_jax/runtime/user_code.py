@@ -1,7 +1,7 @@
-"""Code that a user brings: named as `package.module:Name` or `path/to/file.py:Name`, and run.
+"""Loads a user's own code, named as `package.module:Name` or `path/to/file.py:Name`.
 
-An object that a user passes in Python and that no such name leads to is kept in this process under
-the name `given:NAME`.
+An object that a user passes in Python may have no such name. It is stored in this process under the
+name `given:NAME`.
 """
 
 import functools
@@ -22,16 +22,17 @@ from fednas_jax.runtime.paths import expand
 
 
 class Source(NamedTuple):
-    """Where something of a user's stands."""
+    """The source of a user's code."""
 
     path: str
-    """The file; "" of what stands in none."""
+    """The file; "" if the code is not in a file."""
     sha256: str
-    """Of the file, without what it imports; of a notebook, of the thing's own text."""
+    """Digest of the file, without the files that it imports; in a notebook, of the text of the
+    class or function; "" if there is no text."""
 
 
 class Brought(NamedTuple):
-    """Something of a user's."""
+    """A user's own object, and its source."""
 
     value: Any
     source: Source
@@ -42,26 +43,26 @@ _given: dict[str, Any] = {}
 
 
 def is_reference(text: str) -> bool:
-    """Whether a name in a config is one of a user's code; the path of an .npz is none."""
+    """Whether a name in a config refers to a user's code; a path of an .npz file does not."""
     return ":" in text and not text.endswith(".npz")
 
 
 def is_given(reference: str) -> bool:
-    """Whether a reference is of an object that was passed in Python, as `give` makes it."""
+    """Whether a reference is to an object that was passed in Python, as `give` returns it."""
     return reference.startswith(f"{_GIVEN}:")
 
 
 def is_here(reference: str) -> bool:
-    """Whether `give` has made this reference in this process."""
+    """Whether `give` has returned this reference in this process."""
     return is_given(reference) and reference.removeprefix(f"{_GIVEN}:") in _given
 
 
 def give(value: Any, name: str) -> str:
-    """Keeps an object for this process; an earlier one of the same name is forgotten.
+    """Stores an object in this process; it replaces an earlier one of the same name.
 
     Args:
       value: the object.
-      name: what to call it; of letters, digits and underscores.
+      name: its name, of letters, digits and underscores.
 
     Returns:
       The reference by which `load` finds it.
@@ -71,11 +72,11 @@ def give(value: Any, name: str) -> str:
 
 
 def load(reference: str, field: str) -> Brought:
-    """Imports a module, or runs a file, and takes something from it.
+    """Imports a module, or runs a file, and returns an object of it.
 
     Args:
-      reference: `package.module:Name`, or `path/to/file.py:Name`; or one that `give` made.
-      field: where it was given.
+      reference: `package.module:Name`, or `path/to/file.py:Name`; or one that `give` returned.
+      field: the config field with the reference.
 
     Raises:
       UserError: there is no such module or file, it fails, or it has no such name.
@@ -97,28 +98,28 @@ def load(reference: str, field: str) -> Brought:
 
 
 def to_pass(field: str) -> str:
-    """What is needed where a reference of `give` leads to nothing.
+    """What is needed if a reference of `give` is to an object of another process.
 
     Args:
-      field: that holds the reference, such as "config.dataset.name".
+      field: the config field with the reference, such as "config.dataset.name".
     """
     argument = field.removeprefix("config.").removesuffix(".name")
     return f"the object itself is needed: experiment.run(config, workdir, {argument}=...)"
 
 
 def found_again(reference: str, recorded: Mapping[str, str], beside: Iterable[Path]) -> str:
-    """The reference by which code is loaded that a file names, wherever one stands now.
+    """A reference that loads recorded code from the current folder.
 
-    A file is looked for where the reference says, where it was when it was recorded, and beside
-    what names it. One that is as it was comes first.
+    A file is looked for under the reference's path, under its recorded path, and in some folders.
+    If several exist, one with the recorded digest is preferred.
 
     Args:
-      reference: as of `load`.
-      recorded: `path` and `sha256` as they were; empty of an earlier version.
-      beside: folders to look into.
+      reference: the recorded reference, as for `load`.
+      recorded: the recorded `path` and `sha256`; empty for records of an earlier version.
+      beside: folders in which the file may be.
 
     Raises:
-      UserError: there is no such file in any of these places.
+      UserError: the file is in none of these places.
     """
     place, _, name = reference.rpartition(":")
     if is_given(reference) or not place.endswith(".py"):
@@ -130,24 +131,26 @@ def found_again(reference: str, recorded: Mapping[str, str], beside: Iterable[Pa
     if not there:
         listed = ", ".join(map(str, dict.fromkeys(tried)))
         raise UserError(
-            f"{reference}: there is no such file that can be read ({listed}); it is needed"
+            f"{reference}: no such file can be read ({listed}); the file is needed in one of these "
+            "places"
         )
     same = [one for one in there if _of_path(str(one)).sha256 == recorded.get("sha256")]
     return f"{(same or there)[0]}:{name}"
 
 
 def reference(value: Any) -> str:
-    """The name by which `load` finds a class or a function again; "" where there is none."""
+    """The reference by which `load` finds a class or a function; "" if there is none."""
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
     found = getattr(sys.modules.get(str(module)), name, None) if "." not in name else None
     return f"{module}:{name}" if found is value and value is not None else ""
 
 
 def source_of(value: Any) -> Source:
-    """Where a class or a function stands; `Source("", ...)` of a notebook or an interpreter.
+    """The source of a class or a function; its path is "" in a notebook or an interpreter.
 
-    Of a function with arguments filled in the function counts, of a tuple its first function, of
-    any other object its class. The digest is "" where there is no text, as in an interpreter.
+    For a `functools.partial` it is the source of the function, for a tuple that of its first
+    function, for any other object that of its class. The digest is "" if there is no text, as in an
+    interpreter.
     """
     if isinstance(value, tuple):
         value = next(filter(callable, value), None)
@@ -170,23 +173,23 @@ def _of_path(path: str) -> Source:
 
 
 def failure(path: Path, error: BaseException) -> UserError:
-    """What went wrong in a user's file, in one line that says where in it.
+    """An error in a user's file, as one line with the place in the file.
 
     Args:
       path: the file.
-      error: what it raised.
+      error: the exception that it raised.
     """
     line, reason = where(str(path), error), _reason(error)
     return UserError(f"{line or path}: {reason}; mend the file")
 
 
 def failed(what: str, path: str, error: BaseException, needed: str) -> UserError:
-    """What went wrong when something of a user's was called, in one line that says where.
+    """An error in a call of a user's function, as one line with the place.
 
     Args:
-      what: the field and the name.
-      path: the file that it stands in, or "".
-      error: what it raised.
+      what: the config field and the reference.
+      path: the function's file, or "".
+      error: the exception that it raised.
       needed: what would be right.
     """
     place = where(path, error)
@@ -194,11 +197,11 @@ def failed(what: str, path: str, error: BaseException, needed: str) -> UserError
 
 
 def where(path: str, error: BaseException) -> str:
-    """Where a user's code has failed, as "file:line"; "" where no line of it was reached.
+    """Where a user's code has failed, as "file:line"; "" if no line of it was reached.
 
     Args:
-      path: the user's file; "" of code that stands in none.
-      error: what was raised.
+      path: the user's file; "" for code that is not in a file.
+      error: the exception.
     """
     if isinstance(error, SyntaxError) and error.filename == path:
         return f"{path}:{error.lineno}"
@@ -222,12 +225,12 @@ def _of_file(path: Path) -> ModuleType:
     return _run(path.resolve(), hashlib.sha256(content).hexdigest())
 
 
-@functools.cache  # of one state of a file there is one module, whoever asks for it
+@functools.cache  # one module for each content of a file
 def _run(path: Path, sha256: str) -> ModuleType:
     name = f"_fednas_jax_user_{sha256[:12]}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise UserError(f"{path}: is no Python file; one that ends with .py is needed")
+        raise UserError(f"{path}: is not a Python file; one that ends with .py is needed")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -243,8 +246,8 @@ def _of_package(name: str, field: str) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     try:
-        found = importlib.util.find_spec(name)  # imports what it lies in
-    except ValueError:  # of an empty name, or one that cannot be one
+        found = importlib.util.find_spec(name)  # imports the packages that it is in
+    except ValueError:  # the name is empty or not possible
         found = None
     except UserError:
         raise
@@ -267,7 +270,7 @@ def _of_package(name: str, field: str) -> ModuleType:
 
 
 def _last_file(error: BaseException, name: str) -> Path:
-    """The file in which a module has failed that is imported on the way to another."""
+    """The file of the code that failed while a module, or a package around it, was imported."""
     names = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     files = [file for file in names if not file.startswith("<")]
     return Path(files[-1] if files[1:] else name)

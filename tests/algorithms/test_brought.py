@@ -297,7 +297,7 @@ def test_a_name_or_a_field_that_is_taken_is_refused(elsewhere: Path) -> None:
     registry.add(TOY)
     registry.add(TOY._replace(title="Of the same room, as of a cell that is run again"))
     with pytest.raises(
-        UserError, match=r"'toy' is the name of two, with the rooms .*toy_room and .*"
+        UserError, match=r"'toy' is the name of two algorithms, with the rooms .*toy_room and .*"
     ):
         registry.add(TOY._replace(room="another.module"))
     with pytest.raises(UserError, match="'fedavg' is one of the package's own; another name is"):

@@ -170,7 +170,7 @@ def test_draws_of_a_tier_do_not_depend_on_chunks() -> None:
             toy(facts=lambda c, p: {"local_epochs": np.ones(6)}),
             "fact 'local_epochs' has the name of a fact of the round; another name is needed",
         ),
-        (toy(facts=lambda c, p: {}), r"groups clients by the fact 'tier', which its room does not"),
+        (toy(facts=lambda c, p: {}), r"groups clients by the fact 'tier', which its room's facts"),
     ],
 )
 def test_what_does_not_fit_is_refused(algorithm: Declared, says: str) -> None:

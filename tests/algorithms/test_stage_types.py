@@ -64,7 +64,7 @@ def test_alone_on_the_server_it_needs_a_folder_of_its_own() -> None:
 )
 def test_folders_that_would_be_shared(one: str, two: str) -> None:
     text = refusal((rounds(one), rounds("other"), rounds(two)))
-    assert f"{one!r} and {two!r} would share a folder; a name of its own is needed" in text
+    assert f"{one!r} and {two!r} would share a folder; each stage needs its own name" in text
 
 
 @pytest.mark.parametrize("stages", [(), [], None, rounds("a"), "ab"])
@@ -73,7 +73,9 @@ def test_no_list_of_stages(stages: Any) -> None:
 
 
 def test_what_is_no_stage() -> None:
-    assert ": 'search' is none; a RoundsStage or ServerStage of" in refusal((rounds("a"), "search"))
+    assert ": 'search' is not a stage; a RoundsStage or ServerStage of" in refusal(
+        (rounds("a"), "search")
+    )
 
 
 def test_algorithms_of_the_package_run_in_the_workdir_itself() -> None:
@@ -87,7 +89,7 @@ def test_algorithms_of_the_package_run_in_the_workdir_itself() -> None:
 
 
 def test_one_stage_where_one_is_asked_for() -> None:
-    message = r"^--search: 'mine' runs in stages of its own \(a, b\); an algorithm of one stage is "
+    message = r"^--search: 'mine' runs in its own stages \(a, b\); an algorithm of one stage is "
     with pytest.raises(UserError, match=message):
         stage_types.check_one((rounds("a"), server("b")), "mine", "--search")
 

@@ -121,7 +121,7 @@ def test_images_without_a_channel_axis_and_no_images(fresh: Path) -> None:
         (np.zeros((2, 8, 8, 3), np.uint8), r"images: shape \[2, 8, 8, 3\]; \[N, 8, 8, 1\] is"),
         (np.zeros((8, 8), np.uint8), r"images: shape \[8, 8\]; \[N, 8, 8, 1\] is"),
         (np.zeros((8, 8, 1), np.uint8), r"images: shape \[8, 8, 1\]; \[N, 8, 8, 1\] is"),
-        (np.zeros((2, 8, 8, 1)), "images: float64; uint8, as this model was trained on"),
+        (np.zeros((2, 8, 8, 1)), "images: float64; uint8 is needed, since this model was"),
         ([["a"]], r"images: shape \[1, 1\]; "),
         ([[[0] * 8] * 8, [[0] * 7] * 8], r"images: not an array; one of shape \[N, 8, 8, 1\] is"),
     ],

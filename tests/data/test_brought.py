@@ -133,10 +133,10 @@ WHITE = np.zeros((60, 8, 8, 1), np.uint8)
         ({"train": Split(WHITE, np.ones(60), None)}, "'labels' is float64 of rank 1; integers of"),
         ({"test": Split(WHITE - 1, -np.ones(60, int), None)}, "'test_labels' has -1; 0 to classes"),
         ({"test": Split(WHITE, np.arange(60), None)}, "'test_labels' has 59; the training labels"),
-        ({"num_classes": 2}, "'labels' go up to 2; at most 1 is needed, as num_classes is 2"),
-        ({"class_names": ("a", "b")}, "class_names is ('a', 'b'); a tuple of 3, one a class"),
-        ({"mean": 0.5}, "mean is 0.5; a tuple of 1, one a channel of the images"),
-        ({"std": (1.0, 1.0)}, "std is (1.0, 1.0); a tuple of 1, one a channel of the images"),
+        ({"num_classes": 2}, "'labels' go up to 2; at most 1 is needed, since num_classes is 2"),
+        ({"class_names": ("a", "b")}, "class_names is ('a', 'b'); a tuple of 3, one for each cl"),
+        ({"mean": 0.5}, "mean is 0.5; a tuple of 1, one for each channel of the images, is needed"),
+        ({"std": (1.0, 1.0)}, "std is (1.0, 1.0); a tuple of 1, one for each channel of the im"),
     ],
 )
 def test_what_does_not_fit(elsewhere: Path, changes: dict[str, Any], says: str) -> None:
@@ -158,7 +158,7 @@ def test_what_is_no_data_set(elsewhere: Path) -> None:
     )
     assert refusal(
         **{"dataset.name": "stripes.py:STRIPES", "dataset.test_path": "x.npz"}
-    ).startswith("config.dataset.test_path: 'x.npz' goes with an own .npz; empty is needed")
+    ).startswith("config.dataset.test_path: 'x.npz' is only for a data set in an .npz file;")
     with pytest.raises(UserError, match="a data set of your own, and its run alone can"):
         datasets.load("stripes.py:STRIPES")
 
@@ -215,10 +215,10 @@ def test_in_python_a_lambda_whose_source_is_compared(elsewhere: Path) -> None:
         ([[-1]], "client 0 has index -1; the data has 0..87"),
         ([[], np.zeros(0)], "no client has an example; a function(config, dataset) that returns"),
         ([], "no client has an example; a function(config, dataset) that returns"),
-        ([[0.0, 1.0]], "client 0 has float64 of rank 1; integers of rank 1"),
-        ([[True, False]], "client 0 has bool of rank 1; integers of rank 1"),
-        ([[0], [[1], [2, 3]]], "client 1 has float64 of rank 2; integers of rank 1"),
-        ([0, 1, 2], "client 0 has int64 of rank 0; integers of rank 1"),
+        ([[0.0, 1.0]], "client 0 has float64 of rank 1, not integers of rank 1"),
+        ([[True, False]], "client 0 has bool of rank 1, not integers of rank 1"),
+        ([[0], [[1], [2, 3]]], "client 1 has float64 of rank 2, not integers of rank 1"),
+        ([0, 1, 2], "client 0 has int64 of rank 0, not integers of rank 1"),
         ({0: [1]}, "returns dict; a function(config, dataset) that returns a list of index arrays"),
     ],
 )

@@ -128,13 +128,13 @@ def test_a_number_of_clients_that_is_not_used(
     assembly.make_partition(config, dataset())
     warning = (
         "fednas_jax: warning: config.partition.num_clients: 5 is not used; "
-        "partition 'natural' brings 10 clients\n"
+        "partition 'natural' has 10 clients\n"
     )
     assert capsys.readouterr().err == (warning if warns else "")
 
 
 def saved_by_hand(folder: Path, name: str, count: int) -> Any:
-    """A config for a file of indices that does not say which examples they count."""
+    """A config for a file of indices without a record of the examples that they count."""
     np.savez(folder / "p.npz", indices=np.arange(count), counts=[count])
     fields = {"dataset.name": name, "partition.name": "file", "partition.num_clients": 1}
     return small(**fields, **{"partition.path": str(folder / "p.npz")})
@@ -142,9 +142,9 @@ def saved_by_hand(folder: Path, name: str, count: int) -> Any:
 
 def test_indices_by_hand_are_refused_where_the_seed_says_what_they_count(tmp_path: Path) -> None:
     """A cut by another seed leaves others, and no line of warning would be read in a sweep."""
-    data, right = dataset(), r"^config\.partition\.path: .*p\.npz does not say which examples its"
+    data, right = dataset(), r"^config\.partition\.path: .*p\.npz has no record of the examples"
     config = saved_by_hand(tmp_path, "digits", TRAIN)
-    with pytest.raises(UserError, match=right + ".*another config.seed makes others") as error:
+    with pytest.raises(UserError, match=right + ".*another config.seed selects other") as error:
         assembly.make_partition(config, data)
     assert "\n" not in str(error.value)
     limited = schema.resolve(config, {"dataset.name": "mnist", "dataset.max_train_examples": "40"})
@@ -176,7 +176,7 @@ def test_indices_that_a_run_of_an_earlier_version_left(tmp_path: Path) -> None:
     write_json(tmp_path / "run.json", {"data_sha256": workdir.fingerprint(data, dealt)})
     assert len(assembly.make_partition(config, data).clients) == 1
     other = data._replace(test=data.test._replace(labels=1 - data.test.labels))
-    with pytest.raises(UserError, match="does not say which examples"):
+    with pytest.raises(UserError, match="has no record of the examples"):
         assembly.make_partition(config, other)
 
 

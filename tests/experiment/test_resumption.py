@@ -44,9 +44,13 @@ def test_a_run_as_it_was_goes_on_without_a_word(begun: Any, capsys: Any) -> None
 @pytest.mark.parametrize(
     ("before", "now", "says"),
     [
-        ("", "0", "is '0', .* was computed with ''; NVIDIA_TF32_OVERRIDE has to be unset to go on"),
-        ("0", "", "is not set, .* with '0'; NVIDIA_TF32_OVERRIDE=0 is needed to go on"),
-        ("0", "1", "is '1', .* with '0'; NVIDIA_TF32_OVERRIDE=0 is needed to go on"),
+        (
+            "",
+            "0",
+            "is '0', .* was computed with ''; NVIDIA_TF32_OVERRIDE has to be unset to ",
+        ),
+        ("0", "", "is not set, .* with '0'; NVIDIA_TF32_OVERRIDE=0 is needed to resume"),
+        ("0", "1", "is '1', .* with '0'; NVIDIA_TF32_OVERRIDE=0 is needed to resume"),
     ],
 )
 def test_other_variables_are_refused(
@@ -101,15 +105,15 @@ def test_another_kind_of_device_is_more_than_the_last_bits(begun: Any, capsys: A
     resumption.tell(resumption.look(folder, config))
     (line,) = capsys.readouterr().err.splitlines()
     assert "device gpu: NVIDIA H100 -> cpu: " in line
-    assert line.endswith("the rounds to come differ from those of a run that stayed on one kind of "
-                         "device, as a GPU may multiply in fewer bits (TF32)")  # fmt: skip
+    assert line.endswith("the next rounds differ from those of a run on one kind of device, since "
+                         "a GPU may multiply in fewer bits (TF32)")  # fmt: skip
 
 
 def test_an_older_record_is_read_and_what_is_not_compared_is_said(begun: Any) -> None:
     folder, config = begun
     edit(folder, settings=None, cores=None)
     (line,) = resumption.look(folder, config).unlike
-    assert "does not say with which settings" in line
+    assert "has no record of the settings" in line
 
 
 def test_cores_count_on_a_cpu_alone() -> None:

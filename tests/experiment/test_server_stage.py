@@ -94,10 +94,10 @@ def test_one_that_is_interrupted_finds_what_it_wrote(tmp_path: Path) -> None:
     ("returned", "message"),
     [
         (UserError("config.x: bad"), r"^stage pick: config\.x: bad$"),
-        (None, "^stage pick: returns NoneType; what its summary is to hold is needed, by name$"),
-        ({3: 1}, "^stage pick: returns dict; what its summary"),
+        (None, "^stage pick: returns NoneType; a mapping from names to the summary's values is "),
+        ({3: 1}, "^stage pick: returns dict; a mapping from names"),
         ({"seconds": 1}, "^stage pick: returns 'seconds', which is added to every summary; anothe"),
-        ({"a": Path("x")}, "^stage pick: returns what JSON cannot hold .*Path.*; numbers, text,"),
+        ({"a": Path("x")}, "^stage pick: returns a value that JSON cannot hold .*Path.*; numbers,"),
     ],
 )
 def test_one_that_fails_leaves_nothing_behind(tmp_path: Path, returned: Any, message: str) -> None:

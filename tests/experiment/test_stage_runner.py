@@ -216,8 +216,8 @@ def test_without_a_record_of_what_it_began_with_a_line_says_so(
     said = capsys.readouterr().err
     for name, before in (("pick", "first"), (NAMES[2], "first, pick")):
         assert (
-            f"{done / name}: there is no record of the summaries that it began with, those of "
-            f"stage {before}; whether they have changed since cannot be checked\n"
+            f"{done / name}: has no record of the summaries of stage {before} that it began with; "
+            "whether they have changed since cannot be checked\n"
         ) in said
     assert [one["name"] for one in read(done / "stages.json")["stages"]] == list(NAMES)
 
@@ -294,7 +294,7 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     for content in ("[]", '{"stages": []}', '{"stages": [{"name": "../x", "kind": "rounds"}]}'):
         (tmp_path / "stages.json").write_text(content)
         assert refusal(tmp_path).startswith(
-            f"{tmp_path / 'stages.json'}: not the record of a run's stages; the file as it was"
+            f"{tmp_path / 'stages.json'}: not the record of a run's stages; the unchanged"
         )
 
 
@@ -357,6 +357,6 @@ def test_no_training_follows_what_has_stages_of_its_own(
     both.then_train = schema.default("fedavg")
     both.then_train.network.name = "genotype"
     both.then_train.dataset = both.dataset
-    with pytest.raises(UserError, match=r"^config\.then_train: 'staged' runs in stages of its own"):
+    with pytest.raises(UserError, match=r"^config\.then_train: 'staged' runs in its own stages"):
         stages.run(stages.resolve(both, {}), tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -137,7 +137,7 @@ def test_a_search_that_fails_is_not_trained(
         (both(), {"then_train.round": "3"}, "config.then_train.round: no such field"),
         (both(rounds=0), {}, "^config.then_train.rounds: 0 is not usable"),
         (both(), {"then_train.rounds": "x"}, "^config.then_train.rounds: 'x'"),
-        (both(), {"algorithm": "fedavg"}, "config.algorithm: 'fedavg' searches nothing"),
+        (both(), {"algorithm": "fedavg"}, "config.algorithm: 'fedavg' does not search"),
         (both(**{"network.name": "cnn"}), {}, "config.then_train: does not train the genotype"),
         (both(genotype="DARTS_V2"), {}, "config.then_train.genotype: 'DARTS_V2' is not used"),
         (schema.default(), {"then_train.rounds": "3"}, "config.then_train.rounds: no such field"),

@@ -88,7 +88,7 @@ def test_networks_for_images_are_refused(tmp_path: Path) -> None:
     message = r"network\.name: '2nn' is for images \[H, W, C\], not for inputs of \[5\]"
     with pytest.raises(UserError, match=message):
         experiment.run(config_of_text(**{"network.name": "2nn"}), tmp_path / "run")
-    with pytest.raises(UserError, match=r"config\.augment\.cutout: 3 is not used, as"):
+    with pytest.raises(UserError, match=r"config\.augment\.cutout: 3 is not used, since the task"):
         experiment.run(config_of_text(**{"augment.cutout": 3}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -107,7 +107,7 @@ def test_a_limit_keeps_targets_beside_their_inputs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"targets": np.zeros((39, 5), np.int32)}, "40 inputs, 40 labels and 39 targets; as many"),
+        ({"targets": np.zeros((39, 5), np.int32)}, "40 inputs, 40 labels and 39 targets; equal"),
         (
             {"targets": np.zeros((40, 4), np.int32)},
             r"targets of its train part have shape \[40, 4\]",

@@ -73,7 +73,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("fields", "message"),
     [
         # All arrays of the first three would have found a place.
-        ({"genotype": "POOLS"}, "is of another genotype than config.genotype; one of the same"),
+        ({"genotype": "POOLS"}, "is of another genotype than config.genotype; a checkpoint of"),
         ({"network.normalization": "group"}, "has normalization batch; .* is group, and the same"),
         ({"network.layers": 5}, "has layers 3; config.network.layers is 5, and the same"),
         ({"network.name": "2nn"}, "has name genotype; config.network.name is 2nn, and the same"),
@@ -203,7 +203,7 @@ def test_classes_of_other_names(
             prepared(config)
         return
     prepared(config)
-    told = "has other names of classes (a, b, c) than this run ("
+    told = "has other class names (a, b, c) than this run ("
     assert (told in capsys.readouterr().err) == (message is not None)
 
 
@@ -215,6 +215,6 @@ def test_a_model_of_an_earlier_version(tmp_path: Path, capsys: pytest.CaptureFix
     del sums["examples.npz"]
     (path / "checksums.json").write_text(json.dumps(sums))
     prepared(on(own(tmp_path / "b.npz", 100), warm_start=str(tmp_path / "run")))
-    assert "does not say which images its model has learnt from; whether this run's test" in (
+    assert "no record of the images that its model has learnt from; whether this run's test" in (
         capsys.readouterr().err
     )

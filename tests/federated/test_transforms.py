@@ -152,7 +152,7 @@ def test_a_taken_field_of_the_state_is_refused() -> None:
     class Taken(NamedTuple):
         personal: int
 
-    with pytest.raises(UserError, match="has a field 'personal', which is taken by"):
+    with pytest.raises(UserError, match="has a field 'personal', but the engine"):
         carried.extended(Taken(1), personal=2)
 
 

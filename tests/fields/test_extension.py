@@ -82,7 +82,7 @@ def test_fields_that_are_taken(elsewhere: Path) -> None:
         return refusal(with_fields(Field(name, 1, INT, anything, "another")))
 
     for name in ("rounds", "partition.num_clients", "dataset", "rounds.more", "then_train"):
-        assert f"declares a field {name!r}, which another algorithm, something" in taken(name)
+        assert f"declares a field {name!r}, which another algorithm, another" in taken(name)
     Path("other.py").write_text(
         MADE.replace('3, INT, at_least(1), "Size', '4, INT, at_least(1), "')
     )

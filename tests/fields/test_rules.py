@@ -40,8 +40,9 @@ def test_infinity_is_written_as_0() -> None:
 @pytest.mark.parametrize("optimizer", ["adam", "yogi"])
 def test_a_server_whose_steps_move_every_weight_by_one(optimizer: str) -> None:
     said = refusal(**{"server.optimizer": optimizer})
-    assert said.startswith("config.server.learning_rate: 1.0 moves every weight by about as much ")
-    assert said.endswith(f"is '{optimizer}'; less than 1, such as 0.01, is needed")
+    wrong = f"1.0 is too large for config.server.optimizer '{optimizer}', which "
+    assert said.startswith(f"config.server.learning_rate: {wrong}")
+    assert said.endswith("; less than 1, such as 0.01, is needed")
     schema.check(fedavg(**{"server.optimizer": optimizer, "server.learning_rate": 0.01}))
     # A step to the mean, or past it.
     schema.check(fedavg(**{"server.optimizer": "momentum", "server.learning_rate": 1.5}))
@@ -133,6 +134,6 @@ def test_what_is_done_about_faults_that_there_are_not(
 
 def test_more_clients_than_there_are_cannot_be_drawn() -> None:
     assert refusal(**{"faults.extra_share": 0.5}).startswith(
-        "config.faults.extra_share: 0.5 more than all clients; 0 is needed, or a smaller "
+        "config.faults.extra_share: 0.5 is not usable if all clients take part; 0 is needed, or a "
     )
     schema.check(fedavg(**{"faults.extra_share": 0.5, "clients_fraction": 0.5}))

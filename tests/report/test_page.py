@@ -73,10 +73,10 @@ def test_clients_have_the_names_that_the_data_gives_them(tmp_path: Path) -> None
 
 def test_a_tie_is_told_beside_the_best_round(tmp_path: Path) -> None:
     folder = runs.search_run(tmp_path / "run")
-    assert "of the same accuracy" not in page.write(folder).read_text()
+    assert "with the same accuracy" not in page.write(folder).read_text()
     summary = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps(summary | {"tied_rounds": [2, 3]}))
-    assert "of 5; 2 more of the same accuracy" in page.write(folder).read_text()
+    assert "of 5; 2 more with the same accuracy" in page.write(folder).read_text()
 
 
 def test_the_cells_are_of_the_round_that_the_summary_names(tmp_path: Path) -> None:

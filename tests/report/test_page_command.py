@@ -103,7 +103,7 @@ def test_stages_on_the_server_have_a_page_alone(
         assert f"<h1>{title}</h1>" in text
         assert '<th scope="row">tier</th><td>3</td>' in text
     (folder / "summary.json").write_text("[]")
-    assert f"{folder / 'summary.json'}: not a summary; the file" in errors(capsys, str(workdir))
+    assert f"{folder / 'summary.json'}: not a summary; the un" in errors(capsys, str(workdir))
     (folder / "summary.json").unlink()
     said = f"{folder}: this stage on the server is not finished; wait for its end\n"
     assert said in errors(capsys, str(folder))
@@ -137,7 +137,7 @@ def test_what_is_no_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
         "the workdir of a run is needed\n"
     )
     folder = runs.average_run(tmp_path / "run", rounds=1)
-    assert f"{folder}: no round is done yet" in errors(capsys, str(folder))
+    assert f"{folder}: no round is finished yet" in errors(capsys, str(folder))
 
 
 GOOD = {"rounds": 3, "algorithm": "fedavg", "dataset": {"name": "digits"}}
@@ -157,14 +157,22 @@ GOOD = {"rounds": 3, "algorithm": "fedavg", "dataset": {"name": "digits"}}
         ("metrics.jsonl", {"round": 1, "test_accuracy": 0.5}, "line 1 has no held_out_accuracy"),
         ("metrics.jsonl", {"round": 1, "held_out_accuracy": "0.5"}, "line 1 has no held_out"),
         ("metrics.jsonl", {"round": 1, "held_out_accuracy": None}, "line 1 has no test_accuracy"),
-        ("partition.json", {}, "not a line of class_counts for each client"),
-        ("partition.json", {"class_names": ["a"], "class_counts": []}, "not a line of"),
-        ("partition.json", {"class_names": ["a"], "class_counts": [[1, 2]]}, "not a line of"),
-        ("partition.json", {"class_names": ["a"], "class_counts": [["1"]]}, "not a line of"),
+        ("partition.json", {}, "class_counts has no line for each client"),
+        ("partition.json", {"class_names": ["a"], "class_counts": []}, "class_counts has no line"),
+        (
+            "partition.json",
+            {"class_names": ["a"], "class_counts": [[1, 2]]},
+            "class_counts has no line",
+        ),
+        (
+            "partition.json",
+            {"class_names": ["a"], "class_counts": [["1"]]},
+            "class_counts has no line",
+        ),
         (
             "partition.json",
             {"class_names": ["a"], "class_counts": [[1], [2]], "client_ids": [7]},
-            "not a number in client_ids for each client",
+            "client_ids has no number for each client",
         ),
         ("summary.json", [], "not a summary"),
         ("summary.json", {}, "rounds is not a number"),
@@ -190,4 +198,4 @@ def test_a_summary_of_other_rounds_is_named(
     folder = runs.search_run(tmp_path / "run")
     summary = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps(summary | {"best_round": 9}))
-    assert "summary.json: best_round is none of metrics.jsonl" in errors(capsys, str(folder))
+    assert "summary.json: best_round is not in metrics.jsonl" in errors(capsys, str(folder))

@@ -69,7 +69,7 @@ def test_columns_of_an_algorithm_may_not_take_a_name() -> None:
     clients = {"weight": np.array([3.0]), "flops": np.array([4.0])}
     assert rows.of_findings({"open_gates": 3}, clients) == {"open_gates": 3}
     for name in ("test_accuracy", "round", "train_loss", "flops"):
-        with pytest.raises(UserError, match=rf"^algorithm: its column '{name}' has the name of so"):
+        with pytest.raises(UserError, match=rf"^algorithm: its column '{name}' has the name of an"):
             rows.of_findings({"open_gates": 3, name: 1}, clients)
 
 
@@ -132,9 +132,14 @@ def test_a_run_that_began_by_the_earlier_rule_keeps_it() -> None:
 @pytest.mark.parametrize(
     ("losses", "tied", "decided", "says"),
     [
-        ((3, 2, 1), [1, 2], "held_out_loss", "rounds 1, 2, 3; round 3 has the least held-out loss"),
-        ((3, 1, 1), [1, 2], "round", "round 3 is the last of those with the least held-out loss"),
-        ((1, 1, 2), [1, 3], "round", "round 2 is the last of those with the least held-out loss"),
+        (
+            (3, 2, 1),
+            [1, 2],
+            "held_out_loss",
+            "rounds 1, 2, 3; round 3 has the lowest held-out loss",
+        ),
+        ((3, 1, 1), [1, 2], "round", "round 3 is the last of those with the lowest held-out loss"),
+        ((1, 1, 2), [1, 3], "round", "round 2 is the last of those with the lowest held-out loss"),
     ],
 )
 def test_summary_tells_of_a_tie(

@@ -38,7 +38,7 @@ def test_a_damaged_summary_is_refused(tmp_path: Path, name: str, damage: Any) ->
     if damage != "missing":
         summary[name] = damage
     (tmp_path / "summary.json").write_text(json.dumps(summary))
-    with pytest.raises(UserError, match=rf"summary\.json: {name}.*; remove it to go on") as caught:
+    with pytest.raises(UserError, match=rf"summary\.json: {name}.*; remove it to resume") as caught:
         run_record.read_summary(tmp_path, SearchFindings({}, tmp_path))
     assert "\n" not in str(caught.value)
 
@@ -54,5 +54,5 @@ def test_what_another_algorithm_found_is_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", '{"rounds": 2,', "[]"])
 def test_half_a_summary_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "summary.json").write_text(content)
-    with pytest.raises(UserError, match=r"summary\.json: .*; remove it to go on with the run$"):
+    with pytest.raises(UserError, match=r"summary\.json: .*; remove it to resume the run$"):
         run_record.read_summary(tmp_path, SearchFindings({}, tmp_path))

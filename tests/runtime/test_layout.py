@@ -120,6 +120,6 @@ def test_a_damaged_record_is_named(tmp_path: Path, record: Any) -> None:
     (tmp_path / "stages.json").write_text(json.dumps(record))
     for read in (layout.stages, layout.last):
         with pytest.raises(
-            UserError, match=r"stages\.json: not the record of a run's stages; the f"
+            UserError, match=r"stages\.json: not the record of a run's stages; the u"
         ):
             read(tmp_path)

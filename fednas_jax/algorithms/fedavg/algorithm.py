@@ -1,8 +1,8 @@
 """FedAvg: every client trains the server's network on its own examples; the server averages.
 
 McMahan, Moore, Ramage, Hampson, Aguera y Arcas: Communication-Efficient Learning of Deep Networks
-from Decentralized Data, AISTATS 2017, arXiv:1602.05629, Algorithm 1. With momentum, decay, clipped
-gradients and a learning rate that falls it is how FedNAS trains the networks it finds.
+from Decentralized Data, AISTATS 2017, arXiv:1602.05629, Algorithm 1. FedNAS trains the networks
+that it finds in this way, with momentum, decay, clipped gradients and a falling learning rate.
 """
 
 import functools
@@ -34,18 +34,18 @@ Tree = Any
 
 
 class ServerState(NamedTuple):
-    """What the server holds and sends to every client."""
+    """The server state. `params` and `batch_stats` are sent to every client."""
 
     params: Tree
     """Weights w of the network."""
     batch_stats: Tree
-    """Running moments of its BatchNorms; empty where it has none."""
+    """Running moments of its BatchNorms; empty if it has none."""
     optimizer: Tree = ()
-    """Of the server's optimiser, which it keeps to itself; empty where it has none."""
+    """State of the server's optimiser, which is not sent to clients; empty if there is none."""
 
 
 class FedAvgOptions(NamedTuple):
-    """Hyperparameters; see `fednas_jax.config` for each. Defaults: as McMahan et al. train."""
+    """Hyperparameters; see `fednas_jax.config` for each. Defaults are those of McMahan et al."""
 
     local_epochs: int
     batch_size: int
@@ -55,39 +55,39 @@ class FedAvgOptions(NamedTuple):
     weight_decay: float = 0.0
     clip_norm: float = 0.0
     auxiliary_weight: float = 0.0
-    """Of the loss of an auxiliary head's logits, where the network has such a head."""
+    """Weight of the loss of an auxiliary head's logits, if the network has such a head."""
     drop_path: Ramp | None = None
-    """Rate at which examples lose paths, of a network that takes `drop_path_rate` and `key`."""
+    """Probability of drop path; only for a network that takes `drop_path_rate` and `key`."""
     batch_stats: str = "recalibrated"
-    """How the server comes to BatchNorm statistics: `averaged` or `recalibrated`."""
+    """How the server gets BatchNorm statistics: `averaged` or `recalibrated`."""
     recalibration_fraction: float = 1.0
-    """Part of an epoch's batches that these are taken from; above 0."""
+    """Share of an epoch's batches from which they are recalibrated; above 0."""
     fedprox_mu: float = 0.0
-    """Of FedProx's term (Li et al., MLSys 2020, arXiv:1812.06127, Eq. 2): mu / 2 times the squared
-    distance from the server's weights, added to the loss."""
+    """mu of FedProx (Li et al., MLSys 2020, arXiv:1812.06127, Eq. 2): mu / 2 times the squared
+    distance from the server's weights is added to the loss."""
     server: optax.GradientTransformation | None = None
-    """The server's optimiser, of `server_optimizer.build`; None for plain averaging."""
+    """The server's optimiser, as `server_optimizer.build` returns it; None for plain averaging."""
 
 
 class _Local(NamedTuple):
-    """What a client changes while it trains."""
+    """The variables and optimiser state of a client while it trains."""
 
     params: Tree
     batch_stats: Tree
-    """Empty where nobody will ask for them."""
+    """Empty if they are not sent."""
     optimizer: optax.OptState
 
 
 class _Batch(NamedTuple):
-    """What a local step learns from, [B, ...] each but the key."""
+    """The batch of a local step, [B, ...] each except the key."""
 
     inputs: Tree
-    """As the network reads them."""
+    """Inputs as the network reads them."""
     targets: Tree
     counts: jax.Array
-    """1.0, or 0.0 of an example that only fills the batch."""
+    """1.0; 0.0 for an example that only fills the batch."""
     key: jax.Array
-    """For what the network draws."""
+    """For the network's random draws."""
 
 
 class _Epoch(NamedTuple):
@@ -99,24 +99,24 @@ class _Epoch(NamedTuple):
 
 
 class _Sums(NamedTuple):
-    """Sums over what a client has learnt from, for its metrics."""
+    """Sums over the examples of a client's local steps, for its metrics."""
 
     loss: jax.Array
     correct: jax.Array
     units: jax.Array
-    """Examples, or their tokens."""
+    """Number of examples, or of their tokens."""
 
 
 def build(network: nn.Module, task: Task, options: FedAvgOptions) -> Algorithm:
-    """FedAvg as the round engine runs it.
+    """FedAvg as an `Algorithm` of the round engine.
 
-    Clients need `local_steps` that count a last, smaller batch: `clients.build` with
+    `local_steps` of clients has to count a last, smaller batch, as `clients.build` does with
     `last_batch=True`.
 
     Args:
-      network: prepared inputs [B, ...] -> outputs, or in training (outputs, auxiliary outputs);
-        may draw from the key `dropout` in training, and keep statistics in `batch_stats`.
-      task: what the data set asks for.
+      network: prepared inputs [B, ...] -> outputs, or in training (outputs, auxiliary outputs). In
+        training it may draw from the key `dropout`; it may have statistics in `batch_stats`.
+      task: the data set's task.
       options: hyperparameters.
     """
     leaves, tree = jax.tree.flatten(prepared(task))
@@ -135,7 +135,7 @@ def build(network: nn.Module, task: Task, options: FedAvgOptions) -> Algorithm:
 
 @functools.lru_cache(maxsize=8)  # tracing a large network takes seconds, and it is built twice
 def _shapes(network: nn.Module, tree: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Any:
-    """The network's variables, as shapes, of inputs as shapes."""
+    """The shapes of the network's variables, from those of its inputs."""
     inputs = jax.tree.unflatten(tree, leaves)
     return jax.eval_shape(lambda: network.lazy_init(jax.random.key(0), inputs, train=False))
 
@@ -145,13 +145,13 @@ def _variables_of(params: Tree, batch_stats: Tree) -> dict[str, Tree]:
 
 
 class _Training(NamedTuple):
-    """What is fixed during a run; its methods are the algorithm's pure functions."""
+    """Constants of a run; the methods are the algorithm's pure functions."""
 
     network: nn.Module
     task: Task
     options: FedAvgOptions
     averages_statistics: bool
-    """Whether clients keep and send BatchNorm statistics."""
+    """Whether clients update and send BatchNorm statistics."""
 
     def init(self, key: jax.Array) -> ServerState:
         """The server's first state."""
@@ -201,7 +201,7 @@ class _Training(NamedTuple):
     def server_update(
         self, state: ServerState, sums: dict[str, Tree], weights: jax.Array, facts: ServerFacts
     ) -> ServerState:
-        """The means of what the clients have sent, or a step of the server's optimiser."""
+        """Takes the means of the clients' values, or makes a step of the server's optimiser."""
         del facts
         before = {name: getattr(state, name) for name in sums}
         mean = weighted_mean(sums, weights, before)
@@ -218,7 +218,7 @@ class _Training(NamedTuple):
         return self.task.score(outputs, targets)
 
     def observe(self, state: ServerState, inputs: Tree) -> Tree:
-        """BatchNorm statistics of a batch, as inputs are when evaluated."""
+        """BatchNorm statistics of a batch, with inputs as in evaluation."""
         inputs = self.task.prepare(inputs)
 
         def moved(running: Tree) -> Tree:
@@ -226,8 +226,8 @@ class _Training(NamedTuple):
             _, changed = self.network.apply(variables, inputs, train=True, mutable=["batch_stats"])
             return changed["batch_stats"]
 
-        # Running statistics become k times themselves and 1 - k times the batch's, whatever k the
-        # network's layers have: that is the derivative.
+        # A pass changes running statistics to k * running + (1 - k) * batch, with an unknown k in
+        # each layer. The derivative with respect to running is k.
         zeros, ones = (jax.tree.map(f, state.batch_stats) for f in (jnp.zeros_like, jnp.ones_like))
         from_zero, kept = jax.jvp(moved, (zeros,), (ones,))
         return jax.tree.map(lambda x, k: x / (1 - k), from_zero, kept)
@@ -254,11 +254,11 @@ class _Training(NamedTuple):
         examples: Examples,
         key: jax.Array,
     ) -> _Batch:
-        """A step's batch.
+        """The batch of a local step.
 
-        The last batch of an epoch is filled up with examples that do not count, and so is all of a
-        step that a client makes only because its chunk's longest does: its gradient is zero. They
-        are the client's own, so that BatchNorm sees a whole batch of these.
+        The last batch of an epoch is filled up with examples that do not count. In a step that a
+        client makes only because its chunk's longest client does, no example counts, so the
+        gradient is zero. All are the client's own examples, so that BatchNorm gets a full batch.
         """
         size = self._batch_size(client)
         at = batches.batch(order, client.num_train, step, size)
@@ -287,7 +287,7 @@ class _Training(NamedTuple):
     def _loss(
         self, params: Tree, batch_stats: Tree, batch: _Batch, round: ArrayLike
     ) -> tuple[jax.Array, tuple[Tree, _Sums]]:
-        """Mean loss over what counts; the statistics after it, and sums of loss and correctness."""
+        """The mean loss of the examples that count; and (new statistics, sums for metrics)."""
         variables = _variables_of(params, batch_stats)
         drawing: dict[str, Any] = {"rngs": {"dropout": batch.key}}
         if self.options.drop_path is not None:
@@ -309,7 +309,7 @@ class _Training(NamedTuple):
 def _client_update(
     result: dict[str, Tree], sums: _Sums, client: Clients, local_steps: jax.Array
 ) -> ClientUpdate:
-    """w times n_k, and means over what the client has learnt from."""
+    """w times n_k, and means of metrics over the examples of the local steps."""
     seen = jnp.maximum(sums.units, 1)
     return weighted_update(
         result,

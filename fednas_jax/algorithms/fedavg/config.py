@@ -1,4 +1,4 @@
-"""What FedAvg declares: FedProx's term and stragglers, and that it trains a network by name."""
+"""The declaration of FedAvg, with fields of FedProx's term and of stragglers."""
 
 from fednas_jax.algorithms.declared import Declared
 from fednas_jax.fields.field import FLOAT, TEXT, Field, at_least, between, one_of

@@ -1,4 +1,4 @@
-"""What the page of a training shows besides: the cells of the genotype that is trained."""
+"""The section of a training's page: the cells of the genotype that is trained."""
 
 import contextlib
 
@@ -11,23 +11,24 @@ from fednas_jax.spaces.darts.genotype import Genotype
 
 
 def sections(run: RunFolder) -> list[Section]:
-    """The cells, where a genotype is trained."""
+    """The cells of the genotype, if the run trains one."""
     genotype = trained(run)
     if genotype is None:
         return []
-    # Not above: what draws is slow to import.
+    # Imported here, since it is slow to import.
     from fednas_jax.report.cells import page_cells
 
     return [page_cells.section([page_cells.part(f"Trained: {run.config['genotype']}", genotype)])]
 
 
 def trained(run: RunFolder) -> Genotype | None:
-    """The genotype whose network is trained, as recorded, or as its name or file has it now.
+    """The genotype whose network is trained.
 
-    None where none is, or its file is gone.
+    It is read from run.json or, if that has no record of it, from its name or file. None if the run
+    trains another network, or the file does not exist any more.
 
     Raises:
-      UserError: what run.json says of it is damaged.
+      UserError: the record in run.json is damaged.
     """
     recorded = run.record.get("genotype")
     if recorded is not None:
@@ -35,6 +36,6 @@ def trained(run: RunFolder) -> Genotype | None:
     network = run.config.get("network")
     if not isinstance(network, dict) or network.get("name") != "genotype":
         return None
-    with contextlib.suppress(UserError):  # a file that is gone, which the page need not have
+    with contextlib.suppress(UserError):  # the page can do without a file that no longer exists
         return genotypes.load(str(run.config.get("genotype")))
     return None

@@ -1,4 +1,4 @@
-"""FedAvg as a run builds it from a config."""
+"""Builds FedAvg from a config."""
 
 from fednas_jax.algorithms import parts
 from fednas_jax.algorithms.fedavg import algorithm as fedavg
@@ -12,7 +12,7 @@ from fednas_jax.networks import registry as networks
 
 
 def layout(config: Config) -> ClientLayout:
-    """All that a client does not hold out, in an epoch to its last example."""
+    """Clients without a validation part; an epoch includes a last, smaller batch."""
     return ClientLayout()
 
 

@@ -30,7 +30,7 @@ Tree = Any
 
 
 class ServerState(NamedTuple):
-    """What the server holds and sends to every client."""
+    """The server state, all of which is sent to every client."""
 
     params: Tree
     """Weights w of the supernet."""
@@ -49,9 +49,9 @@ class FedNASOptions(NamedTuple):
     learning_rate_min: float
     search: SearchOptions
     batch_stats: str = "recalibrated"
-    """How the server comes to BatchNorm statistics: `averaged` or `recalibrated`."""
+    """How the server gets BatchNorm statistics: `averaged` or `recalibrated`."""
     recalibration_fraction: float = 1.0
-    """Part of an epoch's batches that these are taken from; above 0."""
+    """Share of an epoch's batches from which they are recalibrated; above 0."""
 
 
 class _Sums(NamedTuple):
@@ -65,11 +65,11 @@ class _Sums(NamedTuple):
 
 
 def build(supernet: Supernet, task: Task, options: FedNASOptions) -> Algorithm:
-    """FedNAS as the round engine runs it.
+    """FedNAS as an `Algorithm` of the round engine.
 
     Args:
       supernet: the network to search in.
-      task: what the data set asks for.
+      task: the data set's task.
       options: hyperparameters.
     """
     search = _Search(supernet, task, options)
@@ -82,7 +82,7 @@ def build(supernet: Supernet, task: Task, options: FedNASOptions) -> Algorithm:
 
 
 class _Search(NamedTuple):
-    """What is fixed during a run; its methods are the algorithm's pure functions."""
+    """Constants of a run; the methods are the algorithm's pure functions."""
 
     supernet: Supernet
     task: Task
@@ -124,7 +124,7 @@ class _Search(NamedTuple):
         return _search_update(local, sums, client)
 
     def evaluate(self, state: ServerState, inputs: Tree, targets: Tree) -> Scores:
-        """Scores of the supernet, by its running moments."""
+        """Scores of the supernet, with its running moments."""
         logits = self.supernet.apply(state._asdict(), self.task.prepare(inputs), train=False)
         return self.task.score(logits, targets)
 
@@ -176,7 +176,7 @@ class _Search(NamedTuple):
         return loss, (changed["batch_stats"], (loss, accuracy))
 
     def observe(self, state: ServerState, inputs: Tree) -> Tree:
-        """The statistics of a batch, as inputs are when evaluated."""
+        """BatchNorm statistics of a batch, with inputs as in evaluation."""
         observer = self.supernet.clone(momentum=0.0)
         inputs = self.task.prepare(inputs)
         _, seen = observer.apply(state._asdict(), inputs, train=True, mutable=["batch_stats"])
@@ -200,10 +200,10 @@ class _Epoch(NamedTuple):
 def _start_epoch(
     key: jax.Array, number: jax.Array, client: Clients, options: FedNASOptions
 ) -> _Epoch:
-    """Shuffles both parts anew.
+    """Shuffles both parts for an epoch.
 
-    An epoch is as long as the train part; the validation part is walked along with it, and around
-    again where it is shorter.
+    An epoch is one pass over the train part. The validation part is read at the same time, and from
+    its start again if it is shorter.
     """
     step_key, train_key, valid_key = jax.random.split(key, 3)
     return _Epoch(
@@ -215,7 +215,7 @@ def _start_epoch(
 
 
 def _search_update(local: SearchState, sums: _Sums, client: Clients) -> ClientUpdate:
-    """w, alpha and statistics times N_k (Eq. 5), and the means over the client's local steps."""
+    """w, alpha and statistics times N_k (Eq. 5), and means of metrics over the local steps."""
     steps = jnp.maximum(sums.steps, 1.0)
     return weighted_update(
         ServerState(local.params, local.arch, local.batch_stats),

@@ -1,4 +1,4 @@
-"""What FedNAS declares: the supernet, the local search step, the optimiser of alpha."""
+"""The declaration of FedNAS, with fields of the supernet, the local step and alpha's optimiser."""
 
 from fednas_jax.algorithms.declared import Declared, Finds, Values
 from fednas_jax.fields.field import (

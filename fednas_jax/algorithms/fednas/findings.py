@@ -1,4 +1,4 @@
-"""What a search leaves beside metrics: the alphas of each round, the genotypes read off them."""
+"""The findings of a search: the alphas of each round, and the genotypes derived from them."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _NUMBERED = re.compile(r"\d{6,}")
 
 
 class SearchFindings(Findings):
-    """`alphas.jsonl`, and in `genotypes/` that of each round, of the best and of the last."""
+    """Writes `alphas.jsonl`, and to `genotypes/` those of each round, the best and the last."""
 
     folders = (genotypes.FOLDER,)
     title = "Best genotype"
@@ -39,7 +39,7 @@ class SearchFindings(Findings):
         return None if self._best is None else genotypes.to_json(self._best)
 
     def check(self, best: Any, source: str) -> None:
-        """See `Findings`; None is of a run that searched none."""
+        """See `Findings`; None is valid, for a run that did not search."""
         if best is not None:
             genotypes.from_json(best, source)
 
@@ -60,7 +60,7 @@ class SearchFindings(Findings):
         for path in (self._folder / genotypes.FOLDER).glob("*.json"):
             if _NUMBERED.fullmatch(path.stem) and int(path.stem) > done:
                 path.unlink()
-        if done:  # a kill may have left those of a round that no checkpoint knows
+        if done:  # a killed process may have left genotypes of a round without a checkpoint
             genotypes.save(self._genotype("best"), self._best)
             genotypes.save(self._genotype("last"), genotypes.derive(arch))
 
@@ -83,12 +83,12 @@ class SearchFindings(Findings):
         return {"genotype": str(derived)}
 
     def draw(self, folder: Path) -> None:
-        """See `Findings`: the alphas now and over the rounds, and the cells of the best genotype.
+        """Draws the alphas now and over the rounds, and the cells of the best genotype.
 
         Raises:
           UserError: a file cannot be written.
         """
-        # Matplotlib and SciPy take a second, which the first round need not wait for.
+        # Imported here: Matplotlib and SciPy take a second, which would delay the first round.
         from fednas_jax.report import plots
         from fednas_jax.report.cells import drawing
 
@@ -99,7 +99,7 @@ class SearchFindings(Findings):
         drawing.draw_genotype(self._best, folder / self.picture)
 
     def lines(self, best: Any) -> list[str]:
-        """See `Findings`: a line for each kind of cell."""
+        """A line for each kind of cell."""
         if best is None:
             return []
 
@@ -121,10 +121,10 @@ class SearchFindings(Findings):
 
 
 def columns(arch: Mapping[str, Any]) -> Row:
-    """Convolutions and skips of the genotype that alphas stand for; their entropy in nats.
+    """Numbers of convolutions and skips in the genotype of alphas, and their entropy in nats.
 
     Args:
-      arch: "normal" and "reduce", each [14, 8], raw.
+      arch: "normal" and "reduce", raw alphas [14, 8] each.
     """
     derived = genotypes.derive(arch)
     convolutions = genotypes.count_convolutions(derived)
@@ -138,7 +138,7 @@ def columns(arch: Mapping[str, Any]) -> Row:
 
 
 def read_alphas(path: Path, last_round: int) -> list[dict[str, Any]]:
-    """The lines of alphas.jsonl up to a round; none of a damaged file, which only pictures need."""
+    """The lines of alphas.jsonl up to a round; none if it is damaged: only pictures use it."""
     try:
         found = read_rows(path)
         for row in found:
@@ -153,5 +153,5 @@ def _alphas(state: Any) -> dict[str, np.ndarray]:
 
 
 def _row(number: int, arch: Mapping[str, Any]) -> dict[str, Any]:
-    # Arrays of their own, which take a tenth of the memory of lists, and hold no device's.
+    # Copies as NumPy arrays take a tenth of the memory of lists, and no memory of the device.
     return {"round": number, **{kind: np.array(alphas) for kind, alphas in arch.items()}}

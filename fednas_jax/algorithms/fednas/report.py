@@ -1,4 +1,4 @@
-"""What the page of a search shows besides: the cells it has found, and its alphas over rounds."""
+"""The sections of a search's page: the cells that it has found, and its alphas over rounds."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +12,8 @@ KIND_TITLES = {"normal": "Normal cell", "reduce": "Reduction cell"}
 
 
 def sections(run: RunFolder) -> list[Section]:
-    """The cells of the best genotype, and the alphas; without what was not recorded."""
-    # Not above: what draws is slow to import, and may not be installed.
+    """The cells of the best genotype, and the alphas, as far as they were recorded."""
+    # Imported here, since it is slow to import and needs packages that may not be installed.
     from fednas_jax.report.cells import page_cells
 
     history = alphas_of(run)
@@ -26,20 +26,20 @@ def sections(run: RunFolder) -> list[Section]:
             "alphas",
             "Alphas",
             "The probabilities of the operations on each edge. The slider goes through the rounds; "
-            "framed is what the genotype of that round keeps.",
+            "frames mark the operations in the genotype of that round.",
             _parts(run, history) if history else [],
         ),
     ]
 
 
 def alphas_of(run: RunFolder) -> list[dict[str, Any]]:
-    """The alphas of each round, from before the first on; none where the file is damaged.
+    """The alphas before the first round and after each; none if the file is damaged.
 
     Args:
       run: a search.
 
     Returns:
-      "round", and "normal" and "reduce", [14, 8] each, raw.
+      Dictionaries with "round", and "normal" and "reduce", raw alphas [14, 8] each.
     """
     return read_alphas(run.folder / ALPHAS_FILE, run.rows[-1]["round"])
 

@@ -1,4 +1,4 @@
-"""FedNAS as a run builds it from a config."""
+"""Builds FedNAS from a config."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from fednas_jax.spaces.darts.supernet import Supernet
 
 
 def layout(config: Config) -> ClientLayout:
-    """A validation part, and whole batches only, as in the authors' code."""
+    """Clients with a validation part and only full batches, as in the authors' code."""
     return ClientLayout(
         config["client"]["train_fraction"], last_batch=False, validation_teaches="alphas"
     )
@@ -61,7 +61,7 @@ def _network(config: Config) -> dict[str, Any]:
 
 
 def _inputs(config: Config) -> dict[str, Any]:
-    """A search begins with no genotype, and run.json says so."""
+    """run.json records that a search begins without a genotype."""
     return {darts.FIELD: None}
 
 
