@@ -44,7 +44,7 @@ def begin_with(algorithm: Algorithm, model: Model, run: Description, dataset: Da
     from the run's test images.
 
     Args:
-      algorithm: its state has to have the field `params`, and `batch_stats` if its network has some.
+      algorithm: its state has to have the field `params`, and `batch_stats` if there are some.
       model: a model of the same network; or, for a network of a genotype, of a supernet with the
         same number of channels and cells.
       run: describes the network and the data of the run.

@@ -2,7 +2,7 @@
 
 In a synchronous round the server waits for all clients that it has chosen. Asynchronous rounds need
 a schedule of their own: `RoundEngine.collect` computes clients from a state that may be an old one,
-`RoundEngine.apply` lets the server use their updates, and updates under way are in the server state.
+`RoundEngine.apply` lets the server use their updates, and the server state has those under way.
 """
 
 from collections.abc import Callable
