@@ -11,6 +11,7 @@ SLOWEST_FIRST = (
     "tests/test_configs.py",
     "tests/test_notebooks.py",
     "tests/experiment/test_rounds.py",
+    "tests/test_contributing.py",
     "tests/experiment/test_stages_whole.py",
     "tests/algorithms/test_fednas.py",
     "tests/algorithms/test_milenas.py",
