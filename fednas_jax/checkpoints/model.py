@@ -121,24 +121,29 @@ class Model:
     def has_learnt_from(self, images: Any) -> np.ndarray:
         """Which of these raw images its run has learnt from, or chosen its best round by.
 
-        An image is known again pixel by pixel, in whatever file it is.
+        An image is known again pixel by pixel, in whatever file it is. Raw inputs are compared, of
+        a data set with a task of its own too: those before `Task.prepare`, not what `logits` takes.
 
         Args:
-          images: as of `logits`.
+          images: as of `logits`; of a data set with a task of its own, raw inputs [N, ...] in the
+            type that the data set has them in.
 
         Returns:
           [N] bool.
 
         Raises:
-          UserError: as of `logits`; or the checkpoint is of an earlier version, which did not
-            record it.
+          UserError: images are of another size or type; or the checkpoint is of an earlier version,
+            which did not record it.
         """
         if self.learnt is None:
             raise UserError(
                 f"{self.path}: does not say which images the model has learnt from; a checkpoint "
                 "of this version of fednas_jax is needed"
             )
-        return learnt.contains(self.learnt, self.preprocessing.check(images))
+        own = not self.preprocessing.mean  # raw inputs may be of another shape than prepared ones
+        return learnt.contains(
+            self.learnt, np.asarray(images) if own else self.preprocessing.check(images)
+        )
 
     @functools.cached_property
     def _compiled(self) -> Any:
