@@ -173,12 +173,13 @@ def given_fields(one: Mapping[str, Any], several: Mapping[str, Any]) -> dict[str
 
     Args:
       one: field, such as "dataset.name" -> an object; None for none.
-      several: field -> a sequence of objects, or a single one.
+      several: field -> a list or tuple of objects, or a single one; None for none.
     """
     lists = {field: [value] for field, value in one.items() if value is not None}
     for field, values in several.items():
-        single = callable(values) or isinstance(values, Extension)
-        lists[field] = [values] if single else list(values)
+        # A named tuple, such as a `Transform` or an `Extension`, is one object.
+        is_list = isinstance(values, list | tuple) and not hasattr(values, "_fields")
+        lists[field] = list(values) if is_list else [] if values is None else [values]
     return {field: given(field, *values) for field, values in lists.items() if values}
 
 

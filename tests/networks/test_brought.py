@@ -231,7 +231,7 @@ def test_weights_and_multiply_adds_of_layers_that_are_not_ours() -> None:
         ("Small = 3", "small.py:Small is of type int; a linen module, or a function that returns"),
         ("def Small(num_classes): return 3", "fails (TypeError: it returns a int); a linen module"),
         ("def Small(): pass", "fails (TypeError: Small() got an unexpected keyword argument 'num_"),
-        (SMALL.replace("self.num_classes)", "7)"), "makes shape [1, 7] of one image of [8, 8, 1]"),
+        (SMALL.replace("self.num_classes)", "7)"), "makes shape [1, 7] of inputs of [1, 8, 8, 1]"),
         (SMALL.replace(", train)", ")"), "fails (TypeError: "),
     ],
 )
