@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from fednas_jax.algorithms.declared import Declared, Values
 from fednas_jax.algorithms.fedavg.config import DECLARED as FEDAVG
 from fednas_jax.algorithms.fednas.config import DECLARED as FEDNAS
-from fednas_jax.runtime import user_code
+from fednas_jax.runtime import same_code, user_code
 from fednas_jax.runtime.errors import UserError, suggest
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def add(declared: Declared) -> None:
       declared: of a user's own.
 
     Raises:
-      UserError: it is something else, or another algorithm has its name. One whose room has the
-        same name in the same module is the same, as of a notebook's cell that is run again.
+      UserError: it is something else, or another algorithm has its name. One whose room is the same
+        function is the same; so is one of a notebook's cell that is run again.
     """
     if not isinstance(declared, Declared):
         raise UserError(f"algorithm: {declared!r} is not usable; {_KIND}")
@@ -44,17 +44,13 @@ def add(declared: Declared) -> None:
             f"algorithm: {declared.name!r} is one of the package's own; another name is needed"
         )
     other = _added.setdefault(declared.name, declared)
-    if _place(other) != _place(declared):
+    if not same_code.same(other.room, declared.room):
         raise UserError(
-            f"algorithm: {declared.name!r} is the name of two, with the rooms {_place(other)} and "
-            f"{_place(declared)}; another name is needed"
+            f"algorithm: {declared.name!r} is the name of two, with the rooms "
+            f"{same_code.place(other.room)} and {same_code.place(declared.room)}; another name is "
+            "needed"
         )
     _added[declared.name] = declared
-
-
-def _place(declared: Declared) -> str:
-    room = declared.room
-    return room if isinstance(room, str) else f"{room.__module__}:{room.__qualname__}"
 
 
 def is_brought(name: str) -> bool:
