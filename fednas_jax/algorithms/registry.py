@@ -107,7 +107,9 @@ def source(name: str) -> user_code.Source | None:
     """
     if user_code.is_reference(name):
         return user_code.load(name, _FIELD).source
-    return user_code.source_of(_added[name].room) if name in _added else None
+    if name not in _added:
+        return None
+    return user_code.source_in_use(_added[name].room, f"{_FIELD}: {name}")
 
 
 def title(name: str) -> str:

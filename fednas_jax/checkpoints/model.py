@@ -1,7 +1,7 @@
 """A trained network, or a supernet, out of a checkpoint: ready to predict."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,7 +189,7 @@ def _located(description: Description, path: Path, given: Callable[..., Any] | N
     name = description.network["name"]
     if given is not None:
         name = extension.given("network", given)
-    elif user_code.is_given(name) and not user_code.is_here(name):
+    elif user_code.is_given(name) and not _is_the_same_here(name, description.code):
         raise UserError(
             f"{path / model_file.FILE}: its network was given in Python, as {name}; the object is "
             "needed: restore(folder, network=...)"
@@ -201,13 +201,24 @@ def _located(description: Description, path: Path, given: Callable[..., Any] | N
             name = user_code.found_again(name, recorded, (run, run.parent))
             now = user_code.load(name, "config.network.name").source
         except UserError as error:
-            raise UserError(f"{path / model_file.FILE}: {error}") from error
+            raise UserError(
+                f"{path / model_file.FILE}: {error}; or the network itself: restore(folder, "
+                "network=...)"
+            ) from error
         if recorded.get("sha256") and now.sha256 != recorded["sha256"]:
             warn(
                 f"{now.path or name} is not as it was when the model in {path} was trained; what "
                 "the model computes may have changed with it"
             )
     return description._replace(network={**description.network, "name": name})
+
+
+def _is_the_same_here(name: str, recorded: Mapping[str, str]) -> bool:
+    """Whether what this process was given under a name stands in the file that is recorded."""
+    if not user_code.is_here(name):
+        return False
+    here = user_code.load(name, "config.network.name").source.sha256
+    return here != "" and here == recorded.get("sha256")
 
 
 def save(model: Model, folder: Path | str) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fednas_jax.fields.field import Field, names_in, several
-from fednas_jax.runtime import user_code
+from fednas_jax.runtime import beside, user_code
 from fednas_jax.runtime.errors import UserError
 from fednas_jax.runtime.user_code import Source
 
@@ -59,7 +59,8 @@ class Named(NamedTuple):
     @property
     def key(self) -> str:
         """By which run.json records its source."""
-        return self.field if self.field in ONE else f"{self.field}:{self.reference}"
+        reference = user_code.comparable(self.reference)
+        return self.field if self.field in ONE else f"{self.field}:{reference}"
 
 
 def named(values: Mapping[str, Any]) -> Iterator[Named]:
@@ -158,7 +159,8 @@ def made(reference: str, field: str, kind: Kind, *arguments: Any) -> Any:
     if not callable(make):
         raise UserError(f"{what} is of type {type(make).__name__}; {kind.needed}")
     try:
-        result = make(*arguments)
+        with beside.importable(source.path):
+            result = make(*arguments)
     except UserError as error:
         raise UserError(f"{what}: {error}") from error
     except (Exception, SystemExit) as error:  # of whatever type: it is not our code
@@ -202,7 +204,8 @@ def given(field: str, *objects: Any) -> str:
             while name in names and names[name] is not value:
                 name = f"{first}_{len(names) + 1}"
             names[name] = value
-            reference = user_code.give(value, name)
+            # The examples of a data set are compared wherever they matter: one need not stay.
+            reference = user_code.give(value, name, forget=field == "dataset.name")
         found.append(reference)
     return ",".join(found)
 
@@ -213,7 +216,8 @@ def _importable(value: Any) -> str:
         return user_code.reference(value)
     module = getattr(value.make, "__module__", "")
     there = vars(sys.modules[module]) if module in sys.modules else {}
-    return next((f"{module}:{name}" for name, other in there.items() if other is value), "")
+    names = (name for name, other in there.items() if other is value)
+    return next((user_code.refer(module, name) for name in names), "")
 
 
 def _called(value: Any, field: str) -> str:
