@@ -119,9 +119,9 @@ def choose(model: Model, *, dataset: str = "", data_dir: str = "", npz: str = ""
         only images that the model has learnt from.
     """
     known = model.learnt or provenance.of_checkpoint(model.path)
-    if (other := npz or dataset) and not model.preprocessing.mean:
+    if (asked := npz or dataset) and not model.preprocessing.mean:
         raise UserError(
-            f"{other}: the model of {model.path} reads inputs that the task of its data set "
+            f"{asked}: the model of {model.path} reads inputs that the task of its data set "
             f"{model.description.data['name']} prepares, which other data do not have; neither "
             "--dataset nor --npz is needed"
         )

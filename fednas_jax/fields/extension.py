@@ -96,6 +96,11 @@ def fields(one: Named) -> tuple[Field, ...]:
                 f"{of} declares a field {field.name!r}; fields of a network are named "
                 f"{_NETWORK}NAME, such as {_NETWORK}{field.name.rpartition('.')[2]}"
             )
+        if field.optional:
+            raise UserError(
+                f"{of} declares the field {field.name!r} as optional, so that no algorithm would "
+                "read it; optional=False is needed"
+            )
     if one.field == AFFECTS_NOTHING:
         return tuple(field._replace(affects_result=False) for field in found.fields)
     return tuple(found.fields)
@@ -109,17 +114,21 @@ def check_declared(declared: Sequence[Field], of: str) -> None:
       of: what declares it, for the error.
 
     Raises:
-      UserError: one is no `Field`, or has a name or a type that none can have.
+      UserError: one is no `Field`, or has a part that none can have.
     """
+    if not isinstance(declared, list | tuple) or isinstance(declared, Field):
+        raise UserError(
+            f"{of} has the fields {declared!r}; a tuple of fednas_jax.fields.field.Field is needed"
+        )
     for field in declared:
         if not isinstance(field, Field):
             raise UserError(f"{of} declares {field!r}; a fednas_jax.fields.field.Field is needed")
-        if not _NAME.fullmatch(field.name):
+        if not isinstance(field.name, str) or not _NAME.fullmatch(field.name):
             raise UserError(
                 f"{of} declares a field {field.name!r}; a name such as 'mine' or 'mine.size' is "
                 "needed"
             )
-        right = field.types and set(field.types) <= set(_TYPES)
+        right = isinstance(field.types, tuple) and field.types and _all_in(field.types, _TYPES)
         if not right or not isinstance(field.default, field.types):
             raise UserError(
                 f"{of} declares a field {field.name!r} with the default {field.default!r}; one of "
@@ -127,6 +136,27 @@ def check_declared(declared: Sequence[Field], of: str) -> None:
                 "default "
                 "of that type"
             )
+        for part, is_right, needed in (
+            ("check", callable(field.check), "a function(value) that returns text"),
+            ("help", isinstance(field.help, str), "text"),
+            ("needs", _is_condition(field.needs), "None, or (name of a field, (value, ...)),"),
+        ):
+            if not is_right:
+                raise UserError(
+                    f"{of} declares a field {field.name!r} with the {part} "
+                    f"{getattr(field, part)!r}; {needed} is needed"
+                )
+
+
+def _all_in(values: Sequence[Any], of: Sequence[Any]) -> bool:
+    return all(any(value is one for one in of) for value in values)
+
+
+def _is_condition(needs: Any) -> bool:
+    if needs is None:
+        return True
+    pair = isinstance(needs, tuple) and len(needs) == 2 and isinstance(needs[0], str)
+    return pair and isinstance(needs[1], tuple) and _all_in([*map(type, needs[1])], _TYPES)
 
 
 def unwrapped(reference: str, field: str) -> tuple[Any, Source]:
