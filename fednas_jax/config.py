@@ -177,7 +177,7 @@ def differences(recorded: Config, config: Config) -> list[str]:
     for field in _schema(here).fields:
         was, asked = (values.get(field.name, field.default) for values in (there, here))
         gone.pop(field.name, None)
-        if field.affects_result and was != asked:
+        if field.affects_result and _comparable(was) != _comparable(asked):
             found.append(_difference(field.name, was, asked))
     if gone:
         with contextlib.suppress(UserError):  # perhaps of a callback that is not used any more
@@ -186,6 +186,10 @@ def differences(recorded: Config, config: Config) -> list[str]:
                     gone.pop(field.name, None)
     lines = [f"config.{name}: {was!r} there, no such field here" for name, was in gone.items()]
     return found + lines
+
+
+def _comparable(value: Any) -> Any:
+    return user_code.comparable(value) if isinstance(value, str) else value
 
 
 def _difference(name: str, was: Any, asked: Any) -> str:

@@ -1,9 +1,10 @@
 """Scores a checkpoint: `python -m fednas_jax.evaluate DIR [--dataset=NAME | --npz=FILE]`."""
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fednas_jax.runtime import environment
 
@@ -14,6 +15,9 @@ from fednas_jax.runtime import console, start
 from fednas_jax.runtime.command_line import HELP_FLAGS, guarded, one_folder, out_folder, round_of
 from fednas_jax.runtime.errors import UserError
 from fednas_jax.runtime.files import make_folder, read_json, write_json
+
+if TYPE_CHECKING:
+    from fednas_jax.experiment.scored import Measured
 
 RESULTS, PICTURE = "evaluation.json", "confusion.png"
 
@@ -33,6 +37,9 @@ and its confusion matrix.
   --round     number of the round whose checkpoint is scored, instead of the best one
   --out       folder for evaluation.json and confusion.png; if not given, DIR/evaluation, or
               DIR/evaluation-NAME for other data; needed where DIR is a checkpoint
+
+A model of data with a task of its own (text, say) is scored as the task says, on the test set of
+the run alone. There is no confusion matrix where examples do not have one class each.
 
 Images from which the run has learnt or selected its best round are left out, from whatever file
 they come. So are those of the runs from which it has its weights or its genotype. A run's own data
@@ -79,29 +86,42 @@ def _run(argv: Sequence[str]) -> None:
     }
     _check_free(place, about)
     with cache.configured("auto"):
-        found = confusion.measure(restored.logits(examples.images), examples.labels)
-    numbers = found.to_json(restored.class_names)
-    for entry in numbers["classes"]:
+        found = scored.measure(restored, examples)
+    numbers = _numbers(found, restored.class_names, len(examples.labels))
+    for entry in numbers.get("classes", ()):
         score = "no example" if entry["accuracy"] is None else f"{entry['accuracy']:.2%}"
         print(f"  {entry['name']:<16} {score:>9} of {entry['examples']}")
+    if found.matrix is None:
+        print("No confusion matrix is made, as these examples do not have one class each")
     if examples.left_out:
         print(
             f"{examples.left_out} more are left out: the run, or an earlier run whose weights or "
             "genotype it uses, has learnt or selected its best round from them"
         )
+    of = f"{numbers['examples']} examples"
+    if found.units != numbers["examples"]:
+        of = f"{found.units} units (such as tokens) of {of}"
     print(
-        f"{found.accuracy:.2%} of {numbers['examples']} examples of {examples.source} correct, "
-        f"loss {found.loss:.4f} ({path})"
+        f"{found.accuracy:.2%} of {of} of {examples.source} correct, loss {found.loss:.4f} ({path})"
     )
     out = make_folder(place, "--out")
     written = [RESULTS]
-    if not extras.missing("confusion"):
-        confusion.draw(found, restored.class_names, out / PICTURE)
+    if found.matrix is not None and not extras.missing("confusion"):
+        confusion.draw(found.matrix, restored.class_names, out / PICTURE)
         written.append(PICTURE)
     write_json(out / RESULTS, about | numbers)
     print(f"Files in {out}: {', '.join(written)}")
-    if lacking := extras.left_out("confusion"):
+    if found.matrix is not None and (lacking := extras.left_out("confusion")):
         print(f"fednas_jax: {lacking}", file=sys.stderr)
+
+
+def _numbers(found: "Measured", class_names: Sequence[str], examples: int) -> dict[str, Any]:
+    """What evaluation.json holds of the scores; `units` where they are not the examples."""
+    matrix = {} if found.matrix is None else found.matrix.to_json(class_names)
+    loss = found.loss if math.isfinite(found.loss) else None  # JSON has no nan
+    numbers = {"examples": examples, "accuracy": found.accuracy, "loss": loss}
+    units = {} if found.units == examples else {"units": found.units}
+    return {**numbers, **units, **matrix, **numbers}
 
 
 def _check_free(place: Path, about: Mapping[str, Any]) -> None:

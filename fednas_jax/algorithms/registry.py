@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from fednas_jax.algorithms.declared import Declared, Values
+from fednas_jax.algorithms.declared import Declared, Finds, Values
 from fednas_jax.algorithms.fedavg.config import DECLARED as FEDAVG
 from fednas_jax.algorithms.fednas.config import DECLARED as FEDNAS
-from fednas_jax.runtime import user_code
+from fednas_jax.fields.field import Field
+from fednas_jax.runtime import beside, same_code, user_code
 from fednas_jax.runtime.errors import UserError, suggest
 
 if TYPE_CHECKING:
@@ -33,10 +34,14 @@ def add(declared: Declared) -> None:
         the same name and module, as after a notebook's cell is run again.
 
     Raises:
-      UserError: it is not a `Declared`, or another algorithm has its name.
+      UserError: it is not a `Declared`, or another algorithm has its name. An algorithm with the same
+        room function is the same, as is one from a notebook's cell that is run again.
     """
     if not isinstance(declared, Declared):
         raise UserError(f"algorithm: {declared!r} is not usable; {_KIND}")
+    if any(declared is own for own in ALGORITHMS):
+        return
+    declared = _usable(declared, f"algorithm: {declared.name!r}")
     if declared in ALGORITHMS:
         return
     if declared.name in NAMES:
@@ -44,17 +49,42 @@ def add(declared: Declared) -> None:
             f"algorithm: {declared.name!r} is one of the package's own; another name is needed"
         )
     other = _added.setdefault(declared.name, declared)
-    if _place(other) != _place(declared):
+    if not same_code.same(other.room, declared.room):
         raise UserError(
-            f"algorithm: {declared.name!r} is the name of two algorithms, with the rooms "
-            f"{_place(other)} and {_place(declared)}; another name is needed"
+            f"algorithm: {declared.name!r} is the name of two, with the rooms "
+            f"{same_code.place(other.room)} and {same_code.place(declared.room)}; another name is "
+            "needed"
         )
     _added[declared.name] = declared
 
 
-def _place(declared: Declared) -> str:
-    room = declared.room
-    return room if isinstance(room, str) else f"{room.__module__}:{room.__qualname__}"
+def _usable(declared: Declared, about: str) -> Declared:
+    """What a user declares, with fields and reads in the types that we compute with.
+
+    Raises:
+      UserError: a part is of another type.
+    """
+    fields, reads = declared.fields, declared.reads
+    is_one = isinstance(fields, Field)  # which is a tuple too
+    rooms = isinstance(declared.room, str) or callable(declared.room)
+    texts = isinstance(reads, set | frozenset | list | tuple) and all(
+        isinstance(name, str) for name in reads
+    )
+    for part, right, needed in (
+        ("name", isinstance(declared.name, str) and declared.name, "text"),
+        ("title", isinstance(declared.title, str), "text"),
+        ("room", rooms, "a function() that returns a Room, or the name of a module with its ROOM,"),
+        ("fields", isinstance(fields, list | tuple) and not is_one, "a tuple of Field"),
+        ("reads", texts, "a set of names of fields, or of sections such as 'network.',"),
+        ("check", callable(declared.check), "a function(values) that raises UserError"),
+        ("finds", isinstance(declared.finds, Finds | None), "a Finds, or None,"),
+    ):
+        if not right:
+            value = getattr(declared, part)
+            raise UserError(
+                f"{about} has the {part} {value!r}; {needed} is needed, see docs/extending.md"
+            )
+    return declared._replace(fields=tuple(fields), reads=frozenset(reads))
 
 
 def is_brought(name: str) -> bool:
@@ -80,7 +110,7 @@ def find(name: str) -> Declared:
     found = user_code.load(name, _FIELD).value
     if not isinstance(found, Declared):
         raise UserError(f"{_FIELD}: {name} is of type {type(found).__name__}; {_KIND}")
-    return found
+    return _usable(found, f"{_FIELD}: {name}")
 
 
 def check(name: str, values: Values) -> None:
@@ -112,7 +142,9 @@ def source(name: str) -> user_code.Source | None:
     """
     if user_code.is_reference(name):
         return user_code.load(name, _FIELD).source
-    return user_code.source_of(_added[name].room) if name in _added else None
+    if name not in _added:
+        return None
+    return user_code.source_in_use(_added[name].room, f"{_FIELD}: {name}")
 
 
 def title(name: str) -> str:
@@ -125,25 +157,28 @@ def room(name: str) -> "Room":
     """The room of an algorithm; imports JAX.
 
     Raises:
-      UserError: as `find`; or the algorithm has no room.
+      UserError: as `find`; or the algorithm has no room. The parts of a user's room raise it too if
+        they fail or return something of the wrong type.
     """
     declared = find(name)
     if callable(declared.room):
         of = user_code.source_of(declared.room).path
         try:
-            found = declared.room()
+            with beside.importable(of):
+                found = declared.room()
         except UserError:
             raise
-        except Exception as error:  # of any type: a user's code may raise it
+        except (Exception, SystemExit) as error:  # of whatever type: it may not be our code
             needed = "a function() that returns a fednas_jax.algorithms.room.Room is needed"
             raise user_code.failed(f"{_FIELD}: the room of {name}", of, error, needed) from error
     else:
         found = user_code.load(f"{declared.room}:ROOM", f"{_FIELD}: the room of {name}").value
-    from fednas_jax.algorithms.room import Room  # not above: it imports JAX
+    from fednas_jax.algorithms import guarded  # not above: it imports JAX
+    from fednas_jax.algorithms.room import Room
 
     if not isinstance(found, Room):
         raise UserError(
             f"{_FIELD}: the room of {name} is of type {type(found).__name__}; a "
             "fednas_jax.algorithms.room.Room is needed, see docs/extending.md"
         )
-    return found
+    return guarded.room(found, name) if is_brought(name) else found

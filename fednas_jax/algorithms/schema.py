@@ -9,7 +9,7 @@ from fednas_jax.algorithms.declared import Declared
 from fednas_jax.fields import extension
 from fednas_jax.fields.common import COMMON
 from fednas_jax.fields.field import Field, one_of
-from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.errors import UserError, suggest
 
 THEN_TRAIN = "then_train"
 """The field of a search's config that holds the config of the training after it;
@@ -44,16 +44,45 @@ class Schema:
           UserError: two fields of the same name differ.
         """
         fields = [f._replace(check=one_of(*names)) if f.name == "algorithm" else f for f in COMMON]
-        for declared in algorithms:
-            about = f"config.algorithm: {declared.name!r}"
-            for field in declared.fields:
-                _insert(field._replace(optional=True), fields, about)
-        for owner in others:
+        owners = [
+            Owner(
+                f"config.algorithm: {declared.name!r}",
+                tuple(field._replace(optional=True) for field in declared.fields),
+            )
+            for declared in algorithms
+        ]
+        owners += others
+        for owner in owners:
             for field in owner.fields:
                 _insert(field, fields, owner.about)
         self.fields = tuple(fields)
         self.by_name = {field.name: field for field in fields}
         self.sections = {name.split(".")[0] for name in self.by_name if "." in name}
+        for owner in owners:
+            for field in owner.fields:
+                if field.needs and field.needs[0] not in self.by_name:
+                    raise UserError(
+                        f"{owner.about} declares a field {field.name!r} that needs "
+                        f"{field.needs[0]!r}; there is no such field"
+                        f"{suggest(field.needs[0], self.by_name)}"
+                    )
+
+    def check_reads(self, declared: Declared, about: str) -> None:
+        """Refuses names of fields that an algorithm reads and that are none.
+
+        Args:
+          declared: of one of these algorithms.
+          about: the field that names it, and its name.
+
+        Raises:
+          UserError: there is no such field, and no such section.
+        """
+        known = {*self.by_name, *(f"{section}." for section in self.sections)}
+        for name in sorted(declared.reads - known):
+            raise UserError(
+                f"{about} reads {name!r}; the name of a field, or of a section such as "
+                f"'network.', is needed{suggest(name, known)}"
+            )
 
 
 def _insert(field: Field, fields: list[Field], about: str) -> None:
@@ -107,7 +136,9 @@ def of(values: Mapping[str, Any]) -> Schema:
 def _with(declared: Declared | None, name: str, others: tuple[Owner, ...]) -> Schema:
     if declared is None:
         return Schema(registry.ALGORITHMS, registry.NAMES, others)
-    return Schema((*registry.ALGORITHMS, declared), (*registry.NAMES, name), others)
+    found = Schema((*registry.ALGORITHMS, declared), (*registry.NAMES, name), others)
+    found.check_reads(declared, f"config.algorithm: {name}")
+    return found
 
 
 def readers(field: Field) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Restores a trained network or a supernet from a checkpoint, ready to predict."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,10 +121,12 @@ class Model:
     def has_learnt_from(self, images: Any) -> np.ndarray:
         """Which raw images the model's run has learnt from or has selected its best round by.
 
-        Images are compared pixel by pixel, whatever file they are in.
+        Images are compared pixel by pixel, whatever file they are in. Of a data set with a task of
+        its own, raw inputs are compared: those before `Task.prepare`.
 
         Args:
-          images: as for `logits`.
+          images: as for `logits`; of a data set with a task of its own, raw inputs [N, ...] in the
+            type of the data set.
 
         Returns:
           [N] bool.
@@ -138,7 +140,10 @@ class Model:
                 f"{self.path}: does not say which images the model has learnt from; a checkpoint "
                 "of this version of fednas_jax is needed"
             )
-        return learnt.contains(self.learnt, self.preprocessing.check(images))
+        own = not self.preprocessing.mean  # raw inputs may be of another shape than prepared ones
+        return learnt.contains(
+            self.learnt, np.asarray(images) if own else self.preprocessing.check(images)
+        )
 
     @functools.cached_property
     def _compiled(self) -> Any:
@@ -185,7 +190,7 @@ def _located(description: Description, path: Path, given: Callable[..., Any] | N
     name = description.network["name"]
     if given is not None:
         name = extension.given("network", given)
-    elif user_code.is_given(name) and not user_code.is_here(name):
+    elif user_code.is_given(name) and not _is_the_same_here(name, description.code):
         raise UserError(
             f"{path / model_file.FILE}: its network was given in Python, as {name}; the object is "
             "needed: restore(folder, network=...)"
@@ -197,13 +202,24 @@ def _located(description: Description, path: Path, given: Callable[..., Any] | N
             name = user_code.found_again(name, recorded, (run, run.parent))
             now = user_code.load(name, "config.network.name").source
         except UserError as error:
-            raise UserError(f"{path / model_file.FILE}: {error}") from error
+            raise UserError(
+                f"{path / model_file.FILE}: {error}; or the network itself: restore(folder, "
+                "network=...)"
+            ) from error
         if recorded.get("sha256") and now.sha256 != recorded["sha256"]:
             warn(
                 f"{now.path or name} is not as it was when the model in {path} was trained; what "
                 "the model computes may have changed with it"
             )
     return description._replace(network={**description.network, "name": name})
+
+
+def _is_the_same_here(name: str, recorded: Mapping[str, str]) -> bool:
+    """Whether what this process was given under a name stands in the file that is recorded."""
+    if not user_code.is_here(name):
+        return False
+    here = user_code.load(name, "config.network.name").source.sha256
+    return here != "" and here == recorded.get("sha256")
 
 
 def save(model: Model, folder: Path | str) -> Path:

@@ -79,7 +79,8 @@ def code_of_user(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         found["algorithm"] = source._asdict()
     values = {"network.name": config.get("network", {}).get("name", "")}
     values |= {f"{part}.name": config[part]["name"] for part in ("dataset", "partition")}
-    values |= {field: config[field] for field in ("reducer", *extension.SEVERAL)}
+    # A run records no default of these.
+    values |= {field: config.get(field, "") for field in ("reducer", *extension.SEVERAL)}
     for one in extension.named(values):
         value, source = extension.unwrapped(one.reference, f"config.{one.field}")
         if not isinstance(value, Dataset):

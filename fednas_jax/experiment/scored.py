@@ -1,38 +1,107 @@
-"""Selects the labelled images that `evaluate` scores: none that the model has learnt from."""
+"""Selects the labelled examples that `evaluate` scores: none that the model has learnt from."""
 
 import contextlib
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import numpy as np
 
 from fednas_jax import config as schema
-from fednas_jax.checkpoints.model import Model
+from fednas_jax.checkpoints.model import BATCH, Model
 from fednas_jax.data import class_names, datasets, learnt, own
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.learnt import Learnt
 from fednas_jax.experiment import assembly, provenance
-from fednas_jax.runtime import layout, user_code
+from fednas_jax.report import confusion
+from fednas_jax.report.confusion import Confusion
+from fednas_jax.runtime import layout, settings, user_code
 from fednas_jax.runtime.errors import UserError, listed, warn
 from fednas_jax.runtime.files import read_json
+
+if TYPE_CHECKING:
+    from fednas_jax.data.task import Task
 
 
 class Scored(NamedTuple):
     """Examples to score.
 
     Attributes:
-      images: [N, H, W, C], as the model expects them.
-      labels: [N], numbers of the model's classes.
+      images: [N, H, W, C], raw; of a data set with a task of its own, raw inputs [N, ...].
+      labels: [N], numbers of the model's classes; of a data set with a task of its own, the targets
+        [N, ...].
       source: description of their source.
       left_out: number of further images that were left out because the model has learnt from them;
         None if unknown.
+      task: of a data set with a task of its own; else None.
     """
 
     images: np.ndarray
     labels: np.ndarray
     source: str
     left_out: int | None
+    task: "Task | None" = None
+
+
+class Measured(NamedTuple):
+    """Scores of a model on examples.
+
+    Attributes:
+      loss: mean over what is scored: examples, or their units, such as tokens.
+      accuracy: share of these that are predicted correctly.
+      units: how many they are.
+      matrix: confusion matrix; None where examples do not have one class each.
+    """
+
+    loss: float
+    accuracy: float
+    units: int
+    matrix: Confusion | None
+
+
+@settings.fixed()
+def measure(model: Model, examples: Scored) -> Measured:
+    """Scores a model: inputs are prepared, and outputs scored, as the data set's task says.
+
+    Args:
+      model: the model to evaluate.
+      examples: of `choose`.
+
+    Raises:
+      UserError: the task scores nothing of these examples.
+    """
+    task = examples.task
+    if task is None:
+        found = confusion.measure(model.logits(examples.images), examples.labels)
+        return Measured(found.loss, found.accuracy, len(examples.labels), found)
+    targets = examples.labels
+    if targets.dtype.kind in "iu":
+        targets = targets.astype(np.int32)  # as the run has them
+    prepare, score = jax.jit(task.prepare), jax.jit(task.score)
+    outputs, sums = [], np.zeros(3)
+    for start in range(0, len(targets), BATCH):
+        batch = slice(start, start + BATCH)
+        outputs.append(model.logits(np.asarray(prepare(examples.images[batch]))))
+        scores = jax.device_get(score(outputs[-1], targets[batch]))
+        sums += [np.sum(part, dtype=np.float64) for part in scores]
+    loss, correct, units = sums.tolist()
+    if not units:
+        raise UserError(
+            f"{examples.source}: its task scores nothing of {len(targets)} examples; at least one "
+            "unit, such as a token, is needed"
+        )
+    matrix = _matrix(model, np.concatenate(outputs), targets)
+    return Measured(loss / units, correct / units, int(units), matrix)
+
+
+def _matrix(model: Model, outputs: np.ndarray, targets: np.ndarray) -> Confusion | None:
+    """The confusion matrix; None where outputs are not one logit a class, or targets no classes."""
+    classes = len(model.class_names)
+    is_class = targets.ndim == 1 and targets.dtype.kind in "iu" and outputs.shape[1:] == (classes,)
+    if not is_class or targets.min() < 0 or targets.max() >= classes:
+        return None
+    return confusion.measure(outputs, targets)
 
 
 def choose(model: Model, *, dataset: str = "", data_dir: str = "", npz: str = "") -> Scored:
@@ -50,6 +119,12 @@ def choose(model: Model, *, dataset: str = "", data_dir: str = "", npz: str = ""
         only images that the model has learnt from.
     """
     known = model.learnt or provenance.of_checkpoint(model.path)
+    if (asked := npz or dataset) and not model.preprocessing.mean:
+        raise UserError(
+            f"{asked}: the model of {model.path} reads inputs that the task of its data set "
+            f"{model.description.data['name']} prepares, which other data do not have; neither "
+            "--dataset nor --npz is needed"
+        )
     if npz:
         (images, labels, _), names = own.read_examples(npz, "--npz")
         labels = _as_of(model, labels, names, npz)
@@ -142,9 +217,12 @@ def _check_unchanged(model: Model, known: Learnt | None, found: Dataset) -> None
 def _of_the_runs(model: Model, known: Learnt | None, found: Dataset) -> Scored:
     """The run's own test set, without images that its earlier runs have learnt from."""
     images, source = found.test.images, f"the test set of {found.name}"
-    labels = _as_of(model, found.test.labels, _names(found), found.name)
+    if found.task is None:
+        labels = _as_of(model, found.test.labels, _names(found), found.name)
+    else:
+        labels = found.test.truth
     if known is None:
-        return Scored(images, labels, source, 0)
+        return Scored(images, labels, source, 0, found.task)
     _warn_incomplete(model, known)
     seen = learnt.begun_with(known, images)
     if seen.any():
@@ -152,7 +230,7 @@ def _of_the_runs(model: Model, known: Learnt | None, found: Dataset) -> Scored:
             f"{source}: {seen.sum()} of {len(seen)} images are left out: earlier runs, whose "
             f"weights or genotype the run of {model.path} uses, have learnt from them"
         )
-    return _kept(model, images, labels, source, ~seen)
+    return _kept(model, images, labels, source, ~seen)._replace(task=found.task)
 
 
 def _of_other(model: Model, known: Learnt | None, other: Dataset, *, cut: bool) -> Scored:

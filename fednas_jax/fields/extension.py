@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fednas_jax.fields.field import Field, names_in, several
-from fednas_jax.runtime import user_code
+from fednas_jax.runtime import beside, user_code
 from fednas_jax.runtime.errors import UserError
 from fednas_jax.runtime.user_code import Source
 
@@ -60,7 +60,8 @@ class Named(NamedTuple):
     @property
     def key(self) -> str:
         """The name under which run.json records its source."""
-        return self.field if self.field in ONE else f"{self.field}:{self.reference}"
+        reference = user_code.comparable(self.reference)
+        return self.field if self.field in ONE else f"{self.field}:{reference}"
 
 
 def named(values: Mapping[str, Any]) -> Iterator[Named]:
@@ -96,6 +97,11 @@ def fields(one: Named) -> tuple[Field, ...]:
                 f"{of} declares a field {field.name!r}; fields of a network are named "
                 f"{_NETWORK}NAME, such as {_NETWORK}{field.name.rpartition('.')[2]}"
             )
+        if field.optional:
+            raise UserError(
+                f"{of} declares the field {field.name!r} as optional, so that no algorithm would "
+                "read it; optional=False is needed"
+            )
     if one.field == AFFECTS_NOTHING:
         return tuple(field._replace(affects_result=False) for field in found.fields)
     return tuple(found.fields)
@@ -109,17 +115,21 @@ def check_declared(declared: Sequence[Field], of: str) -> None:
       of: begins the error: the config field and the reference.
 
     Raises:
-      UserError: one is not a `Field`, or its name, type or default is not usable.
+      UserError: one is not a `Field`, or a part of it is not usable.
     """
+    if not isinstance(declared, list | tuple) or isinstance(declared, Field):
+        raise UserError(
+            f"{of} has the fields {declared!r}; a tuple of fednas_jax.fields.field.Field is needed"
+        )
     for field in declared:
         if not isinstance(field, Field):
             raise UserError(f"{of} declares {field!r}; a fednas_jax.fields.field.Field is needed")
-        if not _NAME.fullmatch(field.name):
+        if not isinstance(field.name, str) or not _NAME.fullmatch(field.name):
             raise UserError(
                 f"{of} declares a field {field.name!r}; a name such as 'mine' or 'mine.size' is "
                 "needed"
             )
-        right = field.types and set(field.types) <= set(_TYPES)
+        right = isinstance(field.types, tuple) and field.types and _all_in(field.types, _TYPES)
         if not right or not isinstance(field.default, field.types):
             raise UserError(
                 f"{of} declares a field {field.name!r} with the default {field.default!r}; one of "
@@ -127,6 +137,27 @@ def check_declared(declared: Sequence[Field], of: str) -> None:
                 "default "
                 "of that type"
             )
+        for part, is_right, needed in (
+            ("check", callable(field.check), "a function(value) that returns text"),
+            ("help", isinstance(field.help, str), "text"),
+            ("needs", _is_condition(field.needs), "None, or (name of a field, (value, ...)),"),
+        ):
+            if not is_right:
+                raise UserError(
+                    f"{of} declares a field {field.name!r} with the {part} "
+                    f"{getattr(field, part)!r}; {needed} is needed"
+                )
+
+
+def _all_in(values: Sequence[Any], of: Sequence[Any]) -> bool:
+    return all(any(value is one for one in of) for value in values)
+
+
+def _is_condition(needs: Any) -> bool:
+    if needs is None:
+        return True
+    pair = isinstance(needs, tuple) and len(needs) == 2 and isinstance(needs[0], str)
+    return pair and isinstance(needs[1], tuple) and _all_in([*map(type, needs[1])], _TYPES)
 
 
 def unwrapped(reference: str, field: str) -> tuple[Any, Source]:
@@ -159,7 +190,8 @@ def made(reference: str, field: str, kind: Kind, *arguments: Any) -> Any:
     if not callable(make):
         raise UserError(f"{what} is of type {type(make).__name__}; {kind.needed}")
     try:
-        result = make(*arguments)
+        with beside.importable(source.path):
+            result = make(*arguments)
     except UserError as error:
         raise UserError(f"{what}: {error}") from error
     except (Exception, SystemExit) as error:  # of any type: a user's code may raise it
@@ -174,15 +206,16 @@ def given_fields(one: Mapping[str, Any], several: Mapping[str, Any]) -> dict[str
 
     Args:
       one: field, such as "dataset.name" -> an object; None for none.
-      several: field -> a sequence of objects, or a single one.
+      several: field -> a list or tuple of objects, or a single one; None for none.
 
     Returns:
       Field -> references to its objects.
     """
     lists = {field: [value] for field, value in one.items() if value is not None}
     for field, values in several.items():
-        single = callable(values) or isinstance(values, Extension)
-        lists[field] = [values] if single else list(values)
+        # A named tuple, such as a `Transform` or an `Extension`, is one object.
+        is_list = isinstance(values, list | tuple) and not hasattr(values, "_fields")
+        lists[field] = list(values) if is_list else [] if values is None else [values]
     return {field: given(field, *values) for field, values in lists.items() if values}
 
 
@@ -205,7 +238,8 @@ def given(field: str, *objects: Any) -> str:
             while name in names and names[name] is not value:
                 name = f"{first}_{len(names) + 1}"
             names[name] = value
-            reference = user_code.give(value, name)
+            # The examples of a data set are compared wherever they matter: one need not stay.
+            reference = user_code.give(value, name, forget=field == "dataset.name")
         found.append(reference)
     return ",".join(found)
 
@@ -216,7 +250,8 @@ def _importable(value: Any) -> str:
         return user_code.reference(value)
     module = getattr(value.make, "__module__", "")
     there = vars(sys.modules[module]) if module in sys.modules else {}
-    return next((f"{module}:{name}" for name, other in there.items() if other is value), "")
+    names = (name for name, other in there.items() if other is value)
+    return next((user_code.refer(module, name) for name in names), "")
 
 
 def _called(value: Any, field: str) -> str:

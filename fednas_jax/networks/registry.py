@@ -24,7 +24,7 @@ from fednas_jax.networks.densenet import DenseNet
 from fednas_jax.networks.mlp import MLP
 from fednas_jax.networks.pfl_cnn import PFLCNN
 from fednas_jax.networks.resnet import ResNet
-from fednas_jax.runtime import user_code
+from fednas_jax.runtime import beside, user_code
 from fednas_jax.runtime.errors import UserError, one_line, suggest
 from fednas_jax.spaces.darts import networks as darts
 from fednas_jax.spaces.darts.genotype import Genotype
@@ -164,11 +164,12 @@ _NEEDED = (
 
 def _made(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
     """A network of a user's own: any linen module, or a function that makes one."""
-    make, _ = extension.unwrapped(name, _FIELD)
+    make, source = extension.unwrapped(name, _FIELD)
     if not callable(make):
         raise UserError(f"{_FIELD}: {name} is of type {type(make).__name__}; {_NEEDED}")
     try:
-        network = make(num_classes=num_classes, **options)
+        with beside.importable(source.path):
+            network = make(num_classes=num_classes, **options)
         if not isinstance(network, nn.Module):
             raise TypeError(f"it returns a {type(network).__name__}")
     except Exception as error:  # of whatever type: it is not our code

@@ -1,7 +1,7 @@
 """Loads a user's own code, named as `package.module:Name` or `path/to/file.py:Name`.
 
 An object that a user passes in Python may have no such name. It is stored in this process under the
-name `given:NAME`.
+name `given:NAME`, or `given:NAME#2` if another object has that name.
 """
 
 import functools
@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from fednas_jax.runtime import beside, same_code
 from fednas_jax.runtime.errors import UserError, suggest
 from fednas_jax.runtime.paths import expand
 
@@ -40,6 +42,10 @@ class Brought(NamedTuple):
 
 _GIVEN = "given"
 _given: dict[str, Any] = {}
+_first_seen: dict[str, str] = {}
+"""Path of a module's file -> SHA-256 as the module was first used in this process."""
+_PREFIX = "_fednas_jax_user_"
+"""Of the names of modules that are files of a user's."""
 
 
 def is_reference(text: str) -> bool:
@@ -57,18 +63,37 @@ def is_here(reference: str) -> bool:
     return is_given(reference) and reference.removeprefix(f"{_GIVEN}:") in _given
 
 
-def give(value: Any, name: str) -> str:
-    """Stores an object in this process; it replaces an earlier one of the same name.
+def give(value: Any, name: str, *, forget: bool = False) -> str:
+    """Keeps an object for this process; an earlier definition of it is forgotten.
 
     Args:
       value: the object.
-      name: its name, of letters, digits and underscores.
+      name: what to call it; of letters, digits and underscores.
+      forget: whether any other object of this name is forgotten too.
 
     Returns:
-      The reference by which `load` finds it.
+      The reference by which `load` finds it; numbered where another object has the name.
     """
-    _given[name] = value
-    return f"{_GIVEN}:{name}"
+    own, number = name, 1
+    while not forget and own in _given and not same_code.same(_given[own], value):
+        number += 1
+        own = f"{name}#{number}"
+    _given[own] = value
+    return f"{_GIVEN}:{own}"
+
+
+def comparable(text: str) -> str:
+    """The value of a field as it is compared with that of a run of another process.
+
+    There objects that were given in Python may be numbered in another way, and earlier versions
+    named an object of a script by `__main__`.
+
+    Args:
+      text: with references, several with commas between.
+    """
+    main = _place_of("__main__")
+    parts = [part.partition("#")[0] if is_given(part.strip()) else part for part in text.split(",")]
+    return ",".join(re.sub(r"^\s*__main__:", lambda found: f"{main}:", part) for part in parts)
 
 
 def load(reference: str, field: str) -> Brought:
@@ -87,14 +112,43 @@ def load(reference: str, field: str) -> Brought:
             raise UserError(
                 f"{field}: {reference} is an object of another process; {to_pass(field)}"
             )
-        return Brought(_given[name], source_of(_given[name]))
+        return Brought(_given[name], source_in_use(_given[name], field))
     module = _of_file(expand(place, field)) if place.endswith(".py") else _of_package(place, field)
     if not hasattr(module, name):
         public = [other for other in vars(module) if not other.startswith("_")]
         raise UserError(f"{field}: {place} has no {name!r}{suggest(name, public)}")
     value = getattr(module, name)
     path = getattr(module, "__file__", None)
-    return Brought(value, _of_path(path) if path else source_of(value))
+    if not path:
+        return Brought(value, source_of(value))
+    is_current = module.__name__.startswith(_PREFIX)  # such a file is run again once it has changed
+    return Brought(value, _of_path(path) if is_current else _unchanged(path, field))
+
+
+def source_in_use(value: Any, field: str) -> Source:
+    """As `source_of`, of an object that is computed with.
+
+    Args:
+      value: the object.
+      field: that it is for.
+
+    Raises:
+      UserError: its file has changed since it was first used in this process.
+    """
+    source = source_of(value)
+    module = str(getattr(value, "__module__", ""))
+    return _unchanged(source.path, field) if source.path and _PREFIX not in module else source
+
+
+def _unchanged(path: str, field: str) -> Source:
+    """Where a module stands that this process has in memory."""
+    source = _of_path(path)
+    if _first_seen.setdefault(path, source.sha256) != source.sha256:
+        raise UserError(
+            f"{field}: {path} has changed since this process imported it; restart Python to use "
+            "the file as it is now"
+        )
+    return source
 
 
 def to_pass(field: str) -> str:
@@ -142,7 +196,50 @@ def reference(value: Any) -> str:
     """The reference by which `load` finds a class or a function; "" if there is none."""
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
     found = getattr(sys.modules.get(str(module)), name, None) if "." not in name else None
-    return f"{module}:{name}" if found is value and value is not None else ""
+    return refer(str(module), name) if found is value and value is not None else ""
+
+
+def refer(module: str, name: str) -> str:
+    """The name by which `load` finds something of a module that is in memory; "" for none.
+
+    Args:
+      module: its name; of the script that runs, the file is named, as other processes have another
+        `__main__`.
+      name: in the module.
+    """
+    place = _place_of(module)
+    return f"{place}:{name}" if place else ""
+
+
+def _place_of(module: str) -> str:
+    there = sys.modules.get(module)
+    path = getattr(there, "__file__", None)
+    if module == "__main__":
+        spec = getattr(there, "__spec__", None)  # of `python -m`
+        if spec is not None and spec.name:
+            return str(spec.name)
+        return _shown(Path(path)) if path and path.endswith(".py") else module
+    if not module.startswith(_PREFIX):
+        return module
+    if path and Path(path).is_file() and _file_module(path, _of_path(path).sha256) == module:
+        return _shown(Path(path))
+    return ""  # the file is another one now
+
+
+def _shown(path: Path) -> str:
+    """Relative to the current folder, where it lies in there: a run's folder may then be moved."""
+    path, here = path.resolve(), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _main(path: Path | None = None, name: str = "") -> ModuleType | None:
+    """The module of the script that runs, if it is this file or `python -m` has run this module:
+    it must not run twice."""
+    main = sys.modules.get("__main__")
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if path is None:
+        return main if spec is not None and spec.name == name else None
+    return main if file and spec is None and Path(file).resolve() == path else None
 
 
 def source_of(value: Any) -> Source:
@@ -222,19 +319,26 @@ def _of_file(path: Path) -> ModuleType:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if (main := _main(path.resolve())) is not None:
+        return main
     return _run(path.resolve(), hashlib.sha256(content).hexdigest())
 
 
-@functools.cache  # one module for each content of a file
+def _file_module(path: str, sha256: str) -> str:
+    return f"{_PREFIX}{sha256[:12]}_{Path(path).stem}"
+
+
+@functools.cache  # of one state of a file there is one module, whoever asks for it
 def _run(path: Path, sha256: str) -> ModuleType:
-    name = f"_fednas_jax_user_{sha256[:12]}_{path.stem}"
+    name = _file_module(str(path), sha256)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UserError(f"{path}: is not a Python file; one that ends with .py is needed")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with beside.importable(str(path)):
+            spec.loader.exec_module(module)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except (Exception, SystemExit) as error:
@@ -243,6 +347,8 @@ def _run(path: Path, sha256: str) -> ModuleType:
 
 
 def _of_package(name: str, field: str) -> ModuleType:
+    if (main := _main(name=name)) is not None:
+        return main
     if name in sys.modules:
         return sys.modules[name]
     try:

@@ -2,14 +2,20 @@
 
 import ast
 import fnmatch
+import functools
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import fednas_jax
 from fednas_jax.algorithms import registry
+from fednas_jax.algorithms.declared import Declared
+from fednas_jax.algorithms.fedavg.config import DECLARED as FEDAVG
+from fednas_jax.runtime import user_code
 from fednas_jax.runtime.errors import UserError
 
 PACKAGE = Path(fednas_jax.__file__).parent
@@ -72,6 +78,50 @@ def test_an_algorithm_that_is_not_there() -> None:
     assert registry.title("fedavgg") == "fedavgg"
     assert registry.title("fednas") == "FedNAS"
     assert registry.source("fednas") is None
+
+
+def variant(room: Any) -> Declared:
+    return FEDAVG._replace(name="fedavg_twice", title="x", room=room)
+
+
+def of_width(width: int) -> Declared:
+    return variant(lambda: width)
+
+
+def a_room(width: int = 1) -> int:
+    return width
+
+
+def test_two_algorithms_of_one_name_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_added", {})
+    pairs = (
+        (variant(lambda: 1), variant(lambda: 2)),
+        (of_width(1), of_width(2)),
+        (variant(functools.partial(a_room, 1)), variant(functools.partial(a_room, 2))),
+        (variant("one.module"), variant("another.module")),
+        (variant(a_room), variant(functools.partial(a_room, 2))),
+    )
+    for one, other in pairs:
+        registry._added.clear()
+        registry.add(one)
+        registry.add(one)
+        with pytest.raises(UserError, match=r"^algorithm: 'fedavg_twice' is the name of two, with"):
+            registry.add(other)
+    assert registry.source("fedavg_twice") == user_code.source_of(a_room)
+
+
+def test_the_same_algorithm_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_added", {})
+    registry.add(of_width(1))
+    registry.add(of_width(1))
+    registry._added.clear()
+    registry.add(variant(functools.partial(a_room, width=1)))
+    registry.add(variant(functools.partial(a_room, width=1)))
+    # A cell of a notebook that has changed and is run again.
+    registry._added.clear()
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+    for text in ("lambda: 1", "lambda: 2"):
+        registry.add(variant(eval(text, {"__name__": "__main__"})))
 
 
 # Architectures -----------------------------------------------------------------------------------

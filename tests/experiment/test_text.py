@@ -1,5 +1,6 @@
 """Text through a whole run: sequences of tokens, scored token by token."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 
 from fednas_jax import config as schema
-from fednas_jax import experiment, restore
+from fednas_jax import evaluate, experiment, restore
 from fednas_jax.data.datasets import Dataset, Split
-from fednas_jax.data.task import Task, next_tokens
+from fednas_jax.data.task import Task, classification, next_tokens
 from fednas_jax.experiment import assembly
 from fednas_jax.report.writers import read_rows
 from fednas_jax.runtime.errors import UserError
@@ -82,6 +83,81 @@ def test_a_network_learns_what_follows_a_token(tmp_path: Path) -> None:
         UserError, match=r"inputs: float64 of shape \[2, 3\]; int32 of shape \[N, 5\]"
     ):
         model.predict(np.zeros((2, 3)))
+
+
+SHIFT = 1000
+
+
+def shifted(config: Any) -> Dataset:
+    """As `text`, with raw inputs that are none of the tokens which the network reads."""
+    data = text(config)
+    prepare = lambda raw: raw - SHIFT  # noqa: E731
+    task = data.task._replace(prepare=prepare, augment=lambda key, raw: prepare(raw))
+    train, test = (part._replace(images=part.images + SHIFT) for part in (data.train, data.test))
+    return data._replace(train=train, test=test, task=task)
+
+
+def classes(config: Any) -> Dataset:
+    """Is the first token even? One class an example, by a task of its own."""
+    data = shifted(config)
+    task = data.task._replace(
+        target=jax.ShapeDtypeStruct((), jnp.int32),
+        prepare=lambda raw: jax.nn.one_hot(raw[:, 0] - SHIFT, WORDS),
+        augment=lambda key, raw: jax.nn.one_hot(raw[:, 0] - SHIFT, WORDS),
+        score=classification,
+    )
+    parts = [
+        Split(part.images, (part.images[:, 0] % 2).astype(np.int32), None)
+        for part in (data.train, data.test)
+    ]
+    return data._replace(
+        train=parts[0], test=parts[1], num_classes=2, class_names=("even", "odd"), task=task
+    )
+
+
+class Linear(nn.Module):
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, inputs: Any, train: bool) -> Any:
+        return nn.Dense(self.num_classes)(inputs)
+
+
+def evaluated(folder: Path) -> dict[str, Any]:
+    assert evaluate.main([str(folder)]) == 0
+    return json.loads((folder / "evaluation/evaluation.json").read_text())
+
+
+def test_evaluate_prepares_inputs_and_scores_as_the_task_says(tmp_path: Path, capsys: Any) -> None:
+    fields = {"dataset.name": f"{__file__}:shifted"}
+    summary = experiment.run(config_of_text(rounds=2, **fields), tmp_path / "run")
+    told = evaluated(tmp_path / "run")
+    data = shifted(None)
+    scored = int((data.test.truth >= 0).sum())
+    assert (told["examples"], told["units"]) == (20, scored)
+    assert told["accuracy"] == pytest.approx(summary["test_accuracy"])
+    best = read_rows(tmp_path / "run/metrics.jsonl")[int(summary["best_round"])]
+    assert told["loss"] == pytest.approx(best["test_loss"], rel=1e-5)
+    assert "confusion" not in told
+    said = capsys.readouterr().out
+    assert "No confusion matrix is made, as these examples do not have one class each" in said
+    assert f"of {scored} units (such as tokens) of 20 examples of the test set of text" in said
+    # Raw inputs are what digests are of.
+    model = restore(tmp_path / "run")
+    assert model.has_learnt_from(data.train.images).all()
+    assert not model.has_learnt_from(data.train.images - SHIFT).any()
+    assert evaluate.main([str(tmp_path / "run"), "--dataset=digits"]) == 2
+    assert "neither --dataset nor --npz is needed" in capsys.readouterr().err
+
+
+def test_evaluate_makes_a_matrix_where_examples_have_one_class_each(tmp_path: Path) -> None:
+    fields = {"dataset.name": f"{__file__}:classes", "network.name": f"{__file__}:Linear"}
+    summary = experiment.run(config_of_text(**fields, rounds=2), tmp_path / "run")
+    told = evaluated(tmp_path / "run")
+    assert told["accuracy"] == pytest.approx(summary["test_accuracy"])
+    labels = classes(None).test.labels
+    assert np.sum(told["confusion"], axis=1).tolist() == np.bincount(labels).tolist()
+    assert "units" not in told
 
 
 def test_networks_for_images_are_refused(tmp_path: Path) -> None:

@@ -2,15 +2,17 @@
 
 import functools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fednas_jax import config as schema
-from fednas_jax import main
+from fednas_jax import experiment, main
 from fednas_jax.algorithms import parts
 from fednas_jax.experiment import stages
+from fednas_jax.federated.transforms import Transform
 from fednas_jax.fields import extension
 from fednas_jax.fields.extension import Extension, Kind
 from fednas_jax.fields.field import FLOAT, INT, TEXT, Field, anything, at_least
@@ -173,6 +175,24 @@ def test_objects_are_named_by_where_they_stand_or_kept(elsewhere: Path) -> None:
     }
 
 
+def test_a_single_object_stands_for_a_list_of_it(elsewhere: Path) -> None:
+    def named(values: Any) -> dict[str, str]:
+        return extension.given_fields({}, {"transforms": values})
+
+    one = Transform("one")
+    assert named(one) == named([one]) == named((one,)) == {"transforms": "given:transforms_one"}
+    assert user_code.load("given:transforms_one", "config.transforms").value is one
+    assert named("clip.py:CLIP") == named(["clip.py:CLIP"]) == {"transforms": "clip.py:CLIP"}
+    assert named(WHOLE) == {"transforms": f"{__name__}:WHOLE"}
+    assert named(None) == named([]) == {}
+    config = fedavg_config()
+    says = r"given:callbacks_int is of type int; a function\(event\)"
+    with pytest.raises(UserError, match=says):
+        experiment.run(config, elsewhere / "run", callbacks=3)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"given:transforms_int is of type int; a fednas_jax\."):
+        parts.transforms(extension.given_fields({}, {"transforms": 3}))
+
+
 WHOLE = Extension(lambda event: None)
 
 
@@ -211,15 +231,34 @@ def test_what_makes_something_else_is_refused(elsewhere: Path, text: str, says: 
     assert "\n" not in str(raised.value)
 
 
+BROUGHT = """
+from fednas_jax.federated.reducers import buffered
+from fednas_jax.federated.transforms import Transform
+from fednas_jax.fields.extension import Extension
+
+def make(config):
+    return Transform(f"of {config['rounds']}")
+
+def reducer(config):
+    return buffered(f"of {config['rounds']}", lambda sent, present: sent)
+
+MINE = Extension(make)
+"""
+
+
 def test_what_goes_through_the_loader(elsewhere: Path) -> None:
-    config = {"rounds": 4, "transforms": "mine.py:MINE, mine.py:make", "reducer": "sum"}
+    config = {"rounds": 4, "transforms": "own.py:MINE, own.py:make", "reducer": "sum"}
+    Path("own.py").write_text(BROUGHT)
     assert extension.made("mine.py:MINE", "config.reducer", NUMBER, config) == 4
-    assert parts.transforms(config, int) == (4, 4)
-    assert parts.transforms({"transforms": ""}, int) == ()
-    assert parts.reducer(config, int) is None
-    assert parts.reducer(config | {"reducer": "mine.py:make"}, int) == 4
-    with pytest.raises(UserError, match=r"mine\.py:make returns int; a builtins\.str, or a funct"):
-        parts.reducer(config | {"reducer": "mine.py:make"}, str)
+    assert [transform.name for transform in parts.transforms(config)] == ["of 4", "of 4"]
+    assert parts.transforms({"transforms": ""}) == ()
+    assert parts.reducer(config) is None
+    made = parts.reducer(config | {"reducer": "own.py:reducer"})
+    assert made is not None
+    assert made.name == "of 4"
+    of_reducers = r"own\.py:make returns Transform; a fednas_jax\.federated\.reducers\.Reducer, or"
+    with pytest.raises(UserError, match=of_reducers):
+        parts.reducer(config | {"reducer": "own.py:make"})
 
 
 @pytest.mark.parametrize(
@@ -263,9 +302,15 @@ def test_several_fields_are_listed_together(elsewhere: Path) -> None:
 
 
 def test_what_the_document_shows_is_short() -> None:
-    sections = (ROOT / "docs/extending.md").read_text().split("\n## ")[1:]
+    sections = re.split(r"\n###? ", (ROOT / "docs/extending.md").read_text())[1:]
     shown = {section.partition("\n")[0]: len(section.splitlines()) for section in sections}
-    for name in ("A network", "A data set", "A partition", "A callback after each round"):
+    for name in (
+        "A network",
+        "A data set",
+        "Text, speech, tables",
+        "A partition",
+        "A callback after each round",
+    ):
         assert shown[name] <= 40
 
 

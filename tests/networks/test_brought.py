@@ -167,6 +167,38 @@ def test_an_object_that_no_name_leads_to(elsewhere: Path, monkeypatch: pytest.Mo
         experiment.run(mine(rounds=1), "run")
 
 
+def test_two_objects_of_one_name_are_restored_each(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_code, "_given", {})
+
+    def factor(by: float) -> Any:
+        class Scaled(nn.Module):
+            num_classes: int
+
+            @nn.compact
+            def __call__(self, images: Any, train: bool) -> Any:
+                return by * nn.Dense(self.num_classes)(images.reshape(len(images), -1))
+
+        return Scaled
+
+    images = datasets.load("digits").test.images[:5]
+    one, two = factor(1.0), factor(-1.0)
+    for name, network in (("one", one), ("two", two)):
+        experiment.run(mine(rounds=1), name, network=network)
+    for name, network in (("one", one), ("two", two)):
+        expected = fednas_jax.restore(name, network=network).logits(images)
+        np.testing.assert_array_equal(fednas_jax.restore(name).logits(images), expected)
+    # Another process, which has been given the second alone, resumes its run.
+    user_code._given.clear()
+    experiment.run(mine(rounds=1), "two", network=two)
+    # An object of this name from another file is none that the model was trained with.
+    user_code._given.clear()
+    user_code.give(nn.Module, "network_Scaled")
+    with pytest.raises(UserError, match=r"the object is needed: restore\(folder, network=\.\.\.\)"):
+        fednas_jax.restore("one")
+
+
 def test_weights_of_one_with_fields_of_its_own(elsewhere: Path) -> None:
     Path("small.py").write_text(SMALL + WIDE)
     wide = {"network.name": "small.py:WIDE", "rounds": 1}
@@ -231,7 +263,7 @@ def test_weights_and_multiply_adds_of_layers_that_are_not_ours() -> None:
         ("Small = 3", "small.py:Small is of type int; a linen module, or a function that returns"),
         ("def Small(num_classes): return 3", "fails (TypeError: it returns a int); a linen module"),
         ("def Small(): pass", "fails (TypeError: Small() got an unexpected keyword argument 'num_"),
-        (SMALL.replace("self.num_classes)", "7)"), "makes shape [1, 7] of one image of [8, 8, 1]"),
+        (SMALL.replace("self.num_classes)", "7)"), "makes shape [1, 7] of inputs of [1, 8, 8, 1]"),
         (SMALL.replace(", train)", ")"), "fails (TypeError: "),
     ],
 )
