@@ -48,7 +48,7 @@ def room(given: Room, name: str) -> Room:
             f"{about}: the schedule of its room is of type {type(given.schedule).__name__}; a "
             "fednas_jax.federated.schedule.Schedule is needed"
         )
-    calls = {
+    calls: dict[str, Any] = {
         part: _checked(getattr(given, part), f"{about}: {part} of its room", kind)
         for part, kind in _PARTS.items()
     }
@@ -63,7 +63,7 @@ def _checked(function: Any, what: str, kind: Kind) -> Callable[..., Any]:
     if not callable(function):
         raise UserError(f"{what} is of type {type(function).__name__}; {kind.needed}")
     if str(getattr(function, "__module__", "")).startswith("fednas_jax."):
-        return function  # type: ignore[no-any-return]
+        return function
 
     def call(*arguments: Any) -> Any:
         path = user_code.source_of(function).path

@@ -34,8 +34,8 @@ def add(declared: Declared) -> None:
         the same name and module, as after a notebook's cell is run again.
 
     Raises:
-      UserError: it is not a `Declared`, or another algorithm has its name. An algorithm with the same
-        room function is the same, as is one from a notebook's cell that is run again.
+      UserError: it is not a `Declared`, or another algorithm has its name. One with the same
+        room function is the same algorithm, as is one from a notebook's cell that is run again.
     """
     if not isinstance(declared, Declared):
         raise UserError(f"algorithm: {declared!r} is not usable; {_KIND}")
