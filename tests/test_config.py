@@ -345,9 +345,7 @@ def test_a_fraction_of_the_clients_that_there_cannot_be(fraction: float) -> None
 def test_a_number_and_a_fraction_of_the_clients() -> None:
     config = changed("clients_fraction", 0.5)
     config.clients_per_round = 4
-    assert refusal(config).startswith(
-        "config.clients_fraction: 0.5 is not used together with"
-    )
+    assert refusal(config).startswith("config.clients_fraction: 0.5 is not used together with")
 
 
 def test_stragglers_need_epochs_that_they_do_not_make() -> None:
