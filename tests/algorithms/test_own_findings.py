@@ -261,7 +261,7 @@ def test_an_input_that_is_no_field_is_refused(
     room = own_room()._replace(inputs=lambda config: {"toy.stat": 1})
     monkeypatch.setitem(registry._added, "shares", OWN._replace(room=lambda: room))
     monkeypatch.setattr(registry, "add", lambda declared: None)
-    with pytest.raises(UserError, match=r"of shares name 'toy\.stat', which is not a field; did"):
+    with pytest.raises(UserError, match=r"'toy\.stat', which is not a field; did you mean 'toy\.start'"):
         run(tmp_path / "run")
 
 
