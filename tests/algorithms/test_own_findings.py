@@ -261,7 +261,8 @@ def test_an_input_that_is_no_field_is_refused(
     room = own_room()._replace(inputs=lambda config: {"toy.stat": 1})
     monkeypatch.setitem(registry._added, "shares", OWN._replace(room=lambda: room))
     monkeypatch.setattr(registry, "add", lambda declared: None)
-    with pytest.raises(UserError, match=r"of shares name 'toy\.stat'; did you mean 'toy\.start'"):
+    says = r"name 'toy\.stat', which is not a field; did you mean 'toy\.start'"
+    with pytest.raises(UserError, match=says):
         run(tmp_path / "run")
 
 

@@ -126,7 +126,7 @@ def test_a_model_finds_its_network_from_wherever_one_stands(
     assert "small.py is not as it was when the model in" in said
     assert said.count("\n") == 1
     (run / "small.py").unlink()
-    with pytest.raises(UserError, match=r"model\.json: small\.py:Small: there is no such file"):
+    with pytest.raises(UserError, match=r"model\.json: small\.py:Small: no such file can be read"):
         fednas_jax.restore(run)
 
 
