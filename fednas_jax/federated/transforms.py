@@ -248,7 +248,9 @@ class _Chain(NamedTuple):
             draw = jax.random.fold_in(key, _TRANSFORM_STREAM + place)
             before = of_transforms.get(name, ())
             at = OnClient(inner, own.get(name, ()), before, mine, facts, draw)
-            update, after = transform.client(update, at)
+            sent = transform.client(update, at)
+            _check_type(sent, Sent, f"client of the transform {name!r}")
+            update, after = sent
             if transform.personal and not _is_none(after):
                 of_transforms[name] = after
         # A transform may have made something of the zeros of an empty place.
@@ -276,6 +278,7 @@ class _Chain(NamedTuple):
             draw = jax.random.fold_in(facts.key, _TRANSFORM_STREAM + place)
             at = OnServer(inner, own.get(transform.name, ()), facts._replace(key=draw))
             received = transform.server(sums, weights, at)
+            _check_type(received, Received, f"server of the transform {transform.name!r}")
             sums, weights = received.sums, received.weights
             if transform.init and not _is_none(received.own):
                 own[transform.name] = received.own
@@ -291,6 +294,14 @@ _TRANSFORM_STREAM = 1 << 30
 def _is_none(tree: Tree) -> bool:
     """Whether a state is (), which stands for "as before"."""
     return isinstance(tree, tuple) and not tree
+
+
+def _check_type(value: Any, needed: type, what: str) -> None:
+    if not isinstance(value, needed):
+        raise UserError(
+            f"config.transforms: {what} returns {type(value).__name__}; a "
+            f"{needed.__module__}.{needed.__name__} is needed"
+        )
 
 
 def _check_alike(what: str, before: Tree, after: Tree) -> None:

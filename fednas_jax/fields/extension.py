@@ -97,6 +97,11 @@ def fields(one: Named) -> tuple[Field, ...]:
                 f"{of} declares a field {field.name!r}; fields of a network are named "
                 f"{_NETWORK}NAME, such as {_NETWORK}{field.name.rpartition('.')[2]}"
             )
+        if one.field != "network.name" and field.name.startswith(_NETWORK):
+            raise UserError(
+                f"{of} declares a field {field.name!r}; names that begin with {_NETWORK} are those "
+                "of a network's fields, another name is needed"
+            )
         if field.optional:
             raise UserError(
                 f"{of} declares the field {field.name!r} as optional, so that no algorithm would "

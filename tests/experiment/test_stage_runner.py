@@ -16,6 +16,7 @@ import fednas_jax
 from fednas_jax import config as schema
 from fednas_jax import evaluate
 from fednas_jax.algorithms import registry
+from fednas_jax.algorithms.declared import Finds
 from fednas_jax.algorithms.stage_types import RoundsStage, ServerStage
 from fednas_jax.experiment import assembly, runner, stage_runner, stages
 from fednas_jax.experiment.rounds import Experiment
@@ -349,11 +350,14 @@ def test_the_command_line_runs_the_same(whole: Path, tmp_path: Path) -> None:
     assert read(tmp_path / "w" / "b" / "summary.json")["before"] == ["a"]
 
 
+FINDS = Finds("genotype", "genotypes/best.json")
+
+
 def test_no_training_follows_what_has_stages_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both = config()
-    monkeypatch.setattr(registry, "_added", {"staged": ALGORITHM._replace(finds_genotype=True)})
+    monkeypatch.setattr(registry, "_added", {"staged": ALGORITHM._replace(finds=FINDS)})
     both.then_train = schema.default("fedavg")
     both.then_train.network.name = "genotype"
     both.then_train.dataset = both.dataset

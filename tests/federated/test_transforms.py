@@ -245,3 +245,18 @@ def test_states_that_change_their_shape_are_refused(of: str) -> None:
     )
     with pytest.raises(UserError, match=r"begins as .* and becomes .*; the same structure, shapes"):
         run(transforms.chained(toys.ids_plus(), [grows], 3), [[0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (
+            {"client": lambda update, at: update},
+            "client of the transform 'w' returns ClientUpdate; a",
+        ),
+        ({"server": lambda sums, weights, at: sums}, "server of the transform 'w' returns dict; a"),
+    ],
+)
+def test_what_a_transform_returns_is_checked(wrong: Any, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        run(transforms.chained(toys.ids_plus(), [Transform("w", **wrong)], 3), [[0, 1]])

@@ -336,3 +336,15 @@ def searched(variant: str) -> Any:
     config.dataset, config.partition, config.client = same.dataset, same.partition, same.client
     config.mine = {"size": 5}
     return config
+
+
+def test_fields_of_others_are_not_named_as_those_of_a_network(elsewhere: Path) -> None:
+    Path("other.py").write_text(
+        "from fednas_jax.fields.extension import Extension\n"
+        "from fednas_jax.fields.field import INT, Field, at_least\n"
+        "MINE = Extension(len, (Field('network.width', 8, INT, at_least(1), 'Width'),))\n"
+    )
+    with pytest.raises(
+        UserError, match=r"names that begin with network\. are those of a network's"
+    ):
+        schema.resolve(fedavg_config(), {"transforms": "other.py:MINE"})
