@@ -1,6 +1,7 @@
 """Text through a whole run: sequences of tokens, scored token by token."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from fednas_jax.data.task import Task, classification, next_tokens
 from fednas_jax.experiment import assembly
 from fednas_jax.report.writers import read_rows
 from fednas_jax.runtime.errors import UserError
-from tests.tiny import fedavg_config
+from tests.tiny import ROOT, fedavg_config
 
 pytestmark = pytest.mark.usefixtures("tiny_runs")
 WORDS, LENGTH, COUNT = 5, 6, 60
@@ -196,3 +197,18 @@ def test_parts_that_do_not_fit_the_task_are_refused(change: Any, says: str, tmp_
     data = data._replace(train=data.train._replace(**change))
     with pytest.raises(UserError, match=says):
         experiment.run(config_of_text(), tmp_path / "run", dataset=data)
+
+
+def test_the_example_of_the_document_learns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    document = (ROOT / "docs/extending.md").read_text()
+    (block,) = [
+        b for b in re.findall(r"```python\n(.*?)```", document, re.DOTALL) if "Speaker" in b
+    ]
+    Path("text.py").write_text(block)
+    config = config_of_text(rounds=2)
+    config.dataset.name, config.network.name = "text.py:text", "text.py:Speaker"
+    summary = experiment.run(config, "run")
+    assert summary["test_accuracy"] > 0.9, "the next token follows from the last"

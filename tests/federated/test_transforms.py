@@ -252,9 +252,9 @@ def test_states_that_change_their_shape_are_refused(of: str) -> None:
     [
         (
             {"client": lambda update, at: update},
-            "client of the transform 'w' returns ClientUpdate; a",
+            "of the transform 'w' returns ClientUpdate; a",
         ),
-        ({"server": lambda sums, weights, at: sums}, "server of the transform 'w' returns dict; a"),
+        ({"server": lambda sums, weights, at: sums}, "of the transform 'w' returns dict; a"),
     ],
 )
 def test_what_a_transform_returns_is_checked(wrong: Any, says: str) -> None:
