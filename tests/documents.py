@@ -77,13 +77,14 @@ def commands(name: str) -> list[Command]:
 def files(name: str) -> dict[str, str]:
     """The Python files that a document tells its reader to write, by name.
 
-    The paragraph before such a block ends with a colon, and names the file last: "`small.py`:".
+    The paragraph before such a block ends with a colon, and names the file last: "`small.py`:". A
+    second block of a file follows the first.
     """
-    found = {}
+    found: dict[str, str] = {}
     for block in blocks(name):
         named = re.findall(r"`(\w+\.py)`", block.before)
         if block.language == "python" and named and block.before.endswith(":"):
-            found[named[-1]] = block.text
+            found[named[-1]] = found.get(named[-1], "") + block.text
     return found
 
 

@@ -176,7 +176,7 @@ def test_extending_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.syspath_prepend(tmp_path)
     _run(_python("docs/extending.md", "import uniform"))
     ((config, workdir, algorithm),) = runs
-    assert (config.algorithm, workdir) == ("uniform.py:ALGORITHM", "runs/mine")
+    assert (config.algorithm, workdir) == ("uniform.py:ALGORITHM", "runs/mine_in_python")
     assert algorithm.name == "fedavg_uniform"
     defined: dict[str, Any] = {}
     exec(_python("docs/extending.md", "trim.share").text, defined)
