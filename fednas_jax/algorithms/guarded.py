@@ -30,6 +30,7 @@ _PARTS = {
     "stages": Kind(object, "a function(config) that returns a tuple of stages"),
 }
 _CONFIG = Kind((Mapping, ml_collections.ConfigDict), "a function(folders) that returns a config")
+_COMPUTE = Kind(object, "a function(context) that returns a dictionary")
 
 
 def room(given: Room, name: str) -> Room:
@@ -48,7 +49,7 @@ def room(given: Room, name: str) -> Room:
             f"{about}: the schedule of its room is of type {type(given.schedule).__name__}; a "
             "fednas_jax.federated.schedule.Schedule is needed"
         )
-    calls = {
+    calls: dict[str, Any] = {
         part: _checked(getattr(given, part), f"{about}: {part} of its room", kind)
         for part, kind in _PARTS.items()
     }
@@ -63,7 +64,7 @@ def _checked(function: Any, what: str, kind: Kind) -> Callable[..., Any]:
     if not callable(function):
         raise UserError(f"{what} is of type {type(function).__name__}; {kind.needed}")
     if str(getattr(function, "__module__", "")).startswith("fednas_jax."):
-        return function  # type: ignore[no-any-return]
+        return function
 
     def call(*arguments: Any) -> Any:
         path = user_code.source_of(function).path
@@ -113,9 +114,10 @@ def _arrays(facts: Mapping[str, Any], about: str) -> dict[str, np.ndarray]:
 
 
 def _stages(found: Any, name: str) -> tuple[Stage, ...]:
+    about = f"config.algorithm: {name}"
     return tuple(
-        stage._replace(config=_checked(stage.config, f"config.algorithm: {name}: config", _CONFIG))
+        stage._replace(config=_checked(stage.config, f"{about}: config of a stage", _CONFIG))
         if isinstance(stage, RoundsStage)
-        else stage
+        else stage._replace(compute=_checked(stage.compute, f"{about}: compute", _COMPUTE))
         for stage in stage_types.check(found, name)
     )
