@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import fednas_jax  # noqa: F401  # before jax: it sets what some releases need
+from fednas_jax.runtime import user_code
 from tests import workers
 
 # Compiling takes most of the suite's time, and a second run need not do it again. As environment,
@@ -50,6 +51,12 @@ def tiny_runs() -> Iterator[None]:
 
     with compiled_quickly(0):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _forget_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects that a test gives are not numbered by those of the tests before it."""
+    monkeypatch.setattr(user_code, "_given", dict(user_code._given))
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ _PARTS = {
     "stages": Kind(object, "a function(config) that returns a tuple of stages"),
 }
 _CONFIG = Kind((Mapping, ml_collections.ConfigDict), "a function(folders) that returns a config")
+_COMPUTE = Kind(object, "a function(context) that returns a dictionary")
 
 
 def room(given: Room, name: str) -> Room:
@@ -113,9 +114,10 @@ def _arrays(facts: Mapping[str, Any], about: str) -> dict[str, np.ndarray]:
 
 
 def _stages(found: Any, name: str) -> tuple[Stage, ...]:
+    about = f"config.algorithm: {name}"
     return tuple(
-        stage._replace(config=_checked(stage.config, f"config.algorithm: {name}: config", _CONFIG))
+        stage._replace(config=_checked(stage.config, f"{about}: config of a stage", _CONFIG))
         if isinstance(stage, RoundsStage)
-        else stage
+        else stage._replace(compute=_checked(stage.compute, f"{about}: compute", _COMPUTE))
         for stage in stage_types.check(found, name)
     )

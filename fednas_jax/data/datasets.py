@@ -372,7 +372,10 @@ def _lost(before: Split, after: Split, class_names: tuple[str, ...], cut: str) -
 
 
 def _untested(data: Dataset, test: Split) -> list[str]:
-    """A line that names the classes without test examples; empty where there are none."""
+    """A line that names the classes without test examples; empty where there are none, or where the
+    labels are zeros in place of classes, as of a data set with a task of its own."""
+    if data.task is not None and not (data.train.labels.any() or data.test.labels.any()):
+        return []
     missing = np.setdiff1d(np.arange(data.num_classes), test.labels)
     if not len(missing):
         return []

@@ -13,7 +13,7 @@ from fednas_jax.algorithms.declared import Declared
 from fednas_jax.algorithms.fedavg.config import DECLARED
 from fednas_jax.algorithms.fedavg.room import ROOM
 from fednas_jax.algorithms.room import ClientLayout
-from fednas_jax.algorithms.stage_types import RoundsStage
+from fednas_jax.algorithms.stage_types import RoundsStage, ServerStage
 from fednas_jax.fields import extension
 from fednas_jax.fields.extension import Extension
 from fednas_jax.fields.field import INT, Field, anything
@@ -117,6 +117,14 @@ def test_values_of_parts() -> None:
     (stage,) = room.stages(config)
     assert isinstance(stage, RoundsStage)
     assert "returns NoneType; a function(folders) that" in one_line(lambda: stage.config({}))
+    registry._added.clear()
+    registry.add(algorithm(stages=lambda config: (ServerStage("a", fails),)))
+    (on_server,) = registry.room("mine").stages(config)
+    assert isinstance(on_server, ServerStage)
+    context: Any = None
+    assert f"mine: compute fails at {__file__}:{HERE[1]} (ValueError: boom); a function" in (
+        one_line(lambda: on_server.compute(context))
+    )
     for given in (None, (), RoundsStage("", nothing), (3,)):
         registry._added.clear()
         registry.add(algorithm(stages=lambda config, given=given: given))

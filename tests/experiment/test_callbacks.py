@@ -112,7 +112,7 @@ def test_a_callback_may_be_added_and_left_out(elsewhere: Path) -> None:
     with pytest.raises(UserError, match=r"round 1: config\.callbacks: given:callbacks_fail fails"):
         experiment.run(mine(), "run", callbacks=fail)
     every = Field("log.every", 2, INT, at_least(1), "Rounds between lines")
-    with pytest.raises(UserError, match=r"round 2: config\.callbacks: given:callbacks_fail fails"):
+    with pytest.raises(UserError, match=r"round 2: config\.callbacks: given:callbacks_fail#2 fail"):
         experiment.run(mine(), "run", callbacks=[Extension(fail, (every,))])
     experiment.run(mine(), "run")
     starts = json.loads(Path("run/run.json").read_text())["starts"]

@@ -13,6 +13,7 @@ import pytest
 
 from fednas_jax import config as schema
 from fednas_jax import evaluate, experiment, restore
+from fednas_jax.data import datasets
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.task import Task, classification, next_tokens
 from fednas_jax.experiment import assembly
@@ -68,12 +69,13 @@ def config_of_text(**fields: Any) -> Any:
     return config
 
 
-def test_a_network_learns_what_follows_a_token(tmp_path: Path) -> None:
+def test_a_network_learns_what_follows_a_token(tmp_path: Path, capsys: Any) -> None:
     summary = experiment.run(config_of_text(rounds=8, test_every=1), tmp_path / "whole")
     assert summary["test_accuracy"] > 0.8, "90 % of the tokens follow the rule"
     rows = read_rows(tmp_path / "whole/metrics.jsonl")
     model = restore(tmp_path / "whole")
     data = text(None)
+    assert "classes" not in capsys.readouterr().err, "labels are zeros: there are no classes"
     predicted = model.predict(data.test.images)
     assert predicted.shape == data.test.truth.shape
     scored = data.test.truth >= 0
@@ -156,6 +158,11 @@ def test_evaluate_makes_a_matrix_where_examples_have_one_class_each(tmp_path: Pa
     summary = experiment.run(config_of_text(**fields, rounds=2), tmp_path / "run")
     told = evaluated(tmp_path / "run")
     assert told["accuracy"] == pytest.approx(summary["test_accuracy"])
+    # Where labels are classes, a class without a test example is told of.
+    data = classes(None)
+    even = data.test._replace(labels=np.zeros(20, np.int32))
+    says = "config.dataset: the test set has no example of 1 of 2 classes ('odd')"
+    assert datasets.limited(data._replace(test=even), 0, 0, 0, "class").lost == (says,)
     labels = classes(None).test.labels
     assert np.sum(told["confusion"], axis=1).tolist() == np.bincount(labels).tolist()
     assert "units" not in told
