@@ -227,7 +227,7 @@ def test_only_the_space_its_rooms_its_drawings_and_the_registry_import_it() -> N
     may = (*OF_THE_SPACE, *OF_ROOMS, *DRAWINGS, "networks/registry.py", "studies/comparison.py")
     for path in modules():
         place = path.relative_to(PACKAGE).as_posix()
-        of_space = {name for name in imports(path) if name.startswith("fednas_jax.search")}
+        of_space = {name for name in imports(path) if name.startswith("fednas_jax.spaces")}
         of_space.discard("fednas_jax.spaces.darts.inherit.merged")  # of trees of any network
         allowed = any(fnmatch.fnmatch(place, pattern) for pattern in may)
         assert allowed or not of_space, f"{place} imports {of_space}"
