@@ -31,7 +31,7 @@ def sha256(images: np.ndarray, labels: np.ndarray) -> str:
       labels: [N], or other targets [N, ...].
     """
     digest = hashlib.sha256()
-    truth = labels.astype(np.int64) if labels.ndim == 1 else labels
+    truth = labels.astype(np.int64) if _are_classes(labels) else labels
     for array in (images, truth):
         digest.update(_kind(array, array.shape))
         digest.update(np.ascontiguousarray(array).data)
@@ -51,7 +51,11 @@ def sha256_of_all(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
 
 def _numbers(labels: np.ndarray) -> np.ndarray:
     """[N] uint64: labels as they are; of targets [N, ...] a digest of each."""
-    return labels.astype(np.uint64) if labels.ndim == 1 else image_digests(labels)
+    return labels.astype(np.uint64) if _are_classes(labels) else image_digests(labels)
+
+
+def _are_classes(labels: np.ndarray) -> bool:
+    return labels.ndim == 1 and labels.dtype.kind in "iub"
 
 
 def _kind(array: np.ndarray, shape: tuple[int, ...]) -> bytes:

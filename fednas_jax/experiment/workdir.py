@@ -17,7 +17,7 @@ import numpy as np
 
 from fednas_jax import config as schema
 from fednas_jax.data.datasets import Dataset
-from fednas_jax.runtime import settings
+from fednas_jax.runtime import settings, user_code
 from fednas_jax.runtime.errors import UserError
 from fednas_jax.runtime.files import read_json, write_json
 from fednas_jax.runtime.layout import (
@@ -238,6 +238,12 @@ def machine() -> dict[str, Any]:
 def _start(facts: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
     now, before, here = _values(facts["config"]), _values(record["config"]), machine()
     known = record.get("user_code", {})
+
+    def same(one: Any, other: Any) -> bool:
+        if isinstance(one, str) and isinstance(other, str):
+            return user_code.comparable(one) == user_code.comparable(other)
+        return bool(one == other)
+
     code = {key: s for key, s in facts.get("user_code", {}).items() if known.get(key) != s}
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -249,7 +255,7 @@ def _start(facts: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
         "ranks": facts.get("ranks", 1),
         **{name: facts[name] for name in ("clients_per_chunk",) if name in facts},
         # Fields that do not affect the result may differ from those of the first start.
-        "changed": {name: now[name] for name in now if now[name] != before.get(name)},
+        "changed": {name: x for name, x in now.items() if not same(x, before.get(name))},
         **({"user_code": code} if code else {}),  # of callbacks, which may change
     }
 
