@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from fednas_jax.federated.algorithm import ChunkFacts, ClientUpdate, ServerState, Tree
@@ -112,6 +113,12 @@ def _kept(table: Tree, ids: jax.Array, rows: Tree) -> Tree:
         table,
         rows,
     )
+
+
+def finite_only(cohort: Cohort, finite: jax.Array) -> Cohort:
+    """A cohort, on the device, without the clients whose updates are not finite."""
+    good, ids = jax.device_get((finite, cohort.ids))
+    return jax.device_put(cohort._replace(ids=np.where(good, ids, np.int32(NOBODY))))
 
 
 def personal_of_all_ranks(personal: Tree, here: jax.Array, communicator: Communicator) -> Tree:

@@ -31,9 +31,14 @@ from fednas_jax.federated.algorithm import (
     ServerState,
     Tree,
 )
-from fednas_jax.federated.chunk_program import Totals, accumulator, personal_of_all_ranks
+from fednas_jax.federated.chunk_program import (
+    Totals,
+    accumulator,
+    finite_only,
+    personal_of_all_ranks,
+)
 from fednas_jax.federated.clients import Clients, Examples
-from fednas_jax.federated.cohort import NOBODY, Cohort
+from fednas_jax.federated.cohort import Cohort
 from fednas_jax.federated.ranks.communicator import LOCAL, Communicator
 from fednas_jax.runtime.compilation import Program, jit
 
@@ -178,7 +183,7 @@ class RoundEngine:
         count = mine.chunks_with_clients()
         state, mine = jax.device_put((state, mine))
         if finite is not None:
-            mine = _finite_only(mine, finite)
+            mine = finite_only(mine, finite)
         phase_key = jax.random.fold_in(key, number)
         with jax.transfer_guard("disallow"):
             totals = self._all_chunks(number, state, mine, phase_key, count, progress)
@@ -379,12 +384,6 @@ class RoundEngine:
             first = stop
             progress(first)
         return totals
-
-
-def _finite_only(cohort: Cohort, finite: jax.Array) -> Cohort:
-    """A cohort, on the device, without the clients whose updates are not finite."""
-    good, ids = jax.device_get((finite, cohort.ids))
-    return jax.device_put(cohort._replace(ids=np.where(good, ids, np.int32(NOBODY))))
 
 
 def _name(phase: Phase) -> str:
