@@ -282,7 +282,7 @@ def test_what_is_not_finite_in_a_later_round_leaves_the_last_good_checkpoint(
         "round 2: the averaged network's loss on held-out examples of client 0, 1, 2 is not "
         "finite; "
     )
-    assert str(caught.value).endswith("(the checkpoint of round 1 is whole)")
+    assert str(caught.value).endswith("(the checkpoint of round 1 is intact)")
     assert Checkpoints(folder / "checkpoints").rounds() == [1]
     # The cause is gone: the run goes on from that checkpoint, to the same bits.
     monkeypatch.setattr(RoundEngine, "run", good_run)
@@ -322,9 +322,9 @@ def test_chunks_as_measured_are_recorded_and_kept(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def measured(
-        build: Any, state: Any, ids: Any, steps: Any, say: Any, facts: Any
+        build: Any, state: Any, ids: Any, steps: Any, say: Any, facts: Any, groups: Any
     ) -> chunks.Choice:
-        assert (len(ids), len(steps), facts) == (3, 3, {})
+        assert (len(ids), len(steps), facts, groups) == (3, 3, {}, None)
         return chunks.Choice(build(2), {"1": 3.5, "2": 2.25})
 
     monkeypatch.setattr(chunks, "measured", measured)
