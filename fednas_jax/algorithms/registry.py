@@ -51,9 +51,9 @@ def add(declared: Declared) -> None:
     other = _added.setdefault(declared.name, declared)
     if not same_code.same(other.room, declared.room):
         raise UserError(
-            f"algorithm: {declared.name!r} is the name of two, with the rooms "
-            f"{same_code.place(other.room)} and {same_code.place(declared.room)}; another name is "
-            "needed"
+            f"algorithm: {declared.name!r} is the name of two algorithms, with the "
+            f"rooms {same_code.place(other.room)} and {same_code.place(declared.room)}; another "
+            "name is needed"
         )
     _added[declared.name] = declared
 
