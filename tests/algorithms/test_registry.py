@@ -105,7 +105,7 @@ def test_two_algorithms_of_one_name_are_seen(monkeypatch: pytest.MonkeyPatch) ->
         registry._added.clear()
         registry.add(one)
         registry.add(one)
-        with pytest.raises(UserError, match=r"^algorithm: 'fedavg_twice' is the name of two, with"):
+        with pytest.raises(UserError, match=r"^algorithm: 'fedavg_twice' is the name of two al"):
             registry.add(other)
     assert registry.source("fedavg_twice") == user_code.source_of(a_room)
 
