@@ -135,5 +135,5 @@ def test_which_interpreter(tmp_path, monkeypatch, capsys):
     assert str(harness.find_python(nothing, "torch")) == sys.executable
     assert harness.find_python(parser.parse_args(["--torch-python", "none"]), "torch") is None
     named = parser.parse_args(["--torch-python", str(tmp_path / "missing")])
-    with pytest.raises(UserError, match=r"--torch-python: .*missing is not there"):
+    with pytest.raises(UserError, match=r"--torch-python: .*missing does not exist"):
         harness.find_python(named, "torch")

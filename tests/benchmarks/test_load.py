@@ -47,9 +47,9 @@ def test_of_3000_rounds_300_are_early_and_300_late() -> None:
 def test_a_run_is_sampled_after_each_round(monkeypatch: pytest.MonkeyPatch) -> None:
     quiet = {"report.plots": False, "report.page": False, "report.tensorboard": False}
     monkeypatch.setitem(load.RUNS, "rounds", load.SMALLEST | quiet)
-    draw = load.experiment.Records.draw
+    draw = load.rounds.Records.draw
     found = load.run("rounds", 12)
-    assert load.experiment.Records.draw is draw
+    assert load.rounds.Records.draw is draw
     samples = found["samples"]
     assert len(samples) == 12
     assert [s.at for s in samples] == sorted(s.at for s in samples)

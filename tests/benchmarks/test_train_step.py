@@ -64,7 +64,7 @@ def test_the_train_stages_step_is_one_of_the_cases():
     assert options.drop_path == (config.optimizer.drop_path_rate, config.rounds)
     for name in ("momentum", "weight_decay", "clip_norm", "auxiliary_weight"):
         assert getattr(options, name) == config.optimizer[name]
-    augmentation = train_step._augmentation()
+    augmentation = train_step._task().augment.args[0]
     for name in ("crop_padding", "flip", "cutout"):
         assert getattr(augmentation, name) == config.augment[name]
 
