@@ -304,14 +304,9 @@ def test_several_fields_are_listed_together(elsewhere: Path) -> None:
 def test_what_the_document_shows_is_short() -> None:
     sections = re.split(r"\n###? ", (ROOT / "docs/extending.md").read_text())[1:]
     shown = {section.partition("\n")[0]: len(section.splitlines()) for section in sections}
-    for name in (
-        "A network",
-        "A data set",
-        "Text, speech, tables",
-        "A partition",
-        "A callback after each round",
-    ):
-        assert shown[name] <= 40
+    assert "A transform of what clients send" in shown
+    long = {name for name, lines in shown.items() if lines > 40}
+    assert long <= {"What an algorithm consists of"}, "a table of parts, no example"
 
 
 def test_a_search_beside_networks_has_the_same_data(elsewhere: Path) -> None:
