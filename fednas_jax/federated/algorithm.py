@@ -101,14 +101,19 @@ def weighted_mean(sums: Tree, weights: Tree, before: Tree) -> Tree:
       weights: one array for all leaves, or a tree like `sums` whose leaves fit by broadcasting.
       before: the values before, a tree like `sums`.
     """
-    if isinstance(weights, jax.Array):
-        weights = jax.tree.map(lambda _: weights, sums)
 
     def mean(total: jax.Array, weight: jax.Array, old: jax.Array) -> jax.Array:
         weight = weight.astype(total.dtype)
         return jnp.where(weight == 0, old, total / jnp.where(weight == 0, 1, weight))
 
-    return jax.tree.map(mean, sums, weights, before)
+    return jax.tree.map(mean, sums, weight_of_each(sums, weights), before)
+
+
+def weight_of_each(sums: Tree, weights: Tree) -> Tree:
+    """The weight of each leaf of `sums`; one array of weights belongs to all leaves."""
+    if isinstance(weights, jax.Array):
+        return jax.tree.map(lambda _: weights, sums)
+    return weights
 
 
 def finite_tree(tree: Tree) -> jax.Array:

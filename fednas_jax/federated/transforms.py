@@ -21,6 +21,8 @@ from fednas_jax.federated.algorithm import (
     ServerFacts,
     ServerState,
     Tree,
+    weight_of_each,
+    weighted_mean,
 )
 from fednas_jax.federated.clients import Clients, Examples
 from fednas_jax.runtime.errors import UserError
@@ -100,22 +102,13 @@ class Transform(NamedTuple):
 
 def values(update: ClientUpdate) -> Tree:
     """A client's values: its sums divided by its weights, zeros where the weight is 0."""
-    weights = update.weights
-    if isinstance(weights, jax.Array):
-        weights = jax.tree.map(lambda _: update.weights, update.sums)
-
-    def value(total: jax.Array, weight: jax.Array) -> jax.Array:
-        weight = weight.astype(total.dtype)
-        return jnp.where(weight == 0, 0, total / jnp.where(weight == 0, 1, weight))
-
-    return jax.tree.map(value, update.sums, weights)
+    zeros = jax.tree.map(jnp.zeros_like, update.sums)
+    return weighted_mean(update.sums, update.weights, zeros)
 
 
 def with_values(update: ClientUpdate, new: Tree) -> ClientUpdate:
     """The update with new values and the same weights; `new` is a tree as `values` returns it."""
-    weights = update.weights
-    if isinstance(weights, jax.Array):
-        weights = jax.tree.map(lambda _: update.weights, update.sums)
+    weights = weight_of_each(update.sums, update.weights)
     sums = jax.tree.map(lambda x, w: x * w.astype(x.dtype), new, weights)
     return update._replace(sums=sums)
 
