@@ -4,14 +4,13 @@ Sources of means and standard deviations: cifar10 and cifar100 as in the code of
 mnist and fashion_mnist as commonly published; all others are computed.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fednas_jax.data import cuts, own, published
+from fednas_jax.data import cuts, own, published, sources
 from fednas_jax.data.cuts import apportion
 from fednas_jax.data.fingerprints import image_digests, sha256_of_all
 from fednas_jax.runtime.errors import UserError, listed, suggest
@@ -64,6 +63,7 @@ class Dataset(NamedTuple):
     `named` is whether the data name their classes; otherwise `class_names` are numbers.
     `whole_sha256` is the SHA-256 of all examples where a limit has left some out; otherwise "".
     `task` says what inputs and targets are where they are not images and their classes.
+    `client_names` has the name of each number in the `client` column; () where data have no names.
     """
 
     name: str
@@ -78,6 +78,7 @@ class Dataset(NamedTuple):
     named: bool = True
     whole_sha256: str = ""
     task: "Task | None" = None
+    client_names: tuple[str, ...] = ()
 
 
 def load(
@@ -117,7 +118,7 @@ def load(
       UserError: the name is unknown, the data is not on disk and cannot be downloaded, or the .npz
         file is not usable.
     """
-    if str(name).endswith(".npz"):
+    if sources.is_own(name):
         data = _load_own(str(name), test_path, test_fraction, seed, cut_by)
     else:
         data = _load_known(name, data_dir, test_path, test_fraction, seed, cache=cache)
@@ -165,12 +166,12 @@ def choice_of_test_set(
     cut: dict[str, Any] = {"dataset.test_fraction": test_fraction, "seed": seed}
     if cut_by != "class":
         cut["cut by"] = cut_by
-    if not name.endswith(".npz"):
+    if not sources.is_own(name):
         return {"dataset.name": name, **(cut if name == "digits" else {})}
-    choice = {"dataset.name": _real(name)}
+    choice = {"dataset.name": sources.real(name)}
     if test_path:
-        return {**choice, "dataset.test_path": _real(test_path)}
-    return choice if own.brings_test_set(_real(name)) else {**choice, **cut}
+        return {**choice, "dataset.test_path": sources.real(test_path)}
+    return choice if own.brings_test_set(sources.real(name)) else {**choice, **cut}
 
 
 def depends_on_seed(dataset: Dataset, options: Mapping[str, Any], seed: int) -> bool:
@@ -186,10 +187,6 @@ def depends_on_seed(dataset: Dataset, options: Mapping[str, Any], seed: int) -> 
     if is_reference(options["name"]):  # nobody knows what a user's function does with it
         return True
     return cut or 0 < options["max_train_examples"] == len(dataset.train.labels)
-
-
-def _real(path: str) -> str:
-    return os.path.realpath(os.path.expanduser(path))
 
 
 def _check_limits(**limits: int) -> None:

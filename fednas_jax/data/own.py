@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fednas_jax.data import class_names
-from fednas_jax.data.npz import read_npz
+from fednas_jax.data import class_names, sources
 from fednas_jax.runtime.errors import UserError, listed, warn
 from fednas_jax.runtime.paths import expand
 
@@ -55,7 +54,7 @@ def read(path: str | Path, test_path: str | Path | None = None) -> Own:
       UserError: the file is not usable; names the file, the key and what would be right.
     """
     path = expand(path, "config.dataset.name")
-    arrays = read_npz(path, _KEYS, required=("images", "labels"), field="config.dataset.name")
+    arrays = sources.read(path, _KEYS, required=("images", "labels"), field="config.dataset.name")
     train = checked(arrays, "", path)
     classes = int(train.labels.max()) + 1
     if classes < 2:
@@ -117,7 +116,7 @@ def read_examples(path: str | Path, field: str) -> Labelled:
     """
     path = expand(path, field)
     required = _KEYS[:2]
-    arrays = read_npz(path, (*required, "class_names"), required=required, field=field)
+    arrays = sources.read(path, (*required, "class_names"), required=required, field=field)
     examples = checked(arrays, "", path)
     at_least = int(examples.labels.max()) + 1
     return Labelled(examples, _class_names(arrays, at_least, path, more=True))

@@ -1,7 +1,6 @@
 """Selects the labelled examples that `evaluate` scores: none that the model has learnt from."""
 
 import contextlib
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from fednas_jax import config as schema
 from fednas_jax.checkpoints.model import BATCH, Model
-from fednas_jax.data import class_names, datasets, learnt, own
+from fednas_jax.data import class_names, datasets, learnt, own, sources
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.learnt import Learnt
 from fednas_jax.experiment import assembly, provenance
@@ -135,7 +134,7 @@ def choose(model: Model, *, dataset: str = "", data_dir: str = "", npz: str = ""
         found = whole
     else:
         cut = {}
-        if known is None and dataset.endswith(".npz"):  # it may be a copy of the run's file
+        if known is None and sources.is_own(dataset):  # it may be a copy of the run's file
             cut = {
                 name: _options(model, known)[name] for name in ("test_fraction", "seed", "cut_by")
             }
@@ -182,9 +181,9 @@ def _if_the_runs(model: Model, known: Learnt | None, dataset: str, data_dir: str
       UserError: it is the run's own file, which has changed.
     """
     options = _options(model, known)
-    same_name = _real(options["name"]) == _real(dataset)
-    same_file = same_name and dataset.endswith(".npz")
-    own_test_file = options["test_path"] if dataset.endswith(".npz") else ""
+    same_name = sources.real(options["name"]) == sources.real(dataset)
+    same_file = same_name and sources.is_own(dataset)
+    own_test_file = options["test_path"] if sources.is_own(dataset) else ""
     options |= {"name": dataset, "test_path": own_test_file}
     # The run's test file can only be used with the run's data.
     may_not_fit = own_test_file and not same_file
@@ -323,7 +322,3 @@ def _options(model: Model, known: Learnt | None) -> dict[str, Any]:
     """The arguments of `datasets.load` for the data of the run."""
     earlier = {"cut_by": "class"}  # the rule of earlier versions, which did not record it
     return dict(known.settings if known is not None else earlier | model.description.data)
-
-
-def _real(name: str) -> str:
-    return os.path.realpath(os.path.expanduser(name)) if name.endswith(".npz") else name
