@@ -101,7 +101,7 @@ def combinations(spec: str, fields: Mapping[str, str]) -> dict[str, Any]:
     """
     specs = config_file.expand_variants(spec)
     values = {
-        field: text.split(";" if field in extension.SEVERAL else ",")
+        field: _separated(text, ";" if field in extension.SEVERAL else ",")
         for field, text in fields.items()
     }
     varied = [field for field, several in values.items() if len(several) > 1]
@@ -116,6 +116,21 @@ def combinations(spec: str, fields: Mapping[str, str]) -> dict[str, Any]:
             raise UserError(f"{name}: occurs twice; different values in each list are needed")
         combined[name] = schema.resolve(config_file.load(one), settings)
     return combined
+
+
+def _separated(text: str, by: str) -> list[str]:
+    """The parts of a text; inside brackets, as of `Genotype(normal=[...], ...)`, nothing separates.
+
+    Where brackets do not match, every separator separates.
+    """
+    parts, depth = [""], 0
+    for character in text:
+        depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(character, 0)
+        if character == by and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts if depth == 0 else text.split(by)
 
 
 def _targets(text: str) -> list[float]:

@@ -177,7 +177,8 @@ COMMON: tuple[Field, ...] = (
           "Share of a client's examples that is held out to select the best round; 0: none, and "
           "the last round counts as the best"),
     Field("genotype", "FedNAS_V1", TEXT, filled,
-          "Path of the JSON file of a genotype to train, or name of a published genotype",
+          "Name of a published genotype to train, or path of a genotype's file: JSON, or as DARTS "
+          "prints it, Genotype(normal=[...], ...); or such a text itself",
           # Not the name: what it stands for is recorded, and must stay as it was.
           False,
           needs=("network.name", ("genotype",)), optional=True),

@@ -118,12 +118,19 @@ def _random_file(workdir: Path, seed: int) -> Path:
 
 def _check_network(name: str) -> None:
     """Refuses a name that is neither a network nor a genotype, before anything runs."""
-    if name.endswith(".json"):
+    if _is_file(name):
         genotypes.load(expand(name, "--networks"))
         return
     known = [*BY_HAND, RANDOM, *genotypes.names()]
     if name not in known and not is_reference(name):
         raise UserError(f"--networks: {name!r} is not a network{suggest(name, known)}")
+
+
+def _is_file(name: str) -> bool:
+    """Whether a name is the path of a genotype's file; known names take precedence."""
+    if name in (*BY_HAND, RANDOM, SEARCHED, *genotypes.names()) or is_reference(name):
+        return False
+    return name.endswith(".json") or expand(name, "--networks").is_file()
 
 
 def _check_folders(names: Sequence[str]) -> None:
@@ -166,6 +173,6 @@ def _settings(name: str, seed: int, workdir: Path) -> dict[str, str]:
         genotype = _random_file(workdir, seed)
     elif name == SEARCHED:
         genotype = workdir / _folder("search", seed) / "genotypes" / "best.json"
-    elif name.endswith(".json"):
+    elif _is_file(name):
         genotype = expand(name, "--networks")
     return {**settings, "network.name": "genotype", "genotype": str(genotype)}

@@ -17,6 +17,8 @@ from fednas_jax.runtime import layout
 from fednas_jax.runtime.errors import UserError, suggest
 from fednas_jax.runtime.files import read_json, write_json
 from fednas_jax.runtime.paths import THIRD_PARTY, expand
+from fednas_jax.spaces.darts import genotype_text
+from fednas_jax.spaces.darts.genotype_text import is_text
 from fednas_jax.spaces.darts.space import EDGES, NODES, PRIMITIVES
 
 KINDS = ("normal", "reduce")
@@ -27,7 +29,8 @@ FOLDER, BEST_FILE = layout.GENOTYPES_FOLDER, "best.json"
 
 _FIRST_CONVOLUTION = PRIMITIVES.index("sep_conv_3x3")
 _OPERATIONS = PRIMITIVES[1:]
-_FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
+_FIELD = "config.genotype"
+_FIELDS = genotype_text.FIELDS
 
 
 class Genotype(NamedTuple):
@@ -45,10 +48,13 @@ class Genotype(NamedTuple):
 
 
 def softmax(alpha: ArrayLike) -> np.ndarray:
-    """Softmax over the last axis, in float64 on the host."""
+    """Softmax over the last axis, in float64 on the host.
+
+    Terms are summed in ascending order, so that the same values in another order have the same sum.
+    """
     raw = np.asarray(alpha, dtype=np.float64)
     powers = np.exp(raw - raw.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    return powers / np.sort(powers, axis=-1).sum(axis=-1, keepdims=True)
 
 
 def derive(alphas: Mapping[str, ArrayLike]) -> Genotype:
@@ -56,7 +62,7 @@ def derive(alphas: Mapping[str, ArrayLike]) -> Genotype:
 
     Each node keeps the two edges whose most probable operation has the highest probability, the
     best first (ties: the lower source state first), each with that operation (ties: the lower
-    index). `none` is never chosen; it only adds to the denominator of the softmax.
+    index). Two edges with the same eight alphas in another order tie, too. `none` is never chosen; it only adds to the denominator of the softmax.
 
     Args:
       alphas: "normal" and "reduce", each [14, 8], raw (before the softmax).
@@ -252,27 +258,42 @@ def names() -> tuple[str, ...]:
     return tuple(_published())
 
 
-def load(name_or_path: Path | str) -> Genotype:
-    """Loads a published genotype by its name, or a genotype's JSON file.
+def is_published(given: Path | str) -> bool:
+    """Whether `load` knows a genotype by this name."""
+    return str(given) in _published()
+
+
+def load(given: Path | str) -> Genotype:
+    """Loads a published genotype by its name, a genotype's file, or a genotype's text.
 
     Args:
-      name_or_path: one of `names()`, or a path, which may begin with `~`. A published name takes
-        precedence over a file of that name.
+      given: one of `names()`; the path, which may begin with `~`, of a JSON file or of a file that
+        holds a genotype as DARTS prints it; or such a text, `Genotype(normal=[...], ...)`. A
+        published name takes precedence over a file of that name.
 
     Raises:
-      UserError: no such name or file, or the file holds no genotype.
+      UserError: no such name or file, or no genotype, a damaged one or several in the file.
     """
-    published = _published()
-    given = str(name_or_path)
-    if given in published:
-        return from_json(published[given], f"{THIRD_PARTY / 'genotypes.json'}: {given}")
-    path = expand(name_or_path, "config.genotype")
+    published, text = _published(), str(given)
+    if text in published:
+        return from_json(published[text], f"{THIRD_PARTY / 'genotypes.json'}: {text}")
+    if genotype_text.is_text(text):
+        return from_json(genotype_text.read(text, _FIELD), _FIELD)
+    path = expand(given, _FIELD)
     if path.suffix != ".json" and not os.path.exists(path):
         raise UserError(
-            f"config.genotype: {given!r} is neither a known name nor a file"
-            f"{suggest(given, published)}"
+            f"{_FIELD}: {text!r} is neither a known name nor a file{suggest(text, published)}"
         )
-    return from_json(read_json(path), given)
+    return from_json(_read(path), text)
+
+
+def _read(path: Path) -> Any:
+    """What a genotype's file holds, as JSON holds it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        text = ""  # `read_json` says why
+    return genotype_text.read(text, str(path)) if genotype_text.is_text(text) else read_json(path)
 
 
 def _published() -> dict[str, Any]:

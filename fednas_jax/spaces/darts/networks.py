@@ -49,12 +49,14 @@ def named(config: Config) -> dict[str, Any]:
 def origin(config: Config) -> dict[str, Path | None]:
     """The run that the genotype of a config was found by, under the name of its field.
 
-    None where its file lies in no run's folder, as it may have been copied from one; nothing where
-    it is a published one.
+    None where its file lies in no run's folder, or it is given as a text, as it may have been
+    copied from a run; nothing where it is a published one.
     """
     genotype = str(config.get(FIELD, ""))
-    if not genotype.endswith(".json"):
+    if not genotype or genotypes.is_published(genotype):
         return {}
+    if genotypes.is_text(genotype):
+        return {FIELD: None}
     place = expand(genotype, f"config.{FIELD}").parent
     run = place.parent
     in_a_run = place.name == genotypes.FOLDER and (run / layout.CHECKPOINTS_FOLDER).is_dir()
