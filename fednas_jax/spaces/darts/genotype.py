@@ -18,7 +18,6 @@ from fednas_jax.runtime.errors import UserError, suggest
 from fednas_jax.runtime.files import read_json, write_json
 from fednas_jax.runtime.paths import THIRD_PARTY, expand
 from fednas_jax.spaces.darts import genotype_text
-from fednas_jax.spaces.darts.genotype_text import is_text
 from fednas_jax.spaces.darts.space import EDGES, NODES, PRIMITIVES
 
 KINDS = ("normal", "reduce")
@@ -62,7 +61,8 @@ def derive(alphas: Mapping[str, ArrayLike]) -> Genotype:
 
     Each node keeps the two edges whose most probable operation has the highest probability, the
     best first (ties: the lower source state first), each with that operation (ties: the lower
-    index). Two edges with the same eight alphas in another order tie, too. `none` is never chosen; it only adds to the denominator of the softmax.
+    index). Two edges with the same eight alphas in another order tie, too. `none` is never chosen;
+    it only adds to the denominator of the softmax.
 
     Args:
       alphas: "normal" and "reduce", each [14, 8], raw (before the softmax).

@@ -8,6 +8,7 @@ from fednas_jax.fields.field import Config
 from fednas_jax.runtime import layout
 from fednas_jax.runtime.paths import expand
 from fednas_jax.spaces.darts import genotype as genotypes
+from fednas_jax.spaces.darts import genotype_text
 from fednas_jax.spaces.darts.genotype import Genotype
 from fednas_jax.spaces.darts.inherit import Variables, inherit
 from fednas_jax.spaces.darts.network import Network
@@ -55,7 +56,7 @@ def origin(config: Config) -> dict[str, Path | None]:
     genotype = str(config.get(FIELD, ""))
     if not genotype or genotypes.is_published(genotype):
         return {}
-    if genotypes.is_text(genotype):
+    if genotype_text.is_text(genotype):
         return {FIELD: None}
     place = expand(genotype, f"config.{FIELD}").parent
     run = place.parent

@@ -47,7 +47,7 @@ def test_a_file_may_be_a_log_that_repeats_the_genotype(tmp_path, name):
         (DARTS_V2[:-1], "is not closed"),
         ("Genotype(normal=[1], reduce=[2])", "other fields"),
         (f"{DARTS_V2[:-1]}, more=1)", "other fields"),
-        (DARTS_V2.replace("[2, 3, 4, 5]", "range(0, 10 ** 9)"), "range of small numbers|plain list"),
+        (DARTS_V2.replace("[2, 3, 4, 5]", "range(0, 10 ** 9)"), "plain list"),
         (DARTS_V2.replace("[2, 3, 4, 5]", "open('x')"), "plain list"),
         (DARTS_V2.replace("'dil_conv_3x3'", "__import__('os')"), "plain list"),
         (DARTS_V2.replace("dil_conv_3x3", "dil_conv_3x4"), "normal.7.: unknown operation"),
@@ -62,7 +62,8 @@ def test_a_damaged_one_is_refused_in_one_line(tmp_path, text, match):
     path.write_text(text)
     with pytest.raises(UserError, match=match) as error:
         gt.load(path)
-    assert "\n" not in str(error.value) and str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
 
 
 def test_no_code_of_a_genotype_is_run(tmp_path):
