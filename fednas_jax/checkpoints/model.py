@@ -21,14 +21,14 @@ from fednas_jax.data.learnt import Learnt
 from fednas_jax.fields import extension
 from fednas_jax.networks import registry as networks
 from fednas_jax.runtime import compilation, layout, settings, user_code
-from fednas_jax.runtime.errors import UserError, one_line, warn
+from fednas_jax.runtime.errors import UserError, listed, one_line, warn
 from fednas_jax.runtime.paths import check_utf8, expand
 
 BATCH = 128
 """Images predicted at once."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """The model of a checkpoint.
 
@@ -51,6 +51,18 @@ class Model:
     path: Path
     round: int
     learnt: Learnt | None = None
+
+    def __repr__(self) -> str:
+        """What it is in a line: without its arrays, which have thousands of lines."""
+        shape = " x ".join(map(str, self.preprocessing.image_shape))
+        params = dict(self.variables["params"])
+        head = _count(params.pop("auxiliary_head", {}))
+        of_head = f" and {head:,} of its auxiliary head" if head else ""
+        return (
+            f"<Model of {self.path}: {type(self.network).__name__}, {_count(params):,} parameters"
+            f"{of_head}, inputs {shape} {self.preprocessing.dtype}, {len(self.class_names)} classes"
+            f" ({listed(self.class_names)}), round {self.round}>"
+        )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -148,6 +160,10 @@ class Model:
     @functools.cached_property
     def _compiled(self) -> Any:
         return compilation.jit(self.forward, quick=self.is_supernet)
+
+
+def _count(params: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 @settings.fixed()

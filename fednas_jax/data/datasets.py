@@ -48,6 +48,12 @@ class Split(NamedTuple):
     targets: np.ndarray | None = None
     """What a task of its own scores against, [N, ...]; None: the labels."""
 
+    def __repr__(self) -> str:
+        """Shapes and types, not the values."""
+        arrays = {name: array for name, array in self._asdict().items() if array is not None}
+        shown = (f"{name} {list(np.shape(a))} {np.asarray(a).dtype}" for name, a in arrays.items())
+        return f"<Split: {', '.join(shown)}>"
+
     @property
     def truth(self) -> np.ndarray:
         """What outputs are scored against: the targets, or the labels."""
@@ -79,6 +85,13 @@ class Dataset(NamedTuple):
     whole_sha256: str = ""
     task: "Task | None" = None
     client_names: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Its name, the shapes of its parts and its classes."""
+        return (
+            f"<Dataset {self.name}: train {self.train!r}, test {self.test!r}, "
+            f"{self.num_classes} classes ({listed(self.class_names)})>"
+        )
 
 
 def load(

@@ -59,6 +59,14 @@ class Learnt(NamedTuple):
     complete: bool
     begun_with: np.ndarray
 
+    def __repr__(self) -> str:
+        """The numbers of its images, not their digests."""
+        earlier = f" ({len(self.begun_with)} of earlier runs)" if len(self.begun_with) else ""
+        return (
+            f"<Learnt from {len(self.images)} images{earlier} of {self.settings.get('name')}, "
+            f"tested on {len(self.test_images)}>"
+        )
+
 
 def settings_of(config: Mapping[str, Any], cut_by: str) -> dict[str, Any]:
     """The arguments of `datasets.load` that give a run's examples.

@@ -77,6 +77,25 @@ def test_predicts_what_the_run_measured(run: Path) -> None:
         assert model.genotype is None
 
 
+def test_what_python_prints_of_a_model_is_a_line(run: Path) -> None:
+    restored = fednas_jax.restore(run)
+    weights = sum(leaf.size for leaf in jax.tree.leaves(restored.variables["params"]))
+    shown = repr(restored)
+    assert f"{weights:,} parameters, inputs 8 x 8 x 1 uint8, 10 classes" in shown
+    assert str(restored.path) in shown
+    for one in (restored, restored.learnt, DIGITS, datasets.load("digits")):
+        assert len(repr(one)) < 400
+        assert "\n" not in repr(one)
+
+
+def test_parameters_of_the_auxiliary_head_are_told_apart(fresh: Path) -> None:
+    plain = fednas_jax.restore(fresh)
+    own = sum(leaf.size for leaf in jax.tree.leaves(plain.variables["params"]))
+    params = plain.variables["params"] | {"auxiliary_head": {"kernel": np.zeros((3, 4))}}
+    with_head = dataclasses.replace(plain, variables=plain.variables | {"params": params})
+    assert f"{own:,} parameters and 12 of its auxiliary head" in repr(with_head)
+
+
 def test_nothing_else_of_the_run_is_needed(run: Path, tmp_path: Path) -> None:
     best = fednas_jax.restore(run)
     alone = shutil.copytree(best.path, tmp_path / "alone")
