@@ -70,7 +70,7 @@ def of_run(
                 f"{newest}: a checkpoint of a run on other data; the checkpoints of this run, or "
                 "another workdir, are needed"
             )
-        return there
+        return there._replace(settings=own.settings)  # the data may lie elsewhere now
     sources = list(_sources(config))
     for field, source in sources:
         known = 0 if source is None else learnt.tested_here(source, dataset)

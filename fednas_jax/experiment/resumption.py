@@ -1,17 +1,24 @@
 """Reads the state of a run from its workdir, and checks whether the run may be resumed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fednas_jax.algorithms import registry, schema
 from fednas_jax.checkpoints.checkpoint import Checkpoints
 from fednas_jax.config import flat
 from fednas_jax.data.datasets import Dataset
+from fednas_jax.experiment import assembly, longer, moved, warm_start
 from fednas_jax.experiment import workdir as folders
+from fednas_jax.experiment.longer import Length
 from fednas_jax.fields import extension
-from fednas_jax.runtime import layout, settings
+from fednas_jax.report import run_record
+from fednas_jax.runtime import console, layout, settings, user_code
 from fednas_jax.runtime.errors import UserError, suggest, warn
+
+WEIGHTS_SHA256 = "warm_start_sha256"
+"""In run.json: the digest of the checkpoint from which a run has its first weights."""
 
 
 class Found(NamedTuple):
@@ -22,9 +29,13 @@ class Found(NamedTuple):
     begun: bool
     """Whether there is a checkpoint to resume from."""
     finished: bool
-    """Whether there is a summary."""
+    """Whether all rounds that are asked for are done, and there is a summary."""
     unlike: list[str]
     """Changes since the last start that may change the last bits, one line each; see `unlike`."""
+    said: Sequence[str] = ()
+    """Lines about fields that affect the result and have another value than before."""
+    length: list[Any] | None = None
+    """The values of a `Length`; None of a new run."""
 
 
 def look(folder: Path, config: Mapping[str, Any]) -> Found:
@@ -38,26 +49,107 @@ def look(folder: Path, config: Mapping[str, Any]) -> Found:
 
     Raises:
       UserError: the folder holds another run, or one with other `inputs`, another version of a
-        user's code, or other settings of JAX or XLA; or JAX finds no device.
+        user's code, other data, more rounds, or other settings of JAX or XLA; a file is missing; or
+        JAX finds no device.
     """
     recorded = folders.recorded_run(folder, config)
     if recorded is None:
         return Found(None, False, False, [])
-    unknown = check_same_code(folder, recorded, code_of_user(config))
+    places = moved.fields(recorded["config"], config)
+    moved.check_there(folder, config, ("genotype",))
+    unknown = check_same_code(folder, recorded, code_of_user(config), places)
     check_same_inputs(folder, recorded, config, inputs(config))
-    begun = bool(Checkpoints(folder / layout.CHECKPOINTS_FOLDER, reading=True).rounds())
-    finished = (folder / layout.SUMMARY_FILE).exists()
-    if not begun or finished:
-        return Found(recorded, begun, finished, [])
+    begun, length = _length(folder, recorded, config)
+    if not length.finished:
+        moved.check_there(folder, config, moved.OF_DATA)
+    said = longer.described(length, recorded["starts"], config)
+    said += check_moved(folder, recorded, config, places)
+    if not begun or length.finished:
+        return Found(recorded, begun, length.finished, [], said, list(length))
     check_same_settings(folder, recorded, settings.recorded())
     with settings.fixed(say=False):
-        return Found(recorded, begun, finished, unlike(recorded, folders.machine()) + unknown)
+        changed = unlike(recorded, folders.machine()) + unknown
+    return Found(recorded, begun, False, changed, said, list(length))
+
+
+def is_finished(folder: Path, recorded: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether a run has done all rounds that are asked for.
+
+    Args:
+      folder: the run's folder.
+      recorded: content of run.json.
+      config: the resolved config of this start.
+
+    Raises:
+      UserError: as `longer.length`.
+    """
+    return _length(folder, recorded, config)[1].finished
+
+
+def _length(
+    folder: Path, recorded: Mapping[str, Any], config: Mapping[str, Any]
+) -> tuple[bool, Length]:
+    """Whether there is a checkpoint, and how long the run is and has to be."""
+    rounds = Checkpoints(folder / layout.CHECKPOINTS_FOLDER, reading=True).rounds()
+    return bool(rounds), longer.length(folder, recorded, config, rounds)
 
 
 def tell(found: Found) -> None:
-    """Prints on stderr what has changed since the last start."""
+    """Says what is changed in this start; warns of what has changed since the last one."""
+    for line in found.said:
+        console.show(f"fednas_jax: {line}")
     for line in found.unlike:
         warn(line)
+
+
+def check_moved(
+    folder: Path, run: Mapping[str, Any], config: Mapping[str, Any], places: moved.Places
+) -> list[str]:
+    """Refuses files at other places than at first if their content is another.
+
+    Args:
+      folder: the run's folder.
+      run: content of run.json.
+      config: the resolved config of this start.
+      places: as of `moved.fields`. Users' code among them has been compared already.
+
+    Returns:
+      A line if there are any.
+
+    Raises:
+      UserError: the content is another, is not recorded, or cannot be read.
+    """
+    of_data = {name: places[name] for name in moved.OF_DATA if name in places}
+    if any(not user_code.is_reference(now) for _, now in of_data.values()):
+        _check_data(folder, run, config, of_data)
+    if moved.WEIGHTS in places:
+        was, now = places[moved.WEIGHTS]
+        if run.get(WEIGHTS_SHA256, "") != warm_start.digest(now):
+            raise _other_content(folder, {moved.WEIGHTS: (was, now)})
+    if not places:
+        return []
+    lines = [
+        f"config.{name}: {now} has the content of {was}" for name, (was, now) in places.items()
+    ]
+    return ["; ".join(lines)]
+
+
+def _check_data(
+    folder: Path, run: Mapping[str, Any], config: Mapping[str, Any], places: moved.Places
+) -> None:
+    dataset = assembly.load_dataset(config, run_record.rules_of(run)["cut_by"])
+    partition = assembly.partition_of(config, dataset)
+    if run.get("data_sha256") != folders.fingerprint(dataset, partition.clients):
+        raise _other_content(folder, places)
+
+
+def _other_content(folder: Path, places: moved.Places) -> UserError:
+    what = " and ".join(f"config.{name}: {now}" for name, (_, now) in places.items())
+    was = " and ".join(was for was, _ in places.values())
+    return UserError(
+        f"{what} does not have the recorded content of {was}, with which the run in {folder} "
+        "began; files with the same content are needed, or another workdir"
+    )
 
 
 def code_of_user(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -108,6 +200,19 @@ def inputs(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def digests(config: Mapping[str, Any]) -> dict[str, str]:
+    """The digests of what a new run begins with, which its config names only by place.
+
+    Args:
+      config: the resolved config.
+
+    Raises:
+      UserError: `config.warm_start` names no checkpoint.
+    """
+    begins_with = config.get("warm_start")
+    return {WEIGHTS_SHA256: warm_start.digest(begins_with)} if begins_with else {}
+
+
 def check_same_inputs(
     folder: Path, run: Mapping[str, Any], config: Mapping[str, Any], now: Mapping[str, Any]
 ) -> None:
@@ -143,7 +248,10 @@ def _value(config: Mapping[str, Any], field: str) -> Any:
 
 
 def check_same_code(
-    folder: Path, run: Mapping[str, Any], now: Mapping[str, Mapping[str, str]]
+    folder: Path,
+    run: Mapping[str, Any],
+    now: Mapping[str, Mapping[str, str]],
+    places: moved.Places = MappingProxyType({}),
 ) -> list[str]:
     """Refuses to resume a run if a user's code has changed; callbacks may change.
 
@@ -151,12 +259,13 @@ def check_same_code(
       folder: the run's folder.
       run: content of run.json.
       now: as `code_of_user` returns it.
+      places: fields whose code lies elsewhere now, as of `moved.fields`.
 
     Returns:
       A line for each piece of code that cannot be compared.
 
     Raises:
-      UserError: a file has changed.
+      UserError: a file has changed; or it lies elsewhere, and cannot be compared.
     """
     recorded = run.get("user_code", {})
     unknown = []
@@ -164,8 +273,10 @@ def check_same_code(
         field, _, reference = key.partition(":")
         if field == extension.AFFECTS_NOTHING:
             continue
-        was = recorded.get(key, {}).get("sha256", "")
+        was = recorded.get(moved.earlier_key(key, places), {}).get("sha256", "")
         if not (was and source["sha256"]):
+            if field in places:
+                raise _other_content(folder, {field: places[field]})
             unknown.append(
                 f"config.{field}: whether {reference or 'its code'} is as it was when the run "
                 "began cannot be checked, since its text was not recorded or cannot be read"

@@ -26,6 +26,7 @@ from fednas_jax.data import partition as partitions
 from fednas_jax.experiment import (
     assembly,
     engine_choice,
+    longer,
     omissions,
     provenance,
     resumption,
@@ -34,6 +35,7 @@ from fednas_jax.experiment import (
 )
 from fednas_jax.experiment import callbacks as callback_functions
 from fednas_jax.experiment import workdir as folders
+from fednas_jax.experiment.longer import Length
 from fednas_jax.federated import finite
 from fednas_jax.federated.algorithm import Algorithm, ServerState
 from fednas_jax.federated.cohort import Cohort
@@ -68,7 +70,7 @@ class Experiment:
         *,
         population: assembly.Population,
         algorithm: Algorithm,
-        recorded: dict[str, Any] | None,
+        found: resumption.Found,
         costs: Costs,
         communicator: Communicator = LOCAL,
     ) -> None:
@@ -79,12 +81,13 @@ class Experiment:
           folder: the run's folder.
           population: all clients and examples.
           algorithm: as `assembly.prepare` returns it.
-          recorded: content of run.json from earlier starts; None for a new run.
+          found: what the folder holds, as of `resumption.look`.
           costs: the time measured since this start.
           communicator: joins the ranks.
         """
         self._costs, self._communicator = costs, communicator
         self._config, self._folder, self._population = config, folder, population
+        recorded = found.recorded
         self._callbacks = callback_functions.Callbacks(config, folder, communicator)
         self._room: Room = registry.room(config["algorithm"])
         self._findings = self._room.findings(config, folder)
@@ -132,9 +135,11 @@ class Experiment:
             population.partition,
             restored and folder / _CHECKPOINTS / f"{restored.round:06d}",
         )
+        if found.length is not None:
+            self._check_length(Length(*found.length), restored)
         # All checks are done: only from here on is the folder changed.
         if communicator.rank == 0:
-            folders.write_run(folder, recorded, facts)
+            self._begin(found, facts, restored)
         self._records = self._resume_from(restored)
 
     def _facts(self, fingerprint: str, timings: Mapping[str, float]) -> dict[str, Any]:
@@ -154,6 +159,31 @@ class Experiment:
             "user_code": resumption.code_of_user(config),
             **self._rules,
         }
+
+    def _check_length(self, length: Length, restored: Restored | None) -> None:
+        """Refuses a number of rounds that does not fit the checkpoint."""
+        has_scores = {
+            "test_accuracy": len(self._population.test),
+            "held_out_accuracy": any(self._held_out_sizes),
+        }
+        done, rows_so_far = (restored.round, restored.extra["rows"]) if restored else (0, [])
+        longer.check_state(
+            self._folder,
+            length,
+            done,
+            rows_so_far,
+            scores=[name for name, has in has_scores.items() if has],
+        )
+
+    def _begin(
+        self, found: resumption.Found, facts: dict[str, Any], restored: Restored | None
+    ) -> None:
+        """Records the start; from here on a finished run that goes on counts as interrupted."""
+        if found.recorded is None:
+            facts = facts | resumption.digests(self._config)
+        folders.reopen(self._folder)
+        changes = {"done": restored.round if restored else 0, "said": found.said}
+        folders.write_run(self._folder, found.recorded, facts | changes)
 
     def run(self) -> dict[str, Any]:
         """Runs all rounds that are left, then returns the summary.

@@ -124,7 +124,7 @@ def _run_rounds(
                 folder,
                 population=population,
                 algorithm=built,
-                recorded=found.recorded,
+                found=found,
                 costs=costs,
                 communicator=communicator,
             )

@@ -69,6 +69,6 @@ def _tell(
         findings,
         dataset=config["dataset"]["name"],
         with_pictures=(folder / layout.PLOTS_FOLDER / "accuracy_and_loss.png").exists(),
-        with_page=(folder / "report.html").exists(),
+        with_page=(folder / layout.PAGE_FILE).exists(),
     )
     console.show(text)
