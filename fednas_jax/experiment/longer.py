@@ -88,13 +88,17 @@ def _cannot_go_on(folder: Path, length: Length, why: str) -> UserError:
 
 
 def check_state(
-    folder: Path, length: Length, restored: int, rows: Sequence[Mapping[str, Any]], *, scores: Any
+    folder: Path,
+    values: Sequence[Any] | None,
+    restored: int,
+    rows: Sequence[Mapping[str, Any]],
+    scores: Sequence[str],
 ) -> None:
     """Refuses what only the checkpoint itself tells.
 
     Args:
       folder: the run's folder.
-      length: as of `length`.
+      values: those of a `Length`; None of a new run.
       restored: the round of the newest intact checkpoint; 0 without one.
       rows: the rows of its rounds.
       scores: the columns that the row of a last round has to have.
@@ -103,7 +107,8 @@ def check_state(
       UserError: a finished run should go on, but the checkpoint of its last round is damaged; or
         the run should end with a round that was not scored as a last round is.
     """
-    if length.before == length.now:
+    length = Length(*values) if values else None
+    if length is None or length.before == length.now:
         return
     if length.ended and restored < length.done:
         raise _cannot_go_on(folder, length, f"has a damaged checkpoint of round {length.done}")

@@ -9,16 +9,12 @@ from fednas_jax.algorithms import registry, schema
 from fednas_jax.checkpoints.checkpoint import Checkpoints
 from fednas_jax.config import flat
 from fednas_jax.data.datasets import Dataset
-from fednas_jax.experiment import assembly, longer, moved, warm_start
+from fednas_jax.experiment import contents, longer, moved
 from fednas_jax.experiment import workdir as folders
 from fednas_jax.experiment.longer import Length
 from fednas_jax.fields import extension
-from fednas_jax.report import run_record
-from fednas_jax.runtime import console, layout, settings, user_code
+from fednas_jax.runtime import console, layout, settings
 from fednas_jax.runtime.errors import UserError, suggest, warn
-
-WEIGHTS_SHA256 = "warm_start_sha256"
-"""In run.json: the digest of the checkpoint from which a run has its first weights."""
 
 
 class Found(NamedTuple):
@@ -63,7 +59,7 @@ def look(folder: Path, config: Mapping[str, Any]) -> Found:
     if not length.finished:
         moved.check_there(folder, config, moved.OF_DATA)
     said = longer.described(length, recorded["starts"], config)
-    said += check_moved(folder, recorded, config, places)
+    said += contents.check(folder, recorded, config, places)
     if not begun or length.finished:
         return Found(recorded, begun, length.finished, [], said, list(length))
     check_same_settings(folder, recorded, settings.recorded())
@@ -102,54 +98,22 @@ def tell(found: Found) -> None:
         warn(line)
 
 
-def check_moved(
-    folder: Path, run: Mapping[str, Any], config: Mapping[str, Any], places: moved.Places
-) -> list[str]:
-    """Refuses files at other places than at first if their content is another.
+def begin(folder: Path, found: Found, facts: dict[str, Any], done: int) -> None:
+    """Records a start; from here on, a finished run that goes on counts as interrupted.
 
     Args:
       folder: the run's folder.
-      run: content of run.json.
-      config: the resolved config of this start.
-      places: as of `moved.fields`. Users' code among them has been compared already.
-
-    Returns:
-      A line if there are any.
+      found: as `look` returns it.
+      facts: as for `workdir.write_run`.
+      done: the last round before this start.
 
     Raises:
-      UserError: the content is another, is not recorded, or cannot be read.
+      UserError: the folder cannot be written, or `config.warm_start` names no checkpoint.
     """
-    of_data = {name: places[name] for name in moved.OF_DATA if name in places}
-    if any(not user_code.is_reference(now) for _, now in of_data.values()):
-        _check_data(folder, run, config, of_data)
-    if moved.WEIGHTS in places:
-        was, now = places[moved.WEIGHTS]
-        if run.get(WEIGHTS_SHA256, "") != warm_start.digest(now):
-            raise _other_content(folder, {moved.WEIGHTS: (was, now)})
-    if not places:
-        return []
-    lines = [
-        f"config.{name}: {now} has the content of {was}" for name, (was, now) in places.items()
-    ]
-    return ["; ".join(lines)]
-
-
-def _check_data(
-    folder: Path, run: Mapping[str, Any], config: Mapping[str, Any], places: moved.Places
-) -> None:
-    dataset = assembly.load_dataset(config, run_record.rules_of(run)["cut_by"])
-    partition = assembly.partition_of(config, dataset)
-    if run.get("data_sha256") != folders.fingerprint(dataset, partition.clients):
-        raise _other_content(folder, places)
-
-
-def _other_content(folder: Path, places: moved.Places) -> UserError:
-    what = " and ".join(f"config.{name}: {now}" for name, (_, now) in places.items())
-    was = " and ".join(was for was, _ in places.values())
-    return UserError(
-        f"{what} does not have the recorded content of {was}, with which the run in {folder} "
-        "began; files with the same content are needed, or another workdir"
-    )
+    first = contents.digests(facts["config"]) if found.recorded is None else {}
+    folders.reopen(folder)
+    of_start = {"done": done, "said": list(found.said)}
+    folders.write_run(folder, found.recorded, {**facts, **first, **of_start})
 
 
 def code_of_user(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -198,19 +162,6 @@ def inputs(config: Mapping[str, Any]) -> dict[str, Any]:
                 f"which is not a field{suggest(name, known)}; the name of a field is needed"
             )
     return found
-
-
-def digests(config: Mapping[str, Any]) -> dict[str, str]:
-    """The digests of what a new run begins with, which its config names only by place.
-
-    Args:
-      config: the resolved config.
-
-    Raises:
-      UserError: `config.warm_start` names no checkpoint.
-    """
-    begins_with = config.get("warm_start")
-    return {WEIGHTS_SHA256: warm_start.digest(begins_with)} if begins_with else {}
 
 
 def check_same_inputs(
@@ -276,7 +227,7 @@ def check_same_code(
         was = recorded.get(moved.earlier_key(key, places), {}).get("sha256", "")
         if not (was and source["sha256"]):
             if field in places:
-                raise _other_content(folder, {field: places[field]})
+                raise contents.other(folder, {field: places[field]})
             unknown.append(
                 f"config.{field}: whether {reference or 'its code'} is as it was when the run "
                 "began cannot be checked, since its text was not recorded or cannot be read"

@@ -35,7 +35,6 @@ from fednas_jax.experiment import (
 )
 from fednas_jax.experiment import callbacks as callback_functions
 from fednas_jax.experiment import workdir as folders
-from fednas_jax.experiment.longer import Length
 from fednas_jax.federated import finite
 from fednas_jax.federated.algorithm import Algorithm, ServerState
 from fednas_jax.federated.cohort import Cohort
@@ -135,11 +134,11 @@ class Experiment:
             population.partition,
             restored and folder / _CHECKPOINTS / f"{restored.round:06d}",
         )
-        if found.length is not None:
-            self._check_length(Length(*found.length), restored)
+        done, so_far = (restored.round, restored.extra["rows"]) if restored else (0, [])
+        longer.check_state(folder, found.length, done, so_far, self._scores())
         # All checks are done: only from here on is the folder changed.
         if communicator.rank == 0:
-            self._begin(found, facts, restored)
+            resumption.begin(folder, found, facts, done)
         self._records = self._resume_from(restored)
 
     def _facts(self, fingerprint: str, timings: Mapping[str, float]) -> dict[str, Any]:
@@ -160,30 +159,10 @@ class Experiment:
             **self._rules,
         }
 
-    def _check_length(self, length: Length, restored: Restored | None) -> None:
-        """Refuses a number of rounds that does not fit the checkpoint."""
-        has_scores = {
-            "test_accuracy": len(self._population.test),
-            "held_out_accuracy": any(self._held_out_sizes),
-        }
-        done, rows_so_far = (restored.round, restored.extra["rows"]) if restored else (0, [])
-        longer.check_state(
-            self._folder,
-            length,
-            done,
-            rows_so_far,
-            scores=[name for name, has in has_scores.items() if has],
-        )
-
-    def _begin(
-        self, found: resumption.Found, facts: dict[str, Any], restored: Restored | None
-    ) -> None:
-        """Records the start; from here on a finished run that goes on counts as interrupted."""
-        if found.recorded is None:
-            facts = facts | resumption.digests(self._config)
-        folders.reopen(self._folder)
-        changes = {"done": restored.round if restored else 0, "said": found.said}
-        folders.write_run(self._folder, found.recorded, facts | changes)
+    def _scores(self) -> list[str]:
+        """The scores in the row of a last round."""
+        held_out, test = any(self._held_out_sizes), len(self._population.test)
+        return ["held_out_accuracy"] * held_out + ["test_accuracy"] * (test > 0)
 
     def run(self) -> dict[str, Any]:
         """Runs all rounds that are left, then returns the summary.

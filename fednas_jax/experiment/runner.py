@@ -102,11 +102,11 @@ def _run_rounds(
     shared_workdir.check_same(communicator, "a user's code", resumption.code_of_user(resolved))
     shared_workdir.check_same(communicator, "the settings of JAX and XLA", settings.recorded())
     found = resumption.Found(*communicator.decide(lambda: resumption.look(folder, resolved)))
-    if found.finished:
-        return communicator.decide(lambda: summary.already_finished(resolved, folder))
     is_rank_0 = communicator.rank == 0
     if is_rank_0:
         resumption.tell(found)
+    if found.finished:
+        return communicator.decide(lambda: summary.already_finished(resolved, folder))
     with settings.fixed(say=is_rank_0), cache.configured(resolved["compilation_cache"]):
         shared_workdir.check_same(communicator, "the kinds of device", settings.device().platform)
         cut_by = run_record.rules_of(found.recorded)["cut_by"]
