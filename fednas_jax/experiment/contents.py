@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fednas_jax.experiment import assembly, moved, warm_start
+from fednas_jax.checkpoints.checkpoint import Checkpoints
+from fednas_jax.experiment import assembly, moved, provenance, warm_start
 from fednas_jax.experiment import workdir as folders
 from fednas_jax.report import run_record
-from fednas_jax.runtime import user_code
+from fednas_jax.runtime import layout, settings, user_code
 from fednas_jax.runtime.errors import UserError
 
 WEIGHTS_SHA256 = "warm_start_sha256"
@@ -77,7 +78,11 @@ def digests(config: Mapping[str, Any]) -> dict[str, str]:
 def _check_data(
     folder: Path, run: Mapping[str, Any], config: Mapping[str, Any], places: moved.Places
 ) -> None:
-    dataset = assembly.load_dataset(config, run_record.rules_of(run)["cut_by"])
-    partition = assembly.partition_of(config, dataset)
+    with settings.fixed(say=False):
+        dataset = assembly.load_dataset(config, run_record.rules_of(run)["cut_by"])
+        partition = assembly.partition_of(config, dataset)
     if run.get("data_sha256") != folders.fingerprint(dataset, partition.clients):
         raise other(folder, places)
+    checkpoints = Checkpoints(folder / layout.CHECKPOINTS_FOLDER, reading=True)
+    for number in checkpoints.rounds()[-1:]:
+        provenance.check_class_names(checkpoints.folder / f"{number:06d}", dataset)
