@@ -138,14 +138,14 @@ def test_a_test_file_and_a_partition_may_move_too(tmp_path: Path) -> None:
 
 def test_a_table_may_move(tmp_path: Path) -> None:
     data = save(tmp_path / "a.npz")
-    (tmp_path / "t.csv").write_text("a,b,c\n8,4,4\n4,8,8\n")
+    (tmp_path / "t.csv").write_text("client,c0,c1,c2\n0,8,4,4\n1,4,8,8\n")
     fields = {"partition.name": "table", "clients_per_round": 0}
     begin(config_of(data, **fields, **{"partition.table": str(tmp_path / "t.csv")}), tmp_path / "r")
     shutil.move(tmp_path / "t.csv", tmp_path / "u.csv")
     assert resumption.look(
         tmp_path / "r", config_of(data, **fields, **{"partition.table": str(tmp_path / "u.csv")})
     ).said
-    (tmp_path / "v.csv").write_text("a,b,c\n8,4,4\n4,8,7\n")
+    (tmp_path / "v.csv").write_text("client,c0,c1,c2\n0,8,4,4\n1,4,8,7\n")
     assert "does not have the recorded content" in refusal(
         tmp_path / "r", config_of(data, **fields, **{"partition.table": str(tmp_path / "v.csv")})
     )

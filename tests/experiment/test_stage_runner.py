@@ -173,8 +173,8 @@ def test_another_config_is_refused_at_once(whole: Path) -> None:
 def test_a_stage_does_not_go_on_once_a_later_one_has_begun(whole: Path) -> None:
     before = {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
     assert refusal(whole, rounds=3) == (
-        f"config.rounds: 3 here, 2 in {whole / 'first'}; stage pick has begun with what stage first "
-        "found in 2 rounds, so 2 is needed, or another workdir"
+        f"config.rounds: 3 here, 2 in {whole / 'first'}; stage pick has begun with what stage "
+        "first found in 2 rounds, so 2 is needed, or another workdir"
     )
     assert before == {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
 
@@ -212,9 +212,9 @@ def test_a_workdir_that_is_moved_is_the_same_run(
     shutil.rmtree(moved / "pick" / "checkpoints")
     shutil.copytree(moved / "first" / "checkpoints", moved / "pick" / "checkpoints")
     assert refusal(moved) == (
-        f"stage then/tier-1: config.warm_start: {moved / 'pick'} does not have the recorded content "
-        f"of {whole / 'pick'}, with which the run in {moved / NAMES[2]} began; files with the same "
-        "content are needed, or another workdir"
+        f"stage then/tier-1: config.warm_start: {moved / 'pick'} does not have the recorded "
+        f"content of {whole / 'pick'}, with which the run in {moved / NAMES[2]} began; files with "
+        "the same content are needed, or another workdir"
     )
 
 
