@@ -51,7 +51,8 @@ def run(
 
     Args:
       config: as `fednas_jax.config.default` or a file under `configs/` returns it.
-      workdir: the folder. If it holds an interrupted run of this config, that run is resumed.
+      workdir: the folder. If it holds an interrupted run of this config, that run is resumed. A
+        run of fewer rounds goes on, see `longer`.
       communicator: joins the ranks that share the work; each rank has to call this function.
       algorithm: your own algorithm.
       network: a linen module, or a function from `num_classes` to one.
