@@ -13,7 +13,7 @@ import json
 import math
 import numbers
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -160,25 +160,22 @@ def to_json(config: Config) -> dict[str, Any]:
     return _nested(values)
 
 
-def differences(recorded: Config, config: Config) -> list[str]:
+def differences(recorded: Config, config: Config, may_differ: Collection[str] = ()) -> list[str]:
     """The differences because of which `config` cannot resume the run of `recorded`.
 
     Args:
       recorded: the run's config, as read from JSON. A field that it lacks counts as having its
         default, so that a run can be resumed after a field was added.
       config: the config of this start.
+      may_differ: names of fields that are not compared here.
 
     Returns:
       "config.<field>: <recorded> there, <asked> here" for each field that affects the result.
     """
     there, here = dict(_flatten(recorded)), _checked(config)
-    gone = dict(there)
-    found = []
-    for field in _schema(here).fields:
-        was, asked = (values.get(field.name, field.default) for values in (there, here))
-        gone.pop(field.name, None)
-        if field.affects_result and _comparable(was) != _comparable(asked):
-            found.append(_difference(field.name, was, asked))
+    changes = {n: pair for n, pair in changes_of(recorded, config).items() if n not in may_differ}
+    found = [_difference(name, *pair) for name, pair in changes.items()]
+    gone = {n: value for n, value in there.items() if n not in _schema(here).by_name}
     if gone:
         with contextlib.suppress(UserError):  # perhaps of a callback that is not used any more
             for field in _schema(there).fields:
@@ -186,6 +183,27 @@ def differences(recorded: Config, config: Config) -> list[str]:
                     gone.pop(field.name, None)
     lines = [f"config.{name}: {was!r} there, no such field here" for name, was in gone.items()]
     return found + lines
+
+
+def changes_of(recorded: Config, config: Config) -> dict[str, tuple[Any, Any]]:
+    """The fields that affect the result and differ: name -> (value there, value here).
+
+    Args:
+      recorded: as for `differences`.
+      config: as for `differences`.
+    """
+    there, here = dict(_flatten(recorded)), _checked(config)
+    found = {}
+    for field in _schema(here).fields:
+        was, now = (values.get(field.name, field.default) for values in (there, here))
+        if field.affects_result and _comparable(was) != _comparable(now):
+            found[field.name] = was, now
+    return found
+
+
+def with_values(recorded: Config, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded config with other values of some fields, given by dotted name."""
+    return _nested({**dict(_flatten(recorded)), **values})
 
 
 def _comparable(value: Any) -> Any:

@@ -17,6 +17,7 @@ the run, so that any other machine can resume the run.
 """
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fednas_jax.checkpoints.checkpoint_folder import (
+    CHECKSUMS_FILE,
     Damaged,
     check_facts,
     describe,
@@ -40,7 +42,7 @@ from fednas_jax.checkpoints.checkpoint_folder import (
     write_folder,
 )
 from fednas_jax.data.learnt import Learnt
-from fednas_jax.runtime.errors import UserError, warn
+from fednas_jax.runtime.errors import UserError, one_line, warn
 from fednas_jax.runtime.files import check_format, reason
 
 FORMAT = 2
@@ -324,6 +326,22 @@ def learnt_of(path: Path) -> Learnt | None:
         return read_learnt(path)
     except Damaged as error:
         raise UserError(f"{path}: {error}; a whole checkpoint is needed") from error
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a checkpoint, from the checksums of its files.
+
+    Args:
+      path: path of the checkpoint.
+
+    Raises:
+      UserError: the checkpoint is damaged, or of a later version of this program.
+    """
+    try:
+        _whole_facts(path)
+        return hashlib.sha256((path / CHECKSUMS_FILE).read_bytes()).hexdigest()
+    except (Damaged, OSError) as error:
+        raise UserError(f"{path}: {one_line(error)}; a whole checkpoint is needed") from error
 
 
 def _whole_facts(path: Path) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from fednas_jax.data.learnt import Learnt
 from fednas_jax.runtime.errors import UserError, one_line
 from fednas_jax.runtime.files import read_json
 
+CHECKSUMS_FILE = "checksums.json"
+
 
 class Damaged(Exception):
     """A checkpoint is damaged; the message says how."""
@@ -98,7 +100,7 @@ def write_folder(
         (folder / learnt.FILE).write_bytes(examples)
     _write_arrays(folder / "state", arrays)
     checksums = {name: _sha256(folder / name) for name in _files(folder)}
-    (folder / "checksums.json").write_text(json.dumps(checksums, indent=1), encoding="utf-8")
+    (folder / CHECKSUMS_FILE).write_text(json.dumps(checksums, indent=1), encoding="utf-8")
     for path in (*folder.rglob("*"), folder):
         sync(path)
 
@@ -226,7 +228,7 @@ def verify(path: Path) -> None:
       Damaged: a file is missing, truncated or edited, or has no checksum.
     """
     try:
-        checksums = dict(read_json(path / "checksums.json"))
+        checksums = dict(read_json(path / CHECKSUMS_FILE))
     except (UserError, TypeError, ValueError) as error:
         raise Damaged("checksums.json is missing or damaged") from error
     if lacking := [name for name in _read_from(path) if name not in checksums]:

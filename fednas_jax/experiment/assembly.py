@@ -77,15 +77,10 @@ def make_partition(
       UserError: the partition cannot be made; or it is a file that has no record of the examples
         that its indices count, and these depend on the seed.
     """
-    options = dict(config["partition"])
-    name = options.pop("name")
-    if user_code.is_reference(name):
-        partition = brought.partition(config, dataset)
-    else:
-        partition = partitions.make(name, dataset.train, **options)
+    partition = partition_of(config, dataset)
     if config["partition"]["name"] == "file" and not begun:
         _check_counted(config, dataset, partition)
-    asked, made = options["num_clients"], len(partition.clients)
+    asked, made = config["partition"]["num_clients"], len(partition.clients)
     # A field that still has its default was not set by the user.
     if asked not in (made, default().partition.num_clients):
         warn(
@@ -93,6 +88,15 @@ def make_partition(
             f"partition '{config['partition']['name']}' has {made} clients"
         )
     return partition
+
+
+def partition_of(config: Config, dataset: Dataset) -> partitions.Partition:
+    """As `make_partition`, without its checks and warnings."""
+    options = dict(config["partition"])
+    name = options.pop("name")
+    if user_code.is_reference(name):
+        return brought.partition(config, dataset)
+    return partitions.make(name, dataset.train, **options)
 
 
 def _check_counted(config: Config, dataset: Dataset, partition: partitions.Partition) -> None:

@@ -63,14 +63,14 @@ def of_run(
     """
     own = learnt.of(dataset, partition.clients, learnt.settings_of(config, dataset.cut_by))
     if newest is not None:
-        _check_class_names(newest, dataset)
+        check_class_names(newest, dataset)
     if newest is not None and (there := _recorded(newest)) is not None:
         if (there.train_sha256, there.test_sha256) != (own.train_sha256, own.test_sha256):
             raise UserError(
                 f"{newest}: a checkpoint of a run on other data; the checkpoints of this run, or "
                 "another workdir, are needed"
             )
-        return there
+        return there._replace(settings=own.settings)  # the data may lie elsewhere now
     sources = list(_sources(config))
     for field, source in sources:
         known = 0 if source is None else learnt.tested_here(source, dataset)
@@ -113,8 +113,16 @@ def data_have_changed(path: Path) -> bool:
     return read is not None and read.learnt is None
 
 
-def _check_class_names(newest: Path, dataset: Dataset) -> None:
-    """Refuses to resume with labels of other classes, or with other class names."""
+def check_class_names(newest: Path, dataset: Dataset) -> None:
+    """Refuses to resume with labels of other classes, or with other class names.
+
+    Args:
+      newest: a checkpoint of the run.
+      dataset: the data set of this start.
+
+    Raises:
+      UserError: the names differ.
+    """
     try:
         there = tuple(read_model(newest)["class_names"])
     except (UserError, Damaged, KeyError, TypeError):

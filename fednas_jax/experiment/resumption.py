@@ -1,16 +1,19 @@
 """Reads the state of a run from its workdir, and checks whether the run may be resumed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fednas_jax.algorithms import registry, schema
 from fednas_jax.checkpoints.checkpoint import Checkpoints
 from fednas_jax.config import flat
 from fednas_jax.data.datasets import Dataset
+from fednas_jax.experiment import contents, longer, moved
 from fednas_jax.experiment import workdir as folders
+from fednas_jax.experiment.longer import Length
 from fednas_jax.fields import extension
-from fednas_jax.runtime import layout, settings
+from fednas_jax.runtime import console, layout, settings
 from fednas_jax.runtime.errors import UserError, suggest, warn
 
 
@@ -22,9 +25,13 @@ class Found(NamedTuple):
     begun: bool
     """Whether there is a checkpoint to resume from."""
     finished: bool
-    """Whether there is a summary."""
+    """Whether all rounds that are asked for are done, and there is a summary."""
     unlike: list[str]
     """Changes since the last start that may change the last bits, one line each; see `unlike`."""
+    said: Sequence[str] = ()
+    """Lines about fields that affect the result and have another value than before."""
+    length: list[Any] | None = None
+    """The values of a `Length`; None of a new run."""
 
 
 def look(folder: Path, config: Mapping[str, Any]) -> Found:
@@ -38,26 +45,75 @@ def look(folder: Path, config: Mapping[str, Any]) -> Found:
 
     Raises:
       UserError: the folder holds another run, or one with other `inputs`, another version of a
-        user's code, or other settings of JAX or XLA; or JAX finds no device.
+        user's code, other data, more rounds, or other settings of JAX or XLA; a file is missing; or
+        JAX finds no device.
     """
     recorded = folders.recorded_run(folder, config)
     if recorded is None:
         return Found(None, False, False, [])
-    unknown = check_same_code(folder, recorded, code_of_user(config))
+    places = moved.fields(recorded["config"], config)
+    moved.check_there(folder, config, ("genotype",))
+    unknown = check_same_code(folder, recorded, code_of_user(config), places)
     check_same_inputs(folder, recorded, config, inputs(config))
-    begun = bool(Checkpoints(folder / layout.CHECKPOINTS_FOLDER, reading=True).rounds())
-    finished = (folder / layout.SUMMARY_FILE).exists()
-    if not begun or finished:
-        return Found(recorded, begun, finished, [])
+    begun, length = _length(folder, recorded, config)
+    if not length.finished:
+        moved.check_there(folder, config, moved.OF_DATA)
+    said = longer.described(length, recorded["starts"], config)
+    said += contents.check(folder, recorded, config, places)
+    if not begun or length.finished:
+        return Found(recorded, begun, length.finished, [], said, list(length))
     check_same_settings(folder, recorded, settings.recorded())
     with settings.fixed(say=False):
-        return Found(recorded, begun, finished, unlike(recorded, folders.machine()) + unknown)
+        changed = unlike(recorded, folders.machine()) + unknown
+    return Found(recorded, begun, False, changed, said, list(length))
+
+
+def is_finished(folder: Path, recorded: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether a run has done all rounds that are asked for.
+
+    Args:
+      folder: the run's folder.
+      recorded: content of run.json.
+      config: the resolved config of this start.
+
+    Raises:
+      UserError: as `longer.length`.
+    """
+    return _length(folder, recorded, config)[1].finished
+
+
+def _length(
+    folder: Path, recorded: Mapping[str, Any], config: Mapping[str, Any]
+) -> tuple[bool, Length]:
+    """Whether there is a checkpoint, and how long the run is and has to be."""
+    rounds = Checkpoints(folder / layout.CHECKPOINTS_FOLDER, reading=True).rounds()
+    return bool(rounds), longer.length(folder, recorded, config, rounds)
 
 
 def tell(found: Found) -> None:
-    """Prints on stderr what has changed since the last start."""
+    """Says what is changed in this start; warns of what has changed since the last one."""
+    for line in found.said:
+        console.show(f"fednas_jax: {line}")
     for line in found.unlike:
         warn(line)
+
+
+def begin(folder: Path, found: Found, facts: dict[str, Any], done: int) -> None:
+    """Records a start; from here on, a finished run that goes on counts as interrupted.
+
+    Args:
+      folder: the run's folder.
+      found: as `look` returns it.
+      facts: as for `workdir.write_run`.
+      done: the last round before this start.
+
+    Raises:
+      UserError: the folder cannot be written, or `config.warm_start` names no checkpoint.
+    """
+    first = contents.digests(facts["config"]) if found.recorded is None else {}
+    folders.reopen(folder)
+    of_start = {"done": done, "said": list(found.said)}
+    folders.write_run(folder, found.recorded, {**facts, **first, **of_start})
 
 
 def code_of_user(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -143,7 +199,10 @@ def _value(config: Mapping[str, Any], field: str) -> Any:
 
 
 def check_same_code(
-    folder: Path, run: Mapping[str, Any], now: Mapping[str, Mapping[str, str]]
+    folder: Path,
+    run: Mapping[str, Any],
+    now: Mapping[str, Mapping[str, str]],
+    places: moved.Places = MappingProxyType({}),
 ) -> list[str]:
     """Refuses to resume a run if a user's code has changed; callbacks may change.
 
@@ -151,12 +210,13 @@ def check_same_code(
       folder: the run's folder.
       run: content of run.json.
       now: as `code_of_user` returns it.
+      places: fields whose code lies elsewhere now, as of `moved.fields`.
 
     Returns:
       A line for each piece of code that cannot be compared.
 
     Raises:
-      UserError: a file has changed.
+      UserError: a file has changed; or it lies elsewhere, and cannot be compared.
     """
     recorded = run.get("user_code", {})
     unknown = []
@@ -164,8 +224,10 @@ def check_same_code(
         field, _, reference = key.partition(":")
         if field == extension.AFFECTS_NOTHING:
             continue
-        was = recorded.get(key, {}).get("sha256", "")
+        was = recorded.get(moved.earlier_key(key, places), {}).get("sha256", "")
         if not (was and source["sha256"]):
+            if field in places:
+                raise contents.other(folder, {field: places[field]})
             unknown.append(
                 f"config.{field}: whether {reference or 'its code'} is as it was when the run "
                 "began cannot be checked, since its text was not recorded or cannot be read"

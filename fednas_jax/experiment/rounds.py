@@ -26,6 +26,7 @@ from fednas_jax.data import partition as partitions
 from fednas_jax.experiment import (
     assembly,
     engine_choice,
+    longer,
     omissions,
     provenance,
     resumption,
@@ -68,7 +69,7 @@ class Experiment:
         *,
         population: assembly.Population,
         algorithm: Algorithm,
-        recorded: dict[str, Any] | None,
+        found: resumption.Found,
         costs: Costs,
         communicator: Communicator = LOCAL,
     ) -> None:
@@ -79,12 +80,13 @@ class Experiment:
           folder: the run's folder.
           population: all clients and examples.
           algorithm: as `assembly.prepare` returns it.
-          recorded: content of run.json from earlier starts; None for a new run.
+          found: what the folder holds, as of `resumption.look`.
           costs: the time measured since this start.
           communicator: joins the ranks.
         """
         self._costs, self._communicator = costs, communicator
         self._config, self._folder, self._population = config, folder, population
+        recorded = found.recorded
         self._callbacks = callback_functions.Callbacks(config, folder, communicator)
         self._room: Room = registry.room(config["algorithm"])
         self._findings = self._room.findings(config, folder)
@@ -132,9 +134,11 @@ class Experiment:
             population.partition,
             restored and folder / _CHECKPOINTS / f"{restored.round:06d}",
         )
+        done, so_far = (restored.round, restored.extra["rows"]) if restored else (0, [])
+        longer.check_state(folder, found.length, done, so_far, self._scores())
         # All checks are done: only from here on is the folder changed.
         if communicator.rank == 0:
-            folders.write_run(folder, recorded, facts)
+            resumption.begin(folder, found, facts, done)
         self._records = self._resume_from(restored)
 
     def _facts(self, fingerprint: str, timings: Mapping[str, float]) -> dict[str, Any]:
@@ -154,6 +158,11 @@ class Experiment:
             "user_code": resumption.code_of_user(config),
             **self._rules,
         }
+
+    def _scores(self) -> list[str]:
+        """The scores in the row of a last round."""
+        held_out, test = any(self._held_out_sizes), len(self._population.test)
+        return ["held_out_accuracy"] * held_out + ["test_accuracy"] * (test > 0)
 
     def run(self) -> dict[str, Any]:
         """Runs all rounds that are left, then returns the summary.

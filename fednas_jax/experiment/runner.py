@@ -51,7 +51,8 @@ def run(
 
     Args:
       config: as `fednas_jax.config.default` or a file under `configs/` returns it.
-      workdir: the folder. If it holds an interrupted run of this config, that run is resumed.
+      workdir: the folder. If it holds an interrupted run of this config, that run is resumed. A
+        run of fewer rounds goes on, see `longer`.
       communicator: joins the ranks that share the work; each rank has to call this function.
       algorithm: your own algorithm.
       network: a linen module, or a function from `num_classes` to one.
@@ -102,11 +103,11 @@ def _run_rounds(
     shared_workdir.check_same(communicator, "a user's code", resumption.code_of_user(resolved))
     shared_workdir.check_same(communicator, "the settings of JAX and XLA", settings.recorded())
     found = resumption.Found(*communicator.decide(lambda: resumption.look(folder, resolved)))
-    if found.finished:
-        return communicator.decide(lambda: summary.already_finished(resolved, folder))
     is_rank_0 = communicator.rank == 0
     if is_rank_0:
         resumption.tell(found)
+    if found.finished:
+        return communicator.decide(lambda: summary.already_finished(resolved, folder))
     with settings.fixed(say=is_rank_0), cache.configured(resolved["compilation_cache"]):
         shared_workdir.check_same(communicator, "the kinds of device", settings.device().platform)
         cut_by = run_record.rules_of(found.recorded)["cut_by"]
@@ -124,7 +125,7 @@ def _run_rounds(
                 folder,
                 population=population,
                 algorithm=built,
-                recorded=found.recorded,
+                found=found,
                 costs=costs,
                 communicator=communicator,
             )

@@ -1,7 +1,8 @@
 """Selects the labelled examples that `evaluate` scores: none that the model has learnt from."""
 
 import contextlib
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -151,12 +152,31 @@ def _own(model: Model, known: Learnt | None, data_dir: str) -> Dataset:
       UserError: the data have changed.
     """
     options = _options(model, known)
+    _check_there(model, options)
     if user_code.is_reference(options["name"]):
         found = _made_again(model, options["cut_by"])
     else:
         found = datasets.load(**options, data_dir=data_dir or None)
     _check_unchanged(model, known, found)
     return found
+
+
+def _check_there(model: Model, options: Mapping[str, Any]) -> None:
+    """Refuses to score the run's test set if one of its files is missing, and says what to give."""
+    name, test = str(options["name"]), str(options["test_path"] or "")
+    where = {test: "--npz=PATH"} if test else {}
+    if sources.is_own(name):
+        where = {name: "--dataset=PATH"} | where
+    for path, option in where.items():
+        if _is_missing(path):
+            raise UserError(
+                f"{path}: with data of the run of {model.path}, is missing; the file is needed "
+                f"there, or at another place given by {option}, where its content is compared"
+            )
+
+
+def _is_missing(path: str) -> bool:
+    return not os.path.exists(sources.real(path))
 
 
 def _made_again(model: Model, cut_by: str) -> Dataset:
@@ -321,4 +341,16 @@ def _warn_unknown(model: Model) -> None:
 def _options(model: Model, known: Learnt | None) -> dict[str, Any]:
     """The arguments of `datasets.load` for the data of the run."""
     earlier = {"cut_by": "class"}  # the rule of earlier versions, which did not record it
-    return dict(known.settings if known is not None else earlier | model.description.data)
+    options = dict(known.settings if known is not None else earlier | model.description.data)
+    return options | _places_now(model, options)
+
+
+def _places_now(model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the run has read its own files last, if they are not where the checkpoint has them."""
+    try:
+        there = read_json(model.path.parent.parent / layout.RUN_FILE)["config"]["dataset"]
+    except (UserError, KeyError, TypeError):
+        return {}
+    own = sources.is_own(str(options["name"])) and isinstance(there, dict)
+    names = [name for name in ("name", "test_path") if own and options[name]]
+    return {name: there[name] for name in names if there.get(name) and _is_missing(options[name])}

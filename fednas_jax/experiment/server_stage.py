@@ -15,7 +15,7 @@ import jax
 
 from fednas_jax import config as schema
 from fednas_jax.algorithms.stage_types import Folders, ServerContext, ServerStage, named
-from fednas_jax.experiment import resumption
+from fednas_jax.experiment import moved, resumption
 from fednas_jax.experiment import workdir as folders
 from fednas_jax.federated.ranks.communicator import Communicator
 from fednas_jax.runtime import cache, console, layout, settings
@@ -93,7 +93,7 @@ def _run(
     ranks: int,
 ) -> dict[str, Any]:
     code = resumption.code_of_user(config)
-    recorded = _recorded(folder, config, code)
+    recorded = _recorded(folder, config, code, verified=bool(before))
     if (folder / layout.SUMMARY_FILE).exists():
         console.show(f"{folder}: this stage is finished")
         return _read_summary(folder / layout.SUMMARY_FILE)
@@ -121,9 +121,19 @@ def _run(
 
 
 def _recorded(
-    folder: Path, config: schema.Config, code: Mapping[str, Mapping[str, str]]
+    folder: Path,
+    config: schema.Config,
+    code: Mapping[str, Mapping[str, str]],
+    *,
+    verified: bool,
 ) -> dict[str, Any] | None:
     """The content of the stage's run.json; None if the stage has not begun.
+
+    Args:
+      folder: the stage's folder.
+      config: the resolved config of the whole run.
+      code: as `resumption.code_of_user` returns it.
+      verified: whether an earlier stage has compared the content of files that lie elsewhere now.
 
     Raises:
       UserError: run.json is not that of a stage on the server, or has another config or another
@@ -143,8 +153,9 @@ def _recorded(
         and isinstance(run.get("starts"), list)
     ):
         raise UserError(f"{path}: not the record of a stage on the server; {right}")
-    folders.check_same_config(folder, run["config"], config)
-    resumption.check_same_code(folder, run, code)
+    places = moved.fields(run["config"], config) if verified else {}
+    folders.check_same_config(folder, run["config"], config, places.keys())
+    resumption.check_same_code(folder, run, code, places)
     return dict(run)
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from fednas_jax import config as schema
 from fednas_jax.algorithms.stage_types import Folders, RoundsStage, Stage, is_whole
-from fednas_jax.experiment import resumption, server_stage, shared_workdir
+from fednas_jax.experiment import longer, moved, resumption, server_stage, shared_workdir
 from fednas_jax.experiment import workdir as folders
 from fednas_jax.federated.ranks.communicator import Communicator
 from fednas_jax.runtime import costs, layout
@@ -65,15 +65,17 @@ def run(
     summary: dict[str, Any] = {}
     for stage in stages:
         communicator.decide(functools.partial(record.check_before, stage, before))
+        communicator.decide(functools.partial(record.check_length, stage, before))
         note = record.noter(stage, before)
         if communicator.rank == 0:
             note()  # does nothing for the first stage of a new run, which calls `note` later
+        begun = functools.partial(note, begun=True)
         if isinstance(stage, RoundsStage):
-            summary = run_rounds(stage, before, workdir / stage.name, note)
+            summary = run_rounds(stage, before, workdir / stage.name, begun)
         else:
             assert config is not None
             folder = workdir / stage.name
-            summary = server_stage.run(stage, config, folder, before, note, communicator)
+            summary = server_stage.run(stage, config, folder, before, begun, communicator)
         before = {**before, stage.name: (workdir / stage.name).resolve()}
     return summary
 
@@ -91,8 +93,10 @@ def check_same_run(workdir: Path, config: schema.Config) -> None:
     record = layout.read_stages(workdir)
     if record is None or not isinstance(record.get("config"), dict):
         return
-    folders.check_same_config(workdir, record["config"], config)
-    resumption.check_same_code(workdir, record, resumption.code_of_user(config))
+    but = folders.may_differ(record["config"], config)
+    folders.check_same_config(workdir, record["config"], config, but)
+    places = moved.fields(record["config"], config)
+    resumption.check_same_code(workdir, record, resumption.code_of_user(config), places)
 
 
 def _facts(config: schema.Config | None) -> dict[str, Any]:
@@ -173,11 +177,38 @@ class _Record:
                     "another workdir"
                 )
 
-    def noter(self, stage: Stage, before: Folders) -> Callable[[], None]:
-        """A function that records which summaries a stage begins with, once the run has begun."""
+    def check_length(self, stage: Stage, before: Folders) -> None:
+        """Refuses another number of rounds for a stage if a later one has begun with its result.
+
+        Raises:
+          UserError: a later stage has begun.
+        """
+        place = self._workdir / stage.name / layout.RUN_FILE
+        if not isinstance(stage, RoundsStage) or not place.exists():
+            return
+        run = read_json(place, "another workdir is needed")
+        recorded = run.get("config", {}) if isinstance(run, dict) else {}
+        was = recorded.get(longer.FIELD) if isinstance(recorded, dict) else None
+        now = stage.config(before)[longer.FIELD]
+        names = [one["name"] for one in self._stages]
+        later = names[names.index(stage.name) + 1 :]
+        begun = [name for name in later if _has_begun(self._workdir / name)]
+        if was not in (None, now) and begun:
+            raise UserError(
+                f"config.{longer.FIELD}: {now} here, {was} in {place.parent}; stage {begun[0]} has "
+                f"begun with what stage {stage.name} found in {was} rounds, so {was} is needed, or "
+                "another workdir"
+            )
+
+    def noter(self, stage: Stage, before: Folders) -> Callable[..., None]:
+        """A function that records which summaries a stage begins with, once the run has begun.
+
+        Called with `begun=True` once all checks of the stage are done, it also records the config
+        of this start, which may have another number of rounds, or files at other places.
+        """
         is_new = not _has_begun(self._workdir / stage.name)
 
-        def note() -> None:
+        def note(*, begun: bool = False) -> None:
             if not any(_has_begun(self._workdir / one["name"]) for one in self._stages):
                 return
             after = self._after()
@@ -187,9 +218,13 @@ class _Record:
                 {**one, "after": after[one["name"]]} if one["name"] in after else one
                 for one in self._stages
             ]
-            there = layout.read_stages(self._workdir) or {**self._facts, "stages": []}
-            if there["stages"] != known:
-                write_json(self._workdir / layout.STAGES_FILE, {**there, "stages": known})
+            recorded = layout.read_stages(self._workdir)
+            there = dict(recorded or {**self._facts, "stages": []})
+            if begun and self._facts and schema.changes_of(there["config"], self._facts["config"]):
+                there |= self._facts
+            there["stages"] = known
+            if there != recorded:
+                write_json(self._workdir / layout.STAGES_FILE, there)
 
         return note
 

@@ -26,6 +26,7 @@ from fednas_jax.config import THEN_TRAIN
 from fednas_jax.data.datasets import choice_of_test_set
 from fednas_jax.runtime import start
 from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.files import read_json
 from fednas_jax.runtime.layout import SEARCH_FOLDER, SUMMARY_FILE, TRAIN_FOLDER
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def run(stages: Stages, workdir: Path, communicator: "Communicator | None" = Non
         runner.run(stages.first, workdir, **ranks)
         return
     _check_search(stages.first)
-    if not (workdir / SEARCH_FOLDER / SUMMARY_FILE).exists():
+    if not _is_searched(workdir / SEARCH_FOLDER / SUMMARY_FILE, stages.first["rounds"]):
         with _of_the_training():
             _check_training(stages.train)
 
@@ -180,6 +181,16 @@ def run(stages: Stages, workdir: Path, communicator: "Communicator | None" = Non
 
     both = search_then_train(stages.first, stages.train)
     stage_runner.run(both, workdir, run_rounds, communicator or LOCAL)
+
+
+def _is_searched(summary: Path, rounds: int) -> bool:
+    """Whether a summary is that of a search of so many rounds, or one that cannot be read."""
+    if not summary.exists():
+        return False
+    try:
+        return read_json(summary).get("rounds", rounds) == rounds
+    except (UserError, AttributeError):
+        return True  # the search refuses it
 
 
 def search_then_train(search: schema.Config, train: schema.Config) -> tuple[RoundsStage, ...]:

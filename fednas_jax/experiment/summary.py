@@ -55,7 +55,10 @@ def already_finished(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """
     findings = registry.room(config["algorithm"]).findings(config, folder)
     summary = run_record.read_summary(folder, findings)
-    console.show(f"{folder}: this run is finished; another --workdir starts a new one")
+    console.show(
+        f"{folder}: this run is finished; more --config.rounds continue it, another --workdir "
+        "starts a new one"
+    )
     _tell(summary, config, folder, findings)
     return summary
 
@@ -69,6 +72,6 @@ def _tell(
         findings,
         dataset=config["dataset"]["name"],
         with_pictures=(folder / layout.PLOTS_FOLDER / "accuracy_and_loss.png").exists(),
-        with_page=(folder / "report.html").exists(),
+        with_page=(folder / layout.PAGE_FILE).exists(),
     )
     console.show(text)

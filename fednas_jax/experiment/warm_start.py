@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from fednas_jax.checkpoints import checkpoint
 from fednas_jax.checkpoints.model import Model, restore
 from fednas_jax.checkpoints.model_file import APART, Description
 from fednas_jax.config import default
@@ -13,7 +14,9 @@ from fednas_jax.data.datasets import Dataset, choice_of_test_set
 from fednas_jax.experiment import provenance
 from fednas_jax.federated.algorithm import Algorithm
 from fednas_jax.networks import registry as networks
+from fednas_jax.runtime import layout
 from fednas_jax.runtime.errors import UserError, listed, warn
+from fednas_jax.runtime.paths import expand
 from fednas_jax.spaces.darts.inherit import merged
 
 _SIZES = ("init_channels", "layers")
@@ -35,6 +38,22 @@ def source(folder: str) -> Model:
         return restore(folder)
     except UserError as error:
         raise UserError(f"config.warm_start: {error}") from error
+
+
+def digest(folder: str) -> str:
+    """The SHA-256 of the checksums of a checkpoint's files, the same for any copy of it.
+
+    Args:
+      folder: as for `source`.
+
+    Raises:
+      UserError: there is no such checkpoint.
+    """
+    try:
+        path = checkpoint.locate(layout.last(expand(folder, "config.warm_start")))
+    except UserError as error:
+        raise UserError(f"config.warm_start: {error}") from error
+    return checkpoint.digest(path)
 
 
 def begin_with(algorithm: Algorithm, model: Model, run: Description, dataset: Dataset) -> Algorithm:

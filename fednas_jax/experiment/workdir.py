@@ -7,7 +7,7 @@ import importlib.metadata
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -17,12 +17,14 @@ import numpy as np
 
 from fednas_jax import config as schema
 from fednas_jax.data.datasets import Dataset
+from fednas_jax.experiment import longer, moved
 from fednas_jax.runtime import settings, user_code
 from fednas_jax.runtime.errors import UserError
 from fednas_jax.runtime.files import read_json, write_json
 from fednas_jax.runtime.layout import (
     CHECKPOINTS_FOLDER,
     METRICS_FILE,
+    PAGE_FILE,
     PLOTS_FOLDER,
     RUN_FILE,
     SUMMARY_FILE,
@@ -122,22 +124,38 @@ def recorded_run(folder: Path, config: schema.Config) -> dict[str, Any] | None:
     run = read_json(path, "another workdir is needed")
     if not _is_run(run):
         raise UserError(f"{path}: not the record of a run; another workdir is needed")
-    check_same_config(folder, run["config"], config)
+    check_same_config(folder, run["config"], config, may_differ(run["config"], config))
     return run
 
 
-def check_same_config(folder: Path, recorded: schema.Config, config: schema.Config) -> None:
+def may_differ(recorded: schema.Config, config: schema.Config) -> set[str]:
+    """The fields of a run that a later start may change, though they affect the result.
+
+    These are the number of rounds, which `longer` checks, and paths of files, whose content
+    `moved` checks.
+
+    Args:
+      recorded: the run's config, in JSON's types.
+      config: the config of this start.
+    """
+    return {longer.FIELD, *moved.fields(recorded, config)}
+
+
+def check_same_config(
+    folder: Path, recorded: schema.Config, config: schema.Config, but: Collection[str] = ()
+) -> None:
     """Refuses to resume a run with another config.
 
     Args:
       folder: the run's folder.
       recorded: the run's config, in JSON's types.
       config: the config of this start.
+      but: names of fields that are not compared.
 
     Raises:
       UserError: they differ in a field that affects the result.
     """
-    if different := schema.differences(recorded, config):
+    if different := schema.differences(recorded, config, but):
         raise UserError(
             f"--workdir: {folder} holds a run of another config ({'; '.join(different)}); "
             "another folder is needed, or the config of that run"
@@ -208,15 +226,63 @@ def fingerprint(dataset: Dataset, clients: tuple[np.ndarray, ...]) -> str:
 def write_run(folder: Path, run: dict[str, Any] | None, facts: dict[str, Any]) -> None:
     """Records a start in run.json: all facts at the first start, later only what may differ.
 
+    `config` is that of the newest start in the fields that affect the result. A start that changes
+    one has its earlier value in `replaced`, and the round after which it changed in `after_round`.
+
     Args:
       folder: the run's folder.
       run: the content of run.json so far; None for a new run.
       facts: facts of this start: `config` in JSON's types, `clients_per_chunk` of a stage of
-        rounds, `ranks`, which is recorded for each start, and others.
+        rounds, and others; and facts that are recorded for each start: `ranks`, `done`, the last
+        round before this start, and `said`, lines about what this start changes.
     """
-    record = {k: v for k, v in facts.items() if k != "ranks"} if run is None else run
-    starts = [*record.get("starts", []), _start(facts, record)]
-    write_json(folder / RUN_FILE, {**record, "starts": starts})
+    of_start = ("ranks", "done", "said")
+    record = {k: v for k, v in facts.items() if k not in of_start} if run is None else run
+    changes = {} if run is None else schema.changes_of(record["config"], facts["config"])
+    if changes:
+        record = _with_changes(record, facts, {name: now for name, (_, now) in changes.items()})
+    start = _start(facts, record) | _changing(
+        facts, {name: was for name, (was, _) in changes.items()}
+    )
+    write_json(folder / RUN_FILE, {**record, "starts": [*record.get("starts", []), start]})
+
+
+def _with_changes(
+    record: dict[str, Any], facts: dict[str, Any], now: dict[str, Any]
+) -> dict[str, Any]:
+    """The record with the values of this start in fields that it changes."""
+    changed = {**record, "config": schema.with_values(record["config"], now)}
+    code = facts.get("user_code", {})
+    moved_code = {key: source for key, source in code.items() if key.partition(":")[0] in now}
+    if moved_code:
+        changed["user_code"] = {**record.get("user_code", {}), **moved_code}
+    return changed
+
+
+def _changing(facts: dict[str, Any], was: dict[str, Any]) -> dict[str, Any]:
+    """What a start records of fields that it changes, though they affect the result."""
+    if not was:
+        return {}
+    return {"replaced": was, "after_round": facts.get("done", 0), "remarks": facts.get("said", [])}
+
+
+def reopen(folder: Path) -> None:
+    """Removes what says that a run is finished, before it goes on: its summary and its page.
+
+    If the process ends right after this, the run is an interrupted one, with the rounds that it
+    had. Both files are written again at the end.
+
+    Raises:
+      UserError: they cannot be removed.
+    """
+    for name in (SUMMARY_FILE, PAGE_FILE):
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"{folder / name}: cannot be removed ({error.strerror}); a writable folder is "
+                "needed"
+            ) from error
 
 
 def versions() -> dict[str, str]:

@@ -51,7 +51,8 @@ COMMON: tuple[Field, ...] = (
           "Seed of all randomness of a run except the partition, which has a seed of its own"),
     Field("algorithm", "fednas", TEXT, filled,
           "Name of the algorithm: what clients and server compute"),
-    Field("rounds", 50, INT, at_least(1, INT32_MAX), "Number of federated rounds"),
+    Field("rounds", 50, INT, at_least(1, INT32_MAX),
+          "Number of federated rounds; a run can go on to another number"),
     Field("local_epochs", 5, INT, at_least(1, MANY),
           "Number of local epochs E, passes over a client's train part, in each round; in FedAvg "
           "the train part is all that the client does not hold out"),

@@ -25,10 +25,17 @@ from fednas_jax.report.run_types import RunFolder
 from fednas_jax.runtime.command_line import HELP_FLAGS, folders, guarded
 from fednas_jax.runtime.errors import UserError
 from fednas_jax.runtime.files import read_json, write_atomic
-from fednas_jax.runtime.layout import METRICS_FILE, ROUNDS, RUN_FILE, SERVER, StageFolder
+from fednas_jax.runtime.layout import (
+    METRICS_FILE,
+    PAGE_FILE,
+    ROUNDS,
+    RUN_FILE,
+    SERVER,
+    StageFolder,
+)
 from fednas_jax.runtime.paths import expand
 
-REPORT_FILE = "report.html"
+REPORT_FILE = PAGE_FILE
 _ASSETS = Path(__file__).resolve().parent / "assets"
 
 HELP = """Writes the page of a run, or one that compares runs: a file that needs nothing else.

@@ -35,7 +35,7 @@ def page(run: RunFolder) -> Page:
             "How many examples of each class every client holds.",
             _partition(run),
         ),
-        Section("again", "Run it again", "", _again(run)),
+        Section("again", "Run it again", _changes(run), _again(run)),
         Section("config", "Config", "", _config(run)),
     ]
     return Page(run.name, subtitle(run), with_parts(sections), _footer(run))
@@ -181,6 +181,12 @@ def _partition(run: RunFolder) -> list[Part]:
     if classes:
         parts.append(Chart("chart-classes", "Examples of each class", classes, wide=True))
     return parts
+
+
+def _changes(run: RunFolder) -> str:
+    """What later starts have changed, though it affects the result; "" if nothing."""
+    remarks = [line for start in run.starts for line in start.get("remarks", [])]
+    return f"Changed since the run began: {'. '.join(remarks)}." if remarks else ""
 
 
 def _again(run: RunFolder) -> list[Part]:

@@ -8,6 +8,7 @@ from fednas_jax.runtime.errors import UserError
 from fednas_jax.runtime.files import read_json
 
 RUN_FILE, SUMMARY_FILE, METRICS_FILE = "run.json", "summary.json", "metrics.jsonl"
+PAGE_FILE = "report.html"
 GENOTYPES_FOLDER, PLOTS_FOLDER = "genotypes", "plots"
 CHECKPOINTS_FOLDER = "checkpoints"
 INDICES_FILE = "partition.npz"

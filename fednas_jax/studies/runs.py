@@ -52,21 +52,18 @@ def run_all(planned: Sequence[Planned], workdir: Path) -> Iterator[Outcome]:
       UserError: before the first run, if a folder holds a run of another config.
     """
     seen: dict[str, tuple[str, str]] = {}
-    done = [folders.recorded_run(workdir / run.name, run.config) for run in planned]
     for run in planned:
+        _is_finished(run, workdir / run.name)
         stage_runner.check_same_run(workdir / run.name, run.config)
-    for number, (run, recorded) in enumerate(zip(planned, done, strict=True), start=1):
+    for number, run in enumerate(planned, start=1):
         folder = workdir / run.name
-        finished = recorded is not None and (folder / layout.SUMMARY_FILE).exists()
+        finished = _is_finished(run, folder)
         state = "is already finished" if finished else str(folder)
         print(f"fednas_jax: run {number} of {len(planned)}: {run.name}: {state}", flush=True)
         summary, error = None, ""
         try:
-            if recorded is not None and finished:
-                code = resumption.code_of_user(run.config)
-                resumption.check_same_code(folder, recorded, code)
-                inputs = resumption.inputs(run.config)
-                resumption.check_same_inputs(folder, recorded, run.config, inputs)
+            if finished:
+                resumption.tell(resumption.look(folder, run.config))
                 findings = registry.room(run.config["algorithm"]).findings(run.config, folder)
                 summary = run_record.read_summary(folder, findings)
             else:
@@ -79,6 +76,16 @@ def run_all(planned: Sequence[Planned], workdir: Path) -> Iterator[Outcome]:
             summary, error = None, str(failure)
             print(f"fednas_jax: error: {run.name}: {error}", file=sys.stderr)
         yield Outcome(run, folder, summary, error)
+
+
+def _is_finished(run: Planned, folder: Path) -> bool:
+    """Whether a run of one stage has done all rounds of its config.
+
+    Raises:
+      UserError: the folder holds a run of another config, or one of more rounds.
+    """
+    recorded = folders.recorded_run(folder, run.config)
+    return recorded is not None and resumption.is_finished(folder, recorded, run.config)
 
 
 def _of_all_stages(folder: Path) -> dict[str, Any] | None:

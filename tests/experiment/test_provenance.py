@@ -108,6 +108,14 @@ def test_a_genotype_brings_what_its_search_had_learnt_from(
     assert of_run(config).complete  # it is of no run
 
 
+def test_data_that_have_moved_are_recorded_at_their_new_place(tmp_path: Path) -> None:
+    path = first_checkpoint(config_of(save(tmp_path / "a.npz", 0)), tmp_path / "run")
+    shutil.move(tmp_path / "a.npz", tmp_path / "b.npz")
+    found = of_run(config_of(str(tmp_path / "b.npz")), path)
+    assert found.settings["name"] == str(tmp_path / "b.npz")
+    assert learnt.contains(found, numbered(0, 47, 48)).tolist() == [True, True, False]
+
+
 def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
     config = config_of(save(tmp_path / "a.npz", 0))
     path = first_checkpoint(config, tmp_path / "run")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -187,6 +188,21 @@ def test_a_finished_run_says_so_once(by_two: Path) -> None:
     done = run(2, "fedavg", by_two)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("this run is finished") == 1
+
+
+def test_a_finished_run_goes_on_to_more_rounds_on_all_ranks(by_two: Path, tmp_path: Path) -> None:
+    shutil.copytree(by_two, tmp_path / "run")
+    done = run(2, "fedavg", tmp_path / "run", rounds=6)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("config.rounds: 5 before, 6 now; the run goes on after round 5") == 1
+    assert rows(tmp_path / "run")[:6] == rows(by_two)
+    assert [row["round"] for row in rows(tmp_path / "run")] == list(range(7))
+    (tmp_path / "run" / "summary.json").unlink()
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "000006")
+    again = run(2, "fedavg", tmp_path / "run", rounds=4)
+    assert again.returncode == 2
+    (line,) = [line for line in without_warnings(again.stderr) if "fednas_jax" in line]
+    assert "config.rounds: 4 is less than the 5 rounds" in line
 
 
 def test_an_error_of_all_is_told_by_rank_0(by_two: Path) -> None:

@@ -192,12 +192,12 @@ def test_finished_run_says_so_and_is_left_alone(
 
 def test_other_config_is_refused_naming_the_fields(finished: Path) -> None:
     config = tiny_config()
-    config.rounds = 5
+    config.local_epochs = 5
     config.optimizer.learning_rate = 0.07
     before = (finished / "metrics.jsonl").read_bytes()
     with pytest.raises(UserError, match="another config") as caught:
         runner.run(config, finished)
-    assert "config.rounds: 3 there, 5 here" in str(caught.value)
+    assert "config.local_epochs: 2 there, 5 here" in str(caught.value)
     assert "config.optimizer.learning_rate: 0.1 there, 0.07 here" in str(caught.value)
     assert (finished / "metrics.jsonl").read_bytes() == before
 

@@ -170,6 +170,54 @@ def test_another_config_is_refused_at_once(whole: Path) -> None:
     assert text.startswith(f"--workdir: {whole} holds a run of another config (config.pick.raise:")
 
 
+def test_a_stage_does_not_go_on_once_a_later_one_has_begun(whole: Path) -> None:
+    before = {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
+    assert refusal(whole, rounds=3) == (
+        f"config.rounds: 3 here, 2 in {whole / 'first'}; stage pick has begun with what stage "
+        "first found in 2 rounds, so 2 is needed, or another workdir"
+    )
+    assert before == {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
+
+
+def test_a_stage_goes_on_while_no_later_one_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(stage: Any) -> Any:
+        raise UserError("not yet")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staged, "pick", refuse)
+        assert refusal(tmp_path / "run") == "stage pick: not yet"
+        assert read(tmp_path / "run" / "stages.json")["config"]["rounds"] == 2
+        assert refusal(tmp_path / "run", rounds=3) == "stage pick: not yet"
+    assert read(tmp_path / "run" / "first" / "summary.json")["rounds"] == 3
+    record = read(tmp_path / "run" / "stages.json")
+    assert record["config"]["rounds"] == 3
+    runner.run(config(rounds=3), tmp_path / "run")
+    rows = [read_rows(tmp_path / "run" / n / "metrics.jsonl") for n in (NAMES[0], NAMES[2])]
+    assert [[row["round"] for row in of] for of in rows] == [[0, 1, 2, 3]] * 2
+    # A later command finds all of it finished.
+    assert runner.run(config(rounds=3), tmp_path / "run")["rounds"] == 3
+
+
+def test_a_workdir_that_is_moved_is_the_same_run(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = Path(shutil.copytree(whole, tmp_path / "moved"))
+    assert runner.run(config(), moved) == read(whole / NAMES[2] / "summary.json")
+    assert (
+        f"config.warm_start: {moved / 'pick'} has the content of {whole / 'pick'}\n"
+        in capsys.readouterr().out
+    )
+    shutil.rmtree(moved / "pick" / "checkpoints")
+    shutil.copytree(moved / "first" / "checkpoints", moved / "pick" / "checkpoints")
+    assert refusal(moved) == (
+        f"stage then/tier-1: config.warm_start: {moved / 'pick'} does not have the recorded "
+        f"content of {whole / 'pick'}, with which the run in {moved / NAMES[2]} began; files with "
+        "the same content are needed, or another workdir"
+    )
+
+
 def test_changed_code_is_refused_whatever_stage_is_next(
     done: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,8 +137,8 @@ def test_each_start_is_recorded_with_what_it_changes(tmp_path: Path) -> None:
 
 def test_another_config_is_refused(tmp_path: Path) -> None:
     workdir.write_run(tmp_path, None, FACTS)
-    with pytest.raises(UserError, match=r"another config \(config\.rounds: 50 there, 7 here\)"):
-        workdir.recorded_run(tmp_path, changed_config(rounds=7))
+    with pytest.raises(UserError, match=r"config \(config\.local_epochs: 5 there, 7 here\)"):
+        workdir.recorded_run(tmp_path, changed_config(local_epochs=7))
 
 
 def test_other_data_are_refused(tmp_path: Path) -> None:
