@@ -19,7 +19,7 @@ from fednas_jax.runtime.user_code import is_reference
 if TYPE_CHECKING:
     from fednas_jax.data.task import Task  # imports JAX, which configs are read before
 
-NAMES = ("digits", *published.NAMES)
+NAMES = sources.KNOWN
 _PUBLISHED_MOMENTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "cifar10": (
         (0.49139968, 0.48215827, 0.44653124),
@@ -171,7 +171,9 @@ def choice_of_test_set(
     choice = {"dataset.name": sources.real(name)}
     if test_path:
         return {**choice, "dataset.test_path": sources.real(test_path)}
-    return choice if own.brings_test_set(sources.real(name)) else {**choice, **cut}
+    path = sources.real(name)
+    brings = own.brings_test_set if sources.is_npz(path) else sources.brings_test_set
+    return choice if brings(path) else {**choice, **cut}
 
 
 def depends_on_seed(dataset: Dataset, options: Mapping[str, Any], seed: int) -> bool:
