@@ -207,7 +207,7 @@ def _pictures(split: Any, name: str, where: str) -> Iterator[Picture]:
     for start in range(0, len(split), _ROWS):
         for i, image in enumerate(only[start : start + _ROWS][name], start):
             called = f"{where}, row {i}"
-            if image is None:
+            content, path = (image or {}).get("bytes"), (image or {}).get("path")
+            if content is None and path is None:
                 raise UserError(f"{called} has no image; one is needed")
-            content = image["bytes"]
-            yield Picture(called, Path(image["path"]) if content is None else content)
+            yield Picture(called, Path(path) if content is None else content)

@@ -47,7 +47,8 @@ def read(folder: Path) -> dict[str, np.ndarray]:
     found = sorted(_files(folder, (), frozenset(), others))
     if others:
         kinds = listed([suffix or "without suffix" for suffix in sorted(others)], 5)
-        warn_once(f"{folder}: {sum(others.values())} files are no images, and not read ({kinds})")
+        number = sum(others.values())
+        warn_once(f"{folder}: files that are no images are not read: {number} ({kinds})")
     splits = _splits(folder)
     if not splits:
         return image_table.arrays(_part(found, folder, 0), None, str(folder))
