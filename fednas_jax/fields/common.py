@@ -127,8 +127,8 @@ COMMON: tuple[Field, ...] = (
           "none", False),
     Field("dataset.name", "cifar10", TEXT, filled,
           "Name of a data set, or path of your own data (an .npz file, a .csv file, or a folder of "
-          "images or of a Hugging Face data set), or path/to/file.py:Name of a function that returns "
-          "it"),
+          "images or of a Hugging Face data set), or path/to/file.py:Name of a function that "
+          "returns it"),
     Field("dataset.data_dir", "", TEXT, anything,
           "Path of the folder of TensorFlow Datasets; empty: TFDS_DATA_DIR or the default folder",
           False),
