@@ -135,9 +135,15 @@ def _decode(picture: Picture) -> _Decoded:
 
 
 def _is_deep(image: Any) -> bool:
-    """Whether Pillow would drop the lower bits of 16-bit RGB; the file's own mode says so."""
-    tiles = getattr(image, "tile", ())
-    return any(";16" in str(tile[3]) for tile in tiles if len(tile) > 3)
+    """Whether Pillow would drop the lower bits of 16-bit RGB, which it reads as mode RGB.
+
+    What its decoder is given says so: a file's own mode, such as "RGB;16B", or the largest value.
+    """
+    given = [tile[3] for tile in getattr(image, "tile", ()) if len(tile) > 3]
+    several = [one for some in given for one in (some if isinstance(some, tuple) else (some,))]
+    if image.format == "PPM":
+        return any(isinstance(one, int) and one > 255 for one in several)
+    return any(isinstance(one, str) and ";16" in one for one in several)
 
 
 def _empty(count: int, height: int, width: int, channels: int, where: str) -> np.ndarray:
