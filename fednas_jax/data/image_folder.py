@@ -45,13 +45,11 @@ def read(folder: Path) -> dict[str, np.ndarray]:
     """
     others: Counter[str] = Counter()
     found = sorted(_files(folder, (), frozenset(), others))
-    if others:
-        kinds = listed([suffix or "without suffix" for suffix in sorted(others)], 5)
-        number = sum(others.values())
-        warn_once(f"{folder}: files that are no images are not read: {number} ({kinds})")
     splits = _splits(folder)
     if not splits:
-        return image_table.arrays(_part(found, folder, 0), None, str(folder))
+        train = _part(found, folder, 0)
+        _tell_of(others, folder)
+        return image_table.arrays(train, None, str(folder))
     if beside := next((one for one in found if len(one.parts) == 1), None):
         raise UserError(f"{beside.path}: lies beside {_named(splits)}; in one of these is needed")
     for name in splits:
@@ -70,6 +68,7 @@ def read(folder: Path) -> dict[str, np.ndarray]:
             f"{folder}: has {_named(splits)}, but no folder train; such a folder is needed, or the "
             f"path of one that holds {_LAYOUTS}"
         )
+    _tell_of(others, folder)
     return image_table.arrays(parts["train"], parts.get("test"), str(folder))
 
 
@@ -84,6 +83,14 @@ def _splits(folder: Path) -> tuple[str, ...]:
     if all(name.lower() in ("train", "test", *VALIDATION) for name in names):
         return tuple(names)
     return ()
+
+
+def _tell_of(others: Counter[str], folder: Path) -> None:
+    """A line that counts the files that are no images, by suffix."""
+    if others:
+        kinds = listed([suffix or "without suffix" for suffix in sorted(others)], 5)
+        number = sum(others.values())
+        warn_once(f"{folder}: files that are no images are not read: {number} ({kinds})")
 
 
 def _files(
@@ -153,7 +160,8 @@ def _part(found: Sequence[_Found], folder: Path, skipped: int) -> Part:
         )
     ((depth, path),) = depths.items()
     if depth not in (2, 3):
-        raise UserError(f"{path}: lies {depth - 1} folders deep in {folder}; {_LAYOUTS} is needed")
+        lies = f"{depth - 1} folders deep" if depth > 1 else "directly"
+        raise UserError(f"{path}: lies {lies} in {folder}; {_LAYOUTS} is needed")
     pictures = [Picture(str(one.path), one.path) for one in found]
     labels = np.array([one.parts[-2] for one in found], str)
     client = np.array([one.parts[-3] for one in found], str) if depth == 3 else None

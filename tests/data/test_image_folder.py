@@ -133,10 +133,10 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     ("paths", "part"),
     [
         ([], r"has no image \(\.png, .*images in CLASS/FILE or CLIENT/CLASS/FILE are needed"),
-        (["0.png"], r"0\.png: lies 0 folders deep in .*CLASS/FILE or CLIENT/CLASS/FILE is needed"),
+        (["0.png"], r"0\.png: lies directly in .*CLASS/FILE or CLIENT/CLASS/FILE is needed"),
         (["p/q/r/0.png"], r"p/q/r/0\.png: lies 3 folders deep in "),
         (["a/0.png", "p/a/1.png"], r"p/a/1\.png lies 2 folders deep, .*a/0\.png lies 1; all"),
-        (["train/a/0.png", "test/1.png"], r"test/1\.png: lies 0 folders deep in .*test; CLASS"),
+        (["train/a/0.png", "test/1.png"], r"test/1\.png: lies directly in .*test; CLASS"),
         (["test/a/0.png", "val/a/1.png"], r"has test and val, but no folder train; such a folder"),
         (["train/a/0.png", "test/a/1.png", "2.png"], r"2\.png: lies beside test and train; in one"),
     ],
