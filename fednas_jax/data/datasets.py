@@ -119,7 +119,7 @@ def load(
       UserError: the name is unknown, the data is not on disk and cannot be downloaded, or the
         user's own data are not usable.
     """
-    if sources.is_own(name):
+    if sources.is_own(name) and not sources.is_unknown(str(name)):
         data = _load_own(str(name), test_path, test_fraction, seed, cut_by)
     else:
         data = _load_known(name, data_dir, test_path, test_fraction, seed, cache=cache)

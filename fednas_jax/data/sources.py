@@ -37,15 +37,19 @@ _HUGGING_FACE = _Kind(
 
 
 def is_own(name: str | Path) -> bool:
-    """Whether a data set's name is the path of a user's own file or folder.
+    """Whether a data set's name can only be the path of a user's own file or folder.
 
-    It is one if it ends with .npz or .csv, has a separator of folders, or exists; but not if it is
-    a known name (`./digits` is a folder) or refers to a user's code.
+    All names are, but those that are known (`./digits` is a folder) and those that refer to a
+    user's code. What exists is not asked: a run's data may have been moved since.
     """
     text = str(name)
-    if text in KNOWN or user_code.is_reference(text):
-        return False
-    return user_code.is_path(text) or os.path.exists(text)
+    return bool(text) and text not in KNOWN and not user_code.is_reference(text)
+
+
+def is_unknown(name: str) -> bool:
+    """Whether a name is neither known nor a path: it has not the form of one, and nothing has this
+    name."""
+    return is_own(name) and not user_code.is_path(name) and not os.path.exists(name)
 
 
 def real(name: str) -> str:

@@ -38,12 +38,11 @@ def here(tmp_path, monkeypatch):
         ("./digits", True),
         ("~/photos", True),
         ("./a:b", True),
-        ("there", True),  # a folder that exists
-        ("there.dat", True),  # a file that exists
+        ("there", True),
+        ("gone", True),  # perhaps the data of a run, which have moved
         (".", True),
         ("digits", False),  # a folder of this name exists too
         ("cifar10", False),
-        ("nowhere", False),
         ("", False),
         ("mine.py:load", False),
         ("code/mine.py:load", False),
@@ -55,8 +54,14 @@ def here(tmp_path, monkeypatch):
 def test_which_names_are_paths(here, name, is_own):
     for folder in ("there", "digits"):
         (here / folder).mkdir()
-    (here / "there.dat").touch()
     assert sources.is_own(name) == is_own
+
+
+def test_a_name_without_the_form_of_a_path_is_one_if_something_has_it(here):
+    (here / "there").mkdir()
+    (here / "there.dat").touch()
+    known = ("digits", "mine.py:load", "there", "there.dat", "./gone", "gone.csv", "~/gone")
+    assert [name for name in (*known, "gone") if sources.is_unknown(name)] == ["gone"]
 
 
 def test_one_folder_under_two_names_is_the_same(here):
