@@ -119,7 +119,7 @@ def load(
       UserError: the name is unknown, the data is not on disk and cannot be downloaded, or the
         user's own data are not usable.
     """
-    if sources.is_own(name) and not sources.is_unknown(str(name)):
+    if sources.is_own(name):
         data = _load_own(str(name), test_path, test_fraction, seed, cut_by)
     else:
         data = _load_known(name, data_dir, test_path, test_fraction, seed, cache=cache)
@@ -220,8 +220,12 @@ def _load_known(
     if is_reference(name):
         right = "its run alone can make it; its images in a file or folder are needed"
         raise UserError(f"config.dataset.name: {name} is a data set of your own, and {right}")
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> UserError:
     hint = suggest(name, NAMES)
-    raise UserError(
+    return UserError(
         f"config.dataset.name: unknown data set '{name}'{hint} (or the path of {sources.NEEDED})"
     )
 
@@ -250,6 +254,8 @@ def _load_published(name: str, data_dir: str | Path | None, cache: bool) -> Data
 def _load_own(
     path: str, test_path: str | Path | None, test_fraction: float, seed: int, cut_by: str
 ) -> Dataset:
+    if sources.is_unknown(path):
+        raise _unknown(path)
     data = own.read(path, test_path)
     everything = train = Split(*data.train)
     twice: list[str] = []
