@@ -8,6 +8,9 @@ r"""A template for your own data, dealt to clients by where it came from.
 
     numpy.savez("my_data.npz", images=images, labels=labels, client=client)
 
+dataset.name may also be a folder of images (CLIENT/CLASS/FILE), a CSV file that lists images, or
+the folder of a Hugging Face data set: docs/data.md.
+
 A fifth of the images is cut off as the test set, unless --config.dataset.test_path=my_test.npz
 names one. Without a `client` column, --config.partition.name=hetero deals the images to 16 clients.
 Copy this file and change what your data needs. Time and memory depend on the data; for scale, see

@@ -1,6 +1,7 @@
-"""Scores a checkpoint: `python -m fednas_jax.evaluate DIR [--dataset=NAME | --npz=FILE]`."""
+"""Scores a checkpoint: `python -m fednas_jax.evaluate DIR [--dataset=NAME | --npz=PATH]`."""
 
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,16 +25,18 @@ RESULTS, PICTURE = "evaluation.json", "confusion.png"
 HELP = """Evaluates the model of a checkpoint on labelled images: its accuracy, also for each class,
 and its confusion matrix.
 
-  {program} DIR [--dataset=NAME | --npz=FILE] [--round=N] [--out=FOLDER]
+  {program} DIR [--dataset=NAME | --npz=PATH] [--round=N] [--out=FOLDER]
 
   DIR         the workdir of a run, or a checkpoint of it (DIR/checkpoints/000012)
-  --dataset   name of a data set, or path of an .npz file, whose test set is scored. The data of
-              the run, under any name, are split as in the run, and the whole test set is scored.
+  --dataset   name of a data set, or path of your own data (an .npz file, a .csv file, or a folder
+              of images or of a Hugging Face data set), whose test set is scored. The data of the
+              run, under any name, are split as in the run, and the whole test set is scored.
               From other data without a test set, a fifth is split off; if the run has learnt from
               some of that fifth, all images that it has not learnt from are scored. If not given:
               the test set of the run, with the run's limits
   --data-dir  folder of TensorFlow Datasets; TFDS_DATA_DIR or the default folder if not given
-  --npz       a file with `images` [N, H, W, C] and `labels` [N], all of which are scored
+  --npz       path of your own data, of the same kinds, all of which are scored; an .npz file has
+              `images` [N, H, W, C] and `labels` [N]
   --round     number of the round whose checkpoint is scored, instead of the best one
   --out       folder for evaluation.json and confusion.png; if not given, DIR/evaluation, or
               DIR/evaluation-NAME for other data; needed where DIR is a checkpoint
@@ -43,7 +46,7 @@ the run alone. There is no confusion matrix where examples do not have one class
 
 Images from which the run has learnt or selected its best round are left out, from whatever file
 they come. So are those of the runs from which it has its weights or its genotype. A run's own data
-are refused if they have changed. If a file has `class_names`, labels are matched to the model's
+are refused if they have changed. If the data name their classes, labels are matched to the model's
 classes by name. Results of another checkpoint or of other data are not overwritten.
 """
 
@@ -63,7 +66,8 @@ def _run(argv: Sequence[str]) -> None:
         raise UserError("--npz: given together with --dataset; only one of the two is needed")
     if given["data-dir"] and given["npz"]:
         raise UserError("--data-dir: given together with --npz; only one of the two is needed")
-    of = Path(given["dataset"] or given["npz"]).stem
+    asked_for = given["dataset"] or given["npz"]
+    of = Path(os.path.abspath(asked_for)).stem if asked_for else ""  # "." has a name too
     place = out_folder(folder, given["out"], f"evaluation-{of}" if of else "evaluation")
     # Imported here because they import JAX, and bad arguments should fail before that.
     start.import_jax()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import fednas_jax
 from fednas_jax.data import datasets
@@ -77,6 +78,31 @@ def test_an_npz_of_ones_own(run: Path, tmp_path: Path) -> None:
     told = json.loads((run / "evaluation-own" / "evaluation.json").read_text())
     assert told["accuracy"] == pytest.approx(right(run, images, labels))
     assert [entry["examples"] for entry in told["classes"]] == [0] * 4 + [20] + [0] * 5
+
+
+def test_a_table_of_image_files(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """By its path, all of it or its test set; the folder of results has the data's name."""
+    digits = datasets.load("digits", seed=3).test  # what the run has not learnt from
+    one_each = np.unique(digits.labels, return_index=True)[1]
+    chosen = [*one_each, *np.setdiff1d(np.arange(20), one_each)[:5]]
+    images, labels = digits.images[chosen], digits.labels[chosen]
+    for i, image in enumerate(images):
+        Image.fromarray(image[..., 0]).save(tmp_path / f"{i}.png")
+    rows = [f"{i}.png,{label}" for i, label in enumerate(labels)]
+    (tmp_path / "all.csv").write_text("\n".join(["path,label", *rows]))
+    splits = ["train"] * 10 + ["test"] * 5
+    split = [f"{row},{name}" for row, name in zip(rows, splits, strict=True)]
+    (tmp_path / "both.csv").write_text("\n".join(["path,label,split", *split]))
+    monkeypatch.chdir(tmp_path)
+    for argument, first, name in (("--npz=all.csv", 0, "all"), ("--dataset=both.csv", 10, "both")):
+        assert main([str(run), argument]) == 0
+        told = json.loads((run / f"evaluation-{name}" / "evaluation.json").read_text())
+        assert told["examples"] == 15 - first
+        assert told["accuracy"] == pytest.approx(right(run, images[first:], labels[first:]))
+    assert_refused([str(run), "--npz=both.csv"], "both.csv has training and test examples", capsys)
+    assert_refused([str(run), "--npz=."], "lies directly in .; CLASS/FILE or CLIENT", capsys)
 
 
 def test_scores_of_something_else_are_not_overwritten(

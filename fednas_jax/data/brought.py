@@ -36,8 +36,8 @@ def dataset(config: Mapping[str, Any], cut_by: str) -> Dataset:
     reference = options["name"]
     if options["test_path"]:
         raise UserError(
-            f"config.dataset.test_path: '{options['test_path']}' is only for a data set in an .npz "
-            f"file; empty is needed, since {reference} has its own test set"
+            f"config.dataset.test_path: '{options['test_path']}' is only for data that are named "
+            f"by their path; empty is needed, since {reference} has its own test set"
         )
     found = extension.made(reference, _DATASET_FIELD, _DATASET, config)
     checked = _checked(found, f"{_DATASET_FIELD}: {reference}")

@@ -19,7 +19,7 @@ from fednas_jax.runtime.user_code import is_reference
 if TYPE_CHECKING:
     from fednas_jax.data.task import Task  # imports JAX, which configs are read before
 
-NAMES = ("digits", *published.NAMES)
+NAMES = sources.KNOWN
 _PUBLISHED_MOMENTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "cifar10": (
         (0.49139968, 0.48215827, 0.44653124),
@@ -109,13 +109,14 @@ def load(
     """Loads a data set by name. The same arguments give the same bits.
 
     Args:
-      name: one of `NAMES`, or the path of an .npz file (see `own.read`).
+      name: one of `NAMES`, or the path of a user's own data (see `own.read`): an .npz file, a .csv
+        file, or a folder of images or of a Hugging Face data set.
       data_dir: folder of published sets, as TFDS prepares them; empty: TFDS_DATA_DIR or TFDS's
         default. Missing sets are downloaded into it.
-      test_path: path of another .npz file with the test set, where `name` is an .npz file; images
-        in it that are training images are left out.
+      test_path: path of the test set, where `name` is the path of a user's own data; of any of
+        these kinds. Images in it that are training images are left out.
       test_fraction: share of each class that is split off as the test set where the data has none
-        (digits, and an .npz file without one). With a `client` column, it is the share of each
+        (digits, and a user's own data without one). With a `client` column, it is the share of each
         class of each client. At least one example of each class and client stays for training.
       max_train_examples: maximum number of training examples, with classes in proportion; 0: all.
         Each class keeps at least one example where the limit permits; with a `client` column, so
@@ -128,8 +129,8 @@ def load(
         did, without regard to clients or to classes that lose all examples.
 
     Raises:
-      UserError: the name is unknown, the data is not on disk and cannot be downloaded, or the .npz
-        file is not usable.
+      UserError: the name is unknown, the data is not on disk and cannot be downloaded, or the
+        user's own data are not usable.
     """
     if sources.is_own(name):
         data = _load_own(str(name), test_path, test_fraction, seed, cut_by)
@@ -184,7 +185,9 @@ def choice_of_test_set(
     choice = {"dataset.name": sources.real(name)}
     if test_path:
         return {**choice, "dataset.test_path": sources.real(test_path)}
-    return choice if own.brings_test_set(sources.real(name)) else {**choice, **cut}
+    path = sources.real(name)
+    brings = own.brings_test_set if sources.is_npz(path) else sources.brings_test_set
+    return choice if brings(path) else {**choice, **cut}
 
 
 def depends_on_seed(dataset: Dataset, options: Mapping[str, Any], seed: int) -> bool:
@@ -220,7 +223,7 @@ def _load_known(
     """Loads one of `NAMES`, without limits."""
     if test_path:
         raise UserError(
-            f"config.dataset.test_path: '{test_path}' is usable only with an .npz of your own; "
+            f"config.dataset.test_path: '{test_path}' is usable only with data of your own; "
             f"empty is needed, as '{name}' has a test set"
         )
     if name == "digits":
@@ -228,10 +231,16 @@ def _load_known(
     if name in published.NAMES:
         return _load_published(name, data_dir, cache)
     if is_reference(name):
-        right = "its run alone can make it; its images in an .npz are needed"
+        right = "its run alone can make it; its images in a file or folder are needed"
         raise UserError(f"config.dataset.name: {name} is a data set of your own, and {right}")
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> UserError:
     hint = suggest(name, NAMES)
-    raise UserError(f"config.dataset.name: unknown data set '{name}'{hint} (or a path to an .npz)")
+    return UserError(
+        f"config.dataset.name: unknown data set '{name}'{hint} (or the path of {sources.NEEDED})"
+    )
 
 
 def _load_digits(test_fraction: float, seed: int) -> Dataset:
@@ -258,6 +267,8 @@ def _load_published(name: str, data_dir: str | Path | None, cache: bool) -> Data
 def _load_own(
     path: str, test_path: str | Path | None, test_fraction: float, seed: int, cut_by: str
 ) -> Dataset:
+    if sources.is_unknown(path):
+        raise _unknown(path)
     data = own.read(path, test_path)
     everything = train = Split(*data.train)
     twice: list[str] = []

@@ -109,10 +109,10 @@ def choose(model: Model, *, dataset: str = "", data_dir: str = "", npz: str = ""
 
     Args:
       model: the model to evaluate.
-      dataset: name of a data set or path of an .npz file whose test set is scored; "" for the test
-        set of the model's run.
+      dataset: name of a data set or path of a user's own data whose test set is scored; "" for the
+        test set of the model's run.
       data_dir: folder of published data sets, or "".
-      npz: path of a file whose examples are all scored, or "".
+      npz: path of a user's own data whose examples are all scored, or "".
 
     Raises:
       UserError: the data do not exist, do not fit the model, have changed since the run, or contain

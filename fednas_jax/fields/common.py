@@ -127,14 +127,15 @@ COMMON: tuple[Field, ...] = (
           "JAX_COMPILATION_CACHE_DIR if set, else fednas_jax/xla in the user's cache folder; off: "
           "none", False),
     Field("dataset.name", "cifar10", TEXT, filled,
-          "Name of a data set, or path of an .npz file with data of your own, or "
-          "path/to/file.py:Name of a function that returns it"),
+          "Name of a data set, or path of your own data (an .npz file, a .csv file, or a folder of "
+          "images or of a Hugging Face data set), or path/to/file.py:Name of a function that "
+          "returns it"),
     Field("dataset.data_dir", "", TEXT, anything,
           "Path of the folder of TensorFlow Datasets; empty: TFDS_DATA_DIR or the default folder",
           False),
     Field("dataset.test_path", "", TEXT, anything,
-          "Path of an .npz file with the test set, where dataset.name is an .npz file too; empty: "
-          "the test set is in that file, or is split off from it"),
+          "Path of the test set, of the same kinds as your own data, where dataset.name is a path "
+          "too; empty: the test set is in that file or folder, or is split off from it"),
     Field("dataset.test_fraction", 0.2, FLOAT, between(0, 1, "()"),
           "Share of the examples that is split off as the test set, where the data set has none"),
     Field("dataset.max_train_examples", 0, INT, at_least(0),

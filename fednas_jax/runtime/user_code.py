@@ -44,13 +44,30 @@ _GIVEN = "given"
 _given: dict[str, Any] = {}
 _first_seen: dict[str, str] = {}
 """Path of a module's file -> SHA-256 as the module was first used in this process."""
+_DATA_SUFFIXES = (".npz", ".csv")
+_SEPARATOR = re.compile("[" + re.escape(os.sep + (os.altsep or "")) + "]")
 _PREFIX = "_fednas_jax_user_"
 """Of the names of modules that are files of a user's."""
 
 
 def is_reference(text: str) -> bool:
-    """Whether a name in a config refers to a user's code; a path of an .npz file does not."""
-    return ":" in text and not text.endswith(".npz")
+    """Whether a name in a config refers to a user's code; a path of data, as `is_path`, does
+    not."""
+    return ":" in text and not is_path(text)
+
+
+def is_path(text: str) -> bool:
+    """Whether a name in a config is the path of a user's data.
+
+    It is one if it ends with .npz or .csv, begins with `~` or has a separator of folders; but not
+    if it is the reference of an object in a Python file, which has a colon behind `.py`.
+    """
+    if text.lower().endswith(_DATA_SUFFIXES):
+        return True
+    place, colon, name = text.rpartition(":")
+    if colon and place.endswith(".py") and not _SEPARATOR.search(name):
+        return False
+    return text.startswith("~") or _SEPARATOR.search(text) is not None
 
 
 def is_given(reference: str) -> bool:

@@ -121,7 +121,7 @@ def _check_same_data(run: Planned, folder: Path, seen: dict[str, tuple[str, str]
     if there != found:
         raise UserError(
             f"{folder}: its data are not those of {first}, although both are {data['name']!r}: the "
-            "file has changed between the two; the original file, or another --workdir for all "
+            "data have changed between the two; the original data, or another --workdir for all "
             "runs, is needed"
         )
 

@@ -1,0 +1,192 @@
+"""Decodes image files into one array of bytes."""
+
+import concurrent.futures
+import io
+import itertools
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from fednas_jax.runtime.errors import UserError, one_line, warn_once
+
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
+    *(".ppm", ".pgm"),
+)
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # not EPS, which starts a program
+_MODES = dict.fromkeys(("1", "L", "LA", "La"), "L") | dict.fromkeys(
+    ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"), "RGB"
+)
+"""Pillow's modes of 8 bits -> the mode in which such an image is read."""
+_DEEP = "it has more than 8 bits per channel; 8 bits, or floats in an .npz file, are needed"
+_THREADS = 8  # Pillow decodes without Python's lock
+_PER_THREAD = 8  # images decoded ahead of the one that is copied
+_SLOW_SECONDS = 3.0  # after which progress is shown
+
+
+class Picture(NamedTuple):
+    """An image that is not yet decoded."""
+
+    called: str
+    """What errors call it: its path, or the row that it is from."""
+    content: Path | bytes
+    """Its file, or the content of its file."""
+
+
+class _Decoded(NamedTuple):
+    """One image: pixels, [H, W] or [H, W, 3] uint8; or None and the reason."""
+
+    pixels: np.ndarray | None
+    reason: str = ""
+    frames: bool = False
+    """Whether it has more frames than the one that is read."""
+
+
+def read(pictures: Iterable[Picture], count: int, where: str) -> np.ndarray:
+    """Decodes images of equal size into one array.
+
+    Grey images have one channel if all images are grey; otherwise all are RGB. Transparency is
+    dropped, palettes are resolved, and the orientation that a camera recorded (EXIF) is applied.
+
+    Args:
+      pictures: the images.
+      count: their number, N.
+      where: what lines about all of them call their source.
+
+    Returns:
+      [N, H, W, C] uint8, C = 1 or 3.
+
+    Raises:
+      UserError: an image cannot be read or has more than 8 bits per channel, or sizes differ.
+    """
+    images: np.ndarray | None = None
+    unreadable: list[str] = []
+    sizes: Counter[tuple[int, int]] = Counter()
+    first: dict[tuple[int, int], str] = {}
+    grey = several_frames = 0
+    progress: Any = tqdm(total=count, desc=where, unit="image", delay=_SLOW_SECONDS, disable=None)
+    with progress, warnings.catch_warnings():
+        from PIL import Image  # slow to import
+
+        warnings.simplefilter("ignore")  # of damaged metadata; damaged pixels are errors
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for i, (picture, found) in enumerate(_decoded(pictures)):
+            progress.update()
+            if found.pixels is None:
+                unreadable.append(f"{picture.called}: cannot be read ({found.reason})")
+                continue
+            height, width, channels = np.atleast_3d(found.pixels).shape
+            sizes[height, width] += 1
+            first.setdefault((height, width), picture.called)
+            if images is None:
+                images = _empty(count, height, width, channels, where)
+            if (height, width) != images.shape[1:3]:
+                continue
+            if channels > images.shape[3]:
+                images = _widened(images, i)
+            images[i] = np.atleast_3d(found.pixels)
+            grey += channels == 1
+            several_frames += found.frames
+    _check(unreadable, sizes, first, count)
+    assert images is not None, "without an unreadable image there is one that was read"
+    if several_frames:
+        warn_once(
+            f"{where}: {several_frames} images have several frames; the first of each is read"
+        )
+    if 0 < grey < count:
+        warn_once(
+            f"{where}: {grey} of {count} images are grey, and are read as RGB like the others"
+        )
+    return images
+
+
+def _decoded(pictures: Iterable[Picture]) -> Iterator[tuple[Picture, _Decoded]]:
+    """Each image with its pixels, in order; decoded by several threads, some images ahead."""
+    rest = iter(pictures)
+    threads = min(_THREADS, os.cpu_count() or 1)
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        while some := list(itertools.islice(rest, threads * _PER_THREAD)):
+            yield from zip(some, pool.map(_decode, some), strict=True)
+
+
+def _decode(picture: Picture) -> _Decoded:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    content = picture.content
+    source = io.BytesIO(content) if isinstance(content, bytes) else content
+    try:
+        with Image.open(source, formats=_FORMATS) as image:
+            if image.mode not in _MODES or _is_deep(image):
+                return _Decoded(None, _DEEP)
+            # The further pictures in a phone's JPEG (MPO) are other sizes or views of the first.
+            frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
+            upright = ImageOps.exif_transpose(image).convert(_MODES[image.mode])
+            return _Decoded(np.array(upright, np.uint8), frames=frames)
+    except UnidentifiedImageError:
+        return _Decoded(None, f"it is no {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} image")
+    except Exception as error:  # of any type: Pillow's decoders meet bytes of any origin
+        return _Decoded(None, one_line(error))
+
+
+def _is_deep(image: Any) -> bool:
+    """Whether Pillow would drop the lower bits of 16-bit RGB, which it reads as mode RGB.
+
+    What its decoder is given says so: a file's own mode, such as "RGB;16B", or the largest value.
+    """
+    given = [tile[3] for tile in getattr(image, "tile", ()) if len(tile) > 3]
+    several = [one for some in given for one in (some if isinstance(some, tuple) else (some,))]
+    if image.format == "PPM":
+        return any(isinstance(one, int) and one > 255 for one in several)
+    return any(isinstance(one, str) and ";16" in one for one in several)
+
+
+def _empty(count: int, height: int, width: int, channels: int, where: str) -> np.ndarray:
+    try:
+        return np.empty((count, height, width, channels), np.uint8)
+    except MemoryError as error:
+        size = count * height * width * channels / 1e9
+        raise UserError(
+            f"{where}: {count} images of {height} x {width} pixels need {size:.0f} GB of memory; "
+            "fewer or smaller images are needed"
+        ) from error
+
+
+def _widened(images: np.ndarray, done: int) -> np.ndarray:
+    """RGB in place of one channel; the first `done` images are copied."""
+    wide = np.empty((*images.shape[:3], 3), np.uint8)
+    wide[:done] = images[:done]
+    return wide
+
+
+def _check(
+    unreadable: list[str],
+    sizes: Counter[tuple[int, int]],
+    first: dict[tuple[int, int], str],
+    count: int,
+) -> None:
+    """Refuses unreadable images and unlike sizes.
+
+    Args:
+      unreadable: a line for each image that cannot be read.
+      sizes: number of images of each size, (height, width).
+      first: what the first image of each size is called.
+      count: number of all images.
+    """
+    if unreadable:
+        more = f", and {len(unreadable) - 1} more of {count}" if unreadable[1:] else ""
+        raise UserError(f"{unreadable[0]}{more}; whole images are needed")
+    if len(sizes) > 1:
+        (usual, number), (other, _) = sizes.most_common(2)
+        (height, width), (its_height, its_width) = usual, other
+        raise UserError(
+            f"{first[other]} is {its_height} x {its_width} pixels (height x width), and "
+            f"{count - number} of {count} images are not {height} x {width} like {first[usual]}; "
+            "images of one size are needed, which Pillow makes by "
+            f"Image.open(file).resize(({width}, {height})).save(file)"
+        )
