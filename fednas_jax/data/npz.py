@@ -74,7 +74,10 @@ def _read_members(
     except _DAMAGE as error:
         what = f"key '{key}'" if key else "the file"
         if "pickle" in str(error) or "Object arrays" in str(error):
-            raise UserError(f"{path}: {what} holds pickled objects; plain arrays only") from error
+            raise UserError(
+                f"{path}: {what} holds pickled objects; a plain array is needed, which for text "
+                "np.array(values, dtype=str) makes"
+            ) from error
         raise UserError(f"{path}: {what} is damaged; a whole .npz is needed") from error
     return arrays
 

@@ -211,8 +211,8 @@ def test_in_python_a_lambda_whose_source_is_compared(elsewhere: Path) -> None:
     ("made", "says"),
     [
         ([[0, 1], [1, 2]], "example 1 is dealt twice; once at most"),
-        ([[0, 1], [88]], "client 1 has index 88; the data has 0..87"),
-        ([[-1]], "client 0 has index -1; the data has 0..87"),
+        ([[0, 1], [88]], "client 1 has index 88; indices count the run's 88 training examples, wh"),
+        ([[-1]], "client 0 has index -1; indices count the run's 88 training examples"),
         ([[], np.zeros(0)], "no client has an example; a function(config, dataset) that returns"),
         ([], "no client has an example; a function(config, dataset) that returns"),
         ([[0.0, 1.0]], "client 0 has float64 of rank 1, not integers of rank 1"),
