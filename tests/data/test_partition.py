@@ -407,9 +407,9 @@ def test_a_message_advises_only_what_is_accepted():
         assert ("); fewer clients (config.partition.num_clients, 40), or" in one_line(error)) != (
             smaller
         )
-    with pytest.raises(UserError, match="there are 100; at most 100 is needed$"):
+    with pytest.raises(UserError, match=r"there are 100; at most 100 is needed$"):
         partition.make("hetero", Examples(labels), num_clients=1, min_size=101, seed=0)
-    with pytest.raises(UserError, match="there are 100; at most 100 for each client is needed$"):
+    with pytest.raises(UserError, match=r"there are 100; at most 100 for each client is needed$"):
         partition.make("shards", Examples(labels), num_clients=1, shards_per_client=101, seed=0)
 
 
