@@ -204,7 +204,7 @@ def test_a_path_is_taken_as_text_in_every_field_of_text() -> None:
     assert schema.differences(schema.to_json(base), base) == []
     wrong = schema.default("fedavg")
     wrong.rounds = Path("3")
-    with pytest.raises(UserError, match="config.rounds: '3' "):
+    with pytest.raises(UserError, match=r"config\.rounds: '3' "):
         schema.check(wrong)
 
 

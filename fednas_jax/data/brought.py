@@ -123,7 +123,7 @@ def _checked(data: Dataset, of: str) -> Dataset:
     """
     if data.task is not None:
         return _with_task(data, data.task, of)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for prefix, part in (("", data.train), ("test_", data.test)):
         arrays |= {f"{prefix}images": part.images, f"{prefix}labels": part.labels}
         arrays |= {} if part.client is None else {f"{prefix}client": part.client}

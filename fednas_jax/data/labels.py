@@ -245,7 +245,9 @@ def as_of(
     return numbers
 
 
-def in_same(labels: np.ndarray, train: np.ndarray, known: Classes, where: str) -> np.ndarray:
+def in_same(
+    labels: np.ndarray, train: np.ndarray, known: Classes, where: str, owner: str
+) -> np.ndarray:
     """Labels of a test set that is in the same data as the training examples.
 
     Args:
@@ -253,6 +255,7 @@ def in_same(labels: np.ndarray, train: np.ndarray, known: Classes, where: str) -
       train: [N] of `column`: the labels of the training examples.
       known: their classes, of `first`.
       where: file and key of the labels, for error messages.
+      owner: description of the classes, for error messages.
 
     Returns:
       [M] int32.
@@ -260,7 +263,6 @@ def in_same(labels: np.ndarray, train: np.ndarray, known: Classes, where: str) -
     Raises:
       UserError: a label is of none of the classes.
     """
-    owner = "the training data's classes"
     is_text = labels.dtype.kind == "U"
     if is_text and not np.isin(labels, known.names).all():
         digits = _numbers_in(labels)

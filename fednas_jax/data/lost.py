@@ -18,6 +18,11 @@ class Examples(Protocol):
     def client(self) -> np.ndarray | None: ...  # [N]
 
 
+def client_called(client: int, names: Sequence[str] = ()) -> str:
+    """A client in a line: its name in quotes, or its number; arguments as of `clients_listed`."""
+    return repr(names[client]) if names else str(client)
+
+
 def clients_listed(clients: Iterable[int], names: Sequence[str] = ()) -> str:
     """Names clients in a line.
 
@@ -25,7 +30,7 @@ def clients_listed(clients: Iterable[int], names: Sequence[str] = ()) -> str:
       clients: values of the `client` column.
       names: the name of each number in the column; () where data have no names.
     """
-    return "`client` " + listed(repr(names[one]) if names else one for one in clients)
+    return "`client` " + listed(client_called(one, names) for one in clients)
 
 
 def after_cut(

@@ -47,11 +47,16 @@ def brings_test_set(path: str | Path) -> bool:
 class Found(NamedTuple):
     """The arrays of a user's own data, by names in `KEYS`."""
 
+    path: Path
     arrays: dict[str, np.ndarray]
     called: Mapping[str, str]
     """What the file calls an array, where it has another name than ours."""
     lines: tuple[str, ...] = ()
     """Lines about images that are not used."""
+
+    def where(self, name: str) -> str:
+        """File and key of an array, for error messages; `name` is ours."""
+        return f"{self.path}: '{self.called.get(name, name)}'"
 
 
 def read(path: Path, field: str) -> Found:
@@ -76,7 +81,7 @@ def read(path: Path, field: str) -> Found:
         for key in _UNUSED
         if key in there
     )
-    return Found(_renamed(path, layout, KEYS, field), layout, lines)
+    return Found(path, _renamed(path, layout, KEYS, field), layout, lines)
 
 
 def read_one(path: Path, field: str) -> Found:
@@ -107,7 +112,7 @@ def read_one(path: Path, field: str) -> Found:
     layout = {"images": images, "labels": labels}
     if images == "test_images":
         layout["client"] = "test_client"
-    return Found(_renamed(path, layout, KEYS[:4], field), layout)
+    return Found(path, _renamed(path, layout, KEYS[:4], field), layout)
 
 
 def _layouts(there: Collection[str]) -> list[dict[str, str]]:

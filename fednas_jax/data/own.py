@@ -70,31 +70,43 @@ def read(path: str | Path, test_path: str | Path | None = None) -> Own:
     found = npz_keys.read(path, "config.dataset.name")
     train = checked(found.arrays, "", path, found.called)
     names = _class_names(found.arrays, path)
-    where = f"{path}: '{found.called.get('labels', 'labels')}'"
-    numbers, classes, lines = own_labels.first(train.labels, names, where)
-    test = test_numbers = None
-    if test_path:
-        test_path = expand(test_path, "config.dataset.test_path")
-        test = read_examples(test_path, "config.dataset.test_path")
-        source = f"config.dataset.test_path: {test_path}"
-        test_numbers = own_labels.as_of(
-            test.labels, test.class_names, classes, source, _OF_TRAINING
-        )
-        check_test(test.images, train.images, test_path, "images")
-    elif "test_images" in found.arrays or "test_labels" in found.arrays:
-        test = checked(found.arrays, "test_", path, found.called)
-        key = found.called.get("test_labels", "test_labels")
-        test_numbers = own_labels.in_same(test.labels, train.labels, classes, f"{path}: '{key}'")
-        check_test(test.images, train.images, path, found.called.get("test_images", "test_images"))
-    of_train, of_test = train.client, None if test is None else test.client
-    (of_train, of_test), client_names = own_labels.clients(of_train, of_test)
+    numbers, classes, lines = own_labels.first(train.labels, names, found.where("labels"))
+    test = _test_file(test_path, train, classes) if test_path else _in_same(found, train, classes)
+    (of_train, of_test), client_names = own_labels.clients(
+        train.client, None if test is None else test.client
+    )
     return Own(
         Examples(train.images, numbers, of_train),
-        None if test is None else Examples(test.images, test_numbers, of_test),
+        None if test is None else Examples(test.images, test.labels, of_test),
         classes,
         client_names,
         (*found.lines, *lines),
     )
+
+
+def _test_file(path: str | Path, train: Labelled, classes: Classes) -> Labelled:
+    """The test set from another file, with its labels in the numbering of the training data."""
+    field = "config.dataset.test_path"
+    path = expand(path, field)
+    test = read_examples(path, field)
+    where = f"{field}: {path}"
+    labels = own_labels.as_of(test.labels, test.class_names, classes, where, _OF_TRAINING)
+    check_test(test.images, train.images, path, "images")
+    return test._replace(labels=labels)
+
+
+def _in_same(found: npz_keys.Found, train: Labelled, classes: Classes) -> Labelled | None:
+    """The test set that is in the same data as the training examples; None where there is none."""
+    if "test_images" not in found.arrays and "test_labels" not in found.arrays:
+        return None
+    test = checked(found.arrays, "test_", found.path, found.called)
+    labels = own_labels.in_same(
+        test.labels, train.labels, classes, found.where("test_labels"), _OF_TRAINING
+    )
+    check_test(
+        test.images, train.images, found.path, found.called.get("test_images", "test_images")
+    )
+    return test._replace(labels=labels)
 
 
 def brings_test_set(path: str | Path) -> bool:
