@@ -178,7 +178,7 @@ def partition(
     bars.spines[["top", "right"]].set_visible(False)
     bars.tick_params(labelbottom=False, bottom=False)
     # Counts span four decades (Table 2: 0 to 1926), so that colours show their square root.
-    image = heat.imshow(np.sqrt(counts.T), cmap="Blues", aspect="auto")
+    image = heat.imshow(np.sqrt(counts.T), cmap="Blues", aspect="auto", vmin=0)
     if clients <= 20 and classes <= 20:
         for (client, label), count in np.ndenumerate(counts):
             color = "white" if count > 0.36 * counts.max() else "black"
