@@ -12,6 +12,7 @@ import contextlib
 import json
 import math
 import numbers
+import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -61,7 +62,7 @@ def resolve(
     """The config that a run uses: checked, with values in their declared types, frozen.
 
     Args:
-      config: a config with every field of the schema.
+      config: a config with every field of the schema. A path may be text or a `pathlib.Path`.
       overrides: fields to set, each as text, as on the command line.
 
     Raises:
@@ -106,7 +107,7 @@ def _overridden(config: Config, overrides: Mapping[str, str]) -> dict[str, Any]:
     flat = _named(config, overrides)
     known = _schema(flat)
     for name, text in overrides.items():
-        flat[name] = _parse(known.by_name.get(name) or _unknown(name, known), text)
+        flat[name] = _parse(known.by_name.get(name) or _unknown(name, known), _plain(text))
     return flat
 
 
@@ -115,7 +116,7 @@ def _named(config: Config, overrides: Mapping[str, str]) -> dict[str, Any]:
     flat = dict(_flatten(config))
     for name in ("algorithm", *extension.ONE, *extension.SEVERAL):
         if name in overrides:
-            flat[name] = _parse(schema.OURS.by_name[name], overrides[name])
+            flat[name] = _parse(schema.OURS.by_name[name], _plain(overrides[name]))
     return flat
 
 
@@ -251,7 +252,12 @@ def _flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         if isinstance(value, (Mapping, ml_collections.ConfigDict)) and len(value):
             yield from _flatten(value, f"{name}.")
         else:
-            yield name, value
+            yield name, _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """A path, such as a `pathlib.Path`, as text; another value as it is."""
+    return os.fsdecode(value) if isinstance(value, os.PathLike) else value
 
 
 def _checked(config: Any) -> dict[str, Any]:

@@ -20,10 +20,13 @@ from fednas_jax.runtime.files import make_folder, read_json, write_json
 if TYPE_CHECKING:
     from fednas_jax.experiment.scored import Measured
 
+_MOST_CLIENTS = 20
+"""Maximum number of clients whose accuracies are printed."""
+
 RESULTS, PICTURE = "evaluation.json", "confusion.png"
 
-HELP = """Evaluates the model of a checkpoint on labelled images: its accuracy, also for each class,
-and its confusion matrix.
+HELP = """Evaluates the model of a checkpoint on labelled images: its accuracy, also for each class
+and each client, and its confusion matrix.
 
   {program} DIR [--dataset=NAME | --npz=PATH] [--round=N] [--out=FOLDER]
 
@@ -36,7 +39,7 @@ and its confusion matrix.
               the test set of the run, with the run's limits
   --data-dir  folder of TensorFlow Datasets; TFDS_DATA_DIR or the default folder if not given
   --npz       path of your own data, of the same kinds, all of which are scored; an .npz file has
-              `images` [N, H, W, C] and `labels` [N]
+              `images` [N, H, W, C] and `labels` [N]; with `client` [N], each client is scored too
   --round     number of the round whose checkpoint is scored, instead of the best one
   --out       folder for evaluation.json and confusion.png; if not given, DIR/evaluation, or
               DIR/evaluation-NAME for other data; needed where DIR is a checkpoint
@@ -92,9 +95,11 @@ def _run(argv: Sequence[str]) -> None:
     with cache.configured("auto"):
         found = scored.measure(restored, examples)
     numbers = _numbers(found, restored.class_names, len(examples.labels))
+    if clients := scored.of_clients(examples, found):
+        numbers["clients"] = clients
     for entry in numbers.get("classes", ()):
-        score = "no example" if entry["accuracy"] is None else f"{entry['accuracy']:.2%}"
-        print(f"  {entry['name']:<16} {score:>9} of {entry['examples']}")
+        _tell_score(entry)
+    _tell_clients(clients)
     if found.matrix is None:
         print("No confusion matrix is made, as these examples do not have one class each")
     if examples.left_out:
@@ -117,6 +122,24 @@ def _run(argv: Sequence[str]) -> None:
     print(f"Files in {out}: {', '.join(written)}")
     if found.matrix is not None and (lacking := extras.left_out("confusion")):
         print(f"fednas_jax: {lacking}", file=sys.stderr)
+
+
+def _tell_score(entry: Mapping[str, Any]) -> None:
+    score = "no example" if entry["accuracy"] is None else f"{entry['accuracy']:.2%}"
+    print(f"  {entry['name']:<16} {score:>9} of {entry['examples']}")
+
+
+def _tell_clients(clients: Sequence[Mapping[str, Any]]) -> None:
+    """Prints the accuracy of each client; of many clients, the lowest ones."""
+    if not clients:
+        return
+    shown, which = clients, ""
+    if len(clients) > _MOST_CLIENTS:
+        shown = sorted(clients, key=lambda entry: entry["accuracy"])[:_MOST_CLIENTS]
+        which = f", the {_MOST_CLIENTS} lowest of {len(clients):,}; {RESULTS} has all"
+    print(f"By client{which}:")
+    for entry in shown:
+        _tell_score(entry)
 
 
 def _numbers(found: "Measured", class_names: Sequence[str], examples: int) -> dict[str, Any]:

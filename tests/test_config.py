@@ -186,6 +186,28 @@ def test_resolve_brings_values_to_their_types_and_freezes() -> None:
     assert config.clients_per_chunk == "4", "the config given is left as it was"
 
 
+def test_a_path_is_taken_as_text_in_every_field_of_text() -> None:
+    base = schema.default("fedavg")
+    texts = [field.name for field in schema.FIELDS if field.types == (str,)]
+    paths = {"dataset.name": "x.npz", "dataset.test_path": "y.npz", "dataset.data_dir": "z"}
+    paths |= {"warm_start": "runs/a", "compilation_cache": "cache"}
+    assert paths.keys() <= set(texts)
+    for name, text in paths.items():
+        base.update_from_flattened_dict({name: Path(text)})
+    plain = schema.to_json(base)  # a mapping that is no ConfigDict
+    for found in (schema.resolve(base), schema.resolve(plain)):
+        values = schema.flat(found)
+        assert {name: values[name] for name in paths} == paths
+        assert all(type(values[name]) is str for name in paths)
+    given = schema.resolve(schema.default("fedavg"), {"dataset.name": Path("x.npz")})  # type: ignore[dict-item]
+    assert type(given["dataset"]["name"]) is str
+    assert schema.differences(schema.to_json(base), base) == []
+    wrong = schema.default("fedavg")
+    wrong.rounds = Path("3")
+    with pytest.raises(UserError, match=r"config\.rounds: '3' "):
+        schema.check(wrong)
+
+
 def test_resolving_twice_changes_nothing() -> None:
     once = schema.resolve(changed("clients_per_chunk", "4"))
     assert schema.resolve(once) == once

@@ -105,6 +105,98 @@ def test_a_table_of_image_files(
     assert_refused([str(run), "--npz=."], "lies directly in .; CLASS/FILE or CLIENT", capsys)
 
 
+@pytest.fixture(scope="module")
+def of_sites(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The workdir and the data of a 2NN for the digits 1, 2 and 5 of sites that have names."""
+    digits = datasets.load("digits").train
+    chosen = np.isin(digits.labels, (1, 2, 5))
+    folder = tmp_path_factory.mktemp("sites")
+    sites = np.array(["North", "East", "West"])[np.arange(chosen.sum()) % 3]
+    kept = {"images": digits.images[chosen], "labels": digits.labels[chosen, None]}
+    np.savez(folder / "sites.npz", **kept, client=sites)
+    config = fedavg_config()
+    config.dataset.name, config.partition.name = folder / "sites.npz", "natural"
+    config.dataset.max_test_examples = 0
+    first_checkpoint(config, folder / "run")
+    return folder / "run", folder / "sites.npz"
+
+
+def test_scores_of_each_client_by_its_name(
+    of_sites: tuple[Path, Path], capsys: pytest.CaptureFixture
+) -> None:
+    run, path = of_sites
+    assert main([str(run)]) == 0
+    told = json.loads((run / "evaluation" / "evaluation.json").read_text())
+    data, model = datasets.load(str(path), max_train_examples=88), fednas_jax.restore(run)
+    assert model.class_names == ("1", "2", "5")
+    correct = model.predict(data.test.images) == data.test.labels
+    np.testing.assert_array_equal(
+        correct,
+        model.predict_names(data.test.images) == np.array(("1", "2", "5"))[data.test.labels],
+    )
+    assert [entry["name"] for entry in told["clients"]] == ["East", "North", "West"]
+    for k, entry in enumerate(told["clients"]):
+        own = data.test.client == k
+        assert entry["examples"] == own.sum() > 0
+        assert entry["accuracy"] == pytest.approx(correct[own].mean())
+    lines = capsys.readouterr().out.splitlines()
+    after = lines.index("By client:")
+    assert [line.split()[0] for line in lines[after + 1 : after + 4]] == ["East", "North", "West"]
+
+
+def test_labels_with_gaps_mean_the_same_in_another_file(
+    of_sites: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run, _ = of_sites
+    saved = json.loads((run / "checkpoints/000001/model.json").read_text())
+    assert saved["data"]["labels"] == [1, 2, 5]
+    images = 255 - datasets.load("digits").test.images[:20]
+    predicted = fednas_jax.restore(run).predict(images)
+    labels = np.array([5, 1])[np.arange(20) % 2]
+    accuracy = float((predicted == np.array([2, 0])[np.arange(20) % 2]).mean())
+    other = {"images": images, "client": np.arange(20) % 2 * 7 + 3}
+    names = np.array(["5", "1"])
+    for arrays in (
+        {"labels": labels},
+        {"labels": labels.astype(str)},
+        {"labels": np.arange(20) % 2, "class_names": names},
+    ):
+        np.savez(tmp_path / "other.npz", **other, **arrays)
+        for flag in ("npz", "dataset"):
+            out = tmp_path / flag
+            arguments = [f"--{flag}={tmp_path / 'other.npz'}", f"--out={out}"]
+            assert main([str(run), *arguments]) == 0
+            told = json.loads((out / "evaluation.json").read_text())
+            sizes = [entry["examples"] for entry in told["classes"]]
+            assert sizes == ([10, 0, 10] if flag == "npz" else [2, 0, 2])
+            (out / "evaluation.json").unlink()
+            if flag == "npz":
+                assert told["accuracy"] == pytest.approx(accuracy)
+                assert [entry["name"] for entry in told["clients"]] == ["3", "10"]
+    assert "has no class_names" not in capsys.readouterr().err
+    np.savez(tmp_path / "other.npz", images=images, labels=np.arange(20) % 3)
+    message = "other.npz: label 0; one of 1, 2, 5, the labels of this model's classes, is needed"
+    assert_refused([str(run), f"--npz={tmp_path / 'other.npz'}"], message, capsys)
+
+
+def test_of_many_clients_the_lowest_are_printed(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    digits = datasets.load("digits", seed=3).test
+    client = np.arange(60) % 30
+    np.savez(
+        tmp_path / "x.npz", images=digits.images[:60], labels=digits.labels[:60], client=client
+    )
+    assert main([str(run), f"--npz={tmp_path / 'x.npz'}", f"--out={tmp_path / 'out'}"]) == 0
+    told = json.loads((tmp_path / "out" / "evaluation.json").read_text())["clients"]
+    assert [entry["name"] for entry in told] == [str(k) for k in range(30)]
+    lines = capsys.readouterr().out.splitlines()
+    after = lines.index("By client, the 20 lowest of 30; evaluation.json has all:")
+    shown = [line.split()[0] for line in lines[after + 1 : after + 21]]
+    lowest = sorted(told, key=lambda entry: entry["accuracy"])[:20]
+    assert shown == [entry["name"] for entry in lowest]
+
+
 def test_scores_of_something_else_are_not_overwritten(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -169,7 +261,7 @@ def test_classes_of_another_name(
     message = "class 2 is 'two', none of this model's classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)"
     assert_refused([str(run), "--dataset=mnist", out], message, capsys)
     names = tuple("01234567")
-    message = "label 8; 0 to 7, its classes, are needed"
+    message = "'labels' has the labels 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, but 'class_names' has 8 of"
     assert_refused([str(run), "--dataset=mnist", out], message, capsys)
 
 
@@ -180,7 +272,7 @@ def arrays(**changes: Any) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (arrays(labels=np.array([0, 1, 2, 10])), "own.npz: label 10; 0 to 9, the classes of this"),
+        (arrays(labels=np.array([0, 1, 2, 10])), "own.npz: label 10; 0 to 9, this model's clas"),
         (arrays(images=np.zeros((4, 9, 9, 1), np.uint8)), "shape [4, 9, 9, 1]; [N, 8, 8, 1] is"),
         (arrays(images=np.zeros((4, 8, 8, 3), np.uint8)), "shape [4, 8, 8, 3]; [N, 8, 8, 1] is"),
         (arrays(images=np.zeros((4, 8, 8, 1))), "images: float32; uint8 is needed, since"),

@@ -130,6 +130,13 @@ class Model:
         """
         return self.logits(images).argmax(axis=-1)
 
+    def predict_names(self, images: Any) -> np.ndarray:
+        """The name of the most probable class of each raw image, [N] text.
+
+        Args and errors: as `logits`.
+        """
+        return np.array(self.class_names)[self.predict(images)]
+
     def has_learnt_from(self, images: Any) -> np.ndarray:
         """Which raw images the model's run has learnt from or has selected its best round by.
 

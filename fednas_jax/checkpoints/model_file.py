@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fednas_jax.data import image_axes
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.data.task import prepared
 from fednas_jax.fields.field import Config
@@ -27,6 +28,9 @@ COLLECTIONS = ("params", "batch_stats", "arch")
 APART = "genotype"
 """A field of some networks that is not in `config.network`. In the file it is beside `network`;
 null for networks without it."""
+
+_RAW_LABELS = "labels"
+"""A part of `data` in the file: the labels in the data, where they are not 0, 1, ..."""
 
 _DATA = ("name", "test_path", "test_fraction", "max_test_examples")
 
@@ -68,9 +72,10 @@ class Preprocessing(NamedTuple):
             ) from error
         images = given[..., None] if given.ndim == 3 and channels == 1 else given
         if images.ndim != 4 or images.shape[1:] != self.image_shape:
+            hint = image_axes.hint(given.shape, self.image_shape)
             raise UserError(
                 f"images: shape {list(given.shape)}; [N, {height}, {width}, {channels}] is needed, "
-                "since this model was trained on such images"
+                f"since this model was trained on such images{hint}"
             )
         right = images.dtype == np.uint8 if self.dtype == "uint8" else images.dtype.kind == "f"
         if not right:
@@ -103,6 +108,8 @@ class Description(NamedTuple):
         set was split off, and `cut_by` if the test set was split off by the `client` column.
         Earlier versions did not record `cut_by`.
       code: `path` and `sha256` of the file of a user's own network; else empty.
+      raw_labels: the label of each class in a user's own file, where the labels there are not
+        0, 1, ...; else ().
     """
 
     network: dict[str, Any]
@@ -110,6 +117,7 @@ class Description(NamedTuple):
     preprocessing: Preprocessing
     data: dict[str, Any]
     code: Mapping[str, str] = MappingProxyType({})
+    raw_labels: tuple[int, ...] = ()
 
 
 def describe(network: dict[str, Any], config: Config, dataset: Dataset) -> Description:
@@ -126,7 +134,8 @@ def describe(network: dict[str, Any], config: Config, dataset: Dataset) -> Descr
     code: Mapping[str, str] = {}
     if is_reference(network["name"]):
         code = load(network["name"], "config.network.name").source._asdict()
-    return Description(network, dataset.class_names, _preprocessing(dataset), data, code)
+    taken = _preprocessing(dataset)
+    return Description(network, dataset.class_names, taken, data, code, dataset.raw_labels)
 
 
 def _preprocessing(dataset: Dataset) -> Preprocessing:
@@ -145,13 +154,14 @@ def _preprocessing(dataset: Dataset) -> Preprocessing:
 def to_json(description: Description) -> dict[str, Any]:
     """The description as JSON values."""
     network = plain(description.network)
+    labels = {_RAW_LABELS: list(description.raw_labels)} if description.raw_labels else {}
     return {
         "format": FORMAT,
         "network": {name: value for name, value in network.items() if name != APART},
         APART: network.get(APART),
         "class_names": list(description.class_names),
         **plain(description.preprocessing._asdict()),
-        "data": plain(description.data),
+        "data": plain(description.data | labels),
         **({"code": dict(description.code)} if description.code else {}),
     }
 
@@ -174,13 +184,16 @@ def from_json(value: Any, source: str) -> Description:
         shape = tuple(map(int, value["image_shape"]))
         if mean and len(shape) != 3:
             raise ValueError(f"image_shape {list(shape)}")
+        data = dict(value["data"])
+        labels = tuple(map(int, data.pop(_RAW_LABELS, ())))
         apart = {} if value[APART] is None else {APART: value[APART]}
         return Description(
             {"name": value["network"]["name"], **value["network"], **apart},
             tuple(map(str, value["class_names"])),
             Preprocessing(shape, str(np.dtype(value["dtype"])), mean, std),
-            dict(value["data"]),
+            data,
             {str(name): str(text) for name, text in value.get("code", {}).items()},
+            labels,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())

@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from fednas_jax.data import datasets, own, partition_file
+from fednas_jax.data import class_names, datasets, own, partition_file
+from fednas_jax.data import labels as own_labels
 from fednas_jax.data.datasets import Dataset, Split
+from fednas_jax.data.own import Labelled
 from fednas_jax.data.partition_file import Partition
 from fednas_jax.data.task import Task
 from fednas_jax.fields import extension
@@ -121,17 +123,13 @@ def _checked(data: Dataset, of: str) -> Dataset:
     """
     if data.task is not None:
         return _with_task(data, data.task, of)
-    arrays = {"images": data.train.images, "labels": data.train.labels}
-    arrays |= {} if data.train.client is None else {"client": data.train.client}
-    arrays |= {"test_images": data.test.images, "test_labels": data.test.labels}
+    arrays: dict[str, Any] = {}
+    for prefix, part in (("", data.train), ("test_", data.test)):
+        arrays |= {f"{prefix}images": part.images, f"{prefix}labels": part.labels}
+        arrays |= {} if part.client is None else {f"{prefix}client": part.client}
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     train, test = own.checked(arrays, "", of), own.checked(arrays, "test_", of)
-    if train.labels.max() >= data.num_classes:
-        raise UserError(
-            f"{of}: 'labels' go up to {train.labels.max()}; at most {data.num_classes - 1} is "
-            f"needed, since num_classes is {data.num_classes}"
-        )
-    own.check_test(test, train, data.num_classes, of, "test_")
+    own.check_test(test.images, train.images, of, "test_images")
     channels = train.images.shape[-1]
     for name, size in (("class_names", data.num_classes), ("mean", channels), ("std", channels)):
         values = getattr(data, name)
@@ -140,10 +138,48 @@ def _checked(data: Dataset, of: str) -> Dataset:
             raise UserError(
                 f"{of}: {name} is {values!r}; a tuple of {size}, one for each {what}, is needed"
             )
+    names = tuple(map(str, data.class_names))
+    of_train, of_test = (
+        _numbers(part, names, f"{of}: '{prefix}labels'")
+        for prefix, part in (("", train), ("test_", test))
+    )
+    (of_clients, of_test_clients), client_names = _clients(data, train, test, of)
     return data._replace(
-        train=Split(*train),
-        test=Split(*test),
-        class_names=tuple(map(str, data.class_names)),
+        train=Split(train.images, of_train, of_clients),
+        test=Split(test.images, of_test, of_test_clients),
+        class_names=names,
+        client_names=client_names,
         mean=tuple(map(float, data.mean)),
         std=tuple(map(float, data.std)),
     )
+
+
+def _numbers(part: Labelled, names: tuple[str, ...], where: str) -> np.ndarray:
+    """[N] int32: labels as numbers of the classes of a user's data set."""
+    labels = part.labels
+    if labels.dtype.kind == "U":
+        return class_names.numbers(labels, names, where, "the class_names")
+    if labels.min() < 0 or labels.max() >= len(names):
+        wrong = labels.min() if labels.min() < 0 else labels.max()
+        raise UserError(
+            f"{where} has {wrong}; 0 to {len(names) - 1} are needed, since num_classes is "
+            f"{len(names)}"
+        )
+    return labels.astype(np.int32)
+
+
+def _clients(
+    data: Dataset, train: Labelled, test: Labelled, of: str
+) -> tuple[list[np.ndarray | None], tuple[str, ...]]:
+    """The clients of training and test examples as numbers, and the name of each number."""
+    numbers, found = own_labels.clients(train.client, test.client)
+    if found or not data.client_names:
+        return numbers, found
+    names = tuple(map(str, data.client_names))
+    for column in numbers:
+        if column is not None and (column.min() < 0 or column.max() >= len(names)):
+            raise UserError(
+                f"{of}: 'client' has {column.min()}..{column.max()}; 0 to {len(names) - 1} are "
+                f"needed, since client_names has {len(names)} names"
+            )
+    return numbers, names

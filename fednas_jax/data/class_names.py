@@ -54,6 +54,38 @@ def matched(
     return numbers[labels]
 
 
+def numbers(labels: np.ndarray, names: Sequence[str], source: str, owner: str) -> np.ndarray:
+    """The numbers of labels that are names of classes.
+
+    Args:
+      labels: [N] text.
+      names: the name of each class.
+      source: the data that the labels are from, for error messages.
+      owner: description of the classes, for error messages.
+
+    Returns:
+      [N] int32.
+
+    Raises:
+      UserError: a label is not in `names` exactly once.
+    """
+    found, which = np.unique(labels, return_inverse=True)
+    for name in found.tolist():
+        if list(names).count(name) != 1:
+            raise none_of(labels, names, source, owner)
+    return np.array([list(names).index(name) for name in found.tolist()], np.int32)[which]
+
+
+def none_of(labels: np.ndarray, names: Sequence[str], source: str, owner: str) -> UserError:
+    """The error of text labels that are not in `names`; arguments as of `numbers`."""
+    wrong = [name for name in np.unique(labels).tolist() if list(names).count(name) != 1]
+    several = "more than once" if wrong[0] in names else "not"
+    return UserError(
+        f"{source}: label {wrong[0]!r} is {several} among {owner} ({listed(names)}); the same "
+        "names are needed"
+    )
+
+
 def moved(there: Sequence[str], here: Sequence[str]) -> str:
     """The first class of `here` that has another number in `there`; "" where there is none."""
     for number, name in enumerate(here):

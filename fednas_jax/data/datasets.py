@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fednas_jax.data import cuts, own, published, sources
+from fednas_jax.data import cuts, lost, own, published, sources
 from fednas_jax.data.cuts import apportion
 from fednas_jax.data.fingerprints import image_digests, sha256_of_all
 from fednas_jax.runtime.errors import UserError, listed, suggest
@@ -64,12 +64,15 @@ class Dataset(NamedTuple):
     """A data set.
 
     `mean` and `std` have one value for each channel, in the units of `to_unit`.
-    `lost` has one line for each kind of client or class that has no examples left after cuts.
+    `lost` has the lines said when a run begins: which clients or classes have no examples left
+    after cuts, which arrays are not used, which labels are numbered anew.
     `cut_by` is the `cut_by` that `load` was called with.
     `named` is whether the data name their classes; otherwise `class_names` are numbers.
     `whole_sha256` is the SHA-256 of all examples where a limit has left some out; otherwise "".
     `task` says what inputs and targets are where they are not images and their classes.
     `client_names` has the name of each number in the `client` column; () where data have no names.
+    `raw_labels` has the label of each class in a user's own file, where the labels there are not
+    0, 1, ...; else ().
     """
 
     name: str
@@ -85,6 +88,7 @@ class Dataset(NamedTuple):
     whole_sha256: str = ""
     task: "Task | None" = None
     client_names: tuple[str, ...] = ()
+    raw_labels: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         """Its name, the shapes of its parts and its classes."""
@@ -95,7 +99,7 @@ class Dataset(NamedTuple):
 
 
 def load(
-    name: str,
+    name: str | Path,
     *,
     data_dir: str | Path | None = None,
     test_path: str | Path | None = None,
@@ -132,8 +136,9 @@ def load(
       UserError: the name is unknown, the data is not on disk and cannot be downloaded, or the
         user's own data are not usable.
     """
+    name = str(name)
     if sources.is_own(name):
-        data = _load_own(str(name), test_path, test_fraction, seed, cut_by)
+        data = _load_own(name, test_path, test_fraction, seed, cut_by)
     else:
         data = _load_known(name, data_dir, test_path, test_fraction, seed, cache=cache)
     return limited(data, max_train_examples, max_test_examples, seed, cut_by)
@@ -145,10 +150,14 @@ def limited(data: Dataset, max_train: int, max_test: int, seed: int, cut_by: str
     train = _reduced(data.train, max_train, np.random.RandomState([seed, 1]), cut_by)
     test = _reduced(data.test, max_test, np.random.RandomState([seed, 2]), "class")
     limit = f"config.dataset.max_train_examples: {max_train}"
-    lost = [*data.lost, *_lost(data.train, train, data.class_names, limit), *_untested(data, test)]
+    names = data.class_names, data.client_names
+    lines = [*data.lost, *lost.after_cut(data.train, train, *names, limit)]
+    # A data set with a task of its own may have zeros in place of classes.
+    if data.task is None or data.train.labels.any() or data.test.labels.any():
+        lines += lost.untested(test.labels, data.class_names)
     whole = "" if train is data.train and test is data.test else examples_sha256(data)
     return data._replace(
-        train=train, test=test, lost=tuple(lost), cut_by=cut_by, whole_sha256=whole
+        train=train, test=test, lost=tuple(lines), cut_by=cut_by, whole_sha256=whole
     )
 
 
@@ -280,15 +289,21 @@ def _load_own(
         test, twice = _never_trained(Split(*data.test), train, str(test_path or path))
     mean, std = _moments(train.images)
     cut = f"config.dataset.test_fraction: {test_fraction}"
-    lost = [*twice, *_lost(everything, train, data.class_names, cut)]
+    names = data.classes.names
+    gone = lost.after_cut(everything, train, names, data.client_names, cut)
+    lines = [*data.lines, *twice, *gone]
     wanted = round(test_fraction * len(everything.labels))
     if data.test is None and len(test.labels) < 0.9 * wanted:
-        lost.append(
+        lines.append(
             f"{cut} of {len(everything.labels)} examples would be {wanted}, but the test set has "
             f"{len(test.labels)}, as every client and class keeps one to train on"
         )
-    names, named = data.class_names, data.named
-    return Dataset(path, train, test, len(names), names, mean, std, tuple(lost), named=named)
+    return Dataset(
+        *(path, train, test, len(names), names, mean, std, tuple(lines)),
+        named=data.classes.named,
+        client_names=data.client_names,
+        raw_labels=data.classes.raw,
+    )
 
 
 def _cut_test(
@@ -371,40 +386,6 @@ def _reduced(
     if cut_by == "client":
         wanted = cuts.one_each(wanted, sizes)
     return _where(split, _choose(split.labels, wanted, rng))
-
-
-def _lost(before: Split, after: Split, class_names: tuple[str, ...], cut: str) -> list[str]:
-    """Lines that name the clients and classes without training examples after a cut."""
-    lines = []
-    classes = np.setdiff1d(before.labels, after.labels)
-    if len(classes):
-        named = listed([repr(class_names[c]) for c in classes])
-        of = len(class_names)
-        lines.append(f"{cut} leaves {len(classes)} of {of} classes without an example ({named})")
-    if before.client is not None and after.client is not None:
-        clients = np.setdiff1d(before.client, after.client)
-        if len(clients):
-            of = len(np.unique(before.client))
-            lines.append(
-                f"{cut} leaves {len(clients)} of {of} clients without an example "
-                f"(`client` {listed(clients)})"
-            )
-    return lines
-
-
-def _untested(data: Dataset, test: Split) -> list[str]:
-    """A line that names the classes without test examples; empty where there are none, or where the
-    labels are zeros in place of classes, as of a data set with a task of its own."""
-    if data.task is not None and not (data.train.labels.any() or data.test.labels.any()):
-        return []
-    missing = np.setdiff1d(np.arange(data.num_classes), test.labels)
-    if not len(missing):
-        return []
-    named = listed([repr(data.class_names[c]) for c in missing])
-    return [
-        f"config.dataset: the test set has no example of {len(missing)} of {data.num_classes} "
-        f"classes ({named})"
-    ]
 
 
 def _choose(labels: np.ndarray, wanted: np.ndarray, rng: np.random.RandomState) -> np.ndarray:

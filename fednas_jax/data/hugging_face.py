@@ -210,4 +210,4 @@ def _pictures(split: Any, name: str, where: str) -> Iterator[Picture]:
             content, path = (image or {}).get("bytes"), (image or {}).get("path")
             if content is None and path is None:
                 raise UserError(f"{called} has no image; one is needed")
-            yield Picture(called, Path(path) if content is None else content)
+            yield Picture(called, Path(str(path)) if content is None else content)

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.errors import UserError, listed
 
 # The errors of zipfile, zlib and numpy for damaged or foreign files (found by flipping bytes).
 _DAMAGE = (
@@ -66,7 +66,10 @@ def _read_members(
         with np.load(file, allow_pickle=False) as members:
             for key in required:
                 if key not in members.files:
-                    raise UserError(f"{path}: key '{key}' is missing; {_listed(required)} needed")
+                    raise UserError(
+                        f"{path}: key '{key}' is missing; {_listed(required)} needed; the file has "
+                        + (listed(map(repr, members.files)) or "no array")
+                    )
             for key in [name for name in members.files if name in keys]:
                 arrays[key] = members[key]
                 if not isinstance(arrays[key], np.ndarray):  # a member that is not an .npy
@@ -74,7 +77,10 @@ def _read_members(
     except _DAMAGE as error:
         what = f"key '{key}'" if key else "the file"
         if "pickle" in str(error) or "Object arrays" in str(error):
-            raise UserError(f"{path}: {what} holds pickled objects; plain arrays only") from error
+            raise UserError(
+                f"{path}: {what} holds pickled objects; a plain array is needed, such as, for "
+                "text, np.array(values, dtype=str)"
+            ) from error
         raise UserError(f"{path}: {what} is damaged; a whole .npz is needed") from error
     return arrays
 

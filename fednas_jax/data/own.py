@@ -1,18 +1,21 @@
-"""A user's own data, from an .npz file."""
+"""A user's own data as arrays, checked, in the types that runs compute with."""
 
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
-from fednas_jax.data import class_names, sources
-from fednas_jax.runtime.errors import UserError, listed, warn
+from fednas_jax.data import image_axes, npz_keys
+from fednas_jax.data import labels as own_labels
+from fednas_jax.data.labels import Classes
+from fednas_jax.runtime.errors import UserError
 from fednas_jax.runtime.paths import expand
 
 SMALLEST_SIDE = 8  # pixels; after two reduction cells, 2 x 2 remain
-_KEYS = ("images", "labels", "client", "class_names", "test_images", "test_labels")
-_INT32 = np.iinfo(np.int32)
+_SAME: Mapping[str, str] = MappingProxyType({})
+_OF_TRAINING = "the training data's classes"
 
 
 class Examples(NamedTuple):
@@ -24,88 +27,95 @@ class Examples(NamedTuple):
 
 
 class Own(NamedTuple):
-    """The content of an .npz file; `test` is None where a test set must be split off `train`."""
+    """A user's own data; `test` is None where a test set must be split off `train`."""
 
     train: Examples
     test: Examples | None
-    class_names: tuple[str, ...]
-    named: bool
-    """Whether the file names its classes; otherwise their names are their numbers."""
+    classes: Classes
+    client_names: tuple[str, ...]
+    """The name of each number in `client`; () where the data have numbers, or no clients."""
+    lines: tuple[str, ...]
+    """What is not as it is in the data, one line each."""
 
 
 class Labelled(NamedTuple):
-    """Examples, in which classes may be missing, and class names; None where the file has none."""
+    """Examples as `labels.column` returns them, in which classes may be missing.
 
-    examples: Examples
-    class_names: tuple[str, ...] | None
+    labels [N] and client [N] are int64 or text; client is None where there are no clients, and
+    class_names is None where the data have none.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    client: np.ndarray | None
+    class_names: tuple[str, ...] | None = None
 
 
 def read(path: str | Path, test_path: str | Path | None = None) -> Own:
     """Reads and checks a user's own data.
 
     Args:
-      path: an .npz file with `images` [N, H, W, C] or [N, H, W], uint8 or float; `labels` [N],
-        integers from 0 to classes - 1 without a gap, with at least 2 classes; and optionally
-        `client` [N] integers, `class_names` [classes] text, `test_images` and `test_labels`.
-      test_path: another such .npz file, whose `images` and `labels` are the test set. If it has
-        `class_names`, its labels are matched to those of the first file by name.
+      path: an .npz file with `images` [N, H, W, C] or [N, H, W], uint8 or float; `labels` [N], in
+        any form that `labels.column` takes, with at least 2 classes; and optionally `client` [N],
+        numbers or text, `class_names` [classes] text, `test_images`, `test_labels`, `test_client`.
+        The names of Keras (`x_train`, ...) and MedMNIST (`train_images`, ...) are known, too.
+      test_path: another such file, whose examples are the test set. Its labels are matched to those
+        of the first file by name; labels that are numbers, in a file without `class_names`, count
+        as in the first file.
 
     Raises:
       UserError: the file is not usable; names the file, the key and what would be right.
     """
     path = expand(path, "config.dataset.name")
-    arrays = sources.read(path, _KEYS, required=("images", "labels"), field="config.dataset.name")
-    train = checked(arrays, "", path)
-    classes = int(train.labels.max()) + 1
-    if classes < 2:
-        raise UserError(f"{path}: 'labels' has one class only; at least 2 are needed")
-    present = np.unique(train.labels)
-    if len(present) < classes:
-        gap = np.flatnonzero(present != np.arange(len(present)))[0]
-        raise UserError(
-            f"{path}: 'labels' has no example of class {gap} but goes up to {classes - 1}; "
-            "0 to classes - 1 without a gap are needed"
-        )
-    names = _class_names(arrays, classes, path)
-    test = None
-    if test_path:
-        test_path = expand(test_path, "config.dataset.test_path")
-        test = _test_file(test_path, names or class_names.numbered(classes))
-        check_test(test, train, classes, test_path, "")
-    elif "test_images" in arrays or "test_labels" in arrays:
-        test = checked(arrays, "test_", path)
-        check_test(test, train, classes, path, "test_")
-    return Own(train, test, names or class_names.numbered(classes), names is not None)
+    found = npz_keys.read(path, "config.dataset.name")
+    train = checked(found.arrays, "", path, found.called)
+    names = _class_names(found.arrays, path)
+    numbers, classes, lines = own_labels.first(train.labels, names, found.where("labels"))
+    test = _test_file(test_path, train, classes) if test_path else _in_same(found, train, classes)
+    (of_train, of_test), client_names = own_labels.clients(
+        train.client, None if test is None else test.client
+    )
+    return Own(
+        Examples(train.images, numbers, of_train),
+        None if test is None else Examples(test.images, test.labels, of_test),
+        classes,
+        client_names,
+        (*found.lines, *lines),
+    )
 
 
-def _test_file(path: Path, names: tuple[str, ...]) -> Examples:
+def _test_file(path: str | Path, train: Labelled, classes: Classes) -> Labelled:
     """The test set from another file, with its labels in the numbering of the training data."""
-    test, its_names = read_examples(path, "config.dataset.test_path")
-    if its_names is not None:
-        where = f"config.dataset.test_path: {path}"
-        labels = class_names.matched(
-            test.labels, its_names, names, where, "the classes of the training data"
-        )
-        return test._replace(labels=labels)
-    if names != class_names.numbered(len(names)):
-        warn(
-            f"config.dataset.test_path: {path} has no class_names; its labels are taken as numbers "
-            f"of the training data's classes ({listed(names)})"
-        )
-    return test
+    field = "config.dataset.test_path"
+    path = expand(path, field)
+    test = read_examples(path, field)
+    where = f"{field}: {path}"
+    labels = own_labels.as_of(test.labels, test.class_names, classes, where, _OF_TRAINING)
+    check_test(test.images, train.images, path, "images")
+    return test._replace(labels=labels)
+
+
+def _in_same(found: npz_keys.Found, train: Labelled, classes: Classes) -> Labelled | None:
+    """The test set that is in the same data as the training examples; None where there is none."""
+    if "test_images" not in found.arrays and "test_labels" not in found.arrays:
+        return None
+    test = checked(found.arrays, "test_", found.path, found.called)
+    labels = own_labels.in_same(
+        test.labels, train.labels, classes, found.where("test_labels"), _OF_TRAINING
+    )
+    check_test(
+        test.images, train.images, found.path, found.called.get("test_images", "test_images")
+    )
+    return test._replace(labels=labels)
 
 
 def brings_test_set(path: str | Path) -> bool:
-    """Whether an .npz file has a test set; False where there is no such file."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            return "test_images.npy" in file.namelist()
-    except (OSError, zipfile.BadZipFile):
-        return False
+    """Whether a user's own data have a test set; False where there is no such file."""
+    return npz_keys.brings_test_set(path)
 
 
 def read_examples(path: str | Path, field: str) -> Labelled:
-    """Reads `images` and `labels`, in which classes may be missing, and `class_names`.
+    """Reads images, labels and, if they are there, clients and class names.
 
     Args:
       path: an .npz file.
@@ -115,36 +125,43 @@ def read_examples(path: str | Path, field: str) -> Labelled:
       UserError: the file is not usable; names the file, the key and what would be right.
     """
     path = expand(path, field)
-    required = _KEYS[:2]
-    arrays = sources.read(path, (*required, "class_names"), required=required, field=field)
-    examples = checked(arrays, "", path)
-    at_least = int(examples.labels.max()) + 1
-    return Labelled(examples, _class_names(arrays, at_least, path, more=True))
+    found = npz_keys.read_one(path, field)
+    examples = checked(found.arrays, "", path, found.called)
+    return examples._replace(class_names=_class_names(found.arrays, path))
 
 
-def checked(arrays: dict[str, np.ndarray], prefix: str, path: str | Path) -> Examples:
-    """Images, labels and clients as runs compute with them.
+def checked(
+    arrays: Mapping[str, np.ndarray],
+    prefix: str,
+    path: str | Path,
+    called: Mapping[str, str] = _SAME,
+) -> Labelled:
+    """Images as runs compute with them, and one label and client for each.
 
     Args:
-      arrays: `images`, `labels` and, if there is one, `client`; or, of a test set, `test_images`
-        and `test_labels`.
+      arrays: `images`, `labels` and, if there is one, `client`; of a test set, `test_images` and so
+        on.
       prefix: of the names, "" or "test_".
       path: of the file, or what else to name in an error.
+      called: what the file calls an array, where it has another name.
 
     Raises:
       UserError: one is missing, or of another type or shape than it has to be.
     """
-    for key in (f"{prefix}images", f"{prefix}labels"):
+
+    def where(key: str) -> str:
+        return f"{path}: '{called.get(key, key)}'"
+
+    image_key, label_key, client_key = (f"{prefix}{key}" for key in ("images", "labels", "client"))
+    for key in (image_key, label_key):
         if key not in arrays:
-            raise UserError(f"{path}: key '{key}' is missing")
-    images = _images(arrays[f"{prefix}images"], f"{path}: '{prefix}images'")
-    labels = _integers(arrays[f"{prefix}labels"], f"{path}: '{prefix}labels'", len(images))
-    if labels.min() < 0:
-        raise UserError(f"{path}: '{prefix}labels' has {labels.min()}; 0 to classes - 1 are needed")
-    client = None if prefix else arrays.get("client")
+            raise UserError(f"{path}: key '{called.get(key, key)}' is missing")
+    images = _images(arrays[image_key], where(image_key))
+    of = own_labels.column(arrays[label_key], where(label_key), len(images), one_hot=True)
+    client = arrays.get(client_key)
     if client is not None:
-        client = _integers(client, f"{path}: 'client'", len(images))
-    return Examples(images, labels, client)
+        client = own_labels.column(client, where(client_key), len(images))
+    return Labelled(images, of, client)
 
 
 def _images(images: np.ndarray, where: str) -> np.ndarray:
@@ -162,7 +179,7 @@ def _images(images: np.ndarray, where: str) -> np.ndarray:
         height, width = images.shape[1:3]
         raise UserError(
             f"{where} is {height} x {width} pixels; at least {SMALLEST_SIDE} x {SMALLEST_SIDE} are "
-            "needed"
+            f"needed{image_axes.hint(images.shape)}"
         )
     if images.dtype == np.uint8:
         return images
@@ -177,62 +194,35 @@ def _images(images: np.ndarray, where: str) -> np.ndarray:
     return images
 
 
-def _integers(values: np.ndarray, where: str, length: int) -> np.ndarray:
-    if values.dtype.kind not in "iu" or values.ndim != 1:
-        raise UserError(
-            f"{where} is {values.dtype} of rank {values.ndim}; integers of rank 1 are needed"
-        )
-    if len(values) != length:
-        raise UserError(
-            f"{where} has {len(values)} entries for {length} images; one for each is needed"
-        )
-    if values.min() < _INT32.min or values.max() > _INT32.max:
-        raise UserError(
-            f"{where} has {values.min()}..{values.max()}; integers of 32 bits are needed"
-        )
-    return values.astype(np.int32)
-
-
-def check_test(
-    test: Examples, train: Examples, classes: int, path: str | Path, prefix: str
-) -> None:
-    """Refuses test examples that are not like the training examples; arguments as of `checked`."""
-    if test.images.shape[1:] != train.images.shape[1:]:
-        raise UserError(
-            f"{path}: '{prefix}images' are {test.images.shape[1:]}; the training images are "
-            f"{train.images.shape[1:]}; equal shapes are needed"
-        )
-    if test.images.dtype != train.images.dtype:
-        raise UserError(
-            f"{path}: '{prefix}images' is {test.images.dtype}; the training images are "
-            f"{train.images.dtype}; equal types are needed"
-        )
-    if test.labels.max() >= classes:
-        raise UserError(
-            f"{path}: '{prefix}labels' has {test.labels.max()}; "
-            f"the training labels go from 0 to {classes - 1}"
-        )
-
-
-def _class_names(
-    arrays: dict[str, np.ndarray], classes: int, path: str | Path, *, more: bool = False
-) -> tuple[str, ...] | None:
-    """The class names in a file; None where it has none.
+def check_test(test: np.ndarray, train: np.ndarray, path: str | Path, key: str) -> None:
+    """Refuses test images that are not like the training images.
 
     Args:
-      arrays: arrays of the file.
-      classes: number of classes in its labels.
-      path: path of the file.
-      more: whether it may have more names than classes.
+      test: [M, H, W, C].
+      train: [N, H, W, C].
+      path: of the test images' file, or what else to name in an error.
+      key: name of the test images.
     """
-    names = arrays.get("class_names")
-    if names is None:
-        return None
-    fits = names.ndim == 1 and (len(names) >= classes if more else len(names) == classes)
-    if names.dtype.kind != "U" or not fits:
+    if test.shape[1:] != train.shape[1:]:
         raise UserError(
-            f"{path}: 'class_names' is {names.dtype} of shape {names.shape}; "
-            f"text of shape ({classes},){' or longer' if more else ''}, one name for each class, "
-            "is needed"
+            f"{path}: '{key}' are {test.shape[1:]}; the training images are {train.shape[1:]}; "
+            f"equal shapes are needed{image_axes.hint(test.shape, train.shape[1:])}"
         )
-    return tuple(str(name) for name in names)
+    if test.dtype != train.dtype:
+        raise UserError(
+            f"{path}: '{key}' is {test.dtype}; the training images are {train.dtype}; equal types "
+            "are needed"
+        )
+
+
+def _class_names(arrays: Mapping[str, np.ndarray], path: str | Path) -> tuple[str, ...] | None:
+    """The class names in a file; None where it has none."""
+    if "class_names" not in arrays:
+        return None
+    names = own_labels.text_of(arrays["class_names"], f"{path}: 'class_names'")
+    if names.dtype.kind != "U" or names.ndim != 1:
+        raise UserError(
+            f"{path}: 'class_names' is {names.dtype} of shape {names.shape}; text of shape "
+            "[classes], one name for each class, is needed"
+        )
+    return tuple(names.tolist())

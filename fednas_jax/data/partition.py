@@ -223,11 +223,11 @@ def hetero(
     if min_size < 1:
         raise UserError(f"config.partition.min_size: {min_size}; at least 1 is needed")
     if num_clients * min_size > len(labels):
+        fewer = ", or fewer clients (config.partition.num_clients)," if num_clients > 1 else ""
         raise UserError(
             f"config.partition.min_size: {num_clients} clients with {min_size} examples each need "
             f"{num_clients * min_size} examples, but there are {len(labels)}; "
-            f"at most {len(labels) // num_clients}, or fewer clients "
-            "(config.partition.num_clients), are needed"
+            f"at most {len(labels) // num_clients}{fewer} is needed"
         )
     smallest = 0
     for _ in range(max_tries):
@@ -235,11 +235,12 @@ def hetero(
         smallest = max(smallest, min(len(client) for client in clients))
         if smallest >= min_size:
             return _shuffled(clients, rng)
+    smaller = "a smaller one is needed, or " if min_size > 1 else ""
     raise UserError(
         f"config.partition.min_size: {min_size} was not reached in {max_tries} tries (best "
-        f"smallest client: {smallest}); a smaller one is needed, or fewer clients "
-        f"(config.partition.num_clients, {num_clients}), or clients that are more alike "
-        f"(a larger config.partition.concentration, {concentration})"
+        f"smallest client: {smallest}); {smaller}fewer clients (config.partition.num_clients, "
+        f"{num_clients}), or clients that are more alike (a larger "
+        f"config.partition.concentration, {concentration}), are needed"
     )
 
 
@@ -336,7 +337,7 @@ def shards(
         raise UserError(
             f"config.partition.shards_per_client: {num_clients} clients with "
             f"{shards_per_client} shards each need {num_shards} examples, but there are "
-            f"{len(labels)}; fewer clients or shards are needed"
+            f"{len(labels)}; at most {len(labels) // num_clients} for each client is needed"
         )
     order = rng.permutation(len(labels)).astype(np.int32)
     order = order[np.argsort(labels[order], kind="stable")]
@@ -375,8 +376,7 @@ def _check_clients(num_clients: int, num_examples: int) -> None:
 
 
 def _by_class(labels: np.ndarray, num_classes: int = 0) -> list[np.ndarray]:
-    """The ascending indices of each class, int32; by one sort instead of a search for each
-    class."""
+    """The ascending indices of each class, int32; by one sort, not by a search for each class."""
     order = np.argsort(labels, kind="stable").astype(np.int32)
     sizes = np.bincount(labels, minlength=num_classes)
     # Copies, since they will be shuffled in place.

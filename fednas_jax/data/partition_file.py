@@ -68,8 +68,7 @@ def check(
     if wrong.size:
         client = np.repeat(np.arange(len(partition.clients)), counts(partition))[wrong[0]]
         raise UserError(
-            f"{source}: client {client} has index {flat[wrong[0]]}; "
-            f"the data has 0..{num_examples - 1}"
+            f"{source}: client {client} has index {flat[wrong[0]]}; {_right(num_examples)}"
         )
     times = np.bincount(flat, minlength=num_examples)
     if times.max() > 1:
@@ -78,6 +77,15 @@ def check(
         )
     if every and not times.all():
         raise UserError(f"{source}: example {np.argmin(times)} is dealt to no client")
+
+
+def _right(num_examples: int) -> str:
+    """What an index counts; the end of an error."""
+    return (
+        f"indices count the run's {num_examples:,} training examples, which remain after the test "
+        f"set is split off and config.dataset.max_train_examples is applied: 0..{num_examples - 1} "
+        "are needed"
+    )
 
 
 def ids(partition: Partition, column: np.ndarray | None) -> list[int] | None:
@@ -145,9 +153,7 @@ def load(path: str | Path, num_examples: int, examples: Counted | None = None) -
         )
     flat = np.concatenate(partition.clients)
     if flat.min() < 0 or flat.max() >= num_examples:
-        raise UserError(
-            f"{path}: 'indices' has {flat.min()}..{flat.max()}; the data has 0..{num_examples - 1}"
-        )
+        raise UserError(f"{path}: 'indices' has {flat.min()}..{flat.max()}; {_right(num_examples)}")
     partition = Partition(tuple(client.astype(np.int32) for client in partition.clients))
     check(partition, num_examples, every=False, source=str(path))
     return partition

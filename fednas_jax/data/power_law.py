@@ -48,26 +48,38 @@ def power_law(
     for label in range(classes):
         indices = rng.permutation(np.flatnonzero(labels == label)).astype(np.int32)
         owners, slots = np.nonzero(held == label)
-        sizes = _sizes(len(indices), draws[owners, slots], least, rng, label)
+        if len(indices) < least * len(owners):
+            raise _too_few(len(indices), len(owners), least, labels_per_client, label)
+        sizes = _sizes(len(indices), draws[owners, slots], least, rng)
         for owner, part in zip(owners, np.split(indices, np.cumsum(sizes)[:-1]), strict=True):
             clients[owner].append(part)
     return Partition(tuple(rng.permutation(np.concatenate(parts)) for parts in clients))
 
 
-def _sizes(
-    examples: int, draws: np.ndarray, least: int, rng: np.random.RandomState, label: int
-) -> np.ndarray:
+def _sizes(examples: int, draws: np.ndarray, least: int, rng: np.random.RandomState) -> np.ndarray:
     """[clients of a class]: number of examples of the class for each; they sum up to `examples`."""
     rest = examples - least * len(draws)
-    if rest < 0:
-        raise UserError(
-            f"config.partition.min_size: {len(draws)} clients with {least} examples each of class "
-            f"{label} need {least * len(draws)} examples, but there are {examples}; a smaller "
-            "value is needed"
-        )
     sizes = np.floor(draws / draws.sum() * rest).astype(np.int64)
     sizes[rng.randint(len(draws))] += rest - sizes.sum()
     return least + sizes
+
+
+def _too_few(
+    examples: int, owners: int, least: int, labels_per_client: int, label: int
+) -> UserError:
+    """The error of a class with too few examples for the clients that hold it."""
+    if examples >= owners:
+        most = labels_per_client * (examples // owners)
+        field, right = "min_size", f"at most {most} is needed"
+    elif examples:
+        fewer = "fewer clients that share a class (num_clients, labels_per_client)"
+        field, right = "name", f"{fewer}, or another partition, such as 'hetero', are needed"
+    else:
+        field, right = "name", "another partition, such as 'hetero', is needed"
+    return UserError(
+        f"config.partition.{field}: {owners} clients with {least} examples each of class {label} "
+        f"need {least * owners} examples, but there are {examples}; {right}"
+    )
 
 
 def _check(

@@ -18,7 +18,8 @@ def read_table(path_or_name: str | Path) -> np.ndarray:
 
     Args:
       path_or_name: a CSV file with the header `client,c0,c1,...` and one row for each client 0, 1,
-        ... in order; or "fednas_table2".
+        ... in order; or "fednas_table2". Empty rows, and empty cells after the last column, are
+        ignored: spreadsheets write them.
 
     Returns:
       [K, classes] int64 counts, 0 or above.
@@ -42,7 +43,8 @@ def read_table(path_or_name: str | Path) -> np.ndarray:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a table ({_reason(error)})") from error
     try:
-        lines = [line for line in csv.reader(text.splitlines()) if line]
+        numbered = enumerate(csv.reader(text.splitlines()), start=1)
+        lines = [(row, line) for row, line in numbered if any(cell.strip() for cell in line)]
     except csv.Error as error:
         raise UserError(f"{path}: not a CSV file ({error})") from error
     return _parse(lines, path)
@@ -54,8 +56,9 @@ def _reason(error: Exception) -> str:
     return "not UTF-8 text"
 
 
-def _parse(lines: list[list[str]], path: Path) -> np.ndarray:
-    header = [cell.strip() for cell in lines[0]] if lines else []
+def _parse(lines: list[tuple[int, list[str]]], path: Path) -> np.ndarray:
+    """The counts in the rows of a file, each with its number in the file; the first row is 1."""
+    header = _cut([cell.strip() for cell in lines[0][1]], 0) if lines else []
     classes = len(header) - 1
     if classes < 1 or header != ["client", *(f"c{c}" for c in range(classes))]:
         raise UserError(
@@ -64,8 +67,9 @@ def _parse(lines: list[list[str]], path: Path) -> np.ndarray:
     if len(lines) < 2:
         raise UserError(f"{path}: no client; one row for each client is needed below the header")
     table = np.zeros((len(lines) - 1, classes), np.int64)
-    for client, line in enumerate(lines[1:]):
-        row = f"{path}: row {client + 2}"
+    for client, (number, cells) in enumerate(lines[1:]):
+        row = f"{path}: row {number}"
+        line = _cut(cells, classes + 1)
         if len(line) != classes + 1:
             raise UserError(
                 f"{row}: {len(line)} columns; {classes + 1} as in the header are needed"
@@ -79,6 +83,14 @@ def _parse(lines: list[list[str]], path: Path) -> np.ndarray:
     if not table.any():
         raise UserError(f"{path}: all counts are 0; at least one example is needed")
     return table
+
+
+def _cut(cells: list[str], columns: int) -> list[str]:
+    """The cells of a row without empty ones at its end; at least `columns`, if it has so many."""
+    end = len(cells)
+    while end > columns and not cells[end - 1].strip():
+        end -= 1
+    return cells[:end]
 
 
 def _count(cell: str, where: str) -> int:

@@ -43,6 +43,12 @@ class Population(NamedTuple):
     remarks: tuple[str, ...] = ()
     """Warnings printed before the first round; see `omissions`."""
 
+    def client_names(self) -> tuple[str, ...]:
+        """The name of each client in the data; () where the data do not name them."""
+        names = self.dataset.client_names
+        ids = partitions.ids(self.partition, self.dataset.train.client) if names else None
+        return tuple(names[one] for one in ids or ())
+
 
 def load_dataset(config: Config, cut_by: str = "client") -> Dataset:
     """The data set that `config.dataset` names; `cut_by` as for `datasets.load`."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fednas_jax.data import lost
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.data.partition import Partition, ids
 from fednas_jax.federated.clients import Division
@@ -65,7 +66,11 @@ def lines(
       taught: what learns from the validation parts of clients; "" where they have none.
     """
     held_out = selection([division.held_out for division in divisions])
-    names = ids(partition, dataset.train.client)
+    numbers = ids(partition, dataset.train.client)
+    # A client's own name where the data have one, else its number in the data.
+    names = None
+    if numbers is not None:
+        names = [lost.client_called(one, dataset.client_names) for one in numbers]
     found = [
         *dataset.lost,
         *_clients(config["partition"]["name"], dataset, partition),
@@ -123,7 +128,7 @@ def _clients(how: str, dataset: Dataset, partition: Partition) -> list[str]:
         if len(gone):
             found.append(
                 f"config.partition: {len(gone)} of {of + len(gone)} clients are dealt no example "
-                f"(`client` {listed(gone)})"
+                f"({lost.clients_listed(gone, dataset.client_names)})"
             )
     return found
 
@@ -143,7 +148,7 @@ def _classes(dataset: Dataset, divisions: Sequence[Division]) -> list[str]:
 
 
 def _validation(
-    divisions: Sequence[Division], names: Sequence[int] | None, taught: str
+    divisions: Sequence[Division], names: Sequence[str] | None, taught: str
 ) -> list[str]:
     """Clients whose validation part is the single example that their weights learn from."""
     alone = [
@@ -160,7 +165,7 @@ def _validation(
 
 
 def _repeated(
-    divisions: Sequence[Division], names: Sequence[int] | None, batch_size: int
+    divisions: Sequence[Division], names: Sequence[str] | None, batch_size: int
 ) -> list[str]:
     """Clients whose only batch of an epoch repeats examples; see `clients.build`."""
     small = [k for k, d in enumerate(divisions) if 0 < len(d.train) < batch_size]
@@ -173,7 +178,7 @@ def _repeated(
     ]
 
 
-def _named(clients: Sequence[int], names: Sequence[int] | None) -> str:
+def _named(clients: Sequence[int], names: Sequence[str] | None) -> str:
     """Clients by number, or by their names in the data."""
     if names is None:
         return f"client {listed(clients)}"

@@ -256,6 +256,7 @@ class Experiment:
             "labels": dataset.train.labels,
             "class_names": dataset.class_names,
             "client_ids": partitions.ids(partition, dataset.train.client),
+            "client_names": list(self._population.client_names()) or None,
         }
 
     def _save_partition(self) -> None:
@@ -287,13 +288,16 @@ class Experiment:
             say=self._say if self._communicator.rank == 0 else lambda line: None,
             refuse=lambda fault: self._refuse(number, fault),
             progress=progress.within if progress else lambda done, of: None,
+            client_names=self._population.client_names(),
         )
         state, clients, participation_row = self._room.schedule.round(service, self._state, number)
         updated = time.monotonic()
         held_out, test = self._evaluate(state, number)
         sizes = self._participation.counted(held_out, self._evaluator.counts[: len(held_out)])
         scored = test if len(self._population.test) else None
-        self._refuse(number, finite.server_fault(state, held_out, sizes, scored))
+        self._refuse(
+            number, finite.server_fault(state, held_out, sizes, scored, service.client_names)
+        )
         shared_workdir.check_same_state(self._communicator, number, state)
         row = plain(
             {

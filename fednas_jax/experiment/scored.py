@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -10,14 +10,15 @@ import numpy as np
 
 from fednas_jax import config as schema
 from fednas_jax.checkpoints.model import BATCH, Model
-from fednas_jax.data import class_names, datasets, learnt, own, sources
+from fednas_jax.data import datasets, learnt, own, sources
+from fednas_jax.data import labels as own_labels
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.learnt import Learnt
 from fednas_jax.experiment import assembly, provenance
 from fednas_jax.report import confusion
 from fednas_jax.report.confusion import Confusion
 from fednas_jax.runtime import layout, settings, user_code
-from fednas_jax.runtime.errors import UserError, listed, warn
+from fednas_jax.runtime.errors import UserError, warn
 from fednas_jax.runtime.files import read_json
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Scored(NamedTuple):
       left_out: number of further images that were left out because the model has learnt from them;
         None if unknown.
       task: of a data set with a task of its own; else None.
+      clients: [N] text, the name of the client that each example is from; None where the data do
+        not say it.
     """
 
     images: np.ndarray
@@ -42,6 +45,7 @@ class Scored(NamedTuple):
     source: str
     left_out: int | None
     task: "Task | None" = None
+    clients: np.ndarray | None = None
 
 
 class Measured(NamedTuple):
@@ -52,12 +56,14 @@ class Measured(NamedTuple):
       accuracy: share of these that are predicted correctly.
       units: how many they are.
       matrix: confusion matrix; None where examples do not have one class each.
+      correct: [N] bool, whether each example is predicted correctly; None where `matrix` is None.
     """
 
     loss: float
     accuracy: float
     units: int
     matrix: Confusion | None
+    correct: np.ndarray | None = None
 
 
 @settings.fixed()
@@ -73,8 +79,10 @@ def measure(model: Model, examples: Scored) -> Measured:
     """
     task = examples.task
     if task is None:
-        found = confusion.measure(model.logits(examples.images), examples.labels)
-        return Measured(found.loss, found.accuracy, len(examples.labels), found)
+        logits = model.logits(examples.images)
+        found = confusion.measure(logits, examples.labels)
+        right = logits.argmax(axis=1) == examples.labels
+        return Measured(found.loss, found.accuracy, len(examples.labels), found, right)
     targets = examples.labels
     if targets.dtype.kind in "iu":
         targets = targets.astype(np.int32)  # as the run has them
@@ -91,8 +99,34 @@ def measure(model: Model, examples: Scored) -> Measured:
             f"{examples.source}: its task scores nothing of {len(targets)} examples; at least one "
             "unit, such as a token, is needed"
         )
-    matrix = _matrix(model, np.concatenate(outputs), targets)
-    return Measured(loss / units, correct / units, int(units), matrix)
+    together = np.concatenate(outputs)
+    matrix = _matrix(model, together, targets)
+    hits = None if matrix is None else together.argmax(axis=1) == targets
+    return Measured(loss / units, correct / units, int(units), matrix, hits)
+
+
+def of_clients(examples: Scored, found: Measured) -> list[dict[str, Any]]:
+    """The accuracy of each client on its examples among those that are scored.
+
+    Args:
+      examples: of `choose`.
+      found: of `measure`.
+
+    Returns:
+      `name`, `examples` and `accuracy` of each client, in the order in which runs number them;
+      empty where the data do not name clients, or examples do not have one class each.
+    """
+    if examples.clients is None or found.correct is None:
+        return []
+    names, which, sizes = np.unique(examples.clients, return_inverse=True, return_counts=True)
+    scores = np.bincount(which, weights=found.correct) / sizes
+    entries = [
+        {"name": name, "examples": size, "accuracy": score}
+        for name, size, score in zip(names.tolist(), sizes.tolist(), scores.tolist(), strict=True)
+    ]
+    if all(name.removeprefix("-").isdecimal() for name in names.tolist()):
+        entries.sort(key=lambda entry: int(entry["name"]))
+    return entries
 
 
 def _matrix(model: Model, outputs: np.ndarray, targets: np.ndarray) -> Confusion | None:
@@ -126,9 +160,11 @@ def choose(model: Model, *, dataset: str = "", data_dir: str = "", npz: str = ""
             "--dataset nor --npz is needed"
         )
     if npz:
-        (images, labels, _), names = own.read_examples(npz, "--npz")
-        labels = _as_of(model, labels, names, npz)
-        return _not_learnt_from(model, known, images, labels, npz)
+        given = own.read_examples(npz, "--npz")
+        labels = _as_of(model, given.labels, given.class_names, npz)
+        (clients,), names = own_labels.clients(given.client)
+        split = Split(given.images, labels, clients)
+        return _not_learnt_from(model, known, split, names, npz)
     if not dataset:
         found = _own(model, known, data_dir)
     elif (whole := _if_the_runs(model, known, dataset, data_dir)) is not None:
@@ -237,11 +273,13 @@ def _of_the_runs(model: Model, known: Learnt | None, found: Dataset) -> Scored:
     """The run's own test set, without images that its earlier runs have learnt from."""
     images, source = found.test.images, f"the test set of {found.name}"
     if found.task is None:
-        labels = _as_of(model, found.test.labels, _names(found), found.name)
+        labels = _as_of(model, _raw(found, found.test), _names(found), found.name)
     else:
         labels = found.test.truth
+    split = Split(images, labels, found.test.client)
     if known is None:
-        return Scored(images, labels, source, 0, found.task)
+        everything = np.ones(len(images), bool)
+        return _kept(model, split, found.client_names, source, everything)._replace(task=found.task)
     _warn_incomplete(model, known)
     seen = learnt.begun_with(known, images)
     if seen.any():
@@ -249,7 +287,7 @@ def _of_the_runs(model: Model, known: Learnt | None, found: Dataset) -> Scored:
             f"{source}: {seen.sum()} of {len(seen)} images are left out: earlier runs, whose "
             f"weights or genotype the run of {model.path} uses, have learnt from them"
         )
-    return _kept(model, images, labels, source, ~seen)._replace(task=found.task)
+    return _kept(model, split, found.client_names, source, ~seen)._replace(task=found.task)
 
 
 def _of_other(model: Model, known: Learnt | None, other: Dataset, *, cut: bool) -> Scored:
@@ -265,58 +303,61 @@ def _of_other(model: Model, known: Learnt | None, other: Dataset, *, cut: bool) 
     test, source = other.test, f"the test set of {other.name}"
     if cut and known is not None and learnt.contains(known, test.images).any():
         test, source = _both(other), other.name
-    labels = _as_of(model, test.labels, _names(other), other.name)
-    return _not_learnt_from(model, known, test.images, labels, source)
+    labels = _as_of(model, _raw(other, test), _names(other), other.name)
+    split = test._replace(labels=labels)
+    return _not_learnt_from(model, known, split, other.client_names, source)
 
 
 def _both(data: Dataset) -> Split:
     parts = data.train, data.test
     images, labels = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-    return Split(images, labels, None)
+    clients = [part.client for part in parts if part.client is not None]
+    return Split(images, labels, np.concatenate(clients) if len(clients) == len(parts) else None)
 
 
 def _not_learnt_from(
-    model: Model, known: Learnt | None, images: np.ndarray, labels: np.ndarray, source: str
+    model: Model, known: Learnt | None, split: Split, client_names: tuple[str, ...], source: str
 ) -> Scored:
     """The examples that the model has not learnt from."""
     if known is None:
         _warn_unknown(model)
-        return Scored(images, labels, source, None)
+        everything = np.ones(len(split.labels), bool)
+        return _kept(model, split, client_names, source, everything)._replace(left_out=None)
     _warn_incomplete(model, known)
-    return _kept(model, images, labels, source, learnt.may_be_scored(known, images, labels))
+    free = learnt.may_be_scored(known, split.images, split.labels)
+    return _kept(model, split, client_names, source, free)
 
 
 def _kept(
-    model: Model, images: np.ndarray, labels: np.ndarray, source: str, kept: np.ndarray
+    model: Model, split: Split, client_names: tuple[str, ...], source: str, kept: np.ndarray
 ) -> Scored:
     """The examples selected by `kept` [N]; refuses an empty selection."""
     if not kept.any():
         raise UserError(
             f"{source}: the run of {model.path} has learnt or selected its best round from all "
-            f"{len(labels)} images; others are needed"
+            f"{len(split.labels)} images; others are needed"
         )
-    return Scored(images[kept], labels[kept], source, int((~kept).sum()))
+    clients = None if split.client is None else split.client[kept]
+    if clients is not None:
+        clients = np.array(client_names)[clients] if client_names else clients.astype(str)
+    left_out = int((~kept).sum())
+    return Scored(split.images[kept], split.labels[kept], source, left_out, clients=clients)
 
 
 def _as_of(
-    model: Model, labels: np.ndarray, names: Sequence[str] | None, source: str
+    model: Model, labels: np.ndarray, names: tuple[str, ...] | None, source: str
 ) -> np.ndarray:
-    """Labels as numbers of the model's classes: matched by name if there are names, else
-    unchanged."""
-    classes = model.class_names
-    if names is not None:
-        return class_names.matched(labels, names, classes, source, "this model's classes")
-    most = len(classes) - 1
-    if labels.max() > most:
-        raise UserError(
-            f"{source}: label {labels.max()}; 0 to {most}, the classes of this model, are needed"
-        )
-    if classes != class_names.numbered(len(classes)):
-        warn(
-            f"{source} has no class_names; its labels are taken as numbers of this model's "
-            f"classes ({listed(classes)})"
-        )
-    return labels
+    """Labels as numbers of the model's classes: matched by name if there are names, else by what
+    they are in the data that the model has learnt from."""
+    classes = own_labels.Classes(model.class_names, True, model.description.raw_labels)
+    return own_labels.as_of(labels, names, classes, source, "this model's classes")
+
+
+def _raw(data: Dataset, part: Split) -> np.ndarray:
+    """Labels of a part of data: as they are in its file where its classes have no names."""
+    if data.named or not data.raw_labels:
+        return part.labels
+    return np.array(data.raw_labels, np.int32)[part.labels]
 
 
 def _names(data: Dataset) -> tuple[str, ...] | None:

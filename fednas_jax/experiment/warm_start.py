@@ -120,7 +120,7 @@ def _check_classes(model: Model, dataset: Dataset) -> None:
     there, here = model.class_names, dataset.class_names
     if there == here:
         return
-    if (name := class_names.moved(there, here)) and dataset.named:
+    if (name := class_names.moved(there, here)) and (dataset.named or dataset.raw_labels):
         raise UserError(
             f"config.warm_start: class {here.index(name)} of this run, {name!r}, is class "
             f"{there.index(name)} of {model.path}; the same order of classes is needed"

@@ -5,7 +5,7 @@ a schedule of their own: `RoundEngine.collect` computes clients from a state tha
 `RoundEngine.apply` lets the server use their updates, and the server state has those under way.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -38,6 +38,8 @@ class Service(NamedTuple):
     """Stops the run with this description of a fault; "" means that there is none."""
     progress: Callable[[int, int], None]
     """Called with (chunks done, chunks in all), as by `RoundEngine.run`."""
+    client_names: Sequence[str] = ()
+    """The name of each client; () where data have no names."""
 
 
 class ClientRound(NamedTuple):
@@ -71,12 +73,12 @@ def _wait_for_all(service: Service, state: ServerState, number: int) -> ClientRo
             continue
         key = participation.key(number, attempt)
         after, clients = _compute(service, present, state, number, key)
-        good = clients["finite"]
+        good, fault = clients["finite"], finite.clients_fault(clients, service.client_names)
         left_out = clients["id"][~good].tolist() if participation.leaves_out else []
         if left_out:
-            service.say(f"round {number}: {finite.clients_fault(clients)}; left out")
+            service.say(f"round {number}: {fault}; left out")
         else:
-            service.refuse(finite.clients_fault(clients))
+            service.refuse(fault)
         if len(present.ids) - len(left_out) >= participation.least:
             counted = {name: values[good] for name, values in clients.items()}
             return ClientRound(after, counted, participation.row(present, attempt + 1, left_out))

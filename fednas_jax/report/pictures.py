@@ -18,15 +18,18 @@ def draw_partition(
     labels: np.ndarray,
     class_names: tuple[str, ...],
     client_ids: list[int] | None = None,
+    client_names: list[str] | None = None,
 ) -> None:
     """Draws how many examples of each class every client holds.
 
-    Clients are named by their ids in the data, if it has any.
+    Clients are named by their names or ids in the data, if it has any.
     """
     from fednas_jax.report import plots
 
     counts = class_counts(partition, labels, len(class_names))
-    plots.partition(counts, class_names, folder / "partition.png", client_ids=client_ids)
+    plots.partition(
+        counts, class_names, folder / "partition.png", client_ids=client_names or client_ids
+    )
 
 
 def draw_progress(folder: Path, rows: list[dict[str, Any]]) -> None:

@@ -147,12 +147,16 @@ def _draw_edge_history(axes: Axes, rounds: Sequence[int], values: np.ndarray, ti
     axes.spines[["top", "right"]].set_visible(False)
 
 
+_LONG_NAME = 6
+"""Number of characters above which names of clients are drawn aslant, since they would overlap."""
+
+
 def partition(
     class_counts: ArrayLike,
     class_names: Sequence[str],
     path: Path | str | None = None,
     *,
-    client_ids: Sequence[int] | None = None,
+    client_ids: Sequence[int | str] | None = None,
 ) -> Figure:
     """The partition: number of examples by client (bars), and by client and class (heat map).
 
@@ -160,8 +164,8 @@ def partition(
       class_counts: [K, classes], number of examples of each class that each client holds.
       class_names: names of the classes.
       path: file to save the plot in; None to save nothing.
-      client_ids: [K], names of the clients in the data; their numbers if not given. Shown where
-        there is room.
+      client_ids: [K], names or ids of the clients in the data; their numbers if not given. Shown
+        where there is room.
     """
     counts = np.asarray(class_counts)
     clients, classes = counts.shape
@@ -174,7 +178,7 @@ def partition(
     bars.spines[["top", "right"]].set_visible(False)
     bars.tick_params(labelbottom=False, bottom=False)
     # Counts span four decades (Table 2: 0 to 1926), so that colours show their square root.
-    image = heat.imshow(np.sqrt(counts.T), cmap="Blues", aspect="auto")
+    image = heat.imshow(np.sqrt(counts.T), cmap="Blues", aspect="auto", vmin=0)
     if clients <= 20 and classes <= 20:
         for (client, label), count in np.ndenumerate(counts):
             color = "white" if count > 0.36 * counts.max() else "black"
@@ -182,6 +186,8 @@ def partition(
     _label_ticks(heat, clients, classes, class_names)
     if client_ids is not None and clients <= 20:
         heat.set_xticks(range(clients), [str(one) for one in client_ids])
+        if max(len(str(one)) for one in client_ids) > _LONG_NAME:
+            heat.tick_params(axis="x", labelrotation=30)
     scale = figure.colorbar(image, ax=heat, label="examples", pad=0.01)
     top = int(counts.max())
     levels = sorted({0, top // 16, top // 4, top * 9 // 16, top})

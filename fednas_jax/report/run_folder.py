@@ -105,6 +105,7 @@ def write_partition(
     labels: Any,
     class_names: tuple[str, ...],
     client_ids: list[int] | None = None,
+    client_names: list[str] | None = None,
 ) -> None:
     """Writes how many examples of each class every client holds.
 
@@ -114,11 +115,14 @@ def write_partition(
       labels: [N], the class of each example.
       class_names: the name of each class.
       client_ids: the number of each client in the data; None if the data has none.
+      client_names: the name of each client in the data; None if the data has none.
     """
     counts = class_counts(partition, labels, len(class_names))
     record: dict[str, Any] = {"class_names": list(class_names), "class_counts": counts.tolist()}
     if client_ids is not None:
         record["client_ids"] = client_ids
+    if client_names is not None:
+        record["client_names"] = client_names
     write_atomic(folder / PARTITION_FILE, _compact(record))
 
 
@@ -159,4 +163,11 @@ def read_partition(folder: Path) -> ClassCounts | None:
         and all(isinstance(one, int) for one in ids)
     ):
         raise UserError(f"{path}: client_ids has no number for each client; {_RIGHT}")
-    return ClassCounts(names, counts, ids)
+    called = value.get("client_names")
+    if called is not None and not (
+        isinstance(called, list)
+        and len(called) == len(counts)
+        and all(isinstance(one, str) for one in called)
+    ):
+        raise UserError(f"{path}: client_names has no name for each client; {_RIGHT}")
+    return ClassCounts(names, counts, ids, called)

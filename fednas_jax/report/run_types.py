@@ -15,8 +15,13 @@ class ClassCounts(NamedTuple):
     ids: list[int] | None = None
     """The number of each client in the data's `client` column; None if there is no such column."""
 
+    called: list[str] | None = None
+    """The name of each client in the data; None if the data do not name them."""
+
     def client(self, k: int) -> str:
-        """The name of client k: its number in the data, or else k."""
+        """The name of client k: its name or its number in the data, or else k."""
+        if self.called is not None and k < len(self.called):
+            return self.called[k]
         return str(self.ids[k] if self.ids is not None and k < len(self.ids) else k)
 
 

@@ -130,10 +130,32 @@ WHITE = np.zeros((60, 8, 8, 1), np.uint8)
         ),
         ({"train": Split(WHITE.astype(int), np.arange(60), None)}, "'images' is int64; uint8 or f"),
         ({"train": Split(WHITE, np.arange(9), None)}, "'labels' has 9 entries for 60 images; one"),
-        ({"train": Split(WHITE, np.ones(60), None)}, "'labels' is float64 of rank 1; integers of"),
-        ({"test": Split(WHITE - 1, -np.ones(60, int), None)}, "'test_labels' has -1; 0 to classes"),
-        ({"test": Split(WHITE, np.arange(60), None)}, "'test_labels' has 59; the training labels"),
-        ({"num_classes": 2}, "'labels' go up to 2; at most 1 is needed, since num_classes is 2"),
+        ({"train": Split(WHITE, np.full(60, 0.5), None)}, "'labels' has 0.5 in example 0; whole"),
+        ({"test": Split(WHITE - 1, -np.ones(60, int), None)}, "'test_labels' has -1; 0 to 2 are n"),
+        ({"test": Split(WHITE, np.arange(60), None)}, "'test_labels' has 59; 0 to 2 are needed, s"),
+        (
+            {"num_classes": 2, "class_names": ("a", "b")},
+            "'labels' has 2; 0 to 1 are needed, since num_classes is 2",
+        ),
+        (
+            {"train": Split(WHITE, np.array(["a", "b", "d"])[np.arange(60) % 3], None)},
+            "'labels': label 'd' is not among the class_names (a, b, c); the same names are need",
+        ),
+        (
+            {
+                "train": Split(WHITE, np.arange(60) % 3, np.arange(60) % 3),
+                "client_names": ("North", "South"),
+            },
+            "'client' has 0..2; 0 to 1 are needed, since client_names has 2 names",
+        ),
+        (
+            {"train": Split(np.moveaxis(WHITE.repeat(3, 3), -1, 1), np.arange(60) % 3, None)},
+            "'images' is 3 x 8 pixels; at least 8 x 8 are needed; this looks like channels first",
+        ),
+        (
+            {"test": Split(WHITE[:, :0], np.arange(60) % 3, None)},
+            "'test_images' is empty",
+        ),
         ({"class_names": ("a", "b")}, "class_names is ('a', 'b'); a tuple of 3, one for each cl"),
         ({"mean": 0.5}, "mean is 0.5; a tuple of 1, one for each channel of the images, is needed"),
         ({"std": (1.0, 1.0)}, "std is (1.0, 1.0); a tuple of 1, one for each channel of the im"),
@@ -211,8 +233,8 @@ def test_in_python_a_lambda_whose_source_is_compared(elsewhere: Path) -> None:
     ("made", "says"),
     [
         ([[0, 1], [1, 2]], "example 1 is dealt twice; once at most"),
-        ([[0, 1], [88]], "client 1 has index 88; the data has 0..87"),
-        ([[-1]], "client 0 has index -1; the data has 0..87"),
+        ([[0, 1], [88]], "client 1 has index 88; indices count the run's 88 training examples, wh"),
+        ([[-1]], "client 0 has index -1; indices count the run's 88 training examples"),
         ([[], np.zeros(0)], "no client has an example; a function(config, dataset) that returns"),
         ([], "no client has an example; a function(config, dataset) that returns"),
         ([[0.0, 1.0]], "client 0 has float64 of rank 1, not integers of rank 1"),

@@ -88,14 +88,32 @@ def test_a_test_file_is_matched_to_the_training_data(
     assert not capsys.readouterr().err
     named = save(tmp_path / "named.npz", [0, 1], "ant", "dog")
     for data in (train, nameless):
-        message = r"test_path: .*named\.npz: class . is .*, none of the classes of the training"
+        message = r"test_path: .*named\.npz: class . is .*, none of the training data's classes"
         with pytest.raises(UserError, match=message):
             datasets.load(data, test_path=named)
 
 
 def test_a_file_of_a_part_of_the_classes_may_name_all(tmp_path: Path) -> None:
-    examples, names = own.read_examples(save(tmp_path / "a.npz", [1, 1], *MODEL), "--npz")
-    assert (examples.labels.tolist(), names) == ([1, 1], MODEL)
+    found = own.read_examples(save(tmp_path / "a.npz", [1, 1], *MODEL), "--npz")
+    assert (found.labels.tolist(), found.class_names) == ([1, 1], MODEL)
     assert own.read_examples(save(tmp_path / "b.npz", [1]), "--npz").class_names is None
-    with pytest.raises(UserError, match=r"'class_names' is <U3 of shape \(1,\); text of shape \(2"):
-        own.read_examples(save(tmp_path / "c.npz", [1], "ant"), "--npz")
+    train = save(tmp_path / "train.npz", [0, 1, 2], *MODEL)
+    test = save(tmp_path / "c.npz", [1, 2], "ant")
+    with pytest.raises(UserError, match="has the labels 1, 2, but 'class_names' has 1 of them; 2"):
+        datasets.load(train, test_path=test)
+
+
+def test_a_test_file_of_labels_with_gaps_is_matched_as_the_training_data(tmp_path: Path) -> None:
+    gaps = save(tmp_path / "gaps.npz", [1, 2, 5])
+    assert datasets.load(gaps, test_path=save(tmp_path / "t.npz", [5, 1])).test.labels.tolist() == [
+        *(2, 0)
+    ]
+    named = save(tmp_path / "named.npz", [1, 2, 5], *MODEL)
+    for test in (
+        save(tmp_path / "u.npz", [5, 1]),
+        save(tmp_path / "v.npz", [5, 1], *MODEL),
+        save(tmp_path / "w.npz", [1, 5], "cow", "ant"),
+    ):
+        assert datasets.load(named, test_path=test).test.labels.tolist() == [2, 0]
+    with pytest.raises(UserError, match="label 0; one of 1, 2, 5, the labels of the training data"):
+        datasets.load(gaps, test_path=save(tmp_path / "x.npz", [0, 1]))

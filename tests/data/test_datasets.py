@@ -122,6 +122,28 @@ def test_own_npz_with_a_cut_test_set(tmp_path):
     np.testing.assert_allclose(data.mean, (data.train.images / 255).mean(axis=(0, 1, 2)))
 
 
+def test_clients_and_classes_by_name_stay_with_their_examples(tmp_path):
+    arrays = own(class_names=None, number=60, classes=3)
+    del arrays["class_names"]
+    arrays["images"][:, 0, 0, 0] = np.arange(60)  # tells the examples apart
+    sites, pets = np.array(["North", "East", "West"]), np.array(["cow", "ant", "bee"])
+    arrays |= {"client": sites[np.arange(60) // 20], "labels": pets[np.arange(60) % 3]}
+    path = save(tmp_path / "own.npz", **arrays)
+    data = datasets.load(path, max_train_examples=30)
+    assert (data.class_names, data.named) == (("ant", "bee", "cow"), True)
+    assert data.client_names == ("East", "North", "West")
+    for split in (data.train, data.test):
+        which = split.images[:, 0, 0, 0]
+        names = np.array(data.class_names)[split.labels], np.array(data.client_names)[split.client]
+        np.testing.assert_array_equal(names[0], pets[which % 3])
+        np.testing.assert_array_equal(names[1], sites[which // 20])
+    few = datasets.load(path, max_train_examples=2)
+    assert "leaves 2 of 3 clients" in few.lost[1] or "leaves 1 of 3 clients" in few.lost[1]
+    lost = [name for name in data.client_names if f"{name!r}" in few.lost[1]]
+    left = np.array(data.client_names)[few.train.client]
+    assert sorted([*lost, *np.unique(left)]) == sorted(data.client_names)
+
+
 def test_own_npz_with_a_test_file_or_test_arrays(tmp_path):
     train, test = own(), own(number=6, classes=2)
     test["images"] = 255 - test["images"]
@@ -182,22 +204,35 @@ LABELS = own()["labels"]
         ({"images": np.where(IMAGES == 200, np.nan, 1.0)}, "'images' has NaN or infinite"),
         ({"images": IMAGES * 1e300}, "'images' has NaN or infinite"),
         ({"images": np.full(40, None)}, "'images' holds pickled objects"),
+        (
+            {"labels": np.array(["a", "b"], object)[LABELS % 2]},
+            "'labels' holds pickled objects; a plain array is needed, such as, for text, "
+            "np.array(values, dtype=str)",
+        ),
         ({"labels": LABELS - 1}, "'labels' has -1"),
-        ({"labels": LABELS * 1.0}, "'labels' is float64 of rank 1; integers of rank 1"),
-        ({"labels": LABELS[:, None]}, "'labels' is int64 of rank 2"),
-        ({"labels": LABELS * 2}, "'labels' has no example of class 1 but goes up to 6"),
-        ({"labels": LABELS + 1}, "'labels' has no example of class 0"),
+        ({"labels": LABELS * 0.5}, "'labels' has 0.5 in example 1; whole numbers or text are need"),
+        ({"labels": LABELS[:, None, None]}, "'labels' is int64 of shape (40, 1, 1)"),
+        (
+            {"images": np.moveaxis(IMAGES, -1, 1)},
+            "'images' is 3 x 8 pixels; at least 8 x 8 are needed; this looks like channels first, "
+            "[N, C, H, W]: np.moveaxis(images, 1, -1) makes it [N, H, W, C]",
+        ),
+        ({"test_images": np.moveaxis(IMAGES, -1, 1), "test_labels": LABELS}, "channels first"),
         ({"labels": LABELS + 2**40}, "'labels' has 1099511627776"),
-        ({"labels": LABELS > 1}, "'labels' is bool"),
-        ({"labels": np.array([str(x) for x in LABELS])}, "'labels' is <U1"),
         ({"client": LABELS[:9]}, "'client' has 9 entries"),
-        ({"client": LABELS * 0.5}, "'client' is float64"),
-        ({"class_names": np.array(["a"])}, "'class_names' is <U1 of shape (1,); text of shape (4,"),
+        ({"client": LABELS * 0.5}, "'client' has 0.5 in example 1"),
+        ({"client": np.eye(40)}, "'client' is float64 of shape (40, 40)"),
+        ({"class_names": np.array(["a"])}, "'class_names' has 1 of them; 4, one for each of these"),
+        ({"class_names": np.array([["a"]])}, "'class_names' is <U1 of shape (1, 1); text of shape"),
         ({"class_names": np.arange(4)}, "'class_names' is int64"),
+        (
+            {"class_names": np.array(["a", "b"]), "labels": np.array(["a", "c"])[LABELS % 2]},
+            "'labels': label 'c' is not among 'class_names' (a, b); the same names are needed",
+        ),
         ({"labels": LABELS * 0}, "'labels' has one class only; at least 2 are needed"),
         ({"test_images": IMAGES}, "key 'test_labels' is missing"),
         ({"test_labels": LABELS}, "key 'test_images' is missing"),
-        ({"test_images": IMAGES, "test_labels": LABELS + 1}, "'test_labels' has 4"),
+        ({"test_images": IMAGES, "test_labels": LABELS + 1}, "'test_labels': label 4; 0 to 3, the"),
         ({"test_images": IMAGES[:, :, :8], "test_labels": LABELS}, "'test_images' are (8, 8, 3)"),
         ({"test_images": IMAGES * 1.0, "test_labels": LABELS}, "'test_images' is float32"),
     ],

@@ -247,8 +247,14 @@ INTEGERS = np.array([0, 1, 2])
         ({"indices": INTEGERS, "counts": [[3]]}, "'counts' is int64 of rank 2"),
         ({"indices": INTEGERS, "counts": [1, 1]}, "adds up to 2"),
         ({"indices": INTEGERS, "counts": [4, -1]}, "'counts' is empty or out of range"),
-        ({"indices": INTEGERS + 8, "counts": [3]}, "has 8..10; the data has 0..9"),
-        ({"indices": np.array([2**63 - 1]), "counts": [1]}, "the data has 0..9"),
+        (
+            {"indices": INTEGERS + 8, "counts": [3]},
+            "has 8..10; indices count the run's 10 training ex",
+        ),
+        (
+            {"indices": np.array([2**63 - 1]), "counts": [1]},
+            "split off and config.dataset.max_train_examples is applied: 0..9 are needed",
+        ),
         ({"indices": np.array([1, 1]), "counts": [1, 1]}, "example 1 is dealt twice"),
         ({"indices": INTEGERS[:0], "counts": [0]}, "above 0"),
         ({"indices": np.array([{}]), "counts": [1]}, "pickled"),
@@ -286,9 +292,27 @@ def test_files_that_are_no_npz_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "client,c0,c1,,\n0,1,2,,\n1,3,4,,\n",  # as Excel writes them
+        "client,c0,c1,\n0,1,2\n1,3,4, , ,\n,,,\n\n,,\n",
+        ",,\nclient,c0,c1\n,,,,\n0,1,2,\n1,3,4\n",
+    ],
+)
+def test_a_tables_empty_cells_after_the_last_column_and_empty_rows_are_ignored(tmp_path, text):
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    assert partition.read_table(path).tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
     ("text", "part"),
     [
         ("", "first row must be"),
+        (",,\n", "first row must be"),
+        ("client,c0,\n0,1,2\n", "row 2: 3 columns; 2 as in the header"),
+        ("client,c0,c1,\n0,1,,\n", "row 2, column 'c1': '' is not a count"),
+        ("client,c0\n,,\n0,1\n,,\n1,x\n", "row 5, column 'c0': 'x' is not a count"),
         ("c0,c1\n1,2\n", "first row must be"),
         ("client,c1,c0\n0,1,2\n", "first row must be"),
         ("client,c0\n", "no client"),
@@ -341,7 +365,7 @@ def test_tables_that_cannot_be_read(tmp_path):
             "hetero",
             {"min_size": 26},
             "4 clients with 26 examples each need 104 examples, but there are 100; at most 25, or "
-            "fewer clients (config.partition.num_clients), are needed",
+            "fewer clients (config.partition.num_clients), is needed",
         ),
         (
             "hetero",
@@ -350,7 +374,11 @@ def test_tables_that_cannot_be_read(tmp_path):
         ),
         ("hetero", {"concentration": 0.0}, "config.partition.concentration: 0.0; a value above 0"),
         ("hetero", {"min_size": 0}, "config.partition.min_size: 0; at least 1"),
-        ("shards", {"shards_per_client": 26}, "need 104 examples, but there are 100"),
+        (
+            "shards",
+            {"shards_per_client": 26},
+            "there are 100; at most 25 for each client is needed",
+        ),
         ("shards", {"shards_per_client": 0}, "config.partition.shards_per_client: 0; at least 1"),
         ("natural", {}, "`client` column"),
         ("table", {}, "5000 examples of class 0, but there are 50"),
@@ -367,6 +395,22 @@ def test_partitions_that_cannot_be_made(name, options, part):
     with pytest.raises(UserError) as error:
         partition.make(name, examples, **({"num_clients": 4, "seed": 0} | options))
     assert part in one_line(error)
+
+
+def test_a_message_advises_only_what_is_accepted():
+    labels = np.repeat([0, 1], [97, 3])
+    hetero = {"concentration": 1e-9, "max_tries": 2, "num_clients": 40, "seed": 0}
+    for min_size, smaller in ((2, True), (1, False)):
+        with pytest.raises(UserError) as error:
+            partition.make("hetero", Examples(labels), min_size=min_size, **hetero)
+        assert ("); a smaller one is needed, or fewer clients" in one_line(error)) == smaller
+        assert ("); fewer clients (config.partition.num_clients, 40), or" in one_line(error)) != (
+            smaller
+        )
+    with pytest.raises(UserError, match=r"there are 100; at most 100 is needed$"):
+        partition.make("hetero", Examples(labels), num_clients=1, min_size=101, seed=0)
+    with pytest.raises(UserError, match=r"there are 100; at most 100 for each client is needed$"):
+        partition.make("shards", Examples(labels), num_clients=1, shards_per_client=101, seed=0)
 
 
 def test_table_with_too_few_class_columns():

@@ -65,7 +65,11 @@ def test_clients_need_not_be_a_multiple_of_the_classes():
         ({"labels_per_client": 11}, "labels_per_client: 11; at least 1 and at most 10, the"),
         ({"min_size": 1}, "min_size: 1; at least 2"),
         ({"sigma": 0.0}, "sigma: 0.0; a value above 0"),
-        ({"min_size": 102}, "min_size: 2 clients with 51 examples each of class 0 need 102"),
+        (
+            {"min_size": 102},
+            "min_size: 2 clients with 51 examples each of class 0 need 102 examples, but there are "
+            "100; at most 100 is needed",
+        ),
     ],
 )
 def test_what_cannot_be_dealt(options, part):
@@ -110,3 +114,29 @@ def test_what_says_itself_what_is_dealt_cannot_be_balanced(name):
     with pytest.raises(UserError) as error:
         partition.make(name, Examples(MNIST_LABELS), num_clients=1, seed=0, balanced=True)
     assert "config.partition.balanced" in one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("labels", "right"),
+    [
+        (
+            [0] * 9 + [1] * 2,
+            "fewer clients that share a class (num_clients, labels_per_client), or ",
+        ),
+        ([0] * 9 + [2] * 9, "another partition, such as 'hetero', is needed"),
+    ],
+)
+def test_where_no_smaller_size_helps_none_is_advised(labels, right):
+    """With 6 clients of one class each, 2 or 3 clients share each class."""
+    with pytest.raises(UserError) as error:
+        partition.make(
+            "power_law",
+            Examples(np.array(labels)),
+            num_clients=6,
+            min_size=1,
+            seed=0,
+            labels_per_client=1,
+        )
+    assert one_line(error).startswith("config.partition.name: ")
+    assert right in one_line(error)
+    assert "min_size" not in one_line(error)

@@ -79,6 +79,30 @@ def test_every_client_is_there_by_the_name_that_the_data_has(finished: Path) -> 
     assert [partition.client(k) for k in range(5)] == [str(one) for one in IDS]
 
 
+def test_clients_have_the_names_that_the_data_has(data: Path, tmp_path: Path) -> None:
+    with np.load(data) as arrays:
+        named = {name: arrays[name] for name in arrays.files}
+    named["client"] = np.array([f"site {one}" for one in named["client"]])
+    np.savez(tmp_path / "named.npz", **named)
+    begun = config(tmp_path / "named.npz")
+    population, _ = assembly.prepare(schema.resolve(begun))
+    assert population.client_names() == tuple(f"site {one}" for one in IDS)
+    labels, names = population.dataset.train.labels, population.dataset.class_names
+    called = list(population.client_names())
+    run_folder.write_partition(tmp_path, population.partition, labels, names, None, called)
+    partition = run_folder.read_partition(tmp_path)
+    assert partition is not None
+    assert [partition.client(k) for k in range(5)] == called
+    # A client that is left without examples takes its name with it.
+    begun.dataset.max_train_examples = 4
+    population, _ = assembly.prepare(schema.resolve(begun))
+    left = np.unique(population.dataset.train.client)
+    assert population.client_names() == tuple(population.dataset.client_names[k] for k in left)
+    gone = sorted({f"site {one}" for one in IDS} - set(population.client_names()))
+    assert gone
+    assert any(f"(`client` {', '.join(map(repr, gone))})" in line for line in population.remarks)
+
+
 def test_run_json_has_what_selects_the_best_round_and_what_was_said(finished: Path) -> None:
     run = read_json(finished / "run.json")
     held_out = [len(n) for n in assembly.prepare(schema.resolve(run["config"]))[0].held_out]

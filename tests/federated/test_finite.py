@@ -28,6 +28,14 @@ def test_clients(finite: list[bool], fault: str) -> None:
     assert clients_fault(clients) == fault
 
 
+def test_clients_that_have_names() -> None:
+    clients = {"id": np.array([0, 2]), "finite": np.array([True, False])}
+    names = ("North", "East", "West")
+    assert clients_fault(clients, names) == "loss or weights of client 2 ('West') are not finite"
+    fault = server_fault(STATE, [GOOD, Score(NAN, 0.5), GOOD], [1, 1, 1], None, names)
+    assert "loss on held-out examples of client 1 ('East') is not finite" in fault
+
+
 def test_finite_scores_are_no_fault_nor_are_those_of_nothing() -> None:
     assert server_fault(STATE, [GOOD, NONE, GOOD], [3, 0, 2], GOOD) == ""
     assert server_fault(STATE, [NONE], [0], None) == ""

@@ -70,6 +70,16 @@ def test_clients_have_the_names_that_the_data_gives_them(tmp_path: Path) -> None
         *("chart-clients", "chart-sizes", "chart-classes")
     }
 
+    record["client_names"] = ["North", "East", "<b>West</b>", "South"]
+    (folder / "partition.json").write_text(json.dumps(record))
+    written = page.write(folder)
+    assert "client North" in written.read_text()
+    assert "<b>West" not in written.read_text()
+    shown = specs(written)["specs"]
+    assert {name for name, spec in shown.items() if '"client": "East"' in json.dumps(spec)} == {
+        *("chart-clients", "chart-sizes", "chart-classes")
+    }
+
 
 def test_a_tie_is_told_beside_the_best_round(tmp_path: Path) -> None:
     folder = runs.search_run(tmp_path / "run")

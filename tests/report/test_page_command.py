@@ -174,6 +174,11 @@ GOOD = {"rounds": 3, "algorithm": "fedavg", "dataset": {"name": "digits"}}
             {"class_names": ["a"], "class_counts": [[1], [2]], "client_ids": [7]},
             "client_ids has no number for each client",
         ),
+        (
+            "partition.json",
+            {"class_names": ["a"], "class_counts": [[1], [2]], "client_names": ["x", 2]},
+            "client_names has no name for each client",
+        ),
         ("summary.json", [], "not a summary"),
         ("summary.json", {}, "rounds is not a number"),
     ],

@@ -91,6 +91,12 @@ def test_partition_shows_each_count_where_it_belongs(tmp_path, clients, classes)
 def test_partition_calls_few_clients_what_the_data_calls_them():
     figure = plots.partition(np.ones((3, 2)), ["a", "b"], client_ids=[7, 12, 905])
     assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["7", "12", "905"]
+    named = plots.partition(np.full((2, 2), 9), ["a", "b"], client_ids=["North", "South Bend"])
+    ticks = named.axes[1].get_xticklabels()
+    assert [label.get_text() for label in ticks] == ["North", "South Bend"]
+    assert {label.get_rotation() for label in ticks} == {30}
+    # White figures stand on dark cells: colours begin at 0, not at the least count.
+    assert named.axes[1].images[0].get_clim()[0] == 0
     many = plots.partition(np.ones((30, 2)), ["a", "b"], client_ids=range(100, 130))
     assert [label.get_text() for label in many.axes[1].get_xticklabels()][1] == "10"
 

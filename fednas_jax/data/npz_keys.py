@@ -1,0 +1,133 @@
+"""The names of arrays in an .npz file: ours, and those that Keras and MedMNIST write."""
+
+import zipfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fednas_jax.data import sources
+from fednas_jax.runtime.errors import UserError
+
+KEYS = (
+    *("images", "labels", "client", "class_names"),
+    *("test_images", "test_labels", "test_client"),
+)
+"""Names of the arrays that `own.read` reads."""
+
+_KERAS = {
+    "images": "x_train",
+    "labels": "y_train",
+    "test_images": "x_test",
+    "test_labels": "y_test",
+}
+_MEDMNIST = {"images": "train_images", "labels": "train_labels"}
+_LAYOUTS: tuple[dict[str, str], ...] = ({}, _KERAS, _MEDMNIST)
+_UNUSED = ("val_images", "x_val")
+
+
+def members(path: str | Path) -> tuple[str, ...]:
+    """The names of all arrays of an .npz file; () where there is no such file."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            names = file.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return ()
+    return tuple(name.removesuffix(".npy") for name in names if name.endswith(".npy"))
+
+
+def brings_test_set(path: str | Path) -> bool:
+    """Whether an .npz file has a test set; False where there is no such file."""
+    there = members(path)
+    layout = (*_layouts(there), {})[0]
+    return layout.get("test_images", "test_images") in there
+
+
+class Found(NamedTuple):
+    """The arrays of a user's own data, by names in `KEYS`."""
+
+    path: Path
+    arrays: dict[str, np.ndarray]
+    called: Mapping[str, str]
+    """What the file calls an array, where it has another name than ours."""
+    lines: tuple[str, ...] = ()
+    """Lines about images that are not used."""
+
+    def where(self, name: str) -> str:
+        """File and key of an array, for error messages; `name` is ours."""
+        return f"{self.path}: '{self.called.get(name, name)}'"
+
+
+def read(path: Path, field: str) -> Found:
+    """The arrays of a user's own data, by our names.
+
+    Args:
+      path: the file or folder.
+      field: the field with which the user gave it.
+
+    Raises:
+      UserError: it cannot be read, images or labels are missing, or there are several of them.
+    """
+    there = members(path)
+    layouts = _layouts(there)
+    if len(layouts) > 1:
+        several = " and ".join(f"'{layout.get('images', 'images')}'" for layout in layouts)
+        raise UserError(f"{path}: has {several}; training images under one name are needed")
+    layout = (*layouts, {})[0]
+    lines = tuple(
+        f"{path}: '{key}' is not used, neither to train nor to test: clients hold out images of "
+        "their own to select the best round"
+        for key in _UNUSED
+        if key in there
+    )
+    return Found(path, _renamed(path, layout, KEYS, field), layout, lines)
+
+
+def read_one(path: Path, field: str) -> Found:
+    """`images`, `labels` and, if they are there, `client` and `class_names` of other data.
+
+    A file with one set of images may have it under any of the names, also those of a test set.
+
+    Args:
+      path: the file or folder.
+      field: the field or flag with which the user gave it.
+
+    Raises:
+      UserError: as `read`.
+    """
+    there = members(path)
+    pairs = [("images", "labels"), ("test_images", "test_labels")]
+    pairs += [("x_train", "y_train"), ("x_test", "y_test")]
+    pairs += [("train_images", "train_labels"), ("val_images", "val_labels")]
+    found = [pair for pair in pairs if set(pair) <= set(there)]
+    if pairs[0] in found:  # as its own data are described
+        found = pairs[:1]
+    if len(found) > 1:
+        several = " and ".join(f"'{images}'" for images, _ in found)
+        raise UserError(
+            f"{path}: has {several}; one set of images is needed, under 'images' and 'labels'"
+        )
+    images, labels = (*found, pairs[0])[0]
+    layout = {"images": images, "labels": labels}
+    if images == "test_images":
+        layout["client"] = "test_client"
+    return Found(path, _renamed(path, layout, KEYS[:4], field), layout)
+
+
+def _layouts(there: Collection[str]) -> list[dict[str, str]]:
+    """The ways of naming arrays in which a file has training images and labels."""
+    return [
+        layout
+        for layout in _LAYOUTS
+        if {layout.get("images", "images"), layout.get("labels", "labels")} <= set(there)
+    ]
+
+
+def _renamed(
+    path: Path, layout: Mapping[str, str], names: Collection[str], field: str
+) -> dict[str, np.ndarray]:
+    keys = {layout.get(name, name): name for name in names}
+    required = [layout.get(name, name) for name in ("images", "labels")]
+    arrays = sources.read(path, keys, required=required, field=field)
+    return {keys[key]: array for key, array in arrays.items()}
