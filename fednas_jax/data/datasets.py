@@ -13,6 +13,7 @@ import numpy as np
 from fednas_jax.data import cuts, own, published, sources
 from fednas_jax.data.cuts import apportion
 from fednas_jax.data.fingerprints import image_digests, sha256_of_all
+from fednas_jax.fields import words
 from fednas_jax.runtime.errors import UserError, listed, suggest
 from fednas_jax.runtime.user_code import is_reference
 
@@ -217,7 +218,7 @@ def _load_known(
     if is_reference(name):
         right = "its run alone can make it; its images in an .npz are needed"
         raise UserError(f"config.dataset.name: {name} is a data set of your own, and {right}")
-    hint = suggest(name, NAMES)
+    hint = suggest(name, NAMES, words.DATASETS)
     raise UserError(f"config.dataset.name: unknown data set '{name}'{hint} (or a path to an .npz)")
 
 
