@@ -12,6 +12,7 @@ from fednas_jax.runtime import environment
 if __name__ == "__main__":
     environment.prepare("fednas_jax.compare")  # before other imports: it may restart the process
 
+from fednas_jax import config as schema
 from fednas_jax.runtime import console, start
 from fednas_jax.runtime.command_line import HELP_FLAGS, guarded, options
 from fednas_jax.runtime.errors import UserError
@@ -65,7 +66,7 @@ def main(argv: Sequence[str], program: str = "python -m fednas_jax.compare") -> 
 
 def _run(argv: Sequence[str]) -> None:
     flags = {"config": "", "networks": "", "workdir": "", "seeds": "0,1,2", "search": ""}
-    given, fields = options(argv, flags)
+    given, fields = options(argv, flags, schema.flag_meant)
     for name in ("config", "networks", "workdir"):
         if not given[name]:
             raise UserError(f"--{name}: missing; see --help")

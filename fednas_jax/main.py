@@ -111,7 +111,7 @@ def _run(argv: Sequence[str], kind: Kind) -> None:
 
 
 def _parse(argv: Sequence[str], kind: Kind = "") -> tuple[stages.Stages, Path]:
-    given, fields = options(argv, {"config": "", "workdir": ""})
+    given, fields = options(argv, {"config": "", "workdir": ""}, schema.flag_meant)
     if not given["config"]:
         raise UserError(_MISSING)
     planned = stages.resolve(config_file.load(given["config"]), fields)

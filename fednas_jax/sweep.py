@@ -61,7 +61,8 @@ def main(argv: Sequence[str], program: str = "python -m fednas_jax.sweep") -> in
 
 
 def _run(argv: Sequence[str]) -> None:
-    given, fields = options(argv, {"config": "", "workdir": "", "target": "0.99"})
+    flags = {"config": "", "workdir": "", "target": "0.99"}
+    given, fields = options(argv, flags, schema.flag_meant)
     for name in ("config", "workdir"):
         if not given[name]:
             raise UserError(f"--{name}: missing; see --help")

@@ -68,7 +68,7 @@ def test_default_workdir(
         (["--verbose"], "--verbose: no such flag; known: --config, --help, --workdir"),
         (["--config=nowhere/x.py"], "nowhere/x.py: no such config; known: cifar_hetero, "),
         ([DIGITS, "--workdir="], "--workdir: is empty"),
-        ([DIGITS, "--config.round=3"], "config.round: no such field; did you mean 'rounds'?"),
+        ([DIGITS, "--config.round=3"], "config.round: no such field; did you mean config.rounds?"),
         ([DIGITS, "--config.rounds=three"], "config.rounds: 'three'"),
         ([DIGITS, "--config.rounds=0"], "config.rounds: 0 is not usable; at least 1 is needed"),
         ([DIGITS, "--config.augment.flip"], "--config.augment.flip: has no value"),

@@ -40,6 +40,8 @@ class Declared(NamedTuple):
     """Raises `UserError` if values do not fit together."""
     finds: Finds | None = None
     """What `config.then_train` trains; None if the algorithm does not search."""
+    also: tuple[tuple[str, str], ...] = ()
+    """Pairs (a name that people type for it, what to set instead), which errors suggest."""
 
     def is_read(self, field: Field) -> bool:
         """Whether this algorithm reads a field, without regard to the values of other fields."""

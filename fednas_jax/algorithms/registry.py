@@ -16,6 +16,8 @@ ALGORITHMS: tuple[Declared, ...] = (FEDNAS, FEDAVG)
 """The package's algorithms; a new one needs an import above and its name here."""
 
 NAMES = tuple(declared.name for declared in ALGORITHMS)
+WORDS = dict(pair for declared in ALGORITHMS for pair in declared.also)
+"""Name that people type for an algorithm -> what to set instead."""
 _FIELD = "config.algorithm"
 _KIND = (
     "a fednas_jax.algorithms.declared.Declared(name, title, room, ...) is needed, see "
@@ -106,7 +108,7 @@ def find(name: str) -> Declared:
     if name in known:
         return known[name]
     if not user_code.is_reference(name):
-        raise UserError(f"{_FIELD}: {name!r} is unknown{suggest(name, known)}")
+        raise UserError(f"{_FIELD}: {name!r} is unknown{suggest(name, known, WORDS)}")
     found = user_code.load(name, _FIELD).value
     if not isinstance(found, Declared):
         raise UserError(f"{_FIELD}: {name} is of type {type(found).__name__}; {_KIND}")

@@ -43,7 +43,8 @@ class Schema:
         Raises:
           UserError: two fields of the same name differ.
         """
-        fields = [f._replace(check=one_of(*names)) if f.name == "algorithm" else f for f in COMMON]
+        named = one_of(*names, also=registry.WORDS)
+        fields = [f._replace(check=named) if f.name == "algorithm" else f for f in COMMON]
         owners = [
             Owner(
                 f"config.algorithm: {declared.name!r}",

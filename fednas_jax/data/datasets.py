@@ -13,6 +13,7 @@ import numpy as np
 from fednas_jax.data import cuts, lost, own, published, sources
 from fednas_jax.data.cuts import apportion
 from fednas_jax.data.fingerprints import image_digests, sha256_of_all
+from fednas_jax.fields import words
 from fednas_jax.runtime.errors import UserError, listed, suggest
 from fednas_jax.runtime.user_code import is_reference
 
@@ -246,7 +247,7 @@ def _load_known(
 
 
 def _unknown(name: str) -> UserError:
-    hint = suggest(name, NAMES)
+    hint = suggest(name, NAMES, words.DATASETS)
     return UserError(
         f"config.dataset.name: unknown data set '{name}'{hint} (or the path of {sources.NEEDED})"
     )

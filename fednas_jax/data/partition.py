@@ -29,6 +29,7 @@ from fednas_jax.data.partition_file import (
 )
 from fednas_jax.data.power_law import power_law
 from fednas_jax.data.tables import read_table, scale_table
+from fednas_jax.fields import words
 from fednas_jax.runtime.errors import UserError, suggest
 
 __all__ = [
@@ -105,8 +106,7 @@ def make(
       seed: 0 or above; -1 for `paper_rng`.
       concentration, max_tries: see `hetero`.
       min_size: see `hetero` and `power_law`.
-      table: for table, a CSV file or a known name.
-      table_fraction: for table, the share of each count to use.
+      table, table_fraction: for table, a CSV file or a known name; the share of each count to use.
       shards_per_client: see `shards`.
       labels_per_client, sigma: see `power_law`.
       balanced: whether to use only as many examples of each class, chosen at random, as the
@@ -118,7 +118,8 @@ def make(
       UserError: the name is unknown, or the partition cannot be made.
     """
     if name not in NAMES:
-        raise UserError(f"config.partition.name: unknown partition '{name}'{suggest(name, NAMES)}")
+        hint = suggest(name, NAMES, words.PARTITIONS)
+        raise UserError(f"config.partition.name: unknown partition '{name}'{hint}")
     labels = np.asarray(examples.labels)
     if name in ("file", "table"):
         if balanced:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import ml_collections
 
-from fednas_jax.runtime.errors import suggest
+from fednas_jax.runtime.errors import meant
 from fednas_jax.runtime.user_code import is_reference
 
 Config: TypeAlias = Mapping[str, Any] | ml_collections.ConfigDict
@@ -45,6 +45,8 @@ class Field(NamedTuple):
     default_recorded: bool = True
     """Whether run.json records the field even if it has its default. False for a field that was
     added later: records of runs stay as they were, and a config may lack it."""
+    also: tuple[str, ...] = ()
+    """Other names that people type for it, such as "lr"; errors suggest this field for them."""
 
     @property
     def meaning(self) -> str:
@@ -98,14 +100,22 @@ def between(low: float, high: float, ends: str = "[)") -> Check:
     return check
 
 
-def one_of(*names: str, brought: bool = False) -> Check:
-    """The value is one of `names`, or with `brought` a reference to a user's own code."""
+def one_of(*names: str, brought: bool = False, also: Mapping[str, str] = {}) -> Check:
+    """The value is one of `names`, or with `brought` a reference to a user's own code.
+
+    Args:
+      *names: the possible values.
+      brought: whether a reference is possible too.
+      also: other word that people type -> the name, or words that say what to set instead.
+    """
 
     def check(value: Any) -> str:
         if value in names or (brought and is_reference(value)):
             return ""
         own = ", or path/to/file.py:Name," if brought else ""
-        return "one of " + ", ".join(names) + own + " is needed" + _nearest(value, names)
+        right = meant(str(value), names, also)
+        hint = f"; did you mean {right}?" if right else ""
+        return "one of " + ", ".join(names) + own + " is needed" + hint
 
     check.names = names  # type: ignore[attr-defined]
     return check
@@ -121,11 +131,6 @@ def several(value: Any) -> str:
     if all(map(is_reference, names_in(value))):
         return ""
     return "path/to/file.py:Name is needed, or several separated by commas, or nothing"
-
-
-def _nearest(value: Any, names: tuple[str, ...]) -> str:
-    hint = suggest(str(value), names)
-    return hint if hint.startswith("; did") else ""
 
 
 def channels(value: Any) -> str:

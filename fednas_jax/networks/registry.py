@@ -17,7 +17,7 @@ from flax import linen as nn
 
 from fednas_jax.data import vision
 from fednas_jax.data.task import Task, prepared
-from fednas_jax.fields import extension
+from fednas_jax.fields import extension, words
 from fednas_jax.fields.field import Config
 from fednas_jax.networks.cnn import CNN
 from fednas_jax.networks.densenet import DenseNet
@@ -134,7 +134,8 @@ def build(
     if user_code.is_reference(name):
         return _made(name, num_classes, options)
     if name not in _KINDS:
-        raise UserError(f"config.network.name: {name!r} is no network{suggest(name, _KINDS)}")
+        hint = suggest(name, _KINDS, words.NETWORKS)
+        raise UserError(f"config.network.name: {name!r} is no network{hint}")
     kind = _KINDS[name]
     if len(image_shape) != 3:
         raise UserError(

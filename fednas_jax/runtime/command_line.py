@@ -1,11 +1,11 @@
 """Shared by all commands: parsing arguments, and reporting errors in one line with an exit code."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from fednas_jax.runtime import signals
-from fednas_jax.runtime.errors import UserError, one_line, suggest
+from fednas_jax.runtime.errors import UserError, closest, one_line, suggest
 from fednas_jax.runtime.paths import expand
 
 HELP_FLAGS = ("-h", "--help", "--helpfull")
@@ -55,12 +55,21 @@ def listing(argv: Sequence[str], about: str, text: str) -> int:
     return 0
 
 
-def options(argv: Sequence[str], defaults: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+def no_field(name: str) -> str:
+    """The hint about an unknown flag of a command that sets no fields: none."""
+    return ""
+
+
+def options(
+    argv: Sequence[str], defaults: dict[str, str], meant: Callable[[str], str] = no_field
+) -> tuple[dict[str, str], dict[str, str]]:
     """Parses the flags of a command, and the flags that set fields of the config.
 
     Args:
       argv: the arguments, without the program's name.
       defaults: the command's flags, with their default values.
+      meant: name of an unknown flag -> what was meant, such as a field without `config.`; "" if it
+        is not clear.
 
     Returns:
       Flag -> value, and field -> value as text. If a flag is given twice, the last value is used.
@@ -69,17 +78,36 @@ def options(argv: Sequence[str], defaults: dict[str, str]) -> tuple[dict[str, st
       UserError: the command does not have the flag, or a flag has no value.
     """
     values, fields = dict(defaults), {}
-    for name, value in _flags(argv):
+    for name, value in _flags(argv, defaults, meant):
         if name.startswith(CONFIG_PREFIX):
             fields[name.removeprefix(CONFIG_PREFIX)] = _given(name, value)
         elif name not in values:
-            known = [f"--{flag}" for flag in (*values, "help")]
-            raise UserError(f"--{name}: no such flag{suggest(f'--{name}', known)}")
+            raise UserError(f"--{name}: no such flag{_flag_hint(name, values, meant)}")
         else:
             values[name] = _given(name, value)
             if not value:
                 raise UserError(f"--{name}: is empty; a value is needed")
     return values, fields
+
+
+def _flag_hint(name: str, known: Iterable[str], meant: Callable[[str], str]) -> str:
+    """The end of an error about an unknown flag."""
+    flags = [*known, "help"]
+    if not closest(name, flags) and (right := meant(name)):
+        return f"; {right}"
+    return suggest(f"--{name}", [f"--{flag}" for flag in flags])
+
+
+def _not_a_flag(argument: str, known: Iterable[str], meant: Callable[[str], str]) -> str:
+    """What was meant by an argument that does not begin with `--`."""
+    name, equals, value = argument.lstrip("-").partition("=")
+    if equals and (name in known or name.startswith(CONFIG_PREFIX)):
+        return f"did you mean --{name}={value}?"
+    if equals and (right := meant(name)):
+        return right
+    if not argument.startswith("-") and not equals and "config" in known:
+        return f"did you mean --config={argument}?"
+    return "--name=value is needed, see --help"
 
 
 def _given(name: str, value: str | None) -> str:
@@ -164,12 +192,14 @@ def round_of(text: str) -> int | str:
     return int(text) if text else "best"
 
 
-def _flags(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+def _flags(
+    argv: Sequence[str], known: Iterable[str], meant: Callable[[str], str]
+) -> Iterator[tuple[str, str | None]]:
     """The pairs of `--name=value` or `--name value`; None for a missing value."""
     rest = iter(argv)
     for argument in rest:
         if not argument.startswith("--"):
-            raise UserError(f"{argument}: not a flag; --name=value is needed, see --help")
+            raise UserError(f"{argument}: not a flag; {_not_a_flag(argument, known, meant)}")
         name, equals, value = argument[2:].partition("=")
         if equals:
             yield name, value

@@ -40,6 +40,9 @@ QUICK_OPTIONS: dict[str, Any] = {
 _WORTH_A_LINE = 2
 """Compile time from which a line is printed."""
 
+_SLOW_SECONDS = 120.0
+"""Compile time after which a line says that it goes on; and again after twice that, and so on."""
+
 _SECONDS_FROM_CACHE = 3
 """Time after which a program that has not been read from the cache is taken to be not in it."""
 
@@ -118,8 +121,10 @@ class Program:
             took = "" if before is None else f" ({before:.0f} s last time)"
             _listener.say(f"compiling {self.name}{took}")
         start = time.monotonic()
+        took = "" if before is None else f"; it took {before:.0f} s last time"
         try:
-            compiled = lowered.compile()
+            with _said_while_slow(self.name, took):
+                compiled = lowered.compile()
         finally:
             done.set()
         seconds = time.monotonic() - start
@@ -151,6 +156,24 @@ class Program:
         if not self._known:
             self.prepare(*arguments)
         return self._jitted(*arguments)
+
+
+@contextlib.contextmanager
+def _said_while_slow(name: str, took: str) -> Iterator[None]:
+    """Says, after two minutes, four, eight and so on, that a program is still being compiled."""
+    done, start = threading.Event(), time.monotonic()
+
+    def watch() -> None:
+        after = _SLOW_SECONDS
+        while not done.wait(start + after - time.monotonic()):
+            _listener.say(f"still compiling {name}, for {after / 60:.0f} min so far{took}")
+            after *= 2
+
+    threading.Thread(target=watch, name="slow-compile", daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
 
 
 def _fingerprint(arguments: Any) -> str:

@@ -36,6 +36,10 @@ class Tolerant:
         except BrokenPipeError:
             self._drop()
 
+    def write_to(self, stream: Any) -> None:
+        """Writes to another stream from now on."""
+        self._stream = stream
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 

@@ -3,8 +3,9 @@
 These variables are read when a process starts. Therefore `fednas-jax` and `python -m
 fednas_jax.main` set those that are missing and execute themselves once more. Variables that the
 user has set are not changed. FEDNAS_JAX_ENVIRONMENT=off sets nothing, including what importing the
-package sets for some releases of jaxlib (`runtime/releases.py`). A notebook is never executed
-again: set the variables before it starts. `python -m fednas_jax.runtime.environment` lists them.
+package sets for some releases of jaxlib (`runtime/releases.py`), and leaves stderr as it is. A
+notebook is never executed again: set the variables before it starts. `python -m
+fednas_jax.runtime.environment` lists them.
 """
 
 import os
@@ -13,6 +14,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from fednas_jax.runtime import slow_compile_box
 
 SWITCH = "FEDNAS_JAX_ENVIRONMENT"
 """Set to `off` by the user, or to `done` for the second execution, so that there is no third."""
@@ -81,6 +84,7 @@ def of_several_ranks(environment: Mapping[str, str]) -> bool:
 def prepare(module: str, script: str = "") -> None:
     """Sets missing variables and restarts the program; returns if nothing is missing.
 
+    It then leaves XLA's box "Very slow compile?" out of stderr (`runtime/slow_compile_box.py`).
     The process keeps its id, terminal and working folder. It must be called before slow imports.
 
     Args:
@@ -93,6 +97,8 @@ def prepare(module: str, script: str = "") -> None:
         return
     found = missing(os.environ)
     if not found:
+        if os.environ.get(SWITCH) != "off" and os.name == "posix":
+            slow_compile_box.install()
         return
     for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it is closed
         stream.flush()

@@ -2,8 +2,9 @@
 
 import difflib
 import functools
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class UserError(Exception):
@@ -14,19 +15,59 @@ class UserError(Exception):
         super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
 
 
-def suggest(name: str, choices: Iterable[str]) -> str:
+_CLOSE = 0.75
+"""Least similarity of a suggested name, from 0 to 1; with less, suggestions become absurd."""
+
+
+def plain(text: str) -> str:
+    """A name without what people write in different ways: case, hyphens, underscores, dots."""
+    return re.sub(r"[\s_.\-]", "", text).lower()
+
+
+def closest(name: str, choices: Iterable[str], least: float = _CLOSE) -> str:
+    """The choice that a name most resembles; "" if it resembles none.
+
+    Args:
+      name: the unknown name.
+      choices: the known names.
+      least: least similarity, from 0 to 1.
+    """
+    by_plain = {plain(choice): choice for choice in sorted(choices, reverse=True)}
+    close = difflib.get_close_matches(plain(name), by_plain, n=1, cutoff=least)
+    return by_plain[close[0]] if close else ""
+
+
+def meant(name: str, choices: Iterable[str], also: Mapping[str, str] = {}) -> str:
+    """What somebody who typed an unknown name meant.
+
+    Args:
+      name: the unknown name.
+      choices: the known names.
+      also: other word -> the known name, or words that say what to set instead.
+
+    Returns:
+      A known name in quotes, or the words of `also`; "" if it is not clear.
+    """
+    names = set(choices)
+    words = {plain(word): right for word, right in also.items()}
+    right = words.get(plain(name)) or closest(name, names) or words.get(closest(name, words))
+    return f"'{right}'" if right in names else right or ""
+
+
+def suggest(name: str, choices: Iterable[str], also: Mapping[str, str] = {}) -> str:
     """The end of a `UserError` about an unknown name.
 
     Args:
       name: the unknown name.
       choices: the known names.
+      also: as for `meant`.
 
     Returns:
-      "; did you mean 'x'?" if a known name is similar, else "; known: a, b, c".
+      "; did you mean 'x'?" if it is clear what was meant, else "; known: a, b, c".
     """
     names = sorted(choices)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(names)}"
+    right = meant(name, names, also)
+    return f"; did you mean {right}?" if right else f"; known: {', '.join(names)}"
 
 
 def listed(items: Iterable[object], most: int = 10) -> str:

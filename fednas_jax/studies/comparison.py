@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 
 from fednas_jax import config as schema
-from fednas_jax.fields import config_file
+from fednas_jax.fields import config_file, words
 from fednas_jax.fields.common import NETWORKS
 from fednas_jax.runtime.errors import UserError, suggest
 from fednas_jax.runtime.paths import expand
@@ -123,7 +123,8 @@ def _check_network(name: str) -> None:
         return
     known = [*BY_HAND, RANDOM, *genotypes.names()]
     if name not in known and not is_reference(name):
-        raise UserError(f"--networks: {name!r} is not a network{suggest(name, known)}")
+        also = {word: right for word, right in words.NETWORKS.items() if right in known}
+        raise UserError(f"--networks: {name!r} is not a network{suggest(name, known, also)}")
 
 
 def _is_file(name: str) -> bool:

@@ -1,5 +1,6 @@
 """Runs a comparison of networks, and writes its table: accuracy, size, traffic and time."""
 
+import contextlib
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from fednas_jax.report import run_folder
 from fednas_jax.report.traffic import sent_so_far
 from fednas_jax.report.writers import read_rows
 from fednas_jax.runtime import layout, settings
+from fednas_jax.runtime.errors import UserError
 from fednas_jax.runtime.files import plain, write_atomic, write_json
 from fednas_jax.runtime.layout import METRICS_FILE
 from fednas_jax.studies import comparison
@@ -57,7 +59,8 @@ def make(plan: Plan, workdir: Path) -> list[str]:
     seconds: dict[int, float] = {}  # seed -> seconds of the search
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in plan.rows}
     failed: list[str] = []
-    for outcome in run_all([Planned(*item) for item in configs.items()], workdir):
+    planned = [Planned(*item) for item in configs.items()]
+    for outcome in run_all(planned, workdir, _multiply_adds(plan, dataset)):
         folder = outcome.planned.name
         failed += [folder] if outcome.error else []
         if folder in owners:
@@ -70,6 +73,22 @@ def make(plan: Plan, workdir: Path) -> list[str]:
     told = (workdir / TABLE).read_text(encoding="utf-8")
     print(f"\n{told}\nFiles in {workdir}: {RESULTS}, {TABLE}, {CONFIGS}/")
     return failed
+
+
+def _multiply_adds(plan: Plan, dataset: Dataset) -> dict[str, float]:
+    """Folder of each training -> multiply-adds of its network, where the network is known by now.
+
+    All seeds of a row have those of the first, except for what a search has yet to find.
+    """
+    found: dict[str, float] = {}
+    for configs in plan.rows.values():
+        first = next(iter(configs.values()))
+        with contextlib.suppress(UserError):  # of a search's genotype, which has no file yet
+            task = parts.image_task(first, dataset)
+            network = networks.from_config(first, task, dataset.num_classes)
+            cost = networks.multiply_adds(network, vision.image_shape(task, "compare"))
+            found |= dict.fromkeys(configs, float(cost))
+    return found
 
 
 def measured(run: Outcome, dataset: Dataset) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Makes several runs one after another, each in its own folder; finished ones are not repeated."""
 
+import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +15,11 @@ from fednas_jax.data import partition_file
 from fednas_jax.experiment import resumption, runner, stage_runner
 from fednas_jax.experiment import workdir as folders
 from fednas_jax.report import run_record
+from fednas_jax.report.writers import read_rows
 from fednas_jax.runtime import layout, user_code
 from fednas_jax.runtime.errors import UserError
 from fednas_jax.runtime.files import read_json
+from fednas_jax.studies import estimates
 
 
 class Planned(NamedTuple):
@@ -39,25 +42,30 @@ class Outcome(NamedTuple):
     """Why it failed, in one line; "" if it did not fail."""
 
 
-def run_all(planned: Sequence[Planned], workdir: Path) -> Iterator[Outcome]:
+def run_all(
+    planned: Sequence[Planned], workdir: Path, weights: Mapping[str, float] | None = None
+) -> Iterator[Outcome]:
     """Makes the runs in order, and resumes those that were interrupted.
 
-    If a run fails, the others are made nevertheless.
+    If a run fails, the others are made nevertheless. It prints how many runs there are, and after
+    each that it makes, how long the others will take.
 
     Args:
       planned: the runs, with different names.
       workdir: folder for the folders of the runs.
+      weights: name of a run -> the cost of an example, such as multiply-adds, for the estimates;
+        None if no cost is known.
 
     Raises:
       UserError: before the first run, if a folder holds a run of another config.
     """
     seen: dict[str, tuple[str, str]] = {}
+    done = [_is_finished(run, workdir / run.name) for run in planned]
     for run in planned:
-        _is_finished(run, workdir / run.name)
         stage_runner.check_same_run(workdir / run.name, run.config)
-    for number, run in enumerate(planned, start=1):
+    clock = _Clock(planned, done, workdir, weights or {})
+    for number, (run, finished) in enumerate(zip(planned, done, strict=True), start=1):
         folder = workdir / run.name
-        finished = _is_finished(run, folder)
         state = "is already finished" if finished else str(folder)
         print(f"fednas_jax: run {number} of {len(planned)}: {run.name}: {state}", flush=True)
         summary, error = None, ""
@@ -75,6 +83,8 @@ def run_all(planned: Sequence[Planned], workdir: Path) -> Iterator[Outcome]:
         except UserError as failure:
             summary, error = None, str(failure)
             print(f"fednas_jax: error: {run.name}: {error}", file=sys.stderr)
+        if not finished:
+            clock.after(number, summary)
         yield Outcome(run, folder, summary, error)
 
 
@@ -86,6 +96,76 @@ def _is_finished(run: Planned, folder: Path) -> bool:
     """
     recorded = folders.recorded_run(folder, run.config)
     return recorded is not None and resumption.is_finished(folder, recorded, run.config)
+
+
+class _Clock:
+    """Prints how many runs there are, and how long those that are left will take."""
+
+    def __init__(
+        self,
+        planned: Sequence[Planned],
+        done: Sequence[bool],
+        workdir: Path,
+        weights: Mapping[str, float],
+    ) -> None:
+        """Prints the number of runs.
+
+        Args:
+          planned: as for `run_all`.
+          done: whether each has been finished before.
+          workdir: as for `run_all`.
+          weights: as for `run_all`.
+        """
+        self._whole = [estimates.job(run.config, weights.get(run.name)) for run in planned]
+        self._left: dict[int, estimates.Job] = {}
+        self._done: list[estimates.Done] = []
+        begun = 0
+        for number, (run, finished) in enumerate(zip(planned, done, strict=True), start=1):
+            folder = workdir / run.name
+            if finished:
+                with contextlib.suppress(UserError):  # `run_all` reports it
+                    self._add(number, run_record.read_summary(folder))
+                continue
+            made = _rounds_made(folder)
+            begun += made > 0
+            self._left[number] = estimates.job(run.config, weights.get(run.name), done=made)
+        print(f"fednas_jax: {_counted(len(planned), len(self._left), begun)}", flush=True)
+        self._tell()
+
+    def after(self, number: int, summary: Mapping[str, Any] | None) -> None:
+        """Prints how long the others will take, after a run was made or has failed.
+
+        Args:
+          number: of the run, from 1.
+          summary: of the run; None if it failed.
+        """
+        del self._left[number]
+        if summary is not None:
+            self._add(number, summary)
+        self._tell()
+
+    def _add(self, number: int, summary: Mapping[str, Any]) -> None:
+        costs = float(summary["seconds"]), float(summary["compile_seconds"])
+        self._done.append(estimates.Done(self._whole[number - 1], *costs))
+
+    def _tell(self) -> None:
+        if line := estimates.told(self._done, list(self._left.values())):
+            print(f"fednas_jax: {line}", flush=True)
+
+
+def _counted(runs: int, left: int, begun: int) -> str:
+    """The number of runs in words, such as "6 runs: 2 finished, 1 begun, 3 to begin"."""
+    parts = {"finished": runs - left, "begun": begun, "to begin": left - begun}
+    shown = ", ".join(f"{count} {what}" for what, count in parts.items() if count)
+    return f"{runs} {'run' if runs == 1 else 'runs'}: {shown}"
+
+
+def _rounds_made(folder: Path) -> int:
+    """Rounds that an interrupted run has made; 0 if it has not begun, or cannot be read."""
+    with contextlib.suppress(UserError):
+        rows = read_rows(layout.of_rounds(folder) / layout.METRICS_FILE)
+        return max((int(row.get("round", 0)) for row in rows), default=0)
+    return 0
 
 
 def _of_all_stages(folder: Path) -> dict[str, Any] | None:

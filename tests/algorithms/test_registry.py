@@ -153,6 +153,7 @@ IN_FILES = {
     "checkpoints/model_file.py": "model.json's key, and the collection of alphas in a checkpoint",
     "report/findings.py": "keys of checkpoints and of summary.json",
     "fields/common.py": "`config.genotype`, for any algorithm that trains networks",
+    "fields/words.py": "what people type for `config.network.name`",
     "algorithms/fedavg/config.py": "that it reads it",
 }
 """Files that hold such a word in a text of its own: a key or the name of a field."""

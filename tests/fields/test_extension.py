@@ -66,7 +66,7 @@ def test_its_fields_are_there_where_it_is_named(elsewhere: Path, field: str) -> 
     resolved = schema.resolve(config, {**named, "mine.size": "5"})
     assert schema.to_json(resolved)["mine"] == {"size": 5}
     assert refusal(config, **named, **{"mine.size": "0"}).startswith("config.mine.size: 0 is not")
-    assert refusal(config, **named, **{"mine.sise": "4"}).endswith("did you mean 'mine.size'?")
+    assert refusal(config, **named, **{"mine.sise": "4"}).endswith("did you mean config.mine.size?")
     assert refusal(config, **{"mine.size": "5"}).startswith("config.mine.size: no such field")
     # The function alone has none.
     assert "mine" not in schema.resolve(config, {field: "mine.py:make"})

@@ -1,7 +1,10 @@
 """What XLA is told: barriers survive on a CPU, unknown options are left out; programs."""
 
+import threading
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from fednas_jax.nn.kernels.depthwise import stencil
@@ -128,3 +131,23 @@ def test_programs_that_compile_beside_each_other_take_their_time_once(
         compilation._add("/jax/core/compile/backend_compile_duration", duration)
     compilation._add("/jax/checkpoint/write", 9.0)
     assert compilation.seconds() == (5.0 - 1.0) + (9.0 - 6.0)
+
+
+def test_a_compilation_that_goes_on_is_said_again_and_again(lines, monkeypatch):
+    monkeypatch.setattr(compilation, "_SLOW_SECONDS", 0.001)
+    thrice = threading.Event()
+
+    def say(line: str) -> None:
+        lines.append(line)
+        if len(lines) == 3:
+            thrice.set()
+
+    with compilation.reported(say), compilation._said_while_slow("it", "; it took 9 s last time"):
+        assert thrice.wait(60)
+    said = "still compiling it, for 0 min so far; it took 9 s last time"
+    assert lines[:3] == [said] * 3
+
+
+def test_a_quick_compilation_is_not_said_to_be_slow(lines):
+    compilation.Program("it", compilation.jit(lambda x: x + 1)).prepare(np.float32(0))
+    assert not [line for line in lines if line.startswith("still")]
