@@ -109,13 +109,6 @@ class SearchFindings(Findings):
 
         return [f"  {kind}  {described(kind)}" for kind in genotypes.KINDS]
 
-    def next_steps(self, dataset: str) -> list[str]:
-        """See `Findings`."""
-        if dataset != "digits":
-            return []
-        command = "python -m fednas_jax.main --config=configs/cifar_hetero.py:quick"
-        return [f"search on CIFAR-10:\n  {command}"]
-
     def _genotype(self, name: str) -> Path:
         return self._folder / genotypes.FOLDER / f"{name}.json"
 
