@@ -17,7 +17,7 @@ from fednas_jax.runtime.errors import listed, warn
 
 FEWEST_TO_SELECT = 100
 """Number of held-out examples below which a run warns. The standard error of an accuracy over n
-examples is at most 0.5 / sqrt(n): with 100, 5 percentage points; rounds differ by less than that."""
+examples is at most 0.5 / sqrt(n): with 100, 5 percentage points; rounds differ by less."""
 
 
 class Selection(NamedTuple):

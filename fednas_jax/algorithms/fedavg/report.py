@@ -18,7 +18,7 @@ def sections(run: RunFolder) -> list[Section]:
     # Imported here, since it is slow to import.
     from fednas_jax.report.cells import page_cells
 
-    return [page_cells.section([page_cells.part(f"Trained: {run.config['genotype']}", genotype)])]
+    return [page_cells.section(page_cells.parts(f"trained: {run.config['genotype']}", genotype))]
 
 
 def trained(run: RunFolder) -> Genotype | None:
