@@ -170,9 +170,20 @@ def round_axis() -> alt.X:
     """The x axis of rounds, with whole numbers."""
     return alt.X(
         "round:Q",
-        axis=alt.Axis(tickMinStep=1, format="d", grid=False),
+        axis=alt.Axis(tickMinStep=1, labelExpr=whole_numbers(), grid=False),
         scale=alt.Scale(nice=False, padding=8),
     )
+
+
+def whole_numbers(condition: str = "true", others: str = "") -> str:
+    """The Vega expression of labels at whole numbers only: a short axis has ticks between them.
+
+    Args:
+      condition: a Vega expression; where it is false, the labels are `others`.
+      others: the format of those.
+    """
+    whole = "datum.value == floor(datum.value) ? format(datum.value, 'd') : ''"
+    return f"{condition} ? ({whole}) : format(datum.value, '{others}')"
 
 
 def percent(shorthand: str, title: str, scale: alt.Scale) -> alt.Y:

@@ -16,8 +16,9 @@ _MOST_BARS = 60
 _LONGEST_LABEL = 110
 """Pixels after which a label ends with an ellipsis; the tooltip has the whole name."""
 
-_LONG_NAME = 5
-"""Characters; longer names of clients are written aslant, or they would run into each other."""
+_LONG_NAME, _MOST_ASLANT = 5, 15
+"""Characters; longer names of clients are written aslant, or they would run into each other. And
+the number of names that can stand so beside each other on a phone."""
 
 
 def _client_axis(partition: ClassCounts) -> alt.Axis:
@@ -25,9 +26,13 @@ def _client_axis(partition: ClassCounts) -> alt.Axis:
 
 
 def _axis_of(clients: Sequence[str]) -> alt.Axis:
-    """The axis of clients with these names."""
+    """The axis of clients with these names; with few names, none of them is left out."""
     aslant = max(map(len, clients)) > _LONG_NAME
-    return alt.Axis(labelAngle=-40 if aslant else 0, labelOverlap=True, labelLimit=_LONGEST_LABEL)
+    return alt.Axis(
+        labelAngle=-40 if aslant else 0,
+        labelOverlap=not aslant or len(clients) > _MOST_ASLANT,
+        labelLimit=_LONGEST_LABEL,
+    )
 
 
 def client_scores(

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from fednas_jax.report.charts import Spec, finish
+from fednas_jax.report.charts import Spec, finish, whole_numbers
 from fednas_jax.report.page_parts import Chart, Choice, Drawing, Page, Part, Section, Table
 from fednas_jax.report.page_text import NOTHING, duration, in_bytes, percent
 from fednas_jax.report.run_sections import (
@@ -136,9 +136,7 @@ def _overlaid(points: list[dict[str, Any]], names: Sequence[str], metric: str) -
             x=alt.X(
                 "place:Q",
                 title=None,
-                axis=alt.Axis(
-                    grid=False, format="~g", tickMinStep=alt.expr("over == 'round' ? 1 : 0")
-                ),
+                axis=alt.Axis(grid=False, labelExpr=whole_numbers("over == 'round'", "~g")),
                 scale=alt.Scale(nice=False, zero=False, padding=8),
             ),
             y=alt.Y(

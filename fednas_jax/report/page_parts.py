@@ -80,6 +80,7 @@ class Scale(NamedTuple):
     most: float
     mark: float
     mark_label: str
+    note: str = ""
     kind: str = "scale"
 
 

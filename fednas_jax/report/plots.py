@@ -49,8 +49,15 @@ def accuracy_and_loss(rows: Sequence[Mapping[str, Any]], path: Path | str | None
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        if axes.lines:
-            axes.legend(frameon=False, fontsize=9)
+    lines = {line.get_label(): line for axes in figure.axes for line in axes.lines}
+    if lines:  # above both panels, where it hides nothing
+        figure.legend(
+            handles=list(lines.values()),
+            loc="outside upper center",
+            ncols=len(lines),
+            frameon=False,
+            fontsize=9,
+        )
     return finish(figure, path)
 
 
@@ -98,15 +105,15 @@ def alphas(
         axes.set_yticks(range(len(EDGES)), [edge_label(*edge) for edge in EDGES])
         axes.set_title(", ".join(filter(None, (_TITLES[kind], about))))
         axes.tick_params(length=0)
-    scale = figure.colorbar(image, ax=list(panels), label="probability", shrink=0.8)
-    uniform = 1 / len(PRIMITIVES)
-    scale.ax.axhline(uniform, c="black", lw=1.5)
-    alike = f"1/{len(PRIMITIVES)}, all equally probable"
-    scale.ax.text(-0.4, uniform, alike, rotation=90, ha="right", va="top", fontsize=8)
+    uniform, name = 1 / len(PRIMITIVES), f"1/{len(PRIMITIVES)}"
+    label = f"probability; {name}: all operations of an edge are equally probable"
+    scale = figure.colorbar(image, ax=list(panels), label=label, shrink=0.9)
     scale.set_ticks([0, high], labels=["0", f"{high:.3f}"])
+    scale.ax.axhline(uniform, c="black", lw=1.5)
+    scale.ax.text(-0.3, uniform, name, ha="right", va="center", fontsize=9)
     figure.supxlabel(
-        "Frames: the operations of the derived genotype. none is never framed: the derivation "
-        "leaves it out.",
+        "Frames: the operations of the derived genotype. The operation none is never framed: the "
+        "derivation leaves it out.",
         fontsize=9,
     )
     return finish(figure, path)

@@ -1,12 +1,15 @@
 """The sections of the page of one run."""
 
+import contextlib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fednas_jax import config as schema
 from fednas_jax.algorithms import registry
+from fednas_jax.fields.field import names_in
 from fednas_jax.report import charts, client_charts
 from fednas_jax.report.findings import Findings
 from fednas_jax.report.page_parts import Chart, Code, Page, Part, Section, Table, Tile, Tiles
@@ -21,6 +24,8 @@ from fednas_jax.report.page_text import (
 )
 from fednas_jax.report.run_folder import room_of
 from fednas_jax.report.run_types import RunFolder
+from fednas_jax.runtime import user_code
+from fednas_jax.runtime.errors import UserError
 
 _MOST_ROWS = 200
 
@@ -59,9 +64,16 @@ def subtitle(run: RunFolder) -> str:
     """A line with the algorithm, the data set, the clients and the rounds."""
     done, of = run.rows[-1]["round"], run.config["rounds"]
     rounds = counted(done, "round") if run.finished else f"{done} of {of} rounds so far"
-    algorithm = registry.title(run.config["algorithm"])
+    algorithm, dataset = _title(run.config["algorithm"]), run.config["dataset"]["name"]
     clients = f" · {counted(len(run.partition.counts), 'client')}" if run.partition else ""
-    return f"{algorithm} · {run.config['dataset']['name']}{clients} · {rounds}"
+    return f"{algorithm} · {Path(dataset).name}{clients} · {rounds}"
+
+
+def _title(algorithm: str) -> str:
+    """The algorithm's title; its name if it is a user's own that does not exist any more."""
+    with contextlib.suppress(UserError):
+        return registry.find(algorithm).title
+    return algorithm
 
 
 def total(rows: Sequence[dict[str, Any]], name: str) -> float:
@@ -229,7 +241,9 @@ def _python(run: RunFolder) -> str:
     lines, own = [], dict[str, dict[str, Any]]()
     for name, value, _ in _changed(run.config):
         section, dot, leaf = name.partition(".")
-        if dot and section not in sections:
+        if isinstance(value, str) and any(map(user_code.is_given, names_in(value))):
+            lines.append(f"# {name}: pass the object itself to experiment.run")
+        elif dot and section not in sections:
             own.setdefault(section, {})[leaf] = value
         elif name != "algorithm":
             lines.append(f"run.{name} = {value!r}")

@@ -35,8 +35,8 @@ def _about(run: RunFolder, drawn: bool) -> str:
     return (
         "The maps show the probability of each operation on each edge, the softmax of its alphas. "
         f"The slider moves both maps and the dashed lines through the rounds.{stays} Frames mark "
-        "the operations in the genotype of the shown round. none is never framed: the derivation "
-        "of a genotype leaves it out, however probable it is."
+        "the operations in the genotype of the shown round. The operation none is never framed: "
+        "the derivation of a genotype leaves it out, however probable it is."
     )
 
 
@@ -77,11 +77,12 @@ def _parts(run: RunFolder, history: Sequence[dict[str, Any]]) -> list[Part]:
             for id, kind in maps.items()
         ),
         Scale(
-            f"Probability, from 0 to the largest of all rounds; {alpha_charts.UNIFORM_LABEL}: all "
-            "operations of an edge are equally probable",
+            "Probability",
             alphas.most,
             alpha_charts.UNIFORM,
             alpha_charts.UNIFORM_LABEL,
+            f"From 0 to the largest of all rounds. At {alpha_charts.UNIFORM_LABEL} all operations "
+            "of an edge are equally probable.",
         ),
         Choice("choice-edge", "Edge", "edge", edges, [over_rounds]),
         Chart(over_rounds, "One edge over rounds", alphas.edge_history()),
