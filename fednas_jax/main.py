@@ -97,6 +97,7 @@ def _run(argv: Sequence[str], kind: Kind) -> None:
         planned, workdir = _parse(argv, kind)  # before jax is imported
         print(f"fednas_jax: workdir {workdir}", flush=True)
         stages.run(planned, workdir)
+        _suggest(planned, workdir)
         return
     start.import_jax()
     from fednas_jax.federated.ranks import communicator as communicators
@@ -108,6 +109,17 @@ def _run(argv: Sequence[str], kind: Kind) -> None:
         if communicator.rank == 0:
             print(f"fednas_jax: workdir {workdir}", flush=True)
         stages.run(planned, workdir, communicator)
+        if communicator.rank == 0:
+            _suggest(planned, workdir)
+
+
+def _suggest(planned: stages.Stages, workdir: Path) -> None:
+    """Prints what to do next, once all stages are finished; nothing if a record is damaged."""
+    from fednas_jax.experiment import next_steps  # not above: it imports jax
+
+    if (planned.train or planned.first)["report"]["progress"]:
+        with contextlib.suppress(UserError):
+            next_steps.tell(next_steps.of_run(workdir))
 
 
 def _parse(argv: Sequence[str], kind: Kind = "") -> tuple[stages.Stages, Path]:

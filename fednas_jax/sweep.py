@@ -71,7 +71,8 @@ def _run(argv: Sequence[str]) -> None:
     workdir = expand(given["workdir"], "--workdir")
     # Imported here because they import JAX, and bad arguments should fail before that.
     start.import_jax()
-    from fednas_jax.runtime import extras, settings
+    from fednas_jax.experiment import next_steps
+    from fednas_jax.runtime import extras, layout, settings
     from fednas_jax.studies import sweep_results
     from fednas_jax.studies.runs import Planned, run_all
 
@@ -83,6 +84,8 @@ def _run(argv: Sequence[str]) -> None:
             sweep_results.write(outcomes, targets, workdir)
     told = (workdir / sweep_results.TABLE).read_text(encoding="utf-8")
     print(f"\n{told}\nFiles in {workdir}: {sweep_results.files()}")
+    finished = [layout.of_rounds(outcome.folder) for outcome in outcomes if not outcome.error]
+    next_steps.tell(next_steps.of_study(finished, workdir, sweep_results.PICTURE))
     if lacking := extras.left_out("curves"):
         print(f"fednas_jax: {lacking}", file=sys.stderr)
     if failed := [outcome.planned.name for outcome in outcomes if outcome.error]:

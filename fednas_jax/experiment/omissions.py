@@ -1,7 +1,7 @@
 """Warnings at the start of a run about data that it does not use, or has too little of.
 
 They concern clients without examples, classes that no client learns from, and too few held-out
-images to distinguish rounds.
+examples to distinguish rounds.
 """
 
 import math
@@ -17,17 +17,17 @@ from fednas_jax.federated.clients import Division
 from fednas_jax.runtime.errors import listed, warn
 
 FEWEST_TO_SELECT = 100
-"""Number of held-out images below which a run warns. The standard error of an accuracy over n
-images is at most 0.5 / sqrt(n): with 100, 5 percentage points; rounds differ by less than that."""
+"""Number of held-out examples below which a run warns. The standard error of an accuracy over n
+examples is at most 0.5 / sqrt(n): with 100, 5 percentage points; rounds differ by less."""
 
 
 class Selection(NamedTuple):
     """The held-out examples by which the best round is selected."""
 
     images: int
-    """Number of images that all clients together hold out."""
+    """Number of examples, whatever they are, that all clients together hold out."""
     clients: int
-    """Number of clients that hold out at least one image."""
+    """Number of clients that hold out at least one example."""
     of_clients: int
     """Number of all clients."""
 
@@ -109,8 +109,8 @@ def opening(
 
 
 def _held_out(found: Selection) -> str:
-    images = "1 image" if found.images == 1 else f"{found.images:,} images"
-    return f"{images} held out by {found.clients:,} of {found.of_clients:,} clients"
+    examples = "1 example" if found.images == 1 else f"{found.images:,} examples"
+    return f"{examples} held out by {found.clients:,} of {found.of_clients:,} clients"
 
 
 def _clients(how: str, dataset: Dataset, partition: Partition) -> list[str]:
@@ -200,6 +200,6 @@ def _selecting(held_out: Selection, config: Mapping[str, Any]) -> list[str]:
         return []
     return [
         f"{field}: the best round is selected by {_held_out(held_out)}; with fewer than "
-        f"{FEWEST_TO_SELECT} images the standard error of an accuracy may exceed 5 percentage "
+        f"{FEWEST_TO_SELECT} examples the standard error of an accuracy may exceed 5 percentage "
         "points"
     ]

@@ -1,5 +1,6 @@
 """The end of a run: its summary, its page, and the lines that are printed."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from fednas_jax.experiment.shared_workdir import Unwritten
 from fednas_jax.report import rows, run_record
 from fednas_jax.report.findings import Findings
 from fednas_jax.report.records import Records
+from fednas_jax.report.writers import read_rows
 from fednas_jax.runtime import console, extras, layout
+from fednas_jax.runtime.errors import UserError
 from fednas_jax.runtime.files import plain, write_json
 
 
@@ -36,7 +39,7 @@ def summarize(
 
         page.write(folder)
     if config["report"]["progress"]:
-        _tell(summary, config, folder, records.findings)
+        _tell(summary, folder, records.findings, rows.is_selected(records.rows))
     return summary
 
 
@@ -56,21 +59,26 @@ def already_finished(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     findings = registry.room(config["algorithm"]).findings(config, folder)
     summary = run_record.read_summary(folder, findings)
     console.show(
-        f"{folder}: this run is finished; more --config.rounds continue it, another --workdir "
-        "starts a new one"
+        f"{folder}: this run is finished; a larger --config.rounds continues it, another "
+        "--workdir starts a new one"
     )
-    _tell(summary, config, folder, findings)
+    _tell(summary, folder, findings, _was_selected(folder, summary))
     return summary
 
 
-def _tell(
-    summary: dict[str, Any], config: Mapping[str, Any], folder: Path, findings: Findings
-) -> None:
+def _was_selected(folder: Path, summary: Mapping[str, Any]) -> bool:
+    """As `rows.is_selected`; without the rows, it is known only from the summary."""
+    with contextlib.suppress(UserError):
+        return rows.is_selected(read_rows(folder / layout.METRICS_FILE))
+    return summary["held_out_accuracy"] is not None and summary["rounds"] > 1
+
+
+def _tell(summary: dict[str, Any], folder: Path, findings: Findings, selected: bool) -> None:
     text = rows.summary_text(
         summary,
         folder,
         findings,
-        dataset=config["dataset"]["name"],
+        selected=selected,
         with_pictures=(folder / layout.PLOTS_FOLDER / "accuracy_and_loss.png").exists(),
         with_page=(folder / layout.PAGE_FILE).exists(),
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fednas_jax.report.colors import SERIES
-from fednas_jax.report.page_text import NOTHING
+from fednas_jax.report.page_text import NOTHING, counted
 from fednas_jax.report.vega import alt
 
 Spec = dict[str, Any]
@@ -30,14 +30,20 @@ _ATTENDANCE = {
 }
 
 
-def finish(chart: Any, description: str) -> Spec:
-    """The Vega-Lite specification of a chart, as wide as the page."""
+def finish(chart: Any, description: str, legend: Sequence[Sequence[str]] = ()) -> Spec:
+    """The Vega-Lite specification of a chart, as wide as the page.
+
+    Args:
+      chart: the chart.
+      description: for screen readers.
+      legend: its entries, as `page_parts.Chart` describes them.
+    """
     fitted = chart.properties(
         width="container",
         description=description,
         autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
     )
-    return fitted.to_dict()
+    return fitted.to_dict() | ({"usermeta": {"legend": legend}} if legend else {})
 
 
 def curves(rows: Rows, quantity: str) -> Spec | None:
@@ -61,7 +67,8 @@ def curves(rows: Rows, quantity: str) -> Spec | None:
     )
     return finish(
         _hoverable(rows, series, quantity, shown),
-        f"Line chart of {quantity} over {rows[-1]['round']} rounds: {', '.join(ends)}.",
+        f"Line chart of {quantity} over {counted(rows[-1]['round'], 'round')}: {', '.join(ends)}.",
+        list(series.values()),
     )
 
 
@@ -82,6 +89,7 @@ def attendance(rows: Rows) -> Spec | None:
     return finish(
         _hoverable(rows, series, "clients", "d"),
         f"Line chart of clients in each round; on average {', '.join(means)}.",
+        list(series.values()),
     )
 
 
@@ -121,7 +129,7 @@ def _hoverable(rows: Rows, series: Series, title: str, form: str) -> Any:
     color = alt.Color(
         "series:N",
         scale=alt.Scale(domain=list(labels), range=list(colors)),
-        legend=alt.Legend(title=None),
+        legend=None,
     )
     nearest = alt.selection_point(
         nearest=True, on="pointerover", fields=["round"], empty=False, clear="pointerout"
@@ -162,9 +170,20 @@ def round_axis() -> alt.X:
     """The x axis of rounds, with whole numbers."""
     return alt.X(
         "round:Q",
-        axis=alt.Axis(tickMinStep=1, format="d", grid=False),
+        axis=alt.Axis(tickMinStep=1, labelExpr=whole_numbers(), grid=False),
         scale=alt.Scale(nice=False, padding=8),
     )
+
+
+def whole_numbers(condition: str = "true", others: str = "") -> str:
+    """The Vega expression of labels at whole numbers only: a short axis has ticks between them.
+
+    Args:
+      condition: a Vega expression; where it is false, the labels are `others`.
+      others: the format of those.
+    """
+    whole = "datum.value == floor(datum.value) ? format(datum.value, 'd') : ''"
+    return f"{condition} ? ({whole}) : format(datum.value, '{others}')"
 
 
 def percent(shorthand: str, title: str, scale: alt.Scale) -> alt.Y:

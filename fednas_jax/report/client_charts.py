@@ -6,11 +6,33 @@ from typing import Any
 import numpy as np
 
 from fednas_jax.report.charts import Rows, Spec, finish, percent, round_axis
+from fednas_jax.report.page_text import counted
 from fednas_jax.report.run_types import ClassCounts
 from fednas_jax.report.vega import alt
 
 _MOST_BARS = 60
 """Maximum number of clients that are shown one by one; more are counted in bins."""
+
+_LONGEST_LABEL = 110
+"""Pixels after which a label ends with an ellipsis; the tooltip has the whole name."""
+
+_LONG_NAME, _MOST_ASLANT = 5, 15
+"""Characters; longer names of clients are written aslant, or they would run into each other. And
+the number of names that can stand so beside each other on a phone."""
+
+
+def _client_axis(partition: ClassCounts) -> alt.Axis:
+    return _axis_of([partition.client(k) for k in range(len(partition.counts))])
+
+
+def _axis_of(clients: Sequence[str]) -> alt.Axis:
+    """The axis of clients with these names; with few names, none of them is left out."""
+    aslant = max(map(len, clients)) > _LONG_NAME
+    return alt.Axis(
+        labelAngle=-40 if aslant else 0,
+        labelOverlap=not aslant or len(clients) > _MOST_ASLANT,
+        labelLimit=_LONGEST_LABEL,
+    )
 
 
 def client_scores(
@@ -34,8 +56,8 @@ def client_scores(
     bars = _one_by_one(data, known) if len(known) <= _MOST_BARS else _in_bins(data)
     return finish(
         bars.properties(height=220),
-        f"Accuracies of {len(known)} clients on their held-out examples after round {number}: "
-        f"{min(values):.1%} to {max(values):.1%}, mean {mean:.1%} (dashed).",
+        f"Accuracies of {counted(len(known), 'client')} on their held-out examples after round "
+        f"{number}: {min(values):.1%} to {max(values):.1%}, mean {mean:.1%} (dashed).",
     )
 
 
@@ -46,7 +68,7 @@ def _one_by_one(data: alt.Data, known: list[dict[str, Any]]) -> Any:
     mean = alt.Chart(data).mark_rule(strokeDash=[5, 4], color="currentColor")
     return alt.layer(
         bars.encode(
-            x=alt.X("client:N", sort=ascending, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+            x=alt.X("client:N", sort=ascending, axis=_axis_of(ascending)),
             y=percent("accuracy:Q", "accuracy", alt.Scale(domain=[0, 1])),
             tooltip=["client:N", alt.Tooltip("accuracy:Q", format=".1%")],
         ),
@@ -119,7 +141,7 @@ def partition_sizes(partition: ClassCounts) -> Spec:
     bars = alt.Chart(data).mark_bar(cornerRadiusEnd=2, color="var(--accent)")
     if len(sizes) <= _MOST_BARS:
         encoded = bars.encode(
-            x=alt.X("client:N", sort=None, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+            x=alt.X("client:N", sort=None, axis=_client_axis(partition)),
             y=alt.Y("examples:Q"),
             tooltip=["client:N", alt.Tooltip("examples:Q", format=",")],
         )
@@ -140,9 +162,12 @@ def partition_sizes(partition: ClassCounts) -> Spec:
 
 
 def partition_classes(partition: ClassCounts) -> Spec | None:
-    """A heat map of clients by classes; None for too many clients to tell them apart."""
+    """A heat map of clients by classes; None for too many clients to tell them apart, or where all
+    examples have one class, as where the data have no classes."""
     clients, classes = len(partition.counts), len(partition.names)
     if clients > 2 * _MOST_BARS or classes > 2 * _MOST_BARS:
+        return None
+    if np.count_nonzero(np.array(partition.counts).sum(axis=0)) < 2:
         return None
     cells = [
         {"client": partition.client(k), "class": name, "examples": count}
@@ -153,8 +178,13 @@ def partition_classes(partition: ClassCounts) -> Spec | None:
         alt.Chart(alt.Data(values=cells))
         .mark_rect(color="var(--accent)", stroke="var(--surface)", strokeWidth=0.5)
         .encode(
-            x=alt.X("client:N", sort=None, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
-            y=alt.Y("class:N", sort=None, title=None, axis=alt.Axis(labelOverlap=True)),
+            x=alt.X("client:N", sort=None, axis=_client_axis(partition)),
+            y=alt.Y(
+                "class:N",
+                sort=None,
+                title=None,
+                axis=alt.Axis(labelOverlap=True, labelLimit=_LONGEST_LABEL),
+            ),
             # Counts span four decades, so that opacity is proportional to their square root.
             opacity=alt.Opacity(
                 "examples:Q", scale=alt.Scale(type="sqrt", range=[0.04, 1]), legend=None

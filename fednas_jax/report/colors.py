@@ -16,9 +16,27 @@ darker."""
 OPERATION_COLORS_IN_THE_DARK = OPERATION_COLORS | {
     "skip_connect": "#a9b0ba",
     "sep_conv_5x5": "#2c74cc",
-    "dil_conv_5x5": "#0f8a66",
+    "dil_conv_5x5": "#0d8361",
 }
 """Operation -> colour on a dark page, where the darkest colours would not be visible."""
+
+_DARK_INK, _WHITE = "#14181d", "#ffffff"
+
+ON_OPERATION_COLORS = {
+    "none": _DARK_INK,
+    "max_pool_3x3": _DARK_INK,
+    "avg_pool_3x3": _DARK_INK,
+    "skip_connect": "#fefefe",
+    "sep_conv_3x3": _DARK_INK,
+    "sep_conv_5x5": _WHITE,
+    "dil_conv_3x3": _DARK_INK,
+    "dil_conv_5x5": _WHITE,
+}
+"""Operation -> colour of text on the operation's colour, with a contrast of 4.5 or more. That of
+skip_connect is not quite white, so that a page can tell it apart and change it in the dark."""
+
+ON_SKIP_IN_THE_DARK = _DARK_INK
+"""Colour of text on that of skip_connect on a dark page."""
 
 SERIES = {
     "train": ("train part", "#0072b2"),

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from fednas_jax.report.charts import Spec, finish
+from fednas_jax.report.charts import Spec, finish, whole_numbers
 from fednas_jax.report.page_parts import Chart, Choice, Drawing, Page, Part, Section, Table
 from fednas_jax.report.page_text import NOTHING, duration, in_bytes, percent
 from fednas_jax.report.run_sections import (
@@ -47,7 +47,7 @@ def page(runs: Sequence[RunFolder]) -> Page:
         Section(
             "clients",
             "Clients",
-            "Held-out accuracy of each client in the best round; the long mark is the mean.",
+            "Held-out accuracy of each client in its run's round; the long mark is the mean.",
             _clients(runs, names),
         ),
         *_drawings(runs, names),
@@ -84,13 +84,15 @@ def _results(runs: Sequence[RunFolder], names: Sequence[str]) -> Table:
                 percent(summary["test_accuracy"]),
                 percent(summary["held_out_accuracy"]),
                 percent(min(scores) if scores else None),
-                f"{summary['best_round']}",
+                f"{summary['best_round']}, {run.note}",
                 in_bytes(_sent(run)[-1]),
                 duration(seconds),
             ]
         )
-    columns = ["run", "what", "test accuracy", "held out", "worst client", "best round"]
-    return Table([*columns, "sent by all clients", "time"], rows)
+    columns = ["run", "what", "test accuracy", "held out", "worst client", "round"]
+    columns += ["sent by all clients", "time"]
+    known = [n for n, _ in enumerate(columns) if any(row[n] != NOTHING for row in rows)]
+    return Table([columns[n] for n in known], [[row[n] for n in known] for row in rows])
 
 
 def _sent(run: RunFolder) -> Sequence[int | None]:
@@ -134,10 +136,17 @@ def _overlaid(points: list[dict[str, Any]], names: Sequence[str], metric: str) -
             x=alt.X(
                 "place:Q",
                 title=None,
-                axis=alt.Axis(grid=False, format="~g"),
+                axis=alt.Axis(grid=False, labelExpr=whole_numbers("over == 'round'", "~g")),
                 scale=alt.Scale(nice=False, zero=False, padding=8),
             ),
-            y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False)),
+            y=alt.Y(
+                "value:Q",
+                title=None,
+                scale=alt.Scale(zero=False),
+                axis=alt.Axis(
+                    labelExpr="format(datum.value, test(/accuracy/, metric) ? '~%' : '~g')"
+                ),
+            ),
             order="round:Q",
             color=run_color(names),
             tooltip=["run:N", "round:Q", "seconds:Q", alt.Tooltip("value:Q", format=".4f")],
@@ -150,14 +159,18 @@ def _overlaid(points: list[dict[str, Any]], names: Sequence[str], metric: str) -
         chart,
         f"Line chart of {len(names)} runs: {', '.join(names)}; the metric and the x axis are "
         "chosen above the chart.",
+        [
+            [name, _COLORS[index % len(_COLORS)], *(["dashed"] if index >= len(_COLORS) else [])]
+            for index, name in enumerate(names)
+        ],
     )
 
 
 def run_color(names: Sequence[str]) -> alt.Color:
-    """A colour for each run, with a legend."""
+    """A colour for each run, without a legend."""
     colors = [_COLORS[index % len(_COLORS)] for index in range(len(names))]
     scale = alt.Scale(domain=list(names), range=colors)
-    return alt.Color("run:N", scale=scale, legend=alt.Legend(title=None))
+    return alt.Color("run:N", scale=scale, legend=None)
 
 
 def _run_dash(names: Sequence[str]) -> dict[str, alt.StrokeDash]:
@@ -166,7 +179,7 @@ def _run_dash(names: Sequence[str]) -> dict[str, alt.StrokeDash]:
         return {}
     dashes = [_DASHES[index // len(_COLORS) % len(_DASHES)] for index in range(len(names))]
     scale = alt.Scale(domain=list(names), range=dashes)
-    return {"strokeDash": alt.StrokeDash("run:N", scale=scale, legend=alt.Legend(title=None))}
+    return {"strokeDash": alt.StrokeDash("run:N", scale=scale, legend=None)}
 
 
 def _clients(runs: Sequence[RunFolder], names: Sequence[str]) -> list[Part]:
@@ -185,7 +198,8 @@ def _clients(runs: Sequence[RunFolder], names: Sequence[str]) -> list[Part]:
     if not points:
         return []
     base = alt.Chart(alt.Data(values=points)).encode(
-        y=alt.Y("run:N", sort=list(names), title=None), color=run_color(names).legend(None)
+        y=alt.Y("run:N", sort=list(names), title=None, axis=alt.Axis(labelLimit=120)),
+        color=run_color(names),
     )
     x = alt.X(
         "accuracy:Q", title="accuracy", axis=alt.Axis(format="~%"), scale=alt.Scale(zero=False)

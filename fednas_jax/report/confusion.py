@@ -79,6 +79,7 @@ def draw(
     from matplotlib.figure import Figure  # imported here because the numbers do not need it
 
     from fednas_jax.report.figures import finish
+    from fednas_jax.report.plots import shortened
 
     counts = confusion.counts
     parts = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -91,9 +92,9 @@ def draw(
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(f"{confusion.accuracy:.2%} of {counts.sum()} right", fontsize=11)
     if few:
-        places = range(len(class_names))
-        axes.set_xticks(places, class_names, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(places, class_names)
+        places, names = range(len(class_names)), [shortened(str(name)) for name in class_names]
+        axes.set_xticks(places, names, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(places, names)
         for (row, column), count in np.ndenumerate(counts):
             if count:
                 color = "white" if parts[row, column] > 0.5 else "black"

@@ -20,7 +20,8 @@ class Findings:
     folders: tuple[str, ...] = ()
     """Folders for its files in the run's folder; made before the first round."""
     title: str = "Best network"
-    """First words of the lines printed at the end of a run."""
+    """First words of the lines printed at the end of a run; "Best " is left out if no round was
+    selected."""
     scored: str = "Network"
     """The name of what is scored, before the printed accuracies."""
     files: tuple[str, ...] = ()
@@ -109,7 +110,8 @@ class Findings:
         return []
 
     def next_steps(self, dataset: str) -> list[str]:
-        """Suggestions for after the run, as parts of the sentence "Next: ..., then ...".
+        """Suggestions for after the run, each the rest of a line that begins with "Next: " or
+        "Then ".
 
         Args:
           dataset: the name of the data set.

@@ -9,6 +9,7 @@ that pages need may not be installed, so they are imported only when a page is w
 import contextlib
 import functools
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -126,11 +127,20 @@ def render(page: Page) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_ASSETS), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters["breakable"] = _breakable
     return environment.get_template("page.html").render(
         **page._asdict(),
         charts=_embedded(charts),
-        colors=_variables(colors.OPERATION_COLORS | {k: c for k, (_, c) in colors.SERIES.items()}),
-        dark_colors=_variables(colors.OPERATION_COLORS_IN_THE_DARK | colors.SERIES_IN_THE_DARK),
+        colors=_variables(
+            colors.OPERATION_COLORS
+            | {k: c for k, (_, c) in colors.SERIES.items()}
+            | {"on-skip_connect": colors.ON_OPERATION_COLORS["skip_connect"]}
+        ),
+        dark_colors=_variables(
+            colors.OPERATION_COLORS_IN_THE_DARK
+            | colors.SERIES_IN_THE_DARK
+            | {"on-skip_connect": colors.ON_SKIP_IN_THE_DARK}
+        ),
         style=(_ASSETS / "page.css").read_text(encoding="utf-8"),
         script=(_ASSETS / "page.js").read_text(encoding="utf-8"),
         library=_library(),
@@ -149,6 +159,14 @@ def _embedded(charts: dict[str, dict[str, Any]]) -> str:
     content = {"specs": specs, "datasets": datasets}
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.replace("<", "\\u003c")
+
+
+def _breakable(text: str) -> Any:
+    """A text that may be broken inside of names and paths, but not inside of words and numbers."""
+    import markupsafe
+
+    words = str(markupsafe.escape(text))
+    return markupsafe.Markup(re.sub(r"(?<=[^\W\d])([._/=])(?=\w)", r"\1<wbr>", words))
 
 
 def _variables(values: dict[str, str]) -> str:

@@ -1,6 +1,6 @@
 """The parts of a page; `assets/page.html` decides how each part looks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 
@@ -19,14 +19,50 @@ class Tiles(NamedTuple):
     kind: str = "tiles"
 
 
+class Slider(NamedTuple):
+    """A slider that sets a signal of the charts to one of `marks`."""
+
+    id: str
+    label: str
+    signal: str
+    marks: Sequence[int]
+    charts: Sequence[str]
+    start: int | None = None
+    """The mark at which it starts; None: the last."""
+    notes: Mapping[int, str] = {}
+    """Text beside some of the marks."""
+    kind: str = "slider"
+
+    @property
+    def at(self) -> int:
+        """The mark at which it starts."""
+        return self.marks[-1] if self.start is None else self.start
+
+    @property
+    def texts(self) -> list[str]:
+        """The marks as they are shown."""
+        return [", ".join(filter(None, (f"{m}", self.notes.get(m, "")))) for m in self.marks]
+
+
 class Chart(NamedTuple):
-    """A chart; `spec` is a Vega-Lite specification with a description for screen readers."""
+    """A chart; `spec` is a Vega-Lite specification with a description for screen readers.
+
+    `spec["usermeta"]["legend"]` holds pairs of label and CSS colour, or triples with "dashed", for
+    the legend above the chart, which wraps on a narrow page.
+    """
 
     id: str
     title: str
     spec: dict[str, Any]
     wide: bool = False
+    follows: Slider | None = None
+    """The slider whose value stands behind the title."""
     kind: str = "chart"
+
+    @property
+    def legend(self) -> Sequence[Sequence[str]]:
+        """The entries of the legend; none if the chart has none, or draws its own."""
+        return self.spec.get("usermeta", {}).get("legend", [])
 
 
 class Drawing(NamedTuple):
@@ -37,15 +73,15 @@ class Drawing(NamedTuple):
     kind: str = "drawing"
 
 
-class Slider(NamedTuple):
-    """A slider that sets a signal of the charts to one of `marks`; starts at the last."""
+class Scale(NamedTuple):
+    """The colour scale of heat maps, from 0 to `most`, with a mark."""
 
-    id: str
-    label: str
-    signal: str
-    marks: Sequence[int]
-    charts: Sequence[str]
-    kind: str = "slider"
+    title: str
+    most: float
+    mark: float
+    mark_label: str
+    note: str = ""
+    kind: str = "scale"
 
 
 class Choice(NamedTuple):
@@ -78,7 +114,7 @@ class Code(NamedTuple):
     kind: str = "code"
 
 
-Part: TypeAlias = Tiles | Chart | Drawing | Slider | Choice | Table | Code
+Part: TypeAlias = Tiles | Chart | Drawing | Scale | Slider | Choice | Table | Code
 
 
 class Section(NamedTuple):

@@ -42,3 +42,8 @@ def number(value: Any) -> str:
 def setting(value: Any) -> str:
     """Formats the value of a field: as JSON, except for texts, which are not quoted."""
     return value if isinstance(value, str) and value else json.dumps(value)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with what it counts, in the plural where it is not 1."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

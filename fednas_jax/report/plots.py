@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -18,6 +19,12 @@ from fednas_jax.report.colors import OPERATION_COLORS, SERIES
 from fednas_jax.report.figures import finish
 from fednas_jax.spaces.darts.genotype import KINDS, derive, softmax
 from fednas_jax.spaces.darts.space import EDGES, NODES, PRIMITIVES
+
+_PALE_BLUES = LinearSegmentedColormap.from_list("pale blues", ["#ffffff", "#7bb5ea"])
+"""Light enough for black numbers and for red frames around them."""
+
+_LONGEST_NAME, _LONGEST_UPRIGHT = 20, 6
+"""Characters of a client or class that are shown, and that fit below a column."""
 
 _TITLES = {"normal": "normal cell", "reduce": "reduction cell"}
 
@@ -42,8 +49,15 @@ def accuracy_and_loss(rows: Sequence[Mapping[str, Any]], path: Path | str | None
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        if axes.lines:
-            axes.legend(frameon=False, fontsize=9)
+    lines = {line.get_label(): line for axes in figure.axes for line in axes.lines}
+    if lines:  # above both panels, where it hides nothing
+        figure.legend(
+            handles=list(lines.values()),
+            loc="outside upper center",
+            ncols=len(lines),
+            frameon=False,
+            fontsize=9,
+        )
     return finish(figure, path)
 
 
@@ -56,11 +70,17 @@ def _state_label(state: int) -> str:
     return ("c_{k-2}", "c_{k-1}")[state] if state < 2 else str(state - 2)
 
 
-def alphas(arch: Mapping[str, ArrayLike], path: Path | str | None = None) -> Figure:
+def alphas(
+    arch: Mapping[str, ArrayLike], path: Path | str | None = None, *, about: str = ""
+) -> Figure:
     """Heat maps of softmax(alpha), edges by operations, with frames around the derived genotype.
+
+    Colours go from 0 to the largest probability, with a mark where all operations are equal. `none`
+    is never framed, since the derivation leaves it out.
 
     Args:
       arch: "normal" and "reduce", each [14, 8], before the softmax.
+      about: what is said behind the kind of cell in its title, such as the round.
       path: file to save the plot in; None to save nothing.
 
     Raises:
@@ -68,16 +88,14 @@ def alphas(arch: Mapping[str, ArrayLike], path: Path | str | None = None) -> Fig
     """
     genotype = derive(arch)
     probabilities = {kind: softmax(arch[kind]) for kind in KINDS}
-    low = min(values.min() for values in probabilities.values())
     high = max(values.max() for values in probabilities.values())
     figure = Figure(figsize=(12, 6), layout="constrained")
     panels = figure.subplots(1, 2)
     for axes, kind in zip(panels, KINDS, strict=True):
         values = probabilities[kind]
-        image = axes.imshow(values, cmap="Blues", vmin=low, vmax=high, aspect="auto")
+        image = axes.imshow(values, cmap=_PALE_BLUES, vmin=0, vmax=high, aspect="auto")
         for (row, column), value in np.ndenumerate(values):
-            color = "white" if value > low + 0.6 * (high - low) else "black"
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, c=color)
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7)
         for index, (name, state) in enumerate(getattr(genotype, kind)):
             corner = PRIMITIVES.index(name) - 0.5, EDGES.index((index // 2, state)) - 0.5
             axes.add_patch(Rectangle(corner, 1, 1, fill=False, ec="#cc3311", lw=1.8))
@@ -85,9 +103,19 @@ def alphas(arch: Mapping[str, ArrayLike], path: Path | str | None = None) -> Fig
             axes.axhline(EDGES.index((node, 0)) - 0.5, c="black", lw=0.8)
         axes.set_xticks(range(len(PRIMITIVES)), PRIMITIVES, rotation=35, ha="right", fontsize=8)
         axes.set_yticks(range(len(EDGES)), [edge_label(*edge) for edge in EDGES])
-        axes.set_title(_TITLES[kind])
+        axes.set_title(", ".join(filter(None, (_TITLES[kind], about))))
         axes.tick_params(length=0)
-    figure.colorbar(image, ax=list(panels), label="probability", shrink=0.8)
+    uniform, name = 1 / len(PRIMITIVES), f"1/{len(PRIMITIVES)}"
+    label = f"probability; {name}: all operations of an edge are equally probable"
+    scale = figure.colorbar(image, ax=list(panels), label=label, shrink=0.9)
+    scale.set_ticks([0, high], labels=["0", f"{high:.3f}"])
+    scale.ax.axhline(uniform, c="black", lw=1.5)
+    scale.ax.text(-0.3, uniform, name, ha="right", va="center", fontsize=9)
+    figure.supxlabel(
+        "Frames: the operations of the derived genotype. The operation none is never framed: the "
+        "derivation leaves it out.",
+        fontsize=9,
+    )
     return finish(figure, path)
 
 
@@ -185,9 +213,7 @@ def partition(
             heat.text(client, label, str(count), ha="center", va="center", fontsize=8, c=color)
     _label_ticks(heat, clients, classes, class_names)
     if client_ids is not None and clients <= 20:
-        heat.set_xticks(range(clients), [str(one) for one in client_ids])
-        if max(len(str(one)) for one in client_ids) > _LONG_NAME:
-            heat.tick_params(axis="x", labelrotation=30)
+        _name_clients(heat, [shortened(str(one)) for one in client_ids])
     scale = figure.colorbar(image, ax=heat, label="examples", pad=0.01)
     top = int(counts.max())
     levels = sorted({0, top // 16, top // 4, top * 9 // 16, top})
@@ -195,11 +221,29 @@ def partition(
     return finish(figure, path)
 
 
+def shortened(name: str) -> str:
+    """A name of a client or class that fits an axis."""
+    return (
+        name
+        if len(name) <= _LONGEST_NAME
+        else f"{name[: _LONGEST_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
+    )
+
+
+def _name_clients(heat: Axes, names: Sequence[str]) -> None:
+    """Names below the axis; aslant where they would run into each other."""
+    aslant = max(map(len, names)) > _LONGEST_UPRIGHT
+    heat.set_xticks(range(len(names)), names)
+    if aslant:
+        for label in heat.get_xticklabels():
+            label.set(rotation=35, ha="right", rotation_mode="anchor")
+
+
 def _label_ticks(heat: Axes, clients: int, classes: int, class_names: Sequence[str]) -> None:
     heat.set(xlabel="client")
     heat.set_xticks(range(0, clients, 1 if clients <= 20 else -(-clients // 200) * 10))
     if classes <= 20:
-        heat.set_yticks(range(classes), class_names)
+        heat.set_yticks(range(classes), [shortened(str(name)) for name in class_names])
         heat.set(ylabel="class" if all(str(name).isdigit() for name in class_names) else "")
     else:
         heat.set_yticks(range(0, classes, -(-classes // 200) * 10))

@@ -195,22 +195,33 @@ def summary(rows: Sequence[Row], best: Any, by: Sequence[str] = SELECTED_BY) -> 
     }
 
 
+def is_selected(rows: Sequence[Row]) -> bool:
+    """Whether the best round was selected among several by its held-out accuracy.
+
+    Otherwise the last round counts as the best.
+
+    Args:
+      rows: the rows of all rounds so far, with None for what was not measured.
+    """
+    return sum(_known(row.get("held_out_accuracy")) for row in rows) > 1
+
+
 def summary_text(
     result: Mapping[str, Any],
     folder: Path,
     findings: Findings,
     *,
-    dataset: str,
+    selected: bool,
     with_pictures: bool,
     with_page: bool,
 ) -> str:
-    """The printed summary: what was found, its accuracy, its files, and suggestions.
+    """The printed summary: what was found, its accuracy, and its files.
 
     Args:
       result: `summary`, with the costs.
       folder: the run's folder.
       findings: the findings of the run's algorithm.
-      dataset: the name of the run's data set.
+      selected: as `is_selected` returns it.
       with_pictures: whether there are pictures.
       with_page: whether there is a report.html.
     """
@@ -223,8 +234,7 @@ def summary_text(
     held_out = "" if scored is None else f"{percent(scored)} on held-out client data, "
     lines = [
         "",
-        f"{findings.title} (round {result['best_round']} of {result['rounds']})"
-        f"{':' if found else ''}",
+        f"{_heading(result, findings.title, selected)}{':' if found else ''}",
         *found,
         *_tied(result),
         f"{findings.scored}: {held_out}"
@@ -236,13 +246,15 @@ def summary_text(
         f"{'report.html, ' if with_page else ''}{'plots/, ' if with_pictures else ''}"
         "metrics.jsonl, summary.json, checkpoints/",
     ]
-    steps = [
-        *_to_look_at(folder, findings, with_pictures, with_page),
-        *findings.next_steps(dataset),
-    ]
-    if steps:
-        lines += ["", "Next: " + ", then ".join(steps)]
     return "\n".join(lines)
+
+
+def _heading(result: Mapping[str, Any], title: str, selected: bool) -> str:
+    """What the summary is of: the best of several rounds, or just the last round."""
+    if selected:
+        return f"{title} (round {result['best_round']} of {result['rounds']})"
+    what = title.removeprefix("Best ")
+    return f"{what[:1].upper()}{what[1:]} after round {result['best_round']}"
 
 
 def _tied(result: Mapping[str, Any]) -> list[str]:
@@ -258,12 +270,3 @@ def _tied(result: Mapping[str, Any]) -> list[str]:
     }[result["tie_decided_by"]]
     rounds = listed(sorted([best, *tied]))
     return [f"Held-out accuracy is the same in rounds {rounds}; round {best} {why}"]
-
-
-def _to_look_at(
-    folder: Path, findings: Findings, with_pictures: bool, with_page: bool
-) -> list[str]:
-    """The suggestion to look at the page, or else the main picture, if there is one."""
-    if with_page:
-        return [f"look at {folder / 'report.html'}"]
-    return [f"look at {folder / 'plots' / findings.picture}"] if with_pictures else []

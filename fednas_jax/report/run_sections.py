@@ -1,18 +1,31 @@
 """The sections of the page of one run."""
 
+import contextlib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fednas_jax import config as schema
 from fednas_jax.algorithms import registry
+from fednas_jax.fields.field import names_in
 from fednas_jax.report import charts, client_charts
 from fednas_jax.report.findings import Findings
 from fednas_jax.report.page_parts import Chart, Code, Page, Part, Section, Table, Tile, Tiles
-from fednas_jax.report.page_text import NOTHING, duration, in_bytes, number, percent, setting
+from fednas_jax.report.page_text import (
+    NOTHING,
+    counted,
+    duration,
+    in_bytes,
+    number,
+    percent,
+    setting,
+)
 from fednas_jax.report.run_folder import room_of
 from fednas_jax.report.run_types import RunFolder
+from fednas_jax.runtime import user_code
+from fednas_jax.runtime.errors import UserError
 
 _MOST_ROWS = 200
 
@@ -29,12 +42,7 @@ def page(run: RunFolder) -> Page:
             "The server's network on the held-out part of each client.",
             _clients(run),
         ),
-        Section(
-            "partition",
-            "Partition",
-            "How many examples of each class every client holds.",
-            _partition(run),
-        ),
+        _partition(run),
         Section("again", "Run it again", _changes(run), _again(run)),
         Section("config", "Config", "", _config(run)),
     ]
@@ -55,10 +63,17 @@ def with_parts(sections: Iterable[Section]) -> list[Section]:
 def subtitle(run: RunFolder) -> str:
     """A line with the algorithm, the data set, the clients and the rounds."""
     done, of = run.rows[-1]["round"], run.config["rounds"]
-    rounds = f"{done} rounds" if run.finished else f"{done} of {of} rounds so far"
-    algorithm = registry.title(run.config["algorithm"])
-    clients = f" · {len(run.partition.counts):,} clients" if run.partition else ""
-    return f"{algorithm} · {run.config['dataset']['name']}{clients} · {rounds}"
+    rounds = counted(done, "round") if run.finished else f"{done} of {of} rounds so far"
+    algorithm, dataset = _title(run.config["algorithm"]), run.config["dataset"]["name"]
+    clients = f" · {counted(len(run.partition.counts), 'client')}" if run.partition else ""
+    return f"{algorithm} · {Path(dataset).name}{clients} · {rounds}"
+
+
+def _title(algorithm: str) -> str:
+    """The algorithm's title; its name if it is a user's own that does not exist any more."""
+    with contextlib.suppress(UserError):
+        return registry.find(algorithm).title
+    return algorithm
 
 
 def total(rows: Sequence[dict[str, Any]], name: str) -> float:
@@ -84,14 +99,27 @@ def _summary(run: RunFolder) -> list[Part]:
             percent(summary["test_accuracy"]),
             f"{scored.lower()}, round {summary['test_accuracy_round']}",
         ),
-        Tile("Held-out accuracy", percent(summary["held_out_accuracy"]), "all clients together"),
-        Tile("Best round", f"{summary['best_round']}", f"of {rows[-1]['round']}{_tied(summary)}"),
     ]
+    if summary["held_out_accuracy"] is not None:
+        held_out = percent(summary["held_out_accuracy"])
+        note = f"all clients together, round {summary['best_round']}"
+        tiles.append(Tile("Held-out accuracy", held_out, note))
+    tiles.append(_rounds_tile(run))
     if any("clients" in row for row in rows):
         skipped = sum(row.get("clients") == 0 for row in rows)
         tiles.append(Tile("Rounds without clients", f"{skipped}", "no client returned in time"))
     tiles += _cost_tiles(run)
     return [Tiles(tiles), _rounds_table(run)]
+
+
+def _rounds_tile(run: RunFolder) -> Tile:
+    """The best round if one was selected, else the number of rounds."""
+    summary, done = run.summary, run.rows[-1]["round"]
+    if run.selected:
+        return Tile("Best round", f"{summary['best_round']}", f"of {done}{_tied(summary)}")
+    scored = summary["held_out_accuracy"] is not None
+    why = "the only one scored on held-out examples" if scored else "no examples are held out"
+    return Tile("Rounds", f"{done}", f"round {summary['best_round']} counts: {why}")
 
 
 def _tied(summary: dict[str, Any]) -> str:
@@ -146,6 +174,7 @@ def _clients(run: RunFolder) -> list[Part]:
     if found is None:
         return []
     number, scores = found
+    chosen = f", {run.note}" if number == run.summary["best_round"] else ""
     known = {client: score for client, score in enumerate(scores) if score is not None}
     worst = min(known, key=lambda client: known[client])
     name = run.partition.client(worst) if run.partition else worst
@@ -153,7 +182,9 @@ def _clients(run: RunFolder) -> list[Part]:
     parts: list[Part] = [
         Tiles(
             [
-                Tile("Mean", percent(float(values.mean())), f"over {len(known)} clients"),
+                Tile(
+                    "Mean", percent(float(values.mean())), f"over {counted(len(known), 'client')}"
+                ),
                 Tile("Spread", percent(float(values.std())), "standard deviation"),
                 Tile("Worst", percent(known[worst]), f"client {name}"),
                 Tile("Best", percent(float(values.max()))),
@@ -161,7 +192,7 @@ def _clients(run: RunFolder) -> list[Part]:
         ),
         Chart(
             "chart-clients",
-            f"Each client, round {number}",
+            f"Each client, round {number}{chosen}",
             client_charts.client_scores(scores, number, run.partition),
         ),
     ]
@@ -171,16 +202,17 @@ def _clients(run: RunFolder) -> list[Part]:
     return parts
 
 
-def _partition(run: RunFolder) -> list[Part]:
+def _partition(run: RunFolder) -> Section:
     if run.partition is None:
-        return []
+        return Section("partition", "Partition", "", [])
     parts: list[Part] = [
         Chart("chart-sizes", "Examples", client_charts.partition_sizes(run.partition), wide=True)
     ]
     classes = client_charts.partition_classes(run.partition)
     if classes:
         parts.append(Chart("chart-classes", "Examples of each class", classes, wide=True))
-    return parts
+    of = "of each class " if classes else ""
+    return Section("partition", "Partition", f"How many examples {of}every client holds.", parts)
 
 
 def _changes(run: RunFolder) -> str:
@@ -194,15 +226,44 @@ def _again(run: RunFolder) -> list[Part]:
     start = run.starts[-1]
     parts: list[Part] = []
     if start.get("command"):
-        parts.append(Code("As it was started; give another --workdir:", start["command"]))
-    lines = ["from fednas_jax import config, experiment", "", "run = config.default()"]
-    lines += [f"run.{name} = {value!r}" for name, value, _ in _changed(run.config)]
-    lines += [f'experiment.run(run, "runs/{run.name}-again")']
-    parts.append(Code("From Python, without a config file:", "\n".join(lines)))
+        title = "As it was started; give another --workdir:"
+        if not run.finished:
+            title = "As it was started; the same command in the same folder resumes it:"
+        parts.append(Code(title, start["command"]))
+    parts.append(Code("From Python, without a config file:", _python(run)))
     versions = {**start.get("versions", {}), "device": start.get("device", NOTHING)}
     versions |= {"started": start.get("time", NOTHING), "starts": str(len(run.starts))}
     parts.append(Table(["what", "version"], [[k, str(v)] for k, v in versions.items()], "Versions"))
     return parts
+
+
+def _python(run: RunFolder) -> str:
+    """Python code that runs it again in another folder.
+
+    Sections that only a user's own code has are set together, since `default` may lack them.
+    """
+    algorithm = run.config["algorithm"]
+    sections = {name.partition(".")[0] for name in _defaults()}
+    lines, own = [], dict[str, dict[str, Any]]()
+    for name, value, _ in _changed(run.config):
+        section, dot, leaf = name.partition(".")
+        if isinstance(value, str) and any(map(user_code.is_given, names_in(value))):
+            lines.append(f"# {name}: pass the object itself to experiment.run")
+        elif dot and section not in sections:
+            own.setdefault(section, {})[leaf] = value
+        elif name != "algorithm":
+            lines.append(f"run.{name} = {value!r}")
+    lines += [f"run[{section!r}] = {values!r}" for section, values in own.items()]
+    named = "" if algorithm == schema.default()["algorithm"] else repr(algorithm)
+    return "\n".join(
+        [
+            "from fednas_jax import config, experiment",
+            "",
+            f"run = config.default({named})",
+            *lines,
+            f'experiment.run(run, "runs/{run.name.replace("/", "-")}-again")',
+        ]
+    )
 
 
 def _config(run: RunFolder) -> list[Part]:
@@ -227,12 +288,16 @@ def flat(config: dict[str, Any]) -> Iterable[tuple[str, Any]]:
 
 def _changed(config: dict[str, Any]) -> Sequence[tuple[str, Any, Any]]:
     """(name, value, default) of the fields that are not at their default."""
-    defaults = {field.name: field.default for field in schema.FIELDS}
+    defaults = _defaults()
     return [
         (name, value, defaults.get(name))
         for name, value in flat(config)
         if value != defaults.get(name)
     ]
+
+
+def _defaults() -> dict[str, Any]:
+    return {field.name: field.default for field in schema.FIELDS}
 
 
 def _footer(run: RunFolder) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fednas_jax.report.rows import Row
+from fednas_jax.report.rows import Row, is_selected
 from fednas_jax.runtime import layout
 
 
@@ -47,6 +47,16 @@ class RunFolder(NamedTuple):
     def name(self) -> str:
         """The folder's name; for a stage of a run, the run's name and the stage's."""
         return layout.title(self.folder)
+
+    @property
+    def selected(self) -> bool:
+        """Whether the best round was selected by its held-out accuracy; else it is the last."""
+        return is_selected(self.rows)
+
+    @property
+    def note(self) -> str:
+        """What the round that counts as the best is: "the best", or "the last"."""
+        return "the best" if self.selected else "the last"
 
     @property
     def best_row(self) -> Row:

@@ -10,7 +10,7 @@ from fednas_jax import config as schema
 from fednas_jax.algorithms import parts, registry, stage_types
 from fednas_jax.data import vision
 from fednas_jax.data.datasets import Dataset
-from fednas_jax.experiment import assembly
+from fednas_jax.experiment import assembly, next_steps
 from fednas_jax.networks import registry as networks
 from fednas_jax.report import run_folder
 from fednas_jax.report.traffic import sent_so_far
@@ -60,6 +60,7 @@ def make(plan: Plan, workdir: Path) -> list[str]:
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in plan.rows}
     failed: list[str] = []
     planned = [Planned(*item) for item in configs.items()]
+    trained: list[Path] = []
     for outcome in run_all(planned, workdir, _multiply_adds(plan, dataset)):
         folder = outcome.planned.name
         failed += [folder] if outcome.error else []
@@ -67,11 +68,13 @@ def make(plan: Plan, workdir: Path) -> list[str]:
             run, name = measured(outcome, dataset), owners[folder]
             run["search_seconds"] = seconds.get(run["seed"]) if name == SEARCHED else None
             results[name].append(run)
+            trained += [] if outcome.error else [layout.of_rounds(outcome.folder)]
             _write(plan, results, workdir)
         elif outcome.summary is not None:
             seconds[outcome.planned.config["seed"]] = outcome.summary["seconds"]
     told = (workdir / TABLE).read_text(encoding="utf-8")
     print(f"\n{told}\nFiles in {workdir}: {RESULTS}, {TABLE}, {CONFIGS}/")
+    next_steps.tell(next_steps.of_study(trained, workdir))
     return failed
 
 

@@ -57,9 +57,9 @@ def test_nothing_held_out_though_a_part_was_asked_for(size: int, says: bool) -> 
 
 def test_too_few_images_to_select_by() -> None:
     (line,) = said([8] * 6 + [14])
-    assert "the best round is selected by 1 image held out by 1 of 7 clients; with fewer" in line
+    assert "the best round is selected by 1 example held out by 1 of 7 clients; with fewer" in line
     assert said([8] * 6 + [14], every=0) == ()  # they select nothing
-    assert "by 99 images held out by 9 of 9 clients" in said([110] * 9)[0]
+    assert "by 99 examples held out by 9 of 9 clients" in said([110] * 9)[0]
     assert said([110] * 9 + [10]) == ()  # 100
 
 
@@ -106,7 +106,7 @@ def test_the_opening_says_what_selects_and_what_is_left(capsys: pytest.CaptureFi
         return omissions.opening(indices, [np.arange(dealt)], 2000, {"held_out_every": every})
 
     assert opening([3, 0, 9], 2000) == (
-        "the best round is selected by 12 images held out by 2 of 3 clients"
+        "the best round is selected by 12 examples held out by 2 of 3 clients"
     )
     assert opening([0, 0], 500) == (
         "1,500 of 2,000 training examples belong to no client; no examples are held out, so the "

@@ -1,6 +1,7 @@
 """The section of a training's page: the cells of the genotype that is trained."""
 
 import contextlib
+from pathlib import Path
 
 from fednas_jax.report.page_parts import Section
 from fednas_jax.report.run_types import RunFolder
@@ -18,7 +19,14 @@ def sections(run: RunFolder) -> list[Section]:
     # Imported here, since it is slow to import.
     from fednas_jax.report.cells import page_cells
 
-    return [page_cells.section([page_cells.part(f"Trained: {run.config['genotype']}", genotype)])]
+    about = f"trained: {_shortened(run.config['genotype'])}"
+    return [page_cells.section(page_cells.parts(about, genotype))]
+
+
+def _shortened(name: str) -> str:
+    """The name of a genotype, or the end of a long path to its file."""
+    parts = Path(name).parts
+    return name if len(parts) <= 4 else "/".join(("\N{HORIZONTAL ELLIPSIS}", *parts[-3:]))
 
 
 def trained(run: RunFolder) -> Genotype | None:

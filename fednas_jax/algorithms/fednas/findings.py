@@ -30,6 +30,7 @@ class SearchFindings(Findings):
         """See `Findings`."""
         super().__init__(config, folder)
         self._best: Genotype | None = None
+        self._best_row: dict[str, Any] | None = None
         self._file = MetricsFile(folder / ALPHAS_FILE)
         self._alphas: list[dict[str, Any]] = []
 
@@ -76,14 +77,14 @@ class SearchFindings(Findings):
         derived = genotypes.derive(arch)
         names = [f"{number:06d}", "last"]
         if is_best:
-            self._best = derived
+            self._best, self._best_row = derived, self._alphas[-1]
             names.append("best")
         for name in names:
             genotypes.save(self._genotype(name), derived)
         return {"genotype": str(derived)}
 
     def draw(self, folder: Path) -> None:
-        """Draws the alphas now and over the rounds, and the cells of the best genotype.
+        """Draws the alphas and the cells of the best round so far, and the alphas over the rounds.
 
         Raises:
           UserError: a file cannot be written.
@@ -94,9 +95,18 @@ class SearchFindings(Findings):
 
         if self._best is None:
             return
-        plots.alphas(self._alphas[-1], folder / "alphas.png")
+        row = self._row_of_best()
+        about = f"round {row['round']}" if row else ""
+        plots.alphas(row or self._alphas[-1], folder / "alphas.png", about=about)
         plots.alphas_over_rounds(self._alphas, folder / "alphas_over_rounds.png")
-        drawing.draw_genotype(self._best, folder / self.picture)
+        drawing.draw_genotype(self._best, folder / self.picture, about=about)
+
+    def _row_of_best(self) -> dict[str, Any] | None:
+        """The alphas of the best round; after a resumption, of the last with the same genotype."""
+        if self._best_row is None:
+            same = [row for row in self._alphas if genotypes.derive(row) == self._best]
+            self._best_row = same[-1] if same else None
+        return self._best_row
 
     def lines(self, best: Any) -> list[str]:
         """A line for each kind of cell."""
@@ -108,13 +118,6 @@ class SearchFindings(Findings):
             return " | ".join(" ".join(pairs[i : i + 2]) for i in range(0, len(pairs), 2))
 
         return [f"  {kind}  {described(kind)}" for kind in genotypes.KINDS]
-
-    def next_steps(self, dataset: str) -> list[str]:
-        """See `Findings`."""
-        if dataset != "digits":
-            return []
-        command = "python -m fednas_jax.main --config=configs/cifar_hetero.py:quick"
-        return [f"search on CIFAR-10:\n  {command}"]
 
     def _genotype(self, name: str) -> Path:
         return self._folder / genotypes.FOLDER / f"{name}.json"

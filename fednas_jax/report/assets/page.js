@@ -11,7 +11,9 @@
       ...text, domainColor: "currentColor", domainOpacity: 0.3, tickColor: "currentColor", tickOpacity: 0.3,
       gridColor: "currentColor", gridOpacity: 0.12, labelFontSize: 11, titleFontSize: 11, titleFontWeight: 500,
     },
-    legend: { ...text, orient: "top", columns: 2, labelLimit: 260, labelFontSize: 12, symbolStrokeWidth: 3, symbolType: "stroke" },
+    axisX: { labelSeparation: 4 },
+    // For charts that draw a legend of their own; in one column it fits a phone.
+    legend: { ...text, orient: "top", columns: innerWidth < 500 ? 1 : 2, labelLimit: 260, labelFontSize: 12, symbolStrokeWidth: 3, symbolType: "stroke" },
     line: { strokeWidth: 2.5 },
     view: { stroke: null },
   };
@@ -35,12 +37,13 @@
   }
 
   for (const slider of document.querySelectorAll("input[data-signal]")) {
-    const marks = JSON.parse(slider.dataset.marks);
+    const marks = JSON.parse(slider.dataset.marks), texts = JSON.parse(slider.dataset.texts);
+    const shown = [slider.parentElement.querySelector("output"), ...document.querySelectorAll(`[data-follows="${slider.id}"]`)];
     listen(slider, () => {
-      const mark = marks[Number(slider.value)];
-      slider.parentElement.querySelector("output").textContent = mark;
-      slider.setAttribute("aria-valuetext", mark);
-      return mark;
+      const text = texts[Number(slider.value)];
+      for (const element of shown) element.textContent = text;
+      slider.setAttribute("aria-valuetext", text);
+      return marks[Number(slider.value)];
     });
   }
   for (const choice of document.querySelectorAll("select[data-signal]")) {

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fednas_jax.report.charts import Spec, finish
+from fednas_jax.report.charts import Spec, finish, round_axis
 from fednas_jax.report.vega import alt
 from fednas_jax.spaces.darts.genotype import KINDS, derive, softmax
 from fednas_jax.spaces.darts.space import EDGES, PRIMITIVES
@@ -18,6 +18,9 @@ _MOST_ROUNDS = 101
 """More are thinned out evenly: the slider is no finer, and the page stays small."""
 
 _INPUTS = ("cₖ₋₂", "cₖ₋₁")
+UNIFORM, UNIFORM_LABEL = 1 / len(PRIMITIVES), f"1/{len(PRIMITIVES)}"
+"""The probability of each operation where all alphas of an edge are equal, and its label."""
+
 EDGE_LABELS = [f"{_INPUTS[state] if state < 2 else state - 2} → {node}" for node, state in EDGES]
 """Of the 14 edges, as text: a cell's inputs are cₖ₋₂ and cₖ₋₁, its nodes 0 to 3."""
 
@@ -25,20 +28,27 @@ EDGE_LABELS = [f"{_INPUTS[state] if state < 2 else state - 2} → {node}" for no
 class Alphas:
     """The operations' probabilities over the rounds of a run, and charts of them."""
 
-    def __init__(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Args: history, the rows of alphas.jsonl; at least one."""
-        picked = np.unique(np.linspace(0, len(history) - 1, _MOST_ROUNDS).round().astype(int))
-        sampled = [history[index] for index in picked]
+    def __init__(self, history: Sequence[Mapping[str, Any]], at: int | None = None) -> None:
+        """Samples the rounds.
+
+        Args:
+          history: the rows of alphas.jsonl; at least one.
+          at: the round that charts show at first, which is always sampled; None, or a round that is
+            not in the history: the last.
+        """
+        sampled = [history[index] for index in _picked([row["round"] for row in history], at)]
         self.rounds: list[int] = [row["round"] for row in sampled]
+        self.at = at if at in self.rounds else self.rounds[-1]
+        """The round that charts show at first."""
         self._rows = [_row(row) for row in sampled]
-        values = [p for row in self._rows for kind in KINDS for p in row[kind]]
-        self._range = [min(values), max(values)]
+        self.most: float = max(p for row in self._rows for kind in KINDS for p in row[kind])
+        """The largest probability of all sampled rounds."""
 
     def _data(self) -> alt.InlineData:
         return alt.InlineData(values=self._rows)
 
     def _at_round(self) -> alt.Parameter:
-        return alt.param(name="at_round", value=self.rounds[-1])
+        return alt.param(name="at_round", value=self.at)
 
     def heat_map(self, kind: str) -> Spec:
         """Edges by operations of a kind of cell; what the derived genotype keeps is framed.
@@ -67,26 +77,23 @@ class Alphas:
                 ),
             )
         )
-        low, high = self._range
-        shade = alt.Scale(domain=[low, max(high, low + 1e-3)], range=[0.05, 1])
-        tiles = base.mark_rect(color="var(--accent)", cornerRadius=2).encode(
+        shade = alt.Scale(domain=[0, self.most], range=[0, 1])
+        tiles = base.mark_rect(color="var(--heat)", cornerRadius=2).encode(
             opacity=alt.Opacity("probability:Q", scale=shade, legend=None),
             tooltip=["edge:N", "operation:N", alt.Tooltip("probability:Q", format=".4f")],
         )
         frames = base.transform_filter(f"indexof(datum.{kind}_kept, datum.place) >= 0").mark_rect(
             fillOpacity=0, stroke="var(--test)", strokeWidth=2, cornerRadius=2
         )
-        dark = f"datum.probability > {low + 0.55 * (high - low)}"
-        numbers = base.mark_text(fontSize=9).encode(
-            text=alt.Text("probability:Q", format=".2f"),
-            color=alt.condition(dark, alt.value("var(--on-accent)"), alt.value("currentColor")),
+        numbers = base.mark_text(fontSize=9, color="currentColor").encode(
+            text=alt.Text("probability:Q", format=".2f")
         )
         chart = alt.layer(tiles, numbers, frames).properties(height=22 * len(EDGES))
         return finish(
             chart.add_params(self._at_round()),
-            f"Heat map of the {kind} cell: probability of each of 8 operations on each of 14 edges "
-            f"in the round chosen with the slider, between {low:.3f} and {high:.3f}; the 8 that "
-            "the genotype keeps are framed.",
+            f"Heat map of the {kind} cell: probability of each of {len(PRIMITIVES)} operations on "
+            f"each of {len(EDGES)} edges in the round chosen with the slider, at first round "
+            f"{self.at}; the darkest is {self.most:.3f}; the 8 that the genotype keeps are framed.",
         )
 
     def edge_history(self) -> Spec:
@@ -97,7 +104,7 @@ class Alphas:
         color = alt.Color(
             "operation:N",
             scale=alt.Scale(domain=names, range=[f"var(--{name})" for name in names]),
-            legend=alt.Legend(title=None),
+            legend=None,
         )
         lines = (
             base.transform_calculate(
@@ -108,27 +115,75 @@ class Alphas:
             .transform_flatten(["probability", "operation"])
             .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=25))
             .encode(
-                x=alt.X(
-                    "round:Q",
-                    axis=alt.Axis(tickMinStep=1, format="d", grid=False),
-                    scale=alt.Scale(nice=False, padding=8),
-                ),
+                x=round_axis(),
                 y=alt.Y("probability:Q", scale=alt.Scale(zero=False), axis=alt.Axis(format="~g")),
                 color=color,
                 tooltip=["operation:N", "round:Q", alt.Tooltip("probability:Q", format=".4f")],
             )
         )
-        mark = (
-            base.transform_filter("datum.round == at_round")
-            .mark_rule(color="currentColor", opacity=0.4, strokeDash=[4, 4])
-            .encode(x="round:Q")
-        )
-        chart = alt.layer(mark, lines).properties(height=280)
+        chart = alt.layer(_shown_round(base), lines).properties(height=280)
         return finish(
             chart.add_params(self._at_round(), alt.param(name="edge", value=0)),
             f"Line chart of the probabilities of the 8 operations on one edge, over rounds "
             f"{self.rounds[0]} to {self.rounds[-1]}; which edge is chosen above the chart.",
+            [[name, f"var(--{name})"] for name in names],
         )
+
+    def architecture(self, rows: Sequence[Mapping[str, Any]]) -> Spec:
+        """Convolutions and skips of the derived cells over rounds.
+
+        Args:
+          rows: the rows of metrics.jsonl.
+        """
+        names = {
+            "normal_convolutions": ("convolutions, normal", "var(--sep_conv_5x5)"),
+            "reduce_convolutions": ("convolutions, reduction", "var(--sep_conv_3x3)"),
+            "normal_skips": ("skips, normal", "var(--max_pool_3x3)"),
+            "reduce_skips": ("skips, reduction", "var(--avg_pool_3x3)"),
+        }
+        points = [
+            {"round": row["round"], "what": label, "operations": row[name]}
+            for row in rows
+            for name, (label, _) in names.items()
+            if row.get(name) is not None
+        ]
+        labels, colors = zip(*names.values(), strict=True)
+        lines = (
+            alt.Chart(alt.Data(values=points))
+            .mark_line(interpolate="step-after", strokeWidth=2, point=alt.OverlayMarkDef(size=25))
+            .encode(
+                x=round_axis(),
+                y=alt.Y("operations:Q", title="of 8 operations", axis=alt.Axis(tickMinStep=1)),
+                color=alt.Color(
+                    "what:N", scale=alt.Scale(domain=list(labels), range=list(colors)), legend=None
+                ),
+                tooltip=["what:N", "round:Q", "operations:Q"],
+            )
+        )
+        last = rows[-1]
+        chart = alt.layer(_shown_round(alt.Chart(self._data())), lines).properties(height=220)
+        return finish(
+            chart.add_params(self._at_round()),
+            "Line chart of how many of a cell's 8 operations are convolutions and skips, over "
+            f"rounds. At the end {last['normal_convolutions']} convolutions in the normal cell and "
+            f"{last['reduce_convolutions']} in the reduction cell.",
+            list(names.values()),
+        )
+
+
+def _picked(rounds: Sequence[int], at: int | None) -> list[int]:
+    """Indices of at most `_MOST_ROUNDS` rounds and of the round `at`, in order."""
+    even = np.linspace(0, len(rounds) - 1, _MOST_ROUNDS).round().astype(int).tolist()
+    return sorted({*even, *(index for index, number in enumerate(rounds) if number == at)})
+
+
+def _shown_round(base: Any) -> Any:
+    """A dashed line at the round of the slider."""
+    return (
+        base.transform_filter("datum.round == at_round")
+        .mark_rule(color="currentColor", opacity=0.4, strokeDash=[4, 4])
+        .encode(x="round:Q")
+    )
 
 
 def _row(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,46 +197,3 @@ def _row(entry: Mapping[str, Any]) -> dict[str, Any]:
             for index, (name, state) in enumerate(getattr(genotype, kind))
         ]
     return row
-
-
-def architecture(rows: Sequence[Mapping[str, Any]]) -> Spec:
-    """Convolutions and skips of the derived cells over rounds."""
-    names = {
-        "normal_convolutions": ("convolutions, normal", "var(--sep_conv_5x5)"),
-        "reduce_convolutions": ("convolutions, reduction", "var(--sep_conv_3x3)"),
-        "normal_skips": ("skips, normal", "var(--max_pool_3x3)"),
-        "reduce_skips": ("skips, reduction", "var(--avg_pool_3x3)"),
-    }
-    points = [
-        {"round": row["round"], "what": label, "operations": row[name]}
-        for row in rows
-        for name, (label, _) in names.items()
-        if row.get(name) is not None
-    ]
-    labels, colors = zip(*names.values(), strict=True)
-    chart = (
-        alt.Chart(alt.Data(values=points))
-        .mark_line(interpolate="step-after", strokeWidth=2, point=alt.OverlayMarkDef(size=25))
-        .encode(
-            x=alt.X(
-                "round:Q",
-                axis=alt.Axis(tickMinStep=1, format="d", grid=False),
-                scale=alt.Scale(nice=False, padding=8),
-            ),
-            y=alt.Y("operations:Q", title="of 8 operations", axis=alt.Axis(tickMinStep=1)),
-            color=alt.Color(
-                "what:N",
-                scale=alt.Scale(domain=list(labels), range=list(colors)),
-                legend=alt.Legend(title=None),
-            ),
-            tooltip=["what:N", "round:Q", "operations:Q"],
-        )
-        .properties(height=220)
-    )
-    last = rows[-1]
-    return finish(
-        chart,
-        "Line chart of how many of a cell's 8 operations are convolutions and skips, over rounds. "
-        f"At the end {last['normal_convolutions']} convolutions in the normal cell and "
-        f"{last['reduce_convolutions']} in the reduction cell.",
-    )

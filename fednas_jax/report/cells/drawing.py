@@ -14,7 +14,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Outline
 
 from fednas_jax.report.cells.layout import Graph, heights
-from fednas_jax.report.colors import OPERATION_COLORS
+from fednas_jax.report.colors import ON_OPERATION_COLORS, OPERATION_COLORS
 from fednas_jax.report.figures import finish
 from fednas_jax.spaces.darts.genotype import KINDS, Genotype, validate
 from fednas_jax.spaces.darts.space import NODES, PRIMITIVES
@@ -50,56 +50,76 @@ class _Placed(NamedTuple):
     half_width: dict[Hashable, float]
 
 
-def draw_cell(genotype: Genotype, kind: str, path: Path | str | None = None) -> Figure:
+def draw_cell(
+    genotype: Genotype,
+    kind: str,
+    path: Path | str | None = None,
+    *,
+    about: str = "",
+    bare: bool = False,
+) -> Figure:
     """Draws one kind of cell.
 
     Args:
       genotype: the architecture.
       kind: "normal" or "reduce".
       path: where to save it, if anywhere (.png, .pdf or .svg).
+      about: what is said behind the kind in the title, such as the round.
+      bare: whether to leave out the title and the legend.
 
     Raises:
       UserError: the genotype cannot be built, or the file cannot be written.
     """
-    return _draw(genotype, (kind,), path)
+    return _draw(genotype, (kind,), path, about, bare=bare)
 
 
-def draw_genotype(genotype: Genotype, path: Path | str | None = None) -> Figure:
+def draw_genotype(genotype: Genotype, path: Path | str | None = None, *, about: str = "") -> Figure:
     """Draws both cells, the normal one above; arguments and errors as `draw_cell`."""
-    return _draw(genotype, KINDS, path)
+    return _draw(genotype, KINDS, path, about)
 
 
-def _draw(genotype: Genotype, kinds: tuple[str, ...], path: Path | str | None) -> Figure:
+def _draw(
+    genotype: Genotype,
+    kinds: tuple[str, ...],
+    path: Path | str | None,
+    about: str,
+    *,
+    bare: bool = False,
+) -> Figure:
     validate(genotype, "genotype")
     cells = [_place(getattr(genotype, kind), getattr(genotype, f"{kind}_concat")) for kind in kinds]
     border = _STATE_HEIGHT / 2 + _MARGIN
     ranges = [(min(cell.y.values()) - border, max(cell.y.values()) + border) for cell in cells]
     width = max(max(cell.x.values()) for cell in cells) + _STATE_WIDTH + 2 * _MARGIN
-    handles = _legend(cells)
+    handles = [] if bare else _legend(cells)
     rows = math.ceil(len(handles) * _LEGEND_WIDTH / width)
-    legend_height = _LEGEND_HEIGHT * rows + _MARGIN
-    height = sum(high - low + _TITLE_HEIGHT for low, high in ranges) + legend_height
+    title_height = 0.0 if bare else _TITLE_HEIGHT
+    legend_height = 0.0 if bare else _LEGEND_HEIGHT * rows + _MARGIN
+    height = sum(high - low + title_height for low, high in ranges) + legend_height
     figure = Figure(figsize=(width, height))
     top = height
     for kind, cell, (low, high) in zip(kinds, cells, ranges, strict=True):
-        middle = top - _TITLE_HEIGHT / 2
-        figure.text(0.5, middle / height, _TITLES[kind], ha="center", va="center", fontsize=12)
-        top -= high - low + _TITLE_HEIGHT
+        if not bare:
+            title = ", ".join(filter(None, (_TITLES[kind], about)))
+            middle = top - title_height / 2
+            figure.text(0.5, middle / height, title, ha="center", va="center", fontsize=12)
+        top -= high - low + title_height
         axes = figure.add_axes((0, top / height, 1, (high - low) / height))
         axes.set_axis_off()
         centre = max(cell.x.values()) / 2
         axes.set(xlim=(centre - width / 2, centre + width / 2), ylim=(low, high))
         _draw_cell(axes, cell)
-    figure.legend(
-        handles=handles,
-        loc="lower center",
-        ncols=math.ceil(len(handles) / rows),
-        frameon=False,
-        fontsize=8,
-        handlelength=1.2,
-        columnspacing=1.2,
-        borderaxespad=0.3,
-    )
+    if handles:
+        figure.legend(
+            handles=handles,
+            loc="lower center",
+            ncols=math.ceil(len(handles) / rows),
+            frameon=False,
+            fontsize=8,
+            handlelength=1.2,
+            columnspacing=1.2,
+            borderaxespad=0.3,
+        )
     return finish(figure, path, dpi=200)
 
 
@@ -217,7 +237,7 @@ def _draw_wire(axes: Axes, cell: _Placed, wire: _Wire) -> None:
             ha="center",
             va="center_baseline",
             fontsize=8.5,
-            color="white",
+            color=ON_OPERATION_COLORS[wire.operation],
             zorder=4,
         )
 

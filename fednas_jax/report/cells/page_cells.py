@@ -7,37 +7,46 @@ from collections.abc import Sequence
 import matplotlib
 
 from fednas_jax.report.cells import drawing as cells
-from fednas_jax.report.colors import OPERATION_COLORS
+from fednas_jax.report.colors import ON_OPERATION_COLORS, OPERATION_COLORS
 from fednas_jax.report.page_parts import Drawing, Section
 from fednas_jax.spaces.darts.genotype import KINDS, Genotype
+
+_WIDEST, _NARROWEST = 7.0, 5.2
+"""Root ems for an inch of a drawing, where the page is wide and where it is narrow."""
 
 _TITLES = {"normal": "normal cell", "reduce": "reduction cell"}
 
 
 def section(drawings: Sequence[Drawing]) -> Section:
     """The section of a page that shows cells."""
-    text = "Each node adds two operations of earlier states."
+    text = (
+        "Each node adds two operations of earlier states; the grey lines concatenate the nodes "
+        "into the output. Separable convolutions are blue, dilated ones green, those with larger "
+        "kernels darker."
+    )
     return Section("cells", "Cells", text, list(drawings))
 
 
-def part(title: str, genotype: Genotype) -> Drawing:
-    """Both cells with a title; errors as of `drawing`."""
-    return Drawing(title, drawing(genotype))
+def parts(about: str, genotype: Genotype) -> list[Drawing]:
+    """Both cells, each with its kind and `about` as its title; errors as of `drawing`."""
+    return [
+        Drawing(f"{_TITLES[kind].capitalize()}, {about}", drawing(genotype, kind)) for kind in KINDS
+    ]
 
 
-def drawing(genotype: Genotype) -> str:
-    """Draws both cells; black and white follow the page, light or dark.
+def drawing(genotype: Genotype, kind: str) -> str:
+    """Draws a cell; black and white follow the page, light or dark.
 
     Raises:
       UserError: the genotype cannot be built.
     """
-    figure = cells.draw_genotype(genotype)
+    figure = cells.draw_cell(genotype, kind, bare=True)
     content = io.StringIO()
     # A salt of its own: two drawings of a page must not share the names of their clip paths.
-    with matplotlib.rc_context({"svg.hashsalt": f"{genotype}"}):
+    with matplotlib.rc_context({"svg.hashsalt": f"{kind} {genotype}"}):
         figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
-    words = " ".join(describe(genotype, kind) for kind in KINDS)
-    return _in_page_colors(_without_head(content.getvalue()), words)
+    svg = _without_head(content.getvalue())
+    return _in_page_colors(svg, describe(genotype, kind), figure.get_figwidth())
 
 
 def describe(genotype: Genotype, kind: str) -> str:
@@ -64,11 +73,16 @@ def _without_head(svg: str) -> str:
     return re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
 
 
-def _in_page_colors(svg: str, description: str) -> str:
+def _in_page_colors(svg: str, description: str, inches: float) -> str:
+    """In the page's colours, and in the page's scale: that of all cells is the same."""
+    on_skip = ON_OPERATION_COLORS["skip_connect"]
+    svg = svg.replace(on_skip, "var(--on-skip_connect)")
     for name, color in OPERATION_COLORS.items():
         svg = svg.replace(color, f"var(--{name})")
     # Boxes of states; what is white otherwise is the text on a coloured label, and stays so.
     svg = svg.replace("fill: #ffffff; stroke: #333333", "fill: var(--surface); stroke: var(--ink)")
     svg = svg.replace("fill: #e8edf3; stroke: #333333", "fill: var(--soft); stroke: var(--ink)")
     svg = svg.replace("#9a9a9a", "var(--quiet)")
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{description}" ', 1)
+    widest, narrowest = (f"{rems * inches:.1f}rem" for rems in (_WIDEST, _NARROWEST))
+    size = f"width: {widest}; min-width: {narrowest}; max-width: 100%"
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{description}" style="{size}" ', 1)
