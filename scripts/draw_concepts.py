@@ -43,7 +43,7 @@ from fednas_jax.runtime.files import make_folder, write_atomic
 from fednas_jax.spaces.darts.genotype import Genotype, derive, softmax
 from fednas_jax.spaces.darts.space import EDGES, PRIMITIVES
 
-DPI, COLORS = 100, 96
+DPI, COLORS = 100, 200
 KEPT = "#cc3311"
 """The frame of what a genotype keeps, as in `plots.alphas`."""
 STATES = ("$c_{k-2}$", "$c_{k-1}$", "0", "1", "2", "3")
