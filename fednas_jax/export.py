@@ -3,6 +3,8 @@
 import json
 import sys
 from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
 
 from fednas_jax.runtime import environment, start
 
@@ -17,17 +19,27 @@ from safetensors import numpy as safetensors
 
 from fednas_jax.checkpoints import model_file
 from fednas_jax.checkpoints.model import Model, restore
-from fednas_jax.runtime import console, settings
+from fednas_jax.runtime import console, releases, settings
 from fednas_jax.runtime.command_line import HELP_FLAGS, guarded, one_folder, out_folder, round_of
 from fednas_jax.runtime.files import make_folder, write_atomic, write_json
+from fednas_jax.runtime.version import __version__
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 PROGRAM_FILE, WEIGHTS_FILE = "predict.jax", "weights.safetensors"
+NEEDS_FILE = "predict.json"
+
+OLDEST_READERS = {"0.10.1": "0.8.2", "0.11.2": "0.11.0"}
+"""Release of jax that exports -> the oldest release that ran its programs.
+
+Tried with five networks (2nn, cnn, resnet20, a genotype, a supernet) on a CPU, in environments of
+jax, jaxlib and flatbuffers alone. The release before each of these, 0.8.1 and 0.10.2, fails: it
+reads "0 devices", or cannot deserialize StableHLO."""
 
 HELP = f"""Writes the model of a checkpoint into files for other programs:
 
   {PROGRAM_FILE:<19} a program, raw images -> probabilities, with the weights; it needs jax and
                       flatbuffers: jax.export.deserialize(content).call(images)
+  {NEEDS_FILE:<19} the releases of jax that can run the program, and what made it
   {WEIGHTS_FILE:<19} the weights and running statistics, each under its path
   {model_file.FILE:<19} class names, image size, normalisation, genotype
 
@@ -53,12 +65,15 @@ def _run(argv: Sequence[str]) -> None:
     place = out_folder(folder, given["out"], "export")
     model = restore(folder, round_of(given["round"]))
     files = {PROGRAM_FILE: program(model), WEIGHTS_FILE: weights(model)}
+    needed = needs(jax.__version__)
     out = make_folder(place, "--out")
     for name, content in files.items():
         write_atomic(out / name, content)
+    write_json(out / NEEDS_FILE, about(files[PROGRAM_FILE], needed))
     write_json(out / model_file.FILE, model_file.to_json(model.description))
     sizes = ", ".join(f"{name} ({len(files[name]) / 1e6:.1f} MB)" for name in files)
-    print(f"Files in {out}: {sizes}, {model_file.FILE} ({model.path})")
+    print(f"Files in {out}: {sizes}, {NEEDS_FILE}, {model_file.FILE} ({model.path})")
+    print(f"{PROGRAM_FILE} needs {' and '.join(needed)} (made with jax {jax.__version__})")
 
 
 @settings.fixed()
@@ -81,14 +96,56 @@ def program(model: Model) -> bytes:
     return bytes(exported.serialize())
 
 
+def needs(release: str) -> list[str]:
+    """What has to be installed to run a program, as pip takes it.
+
+    Args:
+      release: the release of jax that exported the program. Where it was not tried with older ones,
+        it is itself the oldest that is certain to run the program.
+    """
+    oldest = OLDEST_READERS.get(release, release)
+    faulty = "".join(f",!={one}" for one in releases.MISCOMPILES if _number(one) >= _number(oldest))
+    return [f"jax>={oldest}{faulty}", "flatbuffers"]
+
+
+def _number(release: str) -> list[int]:
+    """ "0.10.1" as [0, 10, 1]; a suffix, as of a development release, is left out."""
+    return [int(part) for part in release.split(".")[:3] if part.isdigit()]
+
+
+def about(content: bytes, needed: Sequence[str]) -> dict[str, Any]:
+    """What `predict.json` says of a program.
+
+    Args:
+      content: the program, from `program`.
+      needed: from `needs`.
+    """
+    exported = export.deserialize(bytearray(content))
+    return {
+        "needs": list(needed),
+        "jax": jax.__version__,
+        "jaxlib": metadata.version("jaxlib"),
+        "fednas_jax": __version__,
+        "calling_convention_version": exported.calling_convention_version,
+        "platforms": list(exported.platforms),
+        "input": _type(exported.in_avals[0]),
+        "output": _type(exported.out_avals[0]),
+    }
+
+
+def _type(array: Any) -> str:
+    """Type and shape, such as "uint8[n,8,8,1]"."""
+    return f"{array.dtype}[{','.join(str(size) for size in array.shape)}]"
+
+
 def weights(model: Model) -> bytes:
     """All variables in the format safetensors, by path, such as `params.stem_conv.kernel`."""
     named = {
         jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(model.variables)
     }
-    about = {"model": json.dumps(model_file.to_json(model.description))}
-    return safetensors.save(named, about)
+    described = {"model": json.dumps(model_file.to_json(model.description))}
+    return safetensors.save(named, described)
 
 
 if __name__ == "__main__":

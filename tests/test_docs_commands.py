@@ -190,6 +190,7 @@ KINDS = (
     Kind(("pip", "install"), check_pip, "the groups: it needs a package index"),
     Kind(("source", ".venv/bin/activate"), nothing, "it changes the shell that it is typed into"),
     Kind((*MODULE, "benchmarks."), benchmark, "its flags: it takes minutes to half an hour"),
+    Kind((*MODULE, "scripts."), benchmark, "its flags: it takes minutes; tests/test_pictures.py"),
 )
 
 
@@ -233,8 +234,8 @@ def test_every_kind_has_a_command() -> None:
 def test_every_document_that_shows_commands_was_read() -> None:
     found = {command.document for command in ALL}
     assert set(CONFIGS) <= found
-    wordy = {"docs/config.md", "docs/index.md", "docs/concepts.md", "docs/fidelity.md"}
-    assert set(FENCED) - found == wordy | {"docs/faults.md"}
+    wordy = {"docs/config.md", "docs/index.md", "docs/fidelity.md", "docs/faults.md"}
+    assert set(FENCED) - found == wordy | {"docs/concepts.md", "docs/concepts_fl.md"}
     search = ("fednas-jax", "search", "--config=digits_quick", "--config.rounds=2")
     assert Command("README.md", search) in ALL
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import fednas_jax
 from fednas_jax.checkpoints import model_file
 from fednas_jax.checkpoints.model import Model
 from fednas_jax.data import datasets
-from fednas_jax.export import PLATFORMS, main
+from fednas_jax.export import OLDEST_READERS, PLATFORMS, main, needs
+from tests.documents import text
 from tests.quick import quick_jit
 from tests.tiny import (
     any_checkpoint,
@@ -29,8 +32,11 @@ from tests.tiny import (
 IMAGES = datasets.load("digits").test.images[:5]
 
 ELSEWHERE = """
-import json, sys
-sys.modules["fednas_jax"] = sys.modules["flax"] = None  # importing them fails
+import importlib.metadata, json, sys
+# Importing fails for all that jax itself does not install, but flatbuffers.
+wanted = {"jax", "jaxlib", "ml_dtypes", "numpy", "opt_einsum", "scipy", "flatbuffers"}
+for name in {*importlib.metadata.packages_distributions(), "fednas_jax"} - wanted:
+    sys.modules[name] = None
 import jax, numpy
 from jax import export
 program = export.deserialize(open(sys.argv[1], "rb").read())
@@ -89,6 +95,56 @@ def test_the_program_says_what_it_takes(run: Path) -> None:
     program = jax.export.deserialize((run / "export" / "predict.jax").read_bytes())
     assert program.platforms == PLATFORMS
     assert str(program.in_avals) == "(ShapedArray(uint8[n,8,8,1]),)"
+
+
+def test_what_the_program_needs_lies_beside_it(run: Path) -> None:
+    program = jax.export.deserialize(bytearray((run / "export" / "predict.jax").read_bytes()))
+    kept = json.loads((run / "export" / "predict.json").read_text())
+    assert kept == {
+        "needs": needs(jax.__version__),
+        **{name: metadata.version(name) for name in ("jax", "jaxlib", "fednas_jax")},
+        "calling_convention_version": program.calling_convention_version,
+        "platforms": list(PLATFORMS),
+        "input": "uint8[n,8,8,1]",
+        "output": "float32[n,10]",
+    }
+
+
+def test_without_flatbuffers_no_program_is_read() -> None:
+    source = "import sys; sys.modules['flatbuffers'] = None; from jax import export as e"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{source}; e.deserialize(bytearray(8))"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "install 'flatbuffers'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("made_with", "jax_needed"),
+    [
+        ("0.10.1", "jax>=0.8.2,!=0.10.2,!=0.11.0"),
+        ("0.11.2", "jax>=0.11.0,!=0.11.0"),
+        ("0.12.0", "jax>=0.12.0"),  # not tried with older ones
+        ("0.12.0.dev20270101", "jax>=0.12.0.dev20270101"),
+    ],
+)
+def test_needs_the_oldest_release_that_was_tried(made_with: str, jax_needed: str) -> None:
+    assert needs(made_with) == [jax_needed, "flatbuffers"]
+
+
+def test_the_console_and_the_documents_say_what_is_needed(
+    model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if model.description.network["name"] != "2nn":
+        pytest.skip("one network is enough")
+    assert main([str(model.path), f"--out={tmp_path / 'out'}"]) == 0
+    wanted = " and ".join(needs(jax.__version__))
+    line = f"predict.jax needs {wanted} (made with jax {jax.__version__})"
+    assert capsys.readouterr().out.splitlines()[-1] == line
+    outputs = text("docs/outputs.md")
+    assert f"predict.jax needs {' and '.join(needs('0.10.1'))} (made with jax 0.10.1)" in outputs
+    rows = dict(re.findall(r"^\| jax ([\d.]+) \(.*?\) \| ([\d.]+),.*\|$", outputs, re.MULTILINE))
+    assert rows == OLDEST_READERS
 
 
 def test_weights_have_plain_names(model: Model, run: Path) -> None:

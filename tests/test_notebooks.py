@@ -2,12 +2,16 @@
 
 import importlib.util
 import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import fednas_jax
+from fednas_jax.runtime import gpu
 
 ROOT = Path(fednas_jax.__file__).resolve().parents[1]
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -97,37 +101,136 @@ def test_keeps_the_outputs_of_a_whole_run(name: str) -> None:
     assert re.findall(r"(?<![\w.<])/(?:home|root|tmp|usr|work|content)/[\w./-]*", text) == []
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_installs_only_where_the_package_is_not(name: str) -> None:
-    install, *others = code(read(name))
-    assert all("pip install" not in cell.source for cell in others)
-    assert install.outputs == []
-    assert installed(install.source) == []
+def test_all_share_one_install_cell() -> None:
+    first, *others = (code(read(name))[0].source for name in NOTEBOOKS)
+    assert others == [first] * 2
+    assert first.startswith('SOURCE = ""  # @param')
+    rest = [cell for name in NOTEBOOKS for cell in code(read(name))[1:]]
+    assert all("pip" not in cell.source for cell in rest)
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_installs_from_the_checkout_or_from_what_is_named(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class Pip:
+    """Stands in for pip, and for what is installed before and after it has run."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, missing: set[str], error: str = "") -> None:
+        self.asked: list[str] = []
+        self._missing, self._error = missing, error
+        patch.delenv("FEDNAS_JAX", raising=False)
+        patch.setattr(importlib.util, "find_spec", self._find)
+        patch.setattr(subprocess, "run", self._run)
+
+    def _find(self, name: str) -> str | None:
+        return None if name in self._missing else name
+
+    def _run(self, command: list[str], **_: Any) -> Any:
+        assert command[:-1] == [sys.executable, "-m", "pip", "install", "--quiet"]
+        self.asked.append(command[-1])
+        self._missing = self._missing if self._error else set()
+        return subprocess.CompletedProcess(command, int(bool(self._error)), "", self._error)
+
+
+def install(source: str = "") -> None:
+    """Runs the install cell, with what a user has written into its first line."""
+    cell = code(read(NOTEBOOKS[0]))[0].source
+    exec(cell.replace('SOURCE = ""', f"SOURCE = {source!r}", 1), {})
+
+
+def refusal(source: str = "") -> str:
+    """The one line that ends the cell."""
+    with pytest.raises(Exception, match=r"\S") as caught:
+        install(source)
+    assert type(caught.value).__name__ == "Stop"
+    (line,) = caught.value._render_traceback_()  # type: ignore[attr-defined]
+    assert line == str(caught.value)
+    return line
+
+
+ALL = {"fednas_jax", "jax", "flax", "matplotlib", "scipy"}
+
+
+def test_installs_nothing_where_all_is_there_and_names_the_device(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    install = code(read(name))[0].source
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    monkeypatch.chdir(ROOT / "notebooks")
-    assert installed(install) == [".."]
-    # As on Colab, where no checkout lies around the notebook.
+    pip = Pip(monkeypatch, set())
+    install("git+https://example.org/x")
+    assert pip.asked == []
+    assert capsys.readouterr().out == gpu.in_use() + "\n"
+
+
+def test_asks_where_the_package_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder with nothing but the notebook, as on Colab."""
+    pip = Pip(monkeypatch, ALL)
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "another"\n')
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match="SOURCE: empty"):
-        installed(install)
-    named = install.replace('SOURCE = ""', 'SOURCE = "git+https://example.org/x"')
-    assert installed(named) == ["git+https://example.org/x"]
+    assert refusal().startswith("SOURCE is empty: write a wheel, the folder of a clone or a git ")
+    assert refusal("no.whl") == (
+        f"SOURCE: {tmp_path / 'no.whl'} is neither a wheel nor the folder of a clone"
+    )
+    assert pip.asked == []
 
 
-def installed(source: str) -> list[str]:
-    """What the cell gives to pip, which is not called."""
-    plain = source.replace("%pip install --quiet {source}", "asked.append(source)")
-    assert plain != source
-    asked: list[str] = []
-    exec(plain, {"asked": asked})
-    return asked
+def test_installs_what_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    wheel = tmp_path / "fednas_jax-9-py3-none-any.whl"
+    git, web = "git+https://example.org/x", "https://example.org/x.whl"
+    (tmp_path / "mine.whl").touch()
+    (tmp_path / "clone").mkdir()
+    (tmp_path / "clone/pyproject.toml").touch()
+    for source, wanted in (
+        ("mine.whl", f"{tmp_path / 'mine.whl'}[report]"),
+        (str(tmp_path / "clone"), f"{tmp_path / 'clone'}[report]"),
+        (git, f"fednas_jax[report] @ {git}"),
+        ("https://example.org/x", f"fednas_jax[report] @ {git}"),
+        (web, f"fednas_jax[report] @ {web}"),
+    ):
+        pip = Pip(monkeypatch, ALL)
+        install(source)
+        assert pip.asked == [wanted]
+    pip = Pip(monkeypatch, ALL)
+    monkeypatch.setenv("FEDNAS_JAX", git)
+    install()
+    assert pip.asked == [f"fednas_jax[report] @ {git}"]
+    wheel.touch()  # beside the notebook
+    pip = Pip(monkeypatch, ALL)
+    install()
+    assert pip.asked == [f"{wheel}[report]"]
+
+
+def test_installs_the_clone_that_holds_the_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    pip = Pip(monkeypatch, ALL - {"fednas_jax"})  # found in the clone, but nothing that it needs
+    monkeypatch.chdir(ROOT / "notebooks")
+    install()
+    assert pip.asked == [f"{ROOT}[report]"]
+
+
+def test_adds_what_draws_to_an_installed_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pip = Pip(monkeypatch, {"matplotlib", "scipy"})
+    monkeypatch.chdir(tmp_path)
+    install()
+    assert pip.asked == ["fednas_jax[report]"]
+
+
+def test_says_in_one_line_what_prevents_the_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    git = "git+https://example.org/x"
+    Pip(monkeypatch, ALL, error="Cloning\nERROR: repository not found\n")
+    end = f"pip could not install fednas_jax[report] @ {git}: ERROR: repository not found"
+    assert refusal(git) == end
+    Pip(monkeypatch, ALL)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0")  # newer than the loaded one
+    assert refusal(git).endswith("Restart the kernel, then run all cells again.")
+    required = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert required == ">=3.11,<3.14"
+    for version in ((3, 10, 2), (3, 14, 0)):
+        monkeypatch.setattr(sys, "version_info", version)
+        used = ".".join(map(str, version))
+        assert refusal() == (
+            f"fednas_jax needs Python 3.11, 3.12 or 3.13; this notebook runs on {used}"
+        )
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -143,7 +246,8 @@ def test_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     client.execute()
     cells = code(notebook)
     assert [kinds(cell) for cell in cells] == [shown for shown, _ in kept]
-    for cell, (_, text) in zip(cells, kept, strict=True):
+    assert told(cells[0]) == gpu.in_use() + "\n"
+    for cell, (_, text) in zip(cells[1:], kept[1:], strict=True):
         assert_tells_the_same(told(cell), text)
 
 

@@ -149,6 +149,20 @@ def unused() -> str:
     return why_unused(gpus, environment, packages(), setup_command())
 
 
+def in_use() -> str:
+    """Where JAX computes in this process, in one line; on the CPU, why and what to do."""
+    import jax
+
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return f"JAX computes on {len(jax.devices())} x {device.device_kind}."
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux
+    cores = len(affinity(0)) if affinity else os.cpu_count()
+    said = unused()
+    reason = f"{said[0].upper()}{said[1:]}." if said else "This machine has no NVIDIA GPU."
+    return f"No GPU is used: JAX computes on the CPU ({cores} cores). {reason}"
+
+
 def why_not() -> str:
     """Why a requested GPU cannot be used on this machine, and what to do."""
     gpus = _find_once()

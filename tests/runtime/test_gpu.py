@@ -1,5 +1,7 @@
 """Which CUDA is installed for which driver, and what is said of a GPU that JAX does not use."""
 
+import os
+import types
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -194,6 +196,26 @@ def test_nothing_is_said_where_the_gpu_is_used_or_missing(monkeypatch: pytest.Mo
     jax.config.update("jax_platforms", before)
     monkeypatch.setattr(gpu, "_find_once", lambda: None)
     assert gpu.unused() == ""
+
+
+def test_a_line_says_where_jax_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    import jax
+
+    cores = len(os.sched_getaffinity(0))
+    start = f"No GPU is used: JAX computes on the CPU ({cores} cores). "
+    monkeypatch.setattr(gpu, "_find_once", lambda: None)
+    assert gpu.in_use() == start + "This machine has no NVIDIA GPU."
+    monkeypatch.setattr(gpu, "_find_once", lambda: H100)
+    monkeypatch.setattr(gpu, "packages", lambda: {"jaxlib": "0.11.2"})
+    monkeypatch.setattr(gpu, "setup_command", lambda: "")
+    monkeypatch.setitem(jax.config.values, "jax_platforms", None)
+    assert gpu.in_use() == start + (
+        "This machine has a GPU (NVIDIA H100 80GB HBM3), but JAX computes on the CPU: JAX is "
+        'installed without CUDA; pip install "jax[cuda13]==0.11.2" installs it.'
+    )
+    devices = [types.SimpleNamespace(platform="gpu", device_kind="NVIDIA H100 80GB HBM3")] * 2
+    monkeypatch.setattr(jax, "devices", lambda: devices)
+    assert gpu.in_use() == "JAX computes on 2 x NVIDIA H100 80GB HBM3."
 
 
 @pytest.mark.parametrize(
