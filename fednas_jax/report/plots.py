@@ -175,10 +175,6 @@ def _draw_edge_history(axes: Axes, rounds: Sequence[int], values: np.ndarray, ti
     axes.spines[["top", "right"]].set_visible(False)
 
 
-_LONG_NAME = 6
-"""Number of characters above which names of clients are drawn aslant, since they would overlap."""
-
-
 def partition(
     class_counts: ArrayLike,
     class_names: Sequence[str],
