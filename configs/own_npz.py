@@ -3,8 +3,8 @@ r"""A template for your own data, dealt to clients by where it came from.
     python -m fednas_jax.main --config=configs/own_npz.py --workdir=runs/own \
         --config.dataset.name=my_data.npz
 
-`my_data.npz` holds `images` [N, H, W, C] (uint8 or float), `labels` [N] (0, 1, ...) and
-`client` [N] (the hospital, factory or user that each image is from):
+`my_data.npz` holds `images` [N, H, W, C] (uint8 or float), `labels` [N] and `client` [N] (the
+hospital, factory or user that each image is from), both as numbers or as text:
 
     numpy.savez("my_data.npz", images=images, labels=labels, client=client)
 

@@ -130,7 +130,9 @@ def test_images_without_a_channel_axis_and_no_images(fresh: Path) -> None:
     model = fednas_jax.restore(fresh)
     images = DIGITS.images[:3]
     np.testing.assert_array_equal(model.predict(images[..., 0]), model.predict(images))
-    assert model.predict(images[:0]).shape == (0,)
+    assert model.predict(images[:0]).shape == model.predict_names(images[:0]).shape == (0,)
+    names = [model.class_names[k] for k in model.predict(images)]
+    assert model.predict_names(images).tolist() == names
 
 
 @pytest.mark.parametrize(
@@ -141,6 +143,11 @@ def test_images_without_a_channel_axis_and_no_images(fresh: Path) -> None:
         (np.zeros((8, 8), np.uint8), r"images: shape \[8, 8\]; \[N, 8, 8, 1\] is"),
         (np.zeros((8, 8, 1), np.uint8), r"images: shape \[8, 8, 1\]; \[N, 8, 8, 1\] is"),
         (np.zeros((2, 8, 8, 1)), "images: float64; uint8 is needed, since this model was"),
+        (
+            np.zeros((2, 1, 8, 8), np.uint8),
+            r"images: shape \[2, 1, 8, 8\]; \[N, 8, 8, 1\] is needed, since .*; this looks like "
+            r"channels first, \[N, C, H, W\]: np\.moveaxis\(images, 1, -1\) makes it",
+        ),
         ([["a"]], r"images: shape \[1, 1\]; "),
         ([[[0] * 8] * 8, [[0] * 7] * 8], r"images: not an array; one of shape \[N, 8, 8, 1\] is"),
     ],

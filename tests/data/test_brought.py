@@ -118,6 +118,25 @@ def test_an_object_is_compared_by_its_examples(elsewhere: Path) -> None:
         experiment.run(more, "run")
 
 
+def test_labels_and_clients_of_an_object_may_be_text(elsewhere: Path) -> None:
+    one = given()
+    letters, sites = np.array(["a", "b", "c"])[np.arange(60) % 3], ["North", "East"] * 30
+    train = one.train._replace(labels=letters, client=sites)
+    test = one.test._replace(labels=np.arange(60)[:, None] % 3, client=["West"] * 60)
+    made = brought._checked(one._replace(train=train, test=test), "mine")
+    np.testing.assert_array_equal(made.train.labels, one.train.labels)
+    np.testing.assert_array_equal(made.test.labels, one.test.labels)
+    assert made.client_names == ("East", "North", "West")
+    assert made.train.client is not None
+    assert made.test.client is not None
+    assert made.train.client.tolist() == [1, 0] * 30
+    assert made.test.client.tolist() == [2] * 60
+    numbered = one.train._replace(client=np.arange(60) % 2)
+    names = ("East", "North")
+    made = brought._checked(one._replace(train=numbered, client_names=names), "mine")
+    assert made.client_names == names
+
+
 WHITE = np.zeros((60, 8, 8, 1), np.uint8)
 
 

@@ -22,12 +22,14 @@ def said(
     every: int = 1,
     taught: str = "",
     lost: tuple[str, ...] = (),
+    called: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
     """The lines for clients that hold so many examples, one behind the other."""
     number = sum(sizes) if labels is None else len(labels)
     column = None if client is None else np.array(client)
     split = Split(np.zeros((number, 8, 8, 1)), np.array(labels or [0] * number), column)
     data = Dataset("x", split, split, 3, ("ant", "bee", "cow"), (0.5,), (0.5,), lost)
+    data = data._replace(client_names=called)
     parts = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
     config: dict[str, Any] = {
         "client": {"held_out_fraction": fraction},
@@ -74,6 +76,9 @@ def test_clients_of_the_data_that_are_in_no_part() -> None:
     (line,) = said([500, 500], labels=labels, client=column, how="natural")
     assert line == "config.partition: 2 of 4 clients are dealt no example (`client` 5, 6)"
     assert said([500, 500], labels=labels, client=column, how="homo") == ()
+    called = tuple(f"site {k}" for k in range(9))
+    (line,) = said([500, 500], labels=labels, client=column, how="natural", called=called)
+    assert line.endswith("are dealt no example (`client` 'site 5', 'site 6')")
 
 
 def test_classes_that_nobody_learns_from() -> None:
@@ -88,6 +93,10 @@ def test_a_search_on_clients_of_one_example() -> None:
     (line,) = said([500, 500, 1, 2], taught="alphas", client=[3] * 500 + [4] * 500 + [9, 6, 6])
     assert "1 of 4 clients learn their weights and their alphas from one" in line
     assert line.endswith("example (`client` 9)")
+    called = tuple(f"site {k}" for k in range(10))
+    column = [3] * 500 + [4] * 500 + [9, 6, 6]
+    (line,) = said([500, 500, 1, 2], taught="alphas", client=column, called=called)
+    assert line.endswith("example (`client` 'site 9')")
     assert said([500, 500, 1, 2]) == ()  # without a validation part
 
 
