@@ -3,6 +3,7 @@
 import concurrent.futures
 import io
 import itertools
+import math
 import os
 import warnings
 from collections import Counter
@@ -65,45 +66,79 @@ def read(pictures: Iterable[Picture], count: int, where: str) -> np.ndarray:
     Raises:
       UserError: an image cannot be read or has more than 8 bits per channel, or sizes differ.
     """
-    images: np.ndarray | None = None
-    unreadable: list[str] = []
-    sizes: Counter[tuple[int, int]] = Counter()
-    first: dict[tuple[int, int], str] = {}
-    grey = several_frames = 0
+    stack = _Stack(count, where)
     progress: Any = tqdm(total=count, desc=where, unit="image", delay=_SLOW_SECONDS, disable=None)
     with progress, warnings.catch_warnings():
         from PIL import Image  # slow to import
 
         warnings.simplefilter("ignore")  # of damaged metadata; damaged pixels are errors
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for i, (picture, found) in enumerate(_decoded(pictures)):
+        for picture, found in _decoded(pictures):
+            stack.add(picture, found)
             progress.update()
-            if found.pixels is None:
-                unreadable.append(f"{picture.called}: cannot be read ({found.reason})")
-                continue
-            height, width, channels = np.atleast_3d(found.pixels).shape
-            sizes[height, width] += 1
-            first.setdefault((height, width), picture.called)
-            if images is None:
-                images = _empty(count, height, width, channels, where)
-            if (height, width) != images.shape[1:3]:
-                continue
-            if channels > images.shape[3]:
-                images = _widened(images, i)
-            images[i] = np.atleast_3d(found.pixels)
-            grey += channels == 1
-            several_frames += found.frames
-    _check(unreadable, sizes, first, count)
-    assert images is not None, "without an unreadable image there is one that was read"
-    if several_frames:
-        warn_once(
-            f"{where}: {several_frames} images have several frames; the first of each is read"
-        )
-    if 0 < grey < count:
-        warn_once(
-            f"{where}: {grey} of {count} images are grey, and are read as RGB like the others"
-        )
-    return images
+    return stack.finished()
+
+
+class _Stack:
+    """Copies images into one array, and counts what is not as in the others."""
+
+    def __init__(self, count: int, where: str) -> None:
+        """Args: number of all images; what lines call their source."""
+        self._count, self._where = count, where
+        self._images: np.ndarray | None = None
+        self._unreadable: list[str] = []
+        self._sizes: Counter[tuple[int, int]] = Counter()
+        self._first: dict[tuple[int, int], str] = {}
+        self._seen = self._grey = self._several_frames = 0
+
+    def add(self, picture: Picture, found: _Decoded) -> None:
+        """Takes the next image, of any size, or the reason why it cannot be read."""
+        at, self._seen = self._seen, self._seen + 1
+        if found.pixels is None:
+            self._unreadable.append(f"{picture.called}: cannot be read ({found.reason})")
+            return
+        pixels = np.atleast_3d(found.pixels)
+        height, width, channels = pixels.shape
+        self._sizes[height, width] += 1
+        self._first.setdefault((height, width), picture.called)
+        self._grey += channels == 1
+        self._several_frames += found.frames
+        if self._images is None:
+            self._images = self._empty(pixels.shape)
+        if (height, width) != self._images.shape[1:3]:
+            return  # refused at the end
+        if channels > self._images.shape[3]:
+            grey, self._images = self._images, self._empty(pixels.shape)
+            self._images[:at] = grey[:at]
+        self._images[at] = pixels
+
+    def finished(self) -> np.ndarray:
+        """The images, [N, H, W, C]; errors as of `read`."""
+        _check(self._unreadable, self._sizes, self._first, self._count)
+        assert self._images is not None, "there is an image, since none is unreadable"
+        if self._several_frames:
+            warn_once(
+                f"{self._where}: images with several frames, of which the first is read: "
+                f"{self._several_frames}"
+            )
+        if 0 < self._grey < self._count:
+            warn_once(
+                f"{self._where}: {self._grey} of {self._count} images are grey, and are read as "
+                "RGB like the others"
+            )
+        return self._images
+
+    def _empty(self, shape: tuple[int, ...]) -> np.ndarray:
+        """[N, *shape] uint8, not yet filled."""
+        try:
+            return np.empty((self._count, *shape), np.uint8)
+        except MemoryError as error:
+            gigabytes = self._count * math.prod(shape) / 1e9
+            (height, width), called = next(iter(self._first.items()))
+            raise UserError(
+                f"{self._where}: {self._count} images of {height} x {width} pixels, like {called}, "
+                f"need {gigabytes:.0f} GB of memory; fewer or smaller images are needed"
+            ) from error
 
 
 def _decoded(pictures: Iterable[Picture]) -> Iterator[tuple[Picture, _Decoded]]:
@@ -144,24 +179,6 @@ def _is_deep(image: Any) -> bool:
     if image.format == "PPM":
         return any(isinstance(one, int) and one > 255 for one in several)
     return any(isinstance(one, str) and ";16" in one for one in several)
-
-
-def _empty(count: int, height: int, width: int, channels: int, where: str) -> np.ndarray:
-    try:
-        return np.empty((count, height, width, channels), np.uint8)
-    except MemoryError as error:
-        size = count * height * width * channels / 1e9
-        raise UserError(
-            f"{where}: {count} images of {height} x {width} pixels need {size:.0f} GB of memory; "
-            "fewer or smaller images are needed"
-        ) from error
-
-
-def _widened(images: np.ndarray, done: int) -> np.ndarray:
-    """RGB in place of one channel; the first `done` images are copied."""
-    wide = np.empty((*images.shape[:3], 3), np.uint8)
-    wide[:done] = images[:done]
-    return wide
 
 
 def _check(

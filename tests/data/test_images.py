@@ -164,7 +164,9 @@ def test_of_several_frames_the_first_is_read_and_a_line_says_so(capsys):
     frames = [Image.fromarray(GREY), Image.fromarray(GREY[::-1].copy())]
     content = encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])
     np.testing.assert_array_equal(read(content, encoded(GREY))[..., 0], [GREY, GREY])
-    assert "here: 1 images have several frames; the first" in capsys.readouterr().err
+    assert (
+        "here: images with several frames, of which the first is read: 1" in capsys.readouterr().err
+    )
 
 
 def test_memory_that_is_not_there_is_one_line(monkeypatch):
@@ -173,7 +175,9 @@ def test_memory_that_is_not_there_is_one_line(monkeypatch):
 
     content = encoded(GREY)
     monkeypatch.setattr(images.np, "empty", no_memory)
-    with pytest.raises(UserError, match="here: 2 images of 8 x 10 pixels need 0 GB of memory"):
+    with pytest.raises(
+        UserError, match="here: 2 images of 8 x 10 pixels, like image 0, need 0 GB of m"
+    ):
         read(content, content)
 
 
