@@ -14,8 +14,11 @@ from fednas_jax import config as schema
 
 _LENGTH = ("rounds", "local_epochs", "clients_per_round", "clients_fraction")
 """Fields that make a run longer, and leave the cost of its local steps as it is."""
-_STEPS = ("algorithm", "batch_size", "genotype", "network", "supernet", "search", "dataset")
-"""Fields and sections on which the cost of a local step depends."""
+_NOT_OF_STEPS = (
+    *("seed", "optimizer", "arch_optimizer", "server", "partition", "client", "augment", "faults"),
+    *("report", "test_every", "held_out_every", "checkpoint_every", "checkpoints_to_keep"),
+)
+"""Other fields and sections that leave the cost of a local step about as it is."""
 
 
 class Job(NamedTuple):
@@ -59,9 +62,8 @@ def job(config: schema.Config, weight: float | None = None, *, done: int = 0) ->
       done: number of rounds that it has made already.
     """
     flat = schema.flat(config)
-    steps = {name: x for name, x in flat.items() if name.split(".")[0] in _STEPS}
-    programs = {name: x for name, x in flat.items() if name != "seed" and name not in _LENGTH}
-    programs["genotype"] = steps["genotype"] = flat.get("genotype")
+    programs = {name: x for name, x in flat.items() if name not in ("seed", *_LENGTH)}
+    steps = {name: x for name, x in programs.items() if name.split(".")[0] not in _NOT_OF_STEPS}
     share = flat["clients_fraction"]
     if flat["clients_per_round"]:
         share = min(1.0, flat["clients_per_round"] / flat["partition.num_clients"])
