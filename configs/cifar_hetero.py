@@ -4,12 +4,13 @@
 
 50 rounds of 5 local epochs, batch 64, C = 16, L = 8. A tenth of each client's images is held out
 and selects the best round. That is 345 local steps an epoch, 86,250 in all. On two cores of a
-server CPU each takes some seconds (docs/performance.md), and the whole would take a week or more.
+server CPU each takes 6.9 s (docs/performance.md), which makes a week of local steps alone.
 It is meant for a GPU and has not been run on one yet. The paper reports a test accuracy of the
 supernet of 0.8124. Ours is not known before a full run.
 
-`:quick`: the same on a small part of the real images: 9.6 minutes on two cores shared with other
-programs (a round of 219 steps took 29 to 55 s), 2.1 GB. It uses fewer images (0.08 of each count in
+`:quick`: the same on a small part of the real images. The whole command takes about ten minutes on
+two cores shared with other programs when nothing is compiled yet (9.6 of them are the run's own,
+with rounds of 29 to 55 s for 219 steps), and 2.1 GB. It uses fewer images (0.08 of each count in
 Table 2, 1,000 to test), rounds (11), local epochs (2), examples in a batch (16), channels (4) and
 layers (3), and no cutout. It reaches a test accuracy of 0.330 (chance: 0.10).
 

@@ -10,8 +10,8 @@ Three differences from theirs do not change the task. A round's users are drawn 
 (theirs with). A user's images are in a new order each time (theirs always in the same). Images are
 seen as they are (theirs are laid out by a script that mixes up the color planes).
 
-The local steps of a round take 2.5 s on two busy cores of a server CPU. The benchmark has not been
-run to its end yet.
+The local steps of a round take 2.5 s on two busy cores of a server CPU, so that the 1,500 rounds
+take more than an hour. The benchmark has not been run to its end yet.
 
 `:quick`: 20 rounds, 2,000 test images.
 

@@ -112,6 +112,7 @@ def measured(run: Outcome, dataset: Dataset) -> dict[str, Any]:
         **{name: summary[name] for name in copied},
         "tied_rounds": summary.get("tied_rounds"),  # earlier versions did not record it
         "parameters": networks.parameter_count(network, shape),
+        "auxiliary_parameters": networks.auxiliary_count(network, shape),
         "multiply_adds": networks.multiply_adds(network, shape),
         "bytes_per_client_and_round": last["bytes_up_per_client"] + last["bytes_down_per_client"],
         "bytes_sent": sent_so_far(rows, config, len(partition.counts))[-1] if partition else None,
@@ -170,11 +171,18 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             row["network"],
             *(_shown(row[name], ".4f") for name in ("accuracy_mean", "accuracy_std")),
             f"{good} ({failed} failed)" if failed else good,
-            *(_shown(row[name], ",.0f") for name in _MEANS),
+            *(_shown(row[name], ",.0f") + _head(row, name) for name in _MEANS),
             f"[{Path(row['config_file']).name}]({row['config_file']})",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _head(row: Mapping[str, Any], name: str) -> str:
+    """What a count of parameters includes, where the network is trained with an auxiliary head."""
+    counts = [run.get("auxiliary_parameters", 0) for run in row["runs"] if not run["error"]]
+    largest = max(counts, default=0)
+    return f" (with {largest:,} of the auxiliary head)" if largest and name == "parameters" else ""
 
 
 def _shown(value: float | None, form: str) -> str:

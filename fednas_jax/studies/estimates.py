@@ -6,6 +6,7 @@ one only in seed and length has the same programs, which are then in the cache.
 """
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,8 +15,14 @@ from fednas_jax import config as schema
 
 _LENGTH = ("rounds", "local_epochs", "clients_per_round", "clients_fraction")
 """Fields that make a run longer, and leave the cost of its local steps as it is."""
-_STEPS = ("algorithm", "batch_size", "genotype", "network", "supernet", "search", "dataset")
-"""Fields and sections on which the cost of a local step depends."""
+_WORTH_A_RANGE = 1.3
+"""Ratio of the two ends of an estimate from which both are told."""
+
+_NOT_OF_STEPS = (
+    *("seed", "optimizer", "arch_optimizer", "server", "partition", "client", "augment", "faults"),
+    *("report", "test_every", "held_out_every", "checkpoint_every", "checkpoints_to_keep"),
+)
+"""Other fields and sections that leave the cost of a local step about as it is."""
 
 
 class Job(NamedTuple):
@@ -45,7 +52,9 @@ class Rest(NamedTuple):
     """The estimate for the runs that are left."""
 
     seconds: float
-    """For those of which something is known."""
+    """At least, for those of which something is known."""
+    most: float
+    """At most. The two differ where a network has not run yet."""
     unknown: int
     """Number of runs of an algorithm of which no run is done."""
 
@@ -59,9 +68,8 @@ def job(config: schema.Config, weight: float | None = None, *, done: int = 0) ->
       done: number of rounds that it has made already.
     """
     flat = schema.flat(config)
-    steps = {name: x for name, x in flat.items() if name.split(".")[0] in _STEPS}
-    programs = {name: x for name, x in flat.items() if name != "seed" and name not in _LENGTH}
-    programs["genotype"] = steps["genotype"] = flat.get("genotype")
+    programs = {name: x for name, x in flat.items() if name not in ("seed", *_LENGTH)}
+    steps = {name: x for name, x in programs.items() if name.split(".")[0] not in _NOT_OF_STEPS}
     share = flat["clients_fraction"]
     if flat["clients_per_round"]:
         share = min(1.0, flat["clients_per_round"] / flat["partition.num_clients"])
@@ -73,7 +81,9 @@ def rest(done: Sequence[Done], left: Sequence[Job]) -> Rest:
     """How long the runs that are left will take.
 
     A run takes as long per work as the runs with equal steps did; without such runs, as long as the
-    mean of the runs of its algorithm, scaled by `weight` where that is known of all.
+    mean of the runs of its algorithm. If `weight` is known of all, that of the nearest weight is
+    taken: the time lies between that time and that time scaled by the weight, since a part of a
+    round's time does not depend on the network.
 
     Args:
       done: the runs that are done; those without work are left out.
@@ -81,16 +91,18 @@ def rest(done: Sequence[Done], left: Sequence[Job]) -> Rest:
     """
     done = [one for one in done if one.job.work > 0]
     compiled = {one.job.programs for one in done}
-    seconds, unknown = 0.0, 0
+    seconds, most, unknown = 0.0, 0.0, 0
     for one in left:
         similar = [other for other in done if other.job.algorithm == one.algorithm]
         if not similar:
             unknown += 1
             continue
-        seconds += one.work * _seconds_per_work(similar, one)
-        seconds += _seconds_to_compile(similar, again=one.programs in compiled)
+        low, high = _seconds_per_work(similar, one)
+        to_compile = _seconds_to_compile(similar, again=one.programs in compiled)
+        seconds += one.work * low + to_compile
+        most += one.work * high + to_compile
         compiled.add(one.programs)
-    return Rest(seconds, unknown)
+    return Rest(seconds, most, unknown)
 
 
 def told(done: Sequence[Done], left: Sequence[Job]) -> str:
@@ -104,7 +116,10 @@ def told(done: Sequence[Done], left: Sequence[Job]) -> str:
     known = len(left) - found.unknown
     if not known:
         return ""
-    line = f"{len(left)} {'runs' if len(left) > 1 else 'run'} left, about {duration(found.seconds)}"
+    time = duration(found.seconds)
+    if found.most > _WORTH_A_RANGE * found.seconds:
+        time += f" to {duration(found.most)}"
+    line = f"{len(left)} {'runs' if len(left) > 1 else 'run'} left, about {time}"
     if found.unknown:
         others = "the other" if found.unknown == 1 else f"the other {found.unknown}"
         line += f" for {known} of them; the algorithm of {others} has not run yet"
@@ -122,16 +137,18 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86400:.1f} days"
 
 
-def _seconds_per_work(similar: Sequence[Done], one: Job) -> float:
+def _seconds_per_work(similar: Sequence[Done], one: Job) -> tuple[float, float]:
+    """At least and at most."""
     same = [_speed(other) for other in similar if other.job.steps == one.steps]
-    if same:
-        return statistics.fmean(same)
-    weights = [other.job.weight for other in similar]
-    if one.weight is not None and all(weights):
-        # Of a least squares line through zero, the large networks would decide alone.
-        scaled = [_speed(other) / other.job.weight for other in similar if other.job.weight]
-        return one.weight * statistics.fmean(scaled)
-    return statistics.fmean(map(_speed, similar))
+    weights = [other.job.weight or 0.0 for other in similar]
+    if same or one.weight is None or not all(weights):
+        mean = statistics.fmean(same or map(_speed, similar))
+        return mean, mean
+    ratios = [one.weight / weight for weight in weights]
+    nearest = min(ratios, key=lambda ratio: abs(math.log(ratio)))
+    near = [_speed(o) for o, ratio in zip(similar, ratios, strict=True) if ratio == nearest]
+    mean = statistics.fmean(near)
+    return min(mean, mean * nearest), max(mean, mean * nearest)
 
 
 def _speed(one: Done) -> float:

@@ -21,27 +21,34 @@ def job(work: float, programs: str = "p", steps: str = "s", weight: float | None
 def test_rounds_scale_and_programs_are_compiled_once() -> None:
     # 70 s, of which 20 compiling: 5 s for each of 10 rounds.
     done = [Done(job(10), 70.0, 20.0)]
-    assert estimates.rest(done, [job(10), job(4)]) == Rest(5 * 14, 0)
+    assert estimates.rest(done, [job(10), job(4)]) == Rest(5 * 14, 5 * 14, 0)
     # Other programs: 20 s more, once.
     left = [job(10), job(2, "q"), job(2, "q")]
-    assert estimates.rest(done, left) == Rest(5 * 14 + 20, 0)
+    assert estimates.rest(done, left) == Rest(5 * 14 + 20, 5 * 14 + 20, 0)
 
 
 def test_each_run_refines() -> None:
     done = [Done(job(10), 70.0, 20.0), Done(job(10), 33.0, 3.0)]
     # 5 and 3 s a round: 4 s; compiled programs took 3 s the second time.
-    assert estimates.rest(done, [job(10)]) == Rest(4 * 10 + 3, 0)
+    assert estimates.rest(done, [job(10)]) == Rest(4 * 10 + 3, 4 * 10 + 3, 0)
     # Programs that are new take as long as the first time.
-    assert estimates.rest(done, [job(10, "q")]) == Rest(4 * 10 + 20, 0)
+    assert estimates.rest(done, [job(10, "q")]) == Rest(4 * 10 + 20, 4 * 10 + 20, 0)
 
 
 def test_other_networks_by_their_weight() -> None:
     small, large = job(10, "p", "2nn", 2.0), job(10, "q", "cnn", 12.0)
     done = [Done(small, 15.0, 5.0)]  # 1 s a round
-    assert estimates.rest(done, [large]) == Rest(1 * 12 / 2 * 10 + 5, 0)
+    # Between 1 s and 12 / 2 times 1 s for each of 10 rounds, and 5 s to compile.
+    assert estimates.rest(done, [large]) == Rest(10 + 5, 60 + 5, 0)
+    assert estimates.told(done, [large]) == "1 run left, about 15 s to 65 s"
+    # The other way round: 8 s or 2 / 12 of it, and 10 s.
+    found = estimates.rest([Done(large, 90.0, 10.0)], [small])
+    assert found == Rest(pytest.approx(8 * 2 / 12 * 10 + 10), 8 * 10 + 10, 0)
     # Once it has run itself, only that counts: 8 s a round.
     done.append(Done(large, 90.0, 10.0))
-    assert estimates.rest(done, [large]).seconds == 80
+    assert estimates.rest(done, [large]) == Rest(80, 80, 0)
+    # A third one is nearer to it than to the small one.
+    assert estimates.rest(done, [job(1, "r", "own", 12.0)]) == Rest(8 + 7.5, 8 + 7.5, 0)
     # Without a weight: the mean of both, 4.5 s a round; compiling 7.5 s.
     assert estimates.rest(done, [job(2, "r", "own")]).seconds == 4.5 * 2 + 7.5
 
@@ -50,7 +57,7 @@ def test_another_algorithm_is_unknown() -> None:
     search = Job("fednas", "s", "p", 5.0)
     done = [Done(search, 50.0, 0.0)]
     left = [search, job(10), job(10, "q")]
-    assert estimates.rest(done, left) == Rest(50.0, 2)
+    assert estimates.rest(done, left) == Rest(50.0, 50.0, 2)
     assert estimates.told(done, left) == (
         "3 runs left, about 50 s for 1 of them; the algorithm of the other 2 has not run yet"
     )

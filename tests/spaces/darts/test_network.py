@@ -42,6 +42,16 @@ def test_golden_parameter_counts_of_the_auxiliary_head(channels, extra):
     assert count("DARTS_V2", channels, 8, auxiliary=True) - plain == extra
 
 
+def test_how_much_of_a_count_is_the_auxiliary_head():
+    """3.3 million in the paper of DARTS, 3.83 million with the head."""
+    shape = (32, 32, 3)
+    network = Network(gt.load("DARTS_V2"), 10, 36, 20)
+    assert networks.auxiliary_count(network, shape) == 0
+    network = network.clone(auxiliary=True)
+    assert networks.parameter_count(network, shape) == 3_825_768
+    assert networks.auxiliary_count(network, shape) == 3_825_768 - 3_349_342
+
+
 def test_multiply_adds_are_those_reported_for_darts():
     network = Network(gt.load("DARTS_V2"), 10, init_channels=36, layers=20)
     found = networks.multiply_adds(network, (32, 32, 3))
