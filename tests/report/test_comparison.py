@@ -7,7 +7,6 @@ import pytest
 
 from fednas_jax.report import comparison, page, run_folder, traffic
 from fednas_jax.report.page_parts import Chart, Section
-from fednas_jax.report.page_text import NOTHING
 from fednas_jax.report.run_types import RunFolder
 from tests import browser
 from tests.report import runs
@@ -52,8 +51,8 @@ def test_in_a_browser_runs_are_compared(both: Path) -> None:
     assert set(found["charts"]) == {"chart-runs", "chart-clients"}
     assert len(found["before"]) == len(found["after"]) == 2
     assert found["before"] != found["after"]
-    # Two charts, and the cells of the search.
-    assert len(found["words"]) == 3
+    # Two charts, and both cells of the search.
+    assert len(found["words"]) == 4
     assert all(len(words) > 40 for words in found["words"])
     row = '<th scope="row">algorithm</th><td>&#34;fednas&#34;</td><td>&#34;fedavg&#34;</td>'
     assert row in both.read_text()
@@ -74,7 +73,23 @@ def test_without_a_partition_it_is_not_known_what_was_sent(average: RunFolder) -
     old = average._replace(partition=None)
     found = section([old], "results")
     assert found is not None
-    assert found.parts[0].rows[0][6] == NOTHING  # type: ignore[union-attr]
+    assert "sent by all clients" not in found.parts[0].columns  # type: ignore[union-attr]
+
+
+def test_columns_without_a_number_are_left_out(average: RunFolder) -> None:
+    """And a round is called best only where it was selected."""
+    rows = [{**row, "held_out_accuracy": None, "held_out_accuracy_of_clients": None}
+            for row in average.rows]  # fmt: skip
+    none = average._replace(rows=rows, summary=average.summary | {"held_out_accuracy": None})
+    for compared, has in (([none, none], False), ([none, average], True)):
+        found = section(compared, "results")
+        assert found is not None
+        table = found.parts[0]
+        assert {"held out", "worst client"} <= {*table.columns} or not has  # type: ignore[union-attr]
+        assert ("held out" in table.columns) == has  # type: ignore[union-attr]
+        at = list(table.columns).index("round")  # type: ignore[union-attr]
+        said = [row[at] for row in table.rows]  # type: ignore[union-attr]
+        assert said == ["2, the last", f"2, the {'best' if has else 'last'}"]
 
 
 def test_runs_that_have_measured_nothing_have_no_curves(average: RunFolder) -> None:

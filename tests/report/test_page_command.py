@@ -44,7 +44,10 @@ def test_a_search_and_its_training_are_compared_as_far_as_they_have_begun(tmp_pa
     text = (workdir / "report.html").read_text()
     assert "<h1>2 runs compared</h1>" in text
     assert "<p>digits/search, digits/train</p>" in text
-    for title in ("digits/search: Best round: 5", "digits/train: Trained: DARTS_V2"):
+    for title in (
+        "digits/search: Normal cell, round 5, the best",
+        "digits/train: Reduction cell, trained: DARTS_V2",
+    ):
         assert f"<figcaption>{title}</figcaption>" in text
     other = runs.average_run(tmp_path / "other")
     both = tmp_path / "both.html"
@@ -84,7 +87,7 @@ def test_stages_on_the_server_are_shown_with_the_others(tmp_path: Path) -> None:
     assert "<p>digits/search, digits/tune</p>" in text
     assert '<h2 id="stage-pick-title">Stage pick</h2>' in text
     assert "Computed on the server in 61 s." in text
-    for name, value in (("best.tier", "3"), ("name", "&lt;b&gt;")):
+    for name, value in (("best.<wbr>tier", "3"), ("name", "&lt;b&gt;")):
         assert f'<th scope="row">{name}</th><td>{value}</td>' in text
     assert "48, 49, 5 …</td>" not in text
     assert "…</td>" in text, "a long value is cut off"

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from fednas_jax.report import plots
-from fednas_jax.report.colors import OPERATION_COLORS
+from fednas_jax.report.colors import (
+    ON_OPERATION_COLORS,
+    ON_SKIP_IN_THE_DARK,
+    OPERATION_COLORS,
+    OPERATION_COLORS_IN_THE_DARK,
+)
 from fednas_jax.runtime.errors import UserError
 from fednas_jax.spaces.darts.space import EDGES, PRIMITIVES
 
@@ -37,7 +42,16 @@ def test_no_rows_make_an_empty_picture(tmp_path):
 
 
 def test_heat_maps_show_the_probabilities_and_frame_the_genotype(tmp_path):
-    figure = plots.alphas(random_alphas(), tmp_path / "alphas.png")
+    figure = plots.alphas(random_alphas(), tmp_path / "alphas.png", about="round 3")
+    assert [axes.get_title() for axes in figure.axes[:2]] == [
+        "normal cell, round 3", "reduction cell, round 3",
+    ]  # fmt: skip
+    most = max(float(np.max(axes.images[0].get_array())) for axes in figure.axes[:2])
+    scale = figure.axes[2]
+    assert scale.get_ylim() == pytest.approx((0, most)), "of both cells"
+    (mark,) = (line for line in scale.lines if len(line.get_ydata()) == 2)
+    assert set(mark.get_ydata()) == {1 / len(PRIMITIVES)}
+    assert [text.get_text() for text in scale.texts] == ["1/8"]
     for axes in figure.axes[:2]:
         shown = np.asarray(axes.images[0].get_array())
         np.testing.assert_allclose(shown.sum(axis=1), 1.0)
@@ -99,6 +113,36 @@ def test_partition_calls_few_clients_what_the_data_calls_them():
     assert named.axes[1].images[0].get_clim()[0] == 0
     many = plots.partition(np.ones((30, 2)), ["a", "b"], client_ids=range(100, 130))
     assert [label.get_text() for label in many.axes[1].get_xticklabels()][1] == "10"
+
+
+def test_long_names_are_shortened_and_written_aslant():
+    name = "St. Mary's Hospital of Springfield"
+    figure = plots.partition(np.ones((2, 2)), [name, "b"], client_ids=[name, "B"])
+    heat = figure.axes[1]
+    for labels in (heat.get_xticklabels(), heat.get_yticklabels()):
+        assert [label.get_text() for label in labels] == [
+            "St. Mary's Hospital\u2026",
+            labels[1].get_text(),
+        ]
+    assert {label.get_rotation() for label in heat.get_xticklabels()} == {35}
+
+
+def test_text_on_the_colour_of_an_operation_can_be_read():
+    """By day and by night: a contrast of 4.5, as WCAG 2.1 asks of text."""
+
+    def luminance(color):
+        parts = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return linear @ (0.2126, 0.7152, 0.0722)
+
+    def contrast(*two):
+        low, high = sorted(map(luminance, two))
+        return (high + 0.05) / (low + 0.05)
+
+    in_the_dark = ON_OPERATION_COLORS | {"skip_connect": ON_SKIP_IN_THE_DARK}
+    for name in PRIMITIVES:
+        assert contrast(OPERATION_COLORS[name], ON_OPERATION_COLORS[name]) >= 4.5, name
+        assert contrast(OPERATION_COLORS_IN_THE_DARK[name], in_the_dark[name]) >= 4.5, name
 
 
 def test_every_operation_has_its_own_colour():

@@ -25,9 +25,6 @@ class Gates(Findings):
     def lines(self, best: Any) -> list[str]:
         return [f"  {gate} open" for gate in best["gates"]]
 
-    def next_steps(self, dataset: str) -> list[str]:
-        return ["train them on CIFAR-10"] if dataset == "digits" else []
-
 
 def row(number: int, held_out: float | None, test: float | None) -> rows.Row:
     return {"round": number, "held_out_accuracy": held_out, "test_accuracy": test}
@@ -119,12 +116,12 @@ def test_a_run_that_began_by_the_earlier_rule_keeps_it() -> None:
     assert rows.best_round(made, list(rows.SELECTED_BY)) == 5
     found = rows.summary(made, BEST, rows.SELECTED_EARLIEST)
     assert (found["best_round"], found["tie_decided_by"]) == (1, "earliest")
-    assert "round 1 is the first of the highest before rounding" in text("digits", **found)
+    assert "round 1 is the first of the highest before rounding" in text(**found)
     # Rounds 2 and 3 are tied to 9 digits, and the earlier rule takes the higher of them.
     made = [row(1, 0.1, None), row(2, 0.3, None), row(3, 0.3 + 1e-12, None)]
     found = rows.summary(made, BEST, rows.SELECTED_EARLIEST)
     assert (found["best_round"], found["tied_rounds"]) == (3, [2])
-    told = text("digits", **found)
+    told = text(**found)
     assert "round 3 is the first of the highest before rounding" in told
     assert "held-out loss" not in told
 
@@ -149,7 +146,7 @@ def test_summary_tells_of_a_tie(
     made.append(row(4, 0.9, 0.5) | {"held_out_loss": 0.1})
     found = rows.summary(made, BEST)
     assert (found["tied_rounds"], found["tie_decided_by"]) == (tied, decided)
-    assert says in text("digits", **found)
+    assert says in text(**found)
 
 
 def test_no_tie_is_told_of_where_there_is_none() -> None:
@@ -157,7 +154,7 @@ def test_no_tie_is_told_of_where_there_is_none() -> None:
     assert (found["tied_rounds"], found["tie_decided_by"]) == ([], None)
     found = rows.summary([row(1, None, None), row(2, None, None)], BEST)  # nothing is held out
     assert (found["tied_rounds"], found["tie_decided_by"]) == ([], None)
-    assert "the same in rounds" not in text("digits")
+    assert "the same in rounds" not in text()
     earlier = {name: value for name, value in found.items() if not name.startswith("tie")}
     assert rows._tied(earlier) == []  # of a summary of an earlier version
 
@@ -173,54 +170,62 @@ def test_summary_tells_the_best_round_tested_or_else_the_last() -> None:
     assert (found["test_accuracy"], found["test_accuracy_round"]) == (0.7, 2)
 
 
-def text(
-    dataset: str, *, with_pictures: bool = False, with_page: bool = False, **changes: Any
-) -> str:
+def text(*, with_pictures: bool = False, with_page: bool = False, **changes: Any) -> str:
     result = rows.summary([row(1, 0.25, 0.5)], BEST) | changes
     result |= {"seconds": 12.4, "compile_seconds": 3.6, "peak_memory_bytes": 1_500_000_000}
     return rows.summary_text(
         result,
         Path("runs/x"),
         Gates({}, Path("runs/x")),
-        dataset=dataset,
+        selected=True,
         with_pictures=with_pictures,
         with_page=with_page,
     )
 
 
 def test_summary_for_people() -> None:
-    found = text("digits", with_pictures=True)
+    found = text(with_pictures=True)
     assert "\nBest gates (round 1 of 1):\n  3 open\n  1 open\nGated network: 25.00%" in found
     assert "25.00% on held-out client data, 50.00% on the test set (round 1)" in found
     assert "Time 12 s, of which compiling 4 s; memory at most 1.50 GB" in found
-    assert "held-out" not in text("digits", with_pictures=True, held_out_accuracy=None)
+    assert "held-out" not in text(with_pictures=True, held_out_accuracy=None)
 
 
 @pytest.mark.parametrize("with_pictures", [True, False])
-@pytest.mark.parametrize("dataset", ["digits", "cifar10"])
-def test_next_step_is_one_that_is_left(dataset: str, with_pictures: bool) -> None:
-    found = text(dataset, with_pictures=with_pictures)
-    assert ("look at runs/x/plots/gates.png" in found) == with_pictures
-    assert ("plots/, " in found) == with_pictures
-    assert ("train them on CIFAR-10" in found) == (dataset == "digits")
-    assert ("Next: " in found) == (with_pictures or dataset == "digits")
+def test_files_that_are_there_are_named(with_pictures: bool) -> None:
+    assert ("plots/, " in text(with_pictures=with_pictures)) == with_pictures
 
 
-def test_where_nothing_is_found_the_network_is_told_of() -> None:
+@pytest.mark.parametrize(
+    ("title", "selected", "heading"),
+    [
+        ("Best network", True, "Best network (round 1 of 1)"),
+        ("Best network", False, "Network after round 1"),
+        ("Best genotype", False, "Genotype after round 1"),
+        ("Shares", False, "Shares after round 1"),
+    ],
+)
+def test_only_a_selected_round_is_called_the_best(title: str, selected: bool, heading: str) -> None:
+    """Where nothing is found, the network is told of."""
     result = rows.summary([row(1, 0.25, 0.5)], None)
     result |= {"seconds": 12.4, "compile_seconds": 3.6, "peak_memory_bytes": 1_500_000_000}
-    about = {"dataset": "digits", "with_pictures": True, "with_page": False}
-    found = rows.summary_text(result, Path("x"), Findings({}, Path("x")), **about)
-    assert "\nBest network (round 1 of 1)\nNetwork: 25.00% on held-out" in found
-    assert found.endswith(
-        "\nFiles in x: plots/, metrics.jsonl, summary.json, checkpoints/\n\n"
-        "Next: look at x/plots/accuracy_and_loss.png"
-    )
+    findings = Findings({}, Path("x"))
+    findings.title = title
+    about = {"selected": selected, "with_pictures": True, "with_page": False}
+    found = rows.summary_text(result, Path("x"), findings, **about)
+    assert f"\n{heading}\nNetwork: 25.00% on held-out" in found
+    assert found.endswith("\nFiles in x: plots/, metrics.jsonl, summary.json, checkpoints/")
 
 
-def test_the_page_is_what_to_look_at() -> None:
-    found = text("cifar10", with_pictures=True, with_page=True)
+def test_a_round_is_selected_among_several_that_are_scored() -> None:
+    scored, not_scored = row(1, 0.25, 0.5), row(2, None, 0.5)
+    assert not rows.is_selected([scored])
+    assert not rows.is_selected([not_scored, row(3, math.nan, 0.5), scored])
+    assert rows.is_selected([scored, not_scored, row(3, 0.1, None)])
+
+
+def test_the_page_is_among_the_files() -> None:
+    found = text(with_pictures=True, with_page=True)
     files = "report.html, plots/, metrics.jsonl, summary.json, checkpoints/"
-    assert f"Files in runs/x: gates/best.npy, {files}\n" in found
-    assert found.endswith("\nNext: look at runs/x/report.html")
-    assert "report.html" not in text("cifar10", with_pictures=True)
+    assert found.endswith(f"Files in runs/x: gates/best.npy, {files}")
+    assert "report.html" not in text(with_pictures=True)
