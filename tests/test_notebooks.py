@@ -123,7 +123,7 @@ class Pip:
         return None if name in self._missing else name
 
     def _run(self, command: list[str], **_: Any) -> Any:
-        assert command[:-1] == [sys.executable, "-m", "pip", "install", "--quiet"]
+        assert command[:-1] == [sys.executable, "-m", "pip", "install", "--quiet", "--no-color"]
         self.asked.append(command[-1])
         self._missing = self._missing if self._error else set()
         return subprocess.CompletedProcess(command, int(bool(self._error)), "", self._error)
@@ -217,8 +217,8 @@ def test_says_in_one_line_what_prevents_the_installation(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     git = "git+https://example.org/x"
-    Pip(monkeypatch, ALL, error="Cloning\nERROR: repository not found\n")
-    end = f"pip could not install fednas_jax[report] @ {git}: ERROR: repository not found"
+    Pip(monkeypatch, ALL, error="Cloning\n  fatal: not found\n\nnote: of git\n")
+    end = f"pip could not install fednas_jax[report] @ {git}: fatal: not found"
     assert refusal(git) == end
     Pip(monkeypatch, ALL)
     monkeypatch.setattr("importlib.metadata.version", lambda name: "0")  # newer than the loaded one
