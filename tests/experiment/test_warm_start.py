@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -205,6 +206,17 @@ def test_classes_of_other_names(
     prepared(config)
     told = "has other class names (a, b, c) than this run ("
     assert (told in capsys.readouterr().err) == (message is not None)
+
+
+def test_labels_with_gaps_are_names_too(capsys: pytest.CaptureFixture) -> None:
+    """Class 1 of a run on the labels 1 and 5 is class 2 of a model of 1, 2 and 5."""
+    model: Any = SimpleNamespace(class_names=("1", "2", "5"), path="runs/a")
+    run: Any = SimpleNamespace(class_names=("1", "5"), named=False, raw_labels=(1, 5))
+    with pytest.raises(UserError, match="class 1 of this run, '5', is class 2 of runs/a; the same"):
+        warm_start._check_classes(model, run)
+    run.raw_labels, run.class_names = (), ("0", "1", "2")
+    warm_start._check_classes(model, run)
+    assert "its classes are matched to those of this run by number" in capsys.readouterr().err
 
 
 def test_a_model_of_an_earlier_version(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
