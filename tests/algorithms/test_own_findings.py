@@ -10,7 +10,7 @@ import pytest
 from fednas_jax import config as schema
 from fednas_jax.algorithms import registry
 from fednas_jax.algorithms.declared import Declared
-from fednas_jax.experiment import provenance, runner
+from fednas_jax.experiment import next_steps, provenance, runner
 from fednas_jax.experiment.rounds import Experiment
 from fednas_jax.fields.field import TEXT, Field, anything
 from fednas_jax.report import comparison, page, run_folder
@@ -168,7 +168,8 @@ def test_the_end_of_a_run_tells_of_it(whole: Path, capsys: Any) -> None:
     assert lines in said
     assert "\nTable: " in said
     assert f"Files in {whole}: shares/best.json, report.html, plots/" in said
-    assert said.endswith("report.html, then share digits\n")
+    next_steps.tell(next_steps.of_run(whole))
+    assert capsys.readouterr().out.endswith("\nThen share digits\n")
 
 
 def test_its_page_shows_it_and_so_does_one_of_several_runs(whole: Path) -> None:
