@@ -60,12 +60,12 @@ def test_dependencies_are_what_is_imported() -> None:
 
 def test_dependencies_are_ranges() -> None:
     """A lowest version each, no highest one, and nothing but an index is needed."""
-    ranges = [*PROJECT["dependencies"], *GROUPS["report"], *GROUPS["wandb"]]
+    ranges = [*PROJECT["dependencies"], *GROUPS["report"], *GROUPS["wandb"], *GROUPS["huggingface"]]
     for line in ranges:
         assert re.fullmatch(r"[\w-]+>=[\w.]+(,!=[\d.]+)*( *;.*)?", line), line
 
 
-@pytest.mark.parametrize("group", ["report", "wandb"])
+@pytest.mark.parametrize("group", ["report", "wandb", "huggingface"])
 def test_a_group_is_what_its_features_need(group: str) -> None:
     features = [feature for feature in extras.FEATURES.values() if feature.group == group]
     needed = [name for feature in features for name in feature.packages.values()]

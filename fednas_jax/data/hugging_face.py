@@ -1,7 +1,8 @@
 """Reads a Hugging Face data set of images that `save_to_disk` has written.
 
 The package `datasets` opens the folder; images are decoded here, so that no image is fetched from
-an address and all sources have the same rules. Tried with `datasets` 5.2.0.
+an address and all sources have the same rules. Tried with `datasets` 3.0.0 and
+5.2.0.
 """
 
 import importlib
@@ -18,12 +19,14 @@ import numpy as np
 from fednas_jax.data import image_table
 from fednas_jax.data.image_table import Part
 from fednas_jax.data.images import Picture
+from fednas_jax.runtime import extras
 from fednas_jax.runtime.errors import UserError, listed, one_line, warn_once
 
 _OF_ONE, _OF_SEVERAL = ("state.json", "dataset_info.json"), "dataset_dict.json"
 _IMAGE_NAMES = ("image", "img")
 _LABEL_NAMES = ("label", "labels", "class", "target")
 _CLIENT_NAMES = ("client", "client_id", "user_id", "writer_id")
+_INSTALL = "pip install datasets"
 _ROWS = 64  # whose encoded images are in memory at a time
 
 
@@ -91,7 +94,8 @@ def brings_test_set(folder: Path) -> bool:
 def _library(folder: Path) -> ModuleType:
     """The package `datasets`; not a folder of this name in the current one."""
     spec = importlib.util.find_spec("datasets")
-    needed = "the package `datasets`, which reads it, is needed: pip install datasets"
+    how = extras.command("hugging_face") if extras.missing("hugging_face") else _INSTALL
+    needed = f"the package `datasets`, which reads it, is needed: {how}"
     if spec is None or spec.origin is None:
         raise UserError(f"{folder}: is a Hugging Face data set; {needed}")
     library = importlib.import_module("datasets")

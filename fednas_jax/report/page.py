@@ -8,6 +8,7 @@ that pages need may not be installed, so they are imported only when a page is w
 
 import contextlib
 import functools
+import html
 import json
 import re
 import sys
@@ -161,12 +162,12 @@ def _embedded(charts: dict[str, dict[str, Any]]) -> str:
     return text.replace("<", "\\u003c")
 
 
-def _breakable(text: str) -> Any:
-    """A text that may be broken inside of names and paths, but not inside of words and numbers."""
-    import markupsafe
+def _breakable(text: str) -> str:
+    """HTML of a text that may be broken inside names and paths, but not inside words and numbers.
 
-    words = str(markupsafe.escape(text))
-    return markupsafe.Markup(re.sub(r"(?<=[^\W\d])([._/=])(?=\w)", r"\1<wbr>", words))
+    It is escaped here, so that templates mark it as safe.
+    """
+    return re.sub(r"(?<=[^\W\d])([._/=])(?=\w)", r"\1<wbr>", html.escape(str(text)))
 
 
 def _variables(values: dict[str, str]) -> str:

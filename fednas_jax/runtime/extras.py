@@ -33,6 +33,7 @@ FEATURES = {
     "confusion": Feature("report", _PICTURE, "confusion.png"),
     "curves": Feature("report", _PICTURE, "curves.png"),
     "wandb": Feature("wandb", {"wandb": "wandb"}),
+    "hugging_face": Feature("huggingface", {"datasets": "datasets"}),
 }
 """Features by name."""
 

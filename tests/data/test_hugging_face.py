@@ -18,6 +18,8 @@ from PIL import Image as Pillow
 from fednas_jax.data import hugging_face
 from fednas_jax.runtime.errors import UserError, warn_once
 
+INSTALL = r"needed: pip install (datasets|'fednas_jax\[huggingface\]')$"
+
 
 class Image:
     def __init__(self, decode=True):
@@ -226,7 +228,7 @@ def test_an_image_that_is_not_there_or_not_whole(folder, image, part):
 
 def test_without_the_package_a_line_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setattr(hugging_face.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"is a Hugging Face data set; .*needed: pip install datas"):
+    with pytest.raises(UserError, match=f"is a Hugging Face data set; .*{INSTALL}"):
         hugging_face.read(tmp_path)
 
 
@@ -236,7 +238,7 @@ def test_a_folder_or_module_of_the_same_name_is_not_the_package(tmp_path, monkey
     (tmp_path / "datasets").mkdir()
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     importlib.invalidate_caches()
-    with pytest.raises(UserError, match=r"needed: pip install datasets$"):
+    with pytest.raises(UserError, match=INSTALL):
         hugging_face.read(tmp_path)
     (tmp_path / "datasets/__init__.py").write_text("")
     importlib.invalidate_caches()
