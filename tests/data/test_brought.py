@@ -158,7 +158,7 @@ def test_what_is_no_data_set(elsewhere: Path) -> None:
     )
     assert refusal(
         **{"dataset.name": "stripes.py:STRIPES", "dataset.test_path": "x.npz"}
-    ).startswith("config.dataset.test_path: 'x.npz' is only for a data set in an .npz file;")
+    ).startswith("config.dataset.test_path: 'x.npz' is only for data that are named by their path;")
     with pytest.raises(UserError, match="a data set of your own, and its run alone can"):
         datasets.load("stripes.py:STRIPES")
 
