@@ -211,7 +211,8 @@ def _pictures(split: Any, name: str, where: str) -> Iterator[Picture]:
     for start in range(0, len(split), _ROWS):
         for i, image in enumerate(only[start : start + _ROWS][name], start):
             called = f"{where}, row {i}"
-            content, path = (image or {}).get("bytes"), (image or {}).get("path")
+            file: dict[str, Any] = image or {}
+            content, path = file.get("bytes"), file.get("path")
             if content is None and path is None:
                 raise UserError(f"{called} has no image; one is needed")
             yield Picture(called, Path(str(path)) if content is None else content)
