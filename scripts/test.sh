@@ -48,7 +48,7 @@ check ruff check .
 check ruff format --check .
 if (($# == 0)); then
   # Checks that each group, those for GPUs too, can be installed in the versions of the lock file.
-  for group in report wandb mpi cuda12 cuda13; do
+  for group in report wandb huggingface mpi cuda12 cuda13; do
     check uv pip install --quiet --dry-run --python "$python" -c requirements-lock.txt ".[$group]"
   done
 fi
