@@ -81,6 +81,16 @@ def earlier_key(key: str, places: Places) -> str:
     return f"{field}:{was[now.index(reference)]}" if reference in now else key
 
 
+def of_inputs(run: Mapping[str, Any], config: schema.Config) -> tuple[str, ...]:
+    """The fields whose content run.json records under their name, as of `Room.inputs`.
+
+    Args:
+      run: content of run.json.
+      config: the resolved config of this start.
+    """
+    return tuple(name for name in schema.flat(config) if run.get(name) is not None)
+
+
 def check_there(folder: object, config: Mapping[str, Any], names: tuple[str, ...]) -> None:
     """Refuses to resume a run if a file that it reads is missing, and says what to give.
 
@@ -106,8 +116,8 @@ def check_there(folder: object, config: Mapping[str, Any], names: tuple[str, ...
 def _is_path(name: str, value: str) -> bool:
     if name == "dataset.name":
         return sources.is_own(value)
-    if name == "genotype":
-        return value.endswith(".json")
     if name == "partition.table":
         return value.endswith(".csv")
-    return name in ("dataset.test_path", "partition.path") and bool(value.strip())
+    if name in ("dataset.test_path", "partition.path"):
+        return bool(value.strip())
+    return user_code.is_path(value) or value.endswith(".json")

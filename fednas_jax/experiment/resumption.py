@@ -52,7 +52,7 @@ def look(folder: Path, config: Mapping[str, Any]) -> Found:
     if recorded is None:
         return Found(None, False, False, [])
     places = moved.fields(recorded["config"], config)
-    moved.check_there(folder, config, ("genotype",))
+    moved.check_there(folder, config, moved.of_inputs(recorded, config))
     unknown = check_same_code(folder, recorded, code_of_user(config), places)
     check_same_inputs(folder, recorded, config, inputs(config))
     begun, length = _length(folder, recorded, config)

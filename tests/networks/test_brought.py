@@ -279,5 +279,5 @@ def test_what_makes_no_logits_is_refused(elsewhere: Path, text: str, says: str) 
 
 def test_a_name_that_is_none(elsewhere: Path) -> None:
     with pytest.raises(UserError, match=r"or path/to/file\.py:Name, is needed; did you mean 'cnn'"):
-        experiment.run(mine(**{"network.name": "ccn"}), "run")
+        experiment.run(mine(**{"network.name": "cnnn"}), "run")
     assert not networks.is_large("small.py:Small")
