@@ -157,9 +157,8 @@ def test_a_model_is_restored_and_predicts(
     first_checkpoint(fedavg_config(), tmp_path / "runs" / "digits" / "train")
     monkeypatch.chdir(tmp_path)
     _run(_python("docs/outputs.md", "fednas_jax.restore"))
-    labels = ast.literal_eval(capsys.readouterr().out)
-    assert len(labels) == 10
-    assert set(labels) <= set("0123456789")
+    names = re.findall(r"'(\d)'", capsys.readouterr().out)
+    assert len(names) == 10
 
 
 def test_extending_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ def test_in_a_browser_runs_are_compared(both: Path) -> None:
     # Two charts, and both cells of the search.
     assert len(found["words"]) == 4
     assert all(len(words) > 40 for words in found["words"])
-    row = '<th scope="row">algorithm</th><td>&#34;fednas&#34;</td><td>&#34;fedavg&#34;</td>'
+    row = '<th scope="row">algorithm</th><td>&quot;fednas&quot;</td><td>&quot;fedavg&quot;</td>'
     assert row in both.read_text()
 
 

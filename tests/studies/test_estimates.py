@@ -143,5 +143,5 @@ def test_the_rounds_of_an_interrupted_run_are_not_left(
     (tmp_path / "one" / layout.METRICS_FILE).write_text('{"round": 1}\n{"round": 2}\n{"rou')
     assert runs._rounds_made(tmp_path / "one") == 2
     assert runs._rounds_made(tmp_path / "none") == 0
-    runs._Clock([planned("one"), planned("two")], tmp_path, {})
+    runs._Clock([planned("one"), planned("two")], [False, False], tmp_path, {})
     assert capsys.readouterr().out == "fednas_jax: 2 runs: 1 begun, 1 to begin\n"
