@@ -95,7 +95,7 @@ def test_what_fails_is_named_and_hides_nothing(
         monkeypatch.setenv(name, code)
     done = check(project)
     assert (done.returncode, done.stderr) == (1, f"test: failed: {says}\n")
-    assert len((project / "asked").read_text().splitlines()) == 11
+    assert len((project / "asked").read_text().splitlines()) == 12
 
 
 @pytest.mark.parametrize("chosen", ["FIRST", "SECOND"])
