@@ -87,11 +87,14 @@ def _run(argv: Sequence[str]) -> None:
     about = {
         "checkpoint": path,
         "round": restored.round,
+        "best": not given["round"] and restored.path.resolve() != Path(folder).resolve(),
         "data": examples.source,
         "data_sha256": sha256(examples.images, examples.labels),
         "left_out": examples.left_out,
     }
-    _check_free(place, about)
+    of_run = place.resolve().parent == restored.path.resolve().parents[1]
+    if replaced := _replaced(place, about, of_run=of_run):
+        print(replaced)
     with cache.configured("auto"):
         found = scored.measure(restored, examples)
     numbers = _numbers(found, restored.class_names, len(examples.labels))
@@ -151,23 +154,43 @@ def _numbers(found: "Measured", class_names: Sequence[str], examples: int) -> di
     return {**numbers, **units, **matrix, **numbers}
 
 
-def _check_free(place: Path, about: Mapping[str, Any]) -> None:
-    """Refuses a folder with the results of another checkpoint or of other examples."""
+def _replaced(place: Path, about: Mapping[str, Any], *, of_run: bool) -> str:
+    """Refuses a folder with the results of another checkpoint or of other examples.
+
+    Results of the same examples by an earlier best round of the run are replaced.
+
+    Args:
+      place: the folder.
+      about: what evaluation.json will hold besides scores.
+      of_run: whether the folder lies in that of the run, and therefore moves with it.
+
+    Returns:
+      A line about results that will be replaced; "" if there are none.
+    """
     if not (place / RESULTS).exists():
-        return
+        return ""
     there = read_json(place / RESULTS, "another --out is needed")
     if not isinstance(there, dict):
         there = {}
     # Earlier versions recorded only the name.
     data = "data" if "data_sha256" not in there else "data_sha256"
+    gone_on = of_run and about["best"] and there.get("best") is True
     for name in ("checkpoint", "round", data):
-        if there.get(name) != about[name]:
+        if there.get(name) == about[name] or (name == "checkpoint" and of_run):
+            continue
+        if not (name == "round" and gone_on):
             shown = name.removesuffix("_sha256")
             other = "other examples of " if there.get(shown) == about[shown] else ""
             raise UserError(
                 f"--out: {place / RESULTS} has {shown} {other}{there.get(shown)}, not "
                 f"{about[shown]}; another folder is needed"
             )
+    if there.get("round") == about["round"]:
+        return ""
+    return (
+        f"{place / RESULTS} has the scores of round {there['round']}, the best before the run "
+        "went on; they are replaced"
+    )
 
 
 if __name__ == "__main__":

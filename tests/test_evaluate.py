@@ -331,3 +331,31 @@ def test_bad_arguments(
 def test_help(capsys: pytest.CaptureFixture) -> None:
     assert main(["--help"]) == 0
     assert "--npz" in capsys.readouterr().out
+
+
+def test_the_results_of_an_earlier_best_round_are_replaced(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """After a run has gone on, the command that it names is not refused."""
+    folder = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation*"))
+    assert main([str(folder)]) == 0
+    results = folder / "evaluation" / "evaluation.json"
+    told = json.loads(results.read_text())
+    assert (told["round"], told["best"]) == (1, True)
+    results.write_text(json.dumps(told | {"round": 0}))
+    assert main([str(folder)]) == 0
+    assert "has the scores of round 0, the best before the run went on" in capsys.readouterr().out
+    assert json.loads(results.read_text())["round"] == 1
+    # Scores of a round that was asked for are not replaced, nor are those of other examples.
+    for change in ({"round": 0, "best": False}, {"round": 0, "data_sha256": "0"}):
+        results.write_text(json.dumps(told | change))
+        assert_refused([str(folder)], "another folder is needed", capsys)
+
+
+def test_a_run_that_has_moved_is_evaluated_where_it_is(run: Path, tmp_path: Path) -> None:
+    here = shutil.copytree(run, tmp_path / "here", ignore=shutil.ignore_patterns("evaluation*"))
+    assert main([str(here)]) == 0
+    here.rename(tmp_path / "there")
+    assert main([str(tmp_path / "there")]) == 0
+    told = json.loads((tmp_path / "there" / "evaluation" / "evaluation.json").read_text())
+    assert told["checkpoint"] == str((tmp_path / "there" / "checkpoints" / "000001").resolve())
