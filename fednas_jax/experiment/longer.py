@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from fednas_jax.algorithms import registry
 from fednas_jax.fields.field import names_in
 from fednas_jax.runtime import layout, user_code
-from fednas_jax.runtime.errors import UserError, listed
+from fednas_jax.runtime.errors import UserError
 from fednas_jax.runtime.files import read_json
 
 FIELD = "rounds"
@@ -147,16 +147,12 @@ def described(
 def _consequences(
     length: Length, starts: Sequence[Mapping[str, Any]], config: Mapping[str, Any]
 ) -> list[str]:
-    before, now, done, ended = length
+    _, now, done, ended = length
     found = []
     if spread := spread_over_rounds(config):
-        earlier = _earlier(before, starts)
-        so_far = "round 1 was" if done == 1 else f"rounds 1 to {done} were"
-        then = f"round {now} is" if now == done + 1 else f"rounds {done + 1} to {now} are"
-        then = f", {then} computed as of {now}" if now > done else ""
+        spans = _spans(length, starts) + ([(done + 1, now, now)] if now > done else [])
         found.append(
-            f"{' and '.join(spread)} over the number of rounds: {so_far} computed as of "
-            f"{listed(earlier)} rounds{then}"
+            f"{' and '.join(spread)} over the number of rounds: {', '.join(map(_span, spans))}"
         )
     every = [f"config.{name} {config[name]}" for name in ("test_every", "held_out_every")
              if _scored_only_as_last(done, config[name])]  # fmt: skip
@@ -191,6 +187,28 @@ def spread_over_rounds(config: Mapping[str, Any]) -> list[str]:
     if rate := optimizer.get("drop_path_rate", 0.0):
         found.append(f"drop path grows (config.optimizer.drop_path_rate {rate})")
     return found
+
+
+def _spans(length: Length, starts: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, int]]:
+    """First round, last round and the number of rounds asked for of each span of done rounds."""
+    changes = [
+        (start["replaced"][FIELD], start.get("after_round", 0))
+        for start in starts
+        if isinstance(start.get("replaced"), dict) and FIELD in start["replaced"]
+    ]
+    found, last = list[tuple[int, int, int]](), 0
+    for asked, until in [*changes, (length.before, length.done)]:
+        if until > last:
+            found.append((last + 1, until, asked))
+            last = until
+    return found
+
+
+def _span(span: tuple[int, int, int]) -> str:
+    first, last, asked = span
+    return f"over {asked} in round{'s' if last > first else ''} {first}" + (
+        f" to {last}" if last > first else ""
+    )
 
 
 def _scored_only_as_last(number: int, every: int) -> bool:

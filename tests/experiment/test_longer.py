@@ -258,8 +258,8 @@ def test_a_schedule_over_the_rounds_is_followed_over_the_new_number(
     (line,) = [one for one in capsys.readouterr().out.splitlines() if "config.rounds" in one]
     assert line.endswith(
         "the run goes on after round 2; the learning rate falls (config.optimizer.schedule "
-        "'across_rounds') over the number of rounds: rounds 1 to 2 were computed as of 2 rounds, "
-        "round 3 is computed as of 3"
+        "'across_rounds') over the number of rounds: over 2 in rounds 1 to 2, "
+        "over 3 in round 3"
     )
     # The same third round, with a constant rate that is worked out here: a quarter of a cosine's
     # way from the end of it, 0.001 + 0.099 (1 + cos(2 pi / 3)) / 2.
@@ -280,9 +280,9 @@ def test_a_schedule_over_the_rounds_is_followed_over_the_new_number(
 @pytest.mark.parametrize(
     ("fields", "length", "says"),
     [
-        (SPREAD, Length(5, 6, 5, True), "rounds 1 to 5 were computed as of 5 rounds, round 6 is c"),
-        (SPREAD, Length(30, 20, 12, False), "1 to 12 were computed as of 30 rounds, rounds 13 to "),
-        (SPREAD, Length(30, 12, 12, False), "rounds 1 to 12 were computed as of 30 rounds"),
+        (SPREAD, Length(5, 6, 5, True), "over 5 in rounds 1 to 5, over 6 in round 6"),
+        (SPREAD, Length(30, 20, 12, False), "over 30 in rounds 1 to 12, over 20 in rounds 13 "),
+        (SPREAD, Length(30, 12, 12, False), ": over 30 in rounds 1 to 12"),
         ({"test_every": 3}, Length(5, 8, 5, True), "round 5 was scored as the last one, and keeps "
          "its scores (config.test_every 3)"),
         ({"held_out_every": 0}, Length(6, 8, 6, True), "(config.held_out_every 0)"),
@@ -299,15 +299,22 @@ def test_what_depends_on_the_number_of_rounds_is_said(
     assert ("the same as in a run" in line) == ("transforms" in fields)
 
 
+STARTS = [
+    {},
+    {"replaced": {"rounds": 30}, "after_round": 0},  # no round was computed over 30
+    {"replaced": {"rounds": 5}, "after_round": 5},
+]
+
+
 def test_drop_path_an_own_algorithm_and_earlier_changes_are_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = genotype_config(**{"optimizer.drop_path_rate": 0.2, "test_every": 1})
-    (line,) = longer.described(Length(8, 10, 8, True), [{}, {"replaced": {"rounds": 5}}], made)
+    (line,) = longer.described(Length(8, 10, 8, True), STARTS, made)
     assert "drop path grows (config.optimizer.drop_path_rate 0.2) over the number of rounds: " in (
         line
     )
-    assert "were computed as of 5, 8 rounds, rounds 9 to 10 are computed as of 10" in line
+    assert "over 5 in rounds 1 to 5, over 8 in rounds 6 to 8, over 10 in rounds 9 to 10" in line
     monkeypatch.setattr("fednas_jax.algorithms.registry._added", {ALGORITHM.name: ALGORITHM})
     (line,) = longer.described(Length(2, 3, 2, True), [{}], staged_config())
     assert "whether config.algorithm staged uses the number of rounds is not known" in line

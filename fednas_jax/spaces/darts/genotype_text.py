@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.errors import UserError, listed
 
 FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
 _START = re.compile(r"\bGenotype\s*\(")
@@ -32,15 +32,18 @@ def read(text: str, source: str) -> dict[str, Any]:
       UserError: the text holds no genotype, a damaged one, or several that differ.
     """
     found: list[dict[str, Any]] = []
-    for expression in _expressions(text, source):
+    lines: list[int] = []
+    for start, expression in _expressions(text, source):
         one = _fields(expression, source)
         if one not in found:
             found.append(one)
+            lines.append(text.count("\n", 0, start) + 1)
     if not found:
         raise UserError(f"{source}: holds no genotype; {_NEEDED}")
     if len(found) > 1:
         raise UserError(
-            f"{source}: holds {len(found)} genotypes that differ; a file with one of them is needed"
+            f"{source}: holds {len(found)} genotypes that differ, in the lines {listed(lines)}; a "
+            "file with one of them is needed"
         )
     return found[0]
 
@@ -48,14 +51,14 @@ def read(text: str, source: str) -> dict[str, Any]:
 _NEEDED = f"Genotype({', '.join(f'{name}=...' for name in FIELDS)}) is needed, as DARTS prints it"
 
 
-def _expressions(text: str, source: str) -> Iterator[str]:
-    """Each `Genotype(...)` in a text, up to the bracket that closes it."""
+def _expressions(text: str, source: str) -> Iterator[tuple[int, str]]:
+    """Each `Genotype(...)` in a text, up to the bracket that closes it, and where it starts."""
     for match in _START.finditer(text):
         depth = 0
         for at in range(match.end() - 1, min(len(text), match.start() + _LONGEST)):
             depth += {"(": 1, ")": -1}.get(text[at], 0)
             if depth == 0:
-                yield text[match.start() : at + 1]
+                yield match.start(), text[match.start() : at + 1]
                 break
         else:
             raise UserError(f"{source}: the bracket of Genotype( is not closed; {_NEEDED}")
@@ -72,30 +75,38 @@ def _fields(expression: str, source: str) -> dict[str, Any]:
     named |= {keyword.arg or "**": keyword.value for keyword in call.keywords}
     if len(call.args) + len(call.keywords) != len(FIELDS) or set(named) != set(FIELDS):
         raise UserError(f"{source}: its genotype has other fields; {_NEEDED}")
-    return {name: _value(named[name], f"{source}: {name}") for name in FIELDS}
+    values = {}
+    for name in FIELDS:
+        try:
+            values[name] = _value(named[name])
+        except _NoList as error:
+            shown = ast.get_source_segment(expression, named[name]) or ""
+            cut = shown if len(shown) <= 60 else f"{shown[:60]}..."
+            raise UserError(f"{source}: {name}: {cut}; a plain list is needed") from error
+    return values
 
 
-def _value(node: ast.expr, where: str) -> list[Any]:
+class _NoList(ValueError):
+    """A value is neither a list nor a range of small numbers."""
+
+
+def _value(node: ast.expr) -> list[Any]:
     """A list, a tuple, `range(...)` or `list(range(...))`, as JSON holds it."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
         if node.func.id in ("list", "tuple") and len(node.args) == 1:
-            return _value(node.args[0], where)
+            return _value(node.args[0])
         if node.func.id == "range" and 1 <= len(node.args) <= 2:
-            return _range([_literal(argument, where) for argument in node.args], where)
-    value = _literal(node, where)
+            bounds = [_literal(argument) for argument in node.args]
+            if all(type(bound) is int and 0 <= bound < 100 for bound in bounds):
+                return list(range(*bounds))
+    value = _literal(node)
     if not isinstance(value, list | tuple):
-        raise UserError(f"{where}: {value!r}; a list is needed")
+        raise _NoList
     return [list(item) if isinstance(item, tuple) else item for item in value]
 
 
-def _range(bounds: list[Any], where: str) -> list[int]:
-    if not all(type(bound) is int and 0 <= bound < 100 for bound in bounds):
-        raise UserError(f"{where}: a range of small numbers such as range(2, 6) is needed")
-    return list(range(*bounds))
-
-
-def _literal(node: ast.expr, where: str) -> Any:
+def _literal(node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, RecursionError, MemoryError) as error:
-        raise UserError(f"{where}: {ast.unparse(node)[:60]!r}; a plain list is needed") from error
+        raise _NoList from error

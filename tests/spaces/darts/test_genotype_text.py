@@ -43,7 +43,10 @@ def test_a_file_may_be_a_log_that_repeats_the_genotype(tmp_path, name):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        (f"{DARTS_V2} {DARTS_V2.replace('dil_conv_3x3', 'dil_conv_5x5')}", "2 genotypes that diff"),
+        (
+            f"{DARTS_V2}\n{DARTS_V2.replace('dil_conv_3x3', 'dil_conv_5x5')}",
+            "2 genotypes that differ, in the lines 1, 2;",
+        ),
         (DARTS_V2[:-1], "is not closed"),
         ("Genotype(normal=[1], reduce=[2])", "other fields"),
         (f"{DARTS_V2[:-1]}, more=1)", "other fields"),
@@ -51,9 +54,16 @@ def test_a_file_may_be_a_log_that_repeats_the_genotype(tmp_path, name):
         (DARTS_V2.replace("[2, 3, 4, 5]", "open('x')"), "plain list"),
         (DARTS_V2.replace("'dil_conv_3x3'", "__import__('os')"), "plain list"),
         (DARTS_V2.replace("dil_conv_3x3", "dil_conv_3x4"), "normal.7.: unknown operation"),
-        (DARTS_V2.replace("[2, 3, 4, 5]", "7"), "7; a list is needed"),
+        (DARTS_V2.replace("[2, 3, 4, 5]", "7"), "normal_concat: 7; a plain list is needed"),
         (DARTS_V2.replace("[2, 3, 4, 5]", "range(2, 9)"), "integers 2 to 5"),
         ("Genotype(normal=[1 2])", "is not Python"),
+        (
+            DARTS_V2.replace("[2, 3, 4, 5]", "1" + "+1" * 1500, 1),
+            r"normal_concat: (1\+)+1?\.\.\.; a pla",
+        ),
+        (DARTS_V2.replace("[2, 3, 4, 5]", "a" + ".a" * 1400, 1), "plain list"),
+        (DARTS_V2.replace("[2, 3, 4, 5]", "a" + "()" * 1400, 1), "plain list"),
+        (DARTS_V2.replace("[2, 3, 4, 5]", "not " * 700 + "a", 1), "plain list|is not Python"),
         ("Genotype(normal=" + "[" * 3000 + "]" * 900 + ")", "is not"),
     ],
 )
