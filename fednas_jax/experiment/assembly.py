@@ -45,9 +45,14 @@ class Population(NamedTuple):
 
     def client_names(self) -> tuple[str, ...]:
         """The name of each client in the data; () where the data do not name them."""
-        names = self.dataset.client_names
-        ids = partitions.ids(self.partition, self.dataset.train.client) if names else None
-        return tuple(names[one] for one in ids or ())
+        return client_names(self.dataset, self.partition)
+
+
+def client_names(dataset: Dataset, partition: partitions.Partition) -> tuple[str, ...]:
+    """The name of each client of a partition; () where the data do not name them."""
+    names = dataset.client_names
+    ids = partitions.ids(partition, dataset.train.client) if names else None
+    return tuple(names[one] for one in ids or ())
 
 
 def load_dataset(config: Config, cut_by: str = "client") -> Dataset:

@@ -8,8 +8,9 @@ from fednas_jax.checkpoints.checkpoint import Checkpoints
 from fednas_jax.experiment import assembly, moved, provenance, warm_start
 from fednas_jax.experiment import workdir as folders
 from fednas_jax.report import run_record
+from fednas_jax.report.run_folder import read_partition
 from fednas_jax.runtime import layout, settings, user_code
-from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.errors import UserError, listed
 
 WEIGHTS_SHA256 = "warm_start_sha256"
 """In run.json: the digest of the checkpoint from which a run has its first weights."""
@@ -83,6 +84,21 @@ def _check_data(
         partition = assembly.partition_of(config, dataset)
     if run.get("data_sha256") != folders.fingerprint(dataset, partition.clients):
         raise other(folder, places)
+    _check_client_names(folder, assembly.client_names(dataset, partition), places)
     checkpoints = Checkpoints(folder / layout.CHECKPOINTS_FOLDER, reading=True)
     for number in checkpoints.rounds()[-1:]:
         provenance.check_class_names(checkpoints.folder / f"{number:06d}", dataset)
+
+
+def _check_client_names(folder: Path, names: tuple[str, ...], places: moved.Places) -> None:
+    """Refuses data whose clients have other names than the run has recorded."""
+    counts = read_partition(folder)
+    recorded = None if counts is None else tuple(counts.called or ())
+    if recorded is None or recorded == names:
+        return
+    what = " and ".join(f"config.{name}: {now}" for name, (_, now) in places.items())
+    now, before = (listed(each) or "without names" for each in (names, recorded))
+    raise UserError(
+        f"{what} has the clients {now}; the run in {folder} began with the clients {before}; the "
+        "same are needed, or another workdir"
+    )

@@ -91,26 +91,35 @@ def of_inputs(run: Mapping[str, Any], config: schema.Config) -> tuple[str, ...]:
     return tuple(name for name in schema.flat(config) if run.get(name) is not None)
 
 
-def check_there(folder: object, config: Mapping[str, Any], names: tuple[str, ...]) -> None:
+def check_there(
+    folder: object, recorded: schema.Config, config: schema.Config, names: tuple[str, ...]
+) -> None:
     """Refuses to resume a run if a file that it reads is missing, and says what to give.
 
     Args:
       folder: the run's folder.
+      recorded: the config in run.json.
       config: the resolved config of this start.
       names: the fields to look at.
 
     Raises:
       UserError: a file is missing.
     """
-    values = schema.flat(config)
+    values, before = schema.flat(config), schema.flat(recorded)
     for name in names:
         path = str(values.get(name, ""))
-        if _is_path(name, path) and not os.path.exists(expand(path, f"config.{name}")):
+        if not _is_path(name, path) or os.path.exists(expand(path, f"config.{name}")):
+            continue
+        if path != before.get(name, path):
             raise UserError(
-                f"config.{name}: {path}, which the run in {folder} reads, is missing; the file is "
-                f"needed there, or at another place given by --config.{name}=PATH, where its "
-                "content is compared"
+                f"config.{name}: {path} is missing; the run in {folder} began with "
+                f"{before[name]}, and a file or folder with the same content is needed"
             )
+        raise UserError(
+            f"config.{name}: {path}, which the run in {folder} reads, is missing; the file is "
+            f"needed there, or at another place given by --config.{name}=PATH, where its "
+            "content is compared"
+        )
 
 
 def _is_path(name: str, value: str) -> bool:

@@ -52,12 +52,12 @@ def look(folder: Path, config: Mapping[str, Any]) -> Found:
     if recorded is None:
         return Found(None, False, False, [])
     places = moved.fields(recorded["config"], config)
-    moved.check_there(folder, config, moved.of_inputs(recorded, config))
+    moved.check_there(folder, recorded["config"], config, moved.of_inputs(recorded, config))
     unknown = check_same_code(folder, recorded, code_of_user(config), places)
     check_same_inputs(folder, recorded, config, inputs(config))
     begun, length = _length(folder, recorded, config)
     if not length.finished:
-        moved.check_there(folder, config, moved.OF_DATA)
+        moved.check_there(folder, recorded["config"], config, moved.OF_DATA)
     said = longer.described(length, recorded["starts"], config)
     said += contents.check(folder, recorded, config, places)
     if not begun or length.finished:

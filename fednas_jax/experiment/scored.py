@@ -13,6 +13,7 @@ from fednas_jax.checkpoints.model import BATCH, Model
 from fednas_jax.data import datasets, learnt, own, sources
 from fednas_jax.data import labels as own_labels
 from fednas_jax.data.datasets import Dataset, Split
+from fednas_jax.data.fingerprints import sha256
 from fednas_jax.data.learnt import Learnt
 from fednas_jax.experiment import assembly, provenance
 from fednas_jax.report import confusion
@@ -240,6 +241,11 @@ def _if_the_runs(model: Model, known: Learnt | None, dataset: str, data_dir: str
     same_name = sources.real(options["name"]) == sources.real(dataset)
     same_file = same_name and sources.is_own(dataset)
     own_test_file = options["test_path"] if sources.is_own(dataset) else ""
+    if own_test_file and _is_missing(own_test_file) and _is_training_file(known, dataset):
+        raise UserError(
+            f"{own_test_file}: the test set of the run of {model.path}, is missing; --npz=PATH of "
+            "its new place is needed"
+        )
     options |= {"name": dataset, "test_path": own_test_file}
     # The run's test file can only be used with the run's data.
     may_not_fit = own_test_file and not same_file
@@ -251,6 +257,14 @@ def _if_the_runs(model: Model, known: Learnt | None, dataset: str, data_dir: str
             return None
         return datasets.load(**options | {"max_test_examples": 0}, data_dir=data_dir or None)
     return None
+
+
+def _is_training_file(known: Learnt | None, dataset: str) -> bool:
+    """Whether a user's own data are the training data of the run, which has a test file."""
+    if known is None:
+        return False
+    train = own.read(dataset).train
+    return sha256(train.images, train.labels) == known.train_sha256
 
 
 def _check_unchanged(model: Model, known: Learnt | None, found: Dataset) -> None:

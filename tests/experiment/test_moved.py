@@ -11,6 +11,7 @@ import fednas_jax
 from fednas_jax import config as schema
 from fednas_jax.data import partition as partitions
 from fednas_jax.experiment import assembly, contents, moved, resumption, scored, stages, workdir
+from fednas_jax.report.run_folder import write_partition
 from fednas_jax.runtime import layout
 from fednas_jax.runtime.errors import UserError
 from fednas_jax.runtime.files import read_json
@@ -111,6 +112,53 @@ def test_a_missing_file_is_named_with_what_to_give(tmp_path: Path) -> None:
         "file is needed there, or at another place given by --config.dataset.name=PATH, where its "
         "content is compared"
     )
+    assert refusal(tmp_path / "run", config_of("typo.npz")) == (
+        f"config.dataset.name: typo.npz is missing; the run in {tmp_path / 'run'} began with "
+        f"{first}, and a file or folder with the same content is needed"
+    )
+
+
+def test_clients_of_other_names_are_refused(tmp_path: Path) -> None:
+    """Their numbers are the same, and so are the examples."""
+    sites = np.array(["anna", "oslo", "zoe"])[np.arange(60) % 3]
+    fields = {"partition.name": "natural", "clients_per_round": 0}
+    first = save(tmp_path / "first.npz", client=sites)
+    config = config_of(first, **fields)
+    begin(config, tmp_path / "run")
+    dataset = assembly.load_dataset(config)
+    partition = assembly.make_partition(config, dataset)
+    names = list(assembly.client_names(dataset, partition))
+    write_partition(
+        tmp_path / "run", partition, dataset.train.labels, dataset.class_names, None, names
+    )
+    same = save(tmp_path / "same.npz", client=sites)
+    assert resumption.look(tmp_path / "run", config_of(same, **fields)).said
+    for clients, called in (
+        (np.array(["a", "b", "c"])[np.arange(60) % 3], "a, b, c"),
+        (np.arange(60) % 3, "without names"),
+    ):
+        other = save(tmp_path / "other.npz", client=clients)
+        assert refusal(tmp_path / "run", config_of(other, **fields)) == (
+            f"config.dataset.name: {other} has the clients {called}; the run in {tmp_path / 'run'} "
+            "began with the clients anna, oslo, zoe; the same are needed, or another workdir"
+        )
+
+
+def test_a_model_whose_data_and_test_file_have_moved(tmp_path: Path) -> None:
+    train, test = save(tmp_path / "a.npz", slice(48)), save(tmp_path / "b.npz", slice(48, 60))
+    begin(config_of(train, **{"dataset.test_path": test}), tmp_path / "run")
+    model = fednas_jax.restore(tmp_path / "run")
+    new = tmp_path / "new"
+    new.mkdir()
+    for name in (train, test):
+        shutil.move(name, new)
+    with pytest.raises(UserError) as raised:
+        scored.choose(model, dataset=str(new / "a.npz"))
+    assert str(raised.value) == (
+        f"{test}: the test set of the run of {model.path}, is missing; --npz=PATH of its new place "
+        "is needed"
+    )
+    np.testing.assert_array_equal(scored.choose(model, npz=str(new / "b.npz")).images, IMAGES[48:])
 
 
 def test_a_test_file_and_a_partition_may_move_too(tmp_path: Path) -> None:
