@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from fednas_jax.runtime import console, environment, start
 from fednas_jax.runtime.command_line import HELP_FLAGS
-from fednas_jax.runtime.errors import suggest
+from fednas_jax.runtime.errors import suggest_of_few
 from fednas_jax.runtime.version import __version__
 
 PROGRAM = "fednas-jax"
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
         return 0
     command = COMMANDS.get(name)
     if command is None:
-        wrong = f"{name}: no such command{suggest(name, COMMANDS)}"
+        wrong = f"{name}: no such command{suggest_of_few(name, COMMANDS)}"
         missing = f"COMMAND: missing; one of {', '.join(COMMANDS)} is needed, see --help"
         print(f"fednas_jax: error: {wrong if name else missing}", file=sys.stderr)
         return 2

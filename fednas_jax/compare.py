@@ -5,17 +5,17 @@ for the same number of rounds, with the same seeds.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fednas_jax.runtime import environment
 
 if __name__ == "__main__":
     environment.prepare("fednas_jax.compare")  # before other imports: it may restart the process
 
-from fednas_jax import config as schema
+from fednas_jax.algorithms import unknown_fields
 from fednas_jax.runtime import console, start
 from fednas_jax.runtime.command_line import HELP_FLAGS, guarded, options
-from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.errors import UserError, plain
 from fednas_jax.runtime.paths import expand
 from fednas_jax.studies import comparison
 from fednas_jax.studies.comparison import BY_HAND, RANDOM
@@ -66,7 +66,7 @@ def main(argv: Sequence[str], program: str = "python -m fednas_jax.compare") -> 
 
 def _run(argv: Sequence[str]) -> None:
     flags = {"config": "", "networks": "", "workdir": "", "seeds": "0,1,2", "search": ""}
-    given, fields = options(argv, flags, schema.flag_meant)
+    given, fields = options(argv, flags, _flag_meant(argv))
     for name in ("config", "networks", "workdir"):
         if not given[name]:
             raise UserError(f"--{name}: missing; see --help")
@@ -79,6 +79,21 @@ def _run(argv: Sequence[str]) -> None:
 
     if failed := comparison_results.make(plan, workdir):
         raise UserError(f"{len(failed)} runs failed: {', '.join(failed)}")
+
+
+def _flag_meant(argv: Sequence[str]) -> Callable[[str], str]:
+    """As `unknown_fields.flag_meant`, for a command that sets the network itself."""
+    of_field = unknown_fields.flag_meant(argv)
+
+    def meant(name: str) -> str:
+        return "did you mean --networks?" if plain(name) in _NETWORKS else of_field(name)
+
+    return meant
+
+
+_NETWORKS = ("model", "models", "net", "nets", "arch", "archs", "architecture", "architectures",
+             "genotype", "genotypes", "backbones", "networkname", "modelname")  # fmt: skip
+"""Words for `--networks`, as `plain` writes them."""
 
 
 def _distinct(flag: str, text: str) -> list[str]:

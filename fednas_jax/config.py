@@ -14,14 +14,14 @@ import math
 import numbers
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
 
-from fednas_jax.algorithms import registry, schema
-from fednas_jax.algorithms.schema import THEN_TRAIN, Schema
-from fednas_jax.fields import extension, words
+from fednas_jax.algorithms import registry, schema, unknown_fields
+from fednas_jax.algorithms.schema import Schema
+from fednas_jax.fields import extension
 from fednas_jax.fields import rules as config_rules
 from fednas_jax.fields.field import Config, Field, names_in
 from fednas_jax.runtime import console, user_code
@@ -107,7 +107,7 @@ def _overridden(config: Config, overrides: Mapping[str, str]) -> dict[str, Any]:
     flat = _named(config, overrides)
     known = _schema(flat)
     for name, text in overrides.items():
-        field = known.by_name.get(name) or _unknown(name, known, flat)
+        field = known.by_name.get(name) or unknown_fields.refuse(name, known, flat)
         flat[name] = _parse(field, _plain(text))
     return flat
 
@@ -266,7 +266,7 @@ def _checked(config: Any) -> dict[str, Any]:
     known = _schema(flat)
     for name in flat:
         if name not in known.by_name:
-            _unknown(name, known, flat)
+            unknown_fields.refuse(name, known, flat)
     ours = schema.OURS.by_name
     need_not_be = [f for f in known.fields if f.name not in ours or not f.default_recorded]
     flat = {field.name: field.default for field in need_not_be} | flat
@@ -360,42 +360,6 @@ def _wrong_type(field: Field, value: Any) -> UserError:
         f"config.{field.name}: {shown} ({type(value).__name__}) is not usable; "
         f"{right} is needed, such as {field.default!r}{besides}"
     )
-
-
-def _unknown(name: str, known: Schema, flat: Mapping[str, Any]) -> Any:
-    if name.split(".")[0] == THEN_TRAIN:
-        raise UserError(
-            f"config.{THEN_TRAIN}: a search and a training in one config, which only "
-            "`python -m fednas_jax.main` runs; the config of one of them is needed here"
-        )
-    hint = words.field_meant(name, known.fields, _reader(flat))
-    if name in known.sections:
-        inside = [other for other in known.by_name if other.startswith(f"{name}.")]
-        hint = hint or f"set one of {', '.join(inside)}"
-        raise UserError(f"config.{name}: is a group of fields; {hint}")
-    hint = hint or "`python -m fednas_jax.config` lists the fields"
-    raise UserError(f"config.{name}: no such field; {hint}")
-
-
-def _reader(flat: Mapping[str, Any]) -> Callable[[Field], bool]:
-    """Whether the algorithm of a config reads a field; of an unknown algorithm, all are read."""
-    try:
-        return registry.find(str(flat.get("algorithm"))).is_read
-    except UserError:
-        return lambda field: True
-
-
-def flag_meant(name: str) -> str:
-    """What somebody meant who typed a field without `config.`, such as `--lr`.
-
-    Args:
-      name: the name of the flag, without dashes.
-
-    Returns:
-      "did you mean --config.optimizer.learning_rate?", or what to do instead; "" if it is not
-      clear.
-    """
-    return words.field_meant(name, FIELDS, lambda field: True, "--config.")
 
 
 @console.tolerant()

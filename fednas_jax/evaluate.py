@@ -12,6 +12,7 @@ from fednas_jax.runtime import environment
 if __name__ == "__main__":
     environment.prepare("fednas_jax.evaluate")  # before other imports: it may restart the process
 
+from fednas_jax.fields import words
 from fednas_jax.runtime import console, start
 from fednas_jax.runtime.command_line import HELP_FLAGS, guarded, one_folder, out_folder, round_of
 from fednas_jax.runtime.errors import UserError
@@ -64,7 +65,9 @@ def main(argv: Sequence[str], program: str = "python -m fednas_jax.evaluate") ->
 
 
 def _run(argv: Sequence[str]) -> None:
-    folder, given = one_folder(argv, ("dataset", "data-dir", "npz", "round", "out"))
+    folder, given = one_folder(
+        argv, ("dataset", "data-dir", "npz", "round", "out"), words.flag_of_results
+    )
     if given["dataset"] and given["npz"]:
         raise UserError("--npz: given together with --dataset; only one of the two is needed")
     if given["data-dir"] and given["npz"]:

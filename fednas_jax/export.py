@@ -19,6 +19,7 @@ from safetensors import numpy as safetensors
 
 from fednas_jax.checkpoints import model_file
 from fednas_jax.checkpoints.model import Model, restore
+from fednas_jax.fields import words
 from fednas_jax.runtime import console, releases, settings
 from fednas_jax.runtime.command_line import HELP_FLAGS, guarded, one_folder, out_folder, round_of
 from fednas_jax.runtime.files import make_folder, write_atomic, write_json
@@ -61,7 +62,7 @@ def main(argv: Sequence[str], program: str = "python -m fednas_jax.export") -> i
 
 
 def _run(argv: Sequence[str]) -> None:
-    folder, given = one_folder(argv, ("round", "out"))
+    folder, given = one_folder(argv, ("round", "out"), words.flag_of_results)
     place = out_folder(folder, given["out"], "export")
     model = restore(folder, round_of(given["round"]))
     files = {PROGRAM_FILE: program(model), WEIGHTS_FILE: weights(model)}

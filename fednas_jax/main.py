@@ -14,7 +14,7 @@ if __name__ == "__main__":
     environment.prepare("fednas_jax.main")  # may start the process anew, so before other imports
 
 from fednas_jax import config as schema
-from fednas_jax.algorithms import registry
+from fednas_jax.algorithms import registry, unknown_fields
 from fednas_jax.experiment import stages
 from fednas_jax.fields import config_file
 from fednas_jax.runtime import console, start
@@ -123,7 +123,7 @@ def _suggest(planned: stages.Stages, workdir: Path) -> None:
 
 
 def _parse(argv: Sequence[str], kind: Kind = "") -> tuple[stages.Stages, Path]:
-    given, fields = options(argv, {"config": "", "workdir": ""}, schema.flag_meant)
+    given, fields = options(argv, {"config": "", "workdir": ""}, unknown_fields.flag_meant(argv))
     if not given["config"]:
         raise UserError(_MISSING)
     planned = stages.resolve(config_file.load(given["config"]), fields)

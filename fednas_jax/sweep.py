@@ -15,6 +15,7 @@ if __name__ == "__main__":
     environment.prepare("fednas_jax.sweep")  # before other imports: it may restart the process
 
 from fednas_jax import config as schema
+from fednas_jax.algorithms import unknown_fields
 from fednas_jax.fields import config_file, extension
 from fednas_jax.runtime import console, start
 from fednas_jax.runtime.command_line import HELP_FLAGS, guarded, options
@@ -62,7 +63,7 @@ def main(argv: Sequence[str], program: str = "python -m fednas_jax.sweep") -> in
 
 def _run(argv: Sequence[str]) -> None:
     flags = {"config": "", "workdir": "", "target": "0.99"}
-    given, fields = options(argv, flags, schema.flag_meant)
+    given, fields = options(argv, flags, unknown_fields.flag_meant(argv))
     for name in ("config", "workdir"):
         if not given[name]:
             raise UserError(f"--{name}: missing; see --help")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from fednas_jax.algorithms.declared import Declared, Finds, Values
 from fednas_jax.algorithms.fedavg.config import DECLARED as FEDAVG
 from fednas_jax.algorithms.fednas.config import DECLARED as FEDNAS
+from fednas_jax.fields import words
 from fednas_jax.fields.field import Field
 from fednas_jax.runtime import beside, same_code, user_code
 from fednas_jax.runtime.errors import UserError, suggest
@@ -16,8 +17,8 @@ ALGORITHMS: tuple[Declared, ...] = (FEDNAS, FEDAVG)
 """The package's algorithms; a new one needs an import above and its name here."""
 
 NAMES = tuple(declared.name for declared in ALGORITHMS)
-WORDS = dict(pair for declared in ALGORITHMS for pair in declared.also)
-"""Name that people type for an algorithm -> what to set instead."""
+WORDS = words.ALGORITHMS | dict(pair for declared in ALGORITHMS for pair in declared.also)
+"""Name that people type for an algorithm -> what to set instead; "" where there is nothing."""
 _FIELD = "config.algorithm"
 _KIND = (
     "a fednas_jax.algorithms.declared.Declared(name, title, room, ...) is needed, see "

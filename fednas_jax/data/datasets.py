@@ -4,6 +4,8 @@ Sources of means and standard deviations: cifar10 and cifar100 as in the code of
 mnist and fashion_mnist as commonly published; all others are computed.
 """
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +16,8 @@ from fednas_jax.data import lost, own, published, sources, splits
 from fednas_jax.data.fingerprints import sha256_of_all
 from fednas_jax.data.splits import Split as Split
 from fednas_jax.fields import words
-from fednas_jax.runtime.errors import UserError, listed, suggest
+from fednas_jax.runtime.errors import UserError, listed, meant, plain
+from fednas_jax.runtime.paths import expand
 from fednas_jax.runtime.user_code import is_reference
 
 if TYPE_CHECKING:
@@ -218,11 +221,53 @@ def _load_known(
     raise _unknown(name)
 
 
+def check_name(name: str) -> None:
+    """Refuses a data set that is neither known nor there; what is there is not read.
+
+    Published sets that are not on disk are not refused, as they are downloaded when they are read.
+
+    Args:
+      name: as for `load`.
+
+    Raises:
+      UserError: the name is unknown, or a path at which nothing lies.
+    """
+    if _is_there(name):
+        return
+    _check_meant(name)
+    raise UserError(f"config.dataset.name: {name} does not exist; {sources.NEEDED} is needed")
+
+
+def _is_there(name: str) -> bool:
+    return not sources.is_own(name) or os.path.exists(expand(name, "config.dataset.name"))
+
+
+def _check_meant(name: str) -> None:
+    """Refuses a name that is no path, and a path where nothing lies and a known name is meant."""
+    if sources.is_unknown(name):
+        raise _unknown(name)
+    if not _is_there(name) and (right := _published_as(name)):
+        raise UserError(f"config.dataset.name: {name} does not exist; did you mean '{right}'?")
+
+
 def _unknown(name: str) -> UserError:
-    hint = suggest(name, NAMES, words.DATASETS)
-    return UserError(
-        f"config.dataset.name: unknown data set '{name}'{hint} (or the path of {sources.NEEDED})"
-    )
+    return UserError(f"config.dataset.name: unknown data set '{name}'{_hint(name)}")
+
+
+def _hint(name: str) -> str:
+    own = f"the path of {sources.NEEDED}"
+    right = meant(name, NAMES, words.DATASETS)
+    if right == words.OWN_DATA:
+        return f"; {own} is needed, see docs/data.md"
+    return f"; did you mean {right}?" if right else f"; known: {', '.join(NAMES)}, or {own}"
+
+
+def _published_as(path: str) -> str:
+    """The known data set meant by a name with its owner, such as `ylecun/mnist`; "" if none."""
+    last = plain(re.split(r"[/\\]", path)[-1])
+    known = {plain(name): name for name in NAMES}
+    also = {plain(word): right for word, right in words.DATASETS.items() if right in NAMES}
+    return (also | known).get(last, "")
 
 
 def _load_digits(test_fraction: float, seed: int) -> Dataset:
@@ -249,8 +294,7 @@ def _load_published(name: str, data_dir: str | Path | None, cache: bool) -> Data
 def _load_own(
     path: str, test_path: str | Path | None, test_fraction: float, seed: int, cut_by: str
 ) -> Dataset:
-    if sources.is_unknown(path):
-        raise _unknown(path)
+    _check_meant(path)
     data = own.read(path, test_path)
     everything = train = Split(*data.train)
     twice: list[str] = []

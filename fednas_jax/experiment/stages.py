@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import ml_collections
 
 from fednas_jax import config as schema
-from fednas_jax.algorithms import registry, stage_types
+from fednas_jax.algorithms import registry, stage_types, unknown_fields
+from fednas_jax.algorithms.schema import THEN_TRAIN
 from fednas_jax.algorithms.stage_types import Folders, RoundsStage
-from fednas_jax.config import THEN_TRAIN
 from fednas_jax.data.datasets import choice_of_test_set
 from fednas_jax.runtime import start
 from fednas_jax.runtime.errors import UserError
@@ -65,12 +65,13 @@ def resolve(config: ml_collections.ConfigDict, overrides: Mapping[str, str]) -> 
     prefix = f"{THEN_TRAIN}."
     later = {n.removeprefix(prefix): v for n, v in overrides.items() if n.startswith(prefix)}
     if then is None:
-        for name in later:
+        for name in (n for n in overrides if n.split(".")[0] == THEN_TRAIN):
             raise UserError(
-                f"config.{prefix}{name}: no such field, since the config has one stage; a config "
+                f"config.{name}: no such field, since the config has one stage; a config "
                 f"with config.{THEN_TRAIN} is needed, such as configs/digits_search_train.py"
             )
         return Stages(schema.resolve(config, overrides), None)
+    unknown_fields.refuse_of_training(overrides)
     now = {n: v for n, v in overrides.items() if not n.startswith(prefix)}
     first = schema.resolve(ml_collections.ConfigDict(fields, type_safe=False), now)
     finds = registry.find(first["algorithm"]).finds

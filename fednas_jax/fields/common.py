@@ -170,7 +170,8 @@ COMMON: tuple[Field, ...] = (
           also=("test_size", "test_split", "test_ratio")),
     Field("dataset.max_train_examples", 0, INT, at_least(0),
           "Maximum number of training examples to use; 0: all",
-          also=("max_train", "n_train", "num_train", "train_size")),
+          also=("max_train", "n_train", "num_train", "train_size", "max_samples", "max_examples",
+                "num_samples")),
     Field("dataset.max_test_examples", 0, INT, at_least(0),
           "Maximum number of test examples to use; 0: all",
           also=("max_test", "n_test", "num_test")),
@@ -180,7 +181,7 @@ COMMON: tuple[Field, ...] = (
           "Name of the partition: how examples are distributed over clients; of your own: "
           "path/to/file.py:Name",
           also=("partition", "partition_method", "partitioner", "partitioning", "split",
-                "distribution", "partition_type", "non_iid", "iid")),
+                "distribution", "partition_type", "non_iid", "iid", "niid")),
     Field("partition.num_clients", 16, INT, at_least(1),
           "Number of clients; not read by natural, table and file, which determine it themselves",
           also=("num_clients", "n_clients", "clients", "num_users", "n_parties",
@@ -209,7 +210,8 @@ COMMON: tuple[Field, ...] = (
     Field("partition.labels_per_client", 2, INT, at_least(1),
           "Number of classes of each client (power_law)",
           also=("classes_per_client", "n_classes_per_client", "num_classes_per_client",
-                "class_per_client", "num_classes_per_partition")),
+                "class_per_client", "num_classes_per_partition", "partition_classes",
+                "partition_num_classes")),
     Field("partition.sigma", 2.0, FLOAT, above(0, 100),
           "Standard deviation of the logarithm of the log-normal weights by which the examples of "
           "a class are shared out (power_law); the larger, the more the sizes of clients differ"),
@@ -260,11 +262,11 @@ COMMON: tuple[Field, ...] = (
     Field("network.init_channels", 16, INT, channels,
           "Number of channels C of the first cell",
           needs=("network.name", ("genotype",)), optional=True,
-          also=("channels", "width")),
+          also=("channels", "width", "network_C")),
     Field("network.layers", 8, INT, at_least(3, 1000),
           "Number of cells L; those at L//3 and 2L//3 are reduction cells",
           needs=("network.name", ("genotype",)), optional=True,
-          also=("num_layers", "n_layers", "depth", "cells", "num_cells")),
+          also=("network_L", "num_layers", "n_layers", "depth", "cells", "num_cells")),
     Field("network.auxiliary", False, FLAG, anything,
           "Whether to train an auxiliary classifier, after two thirds of the cells, besides the "
           "final one",
@@ -302,7 +304,7 @@ COMMON: tuple[Field, ...] = (
           "Probability in the last round that an example loses the output of an operation; it "
           "grows linearly from 0 in the first round",
           needs=("network.name", ("genotype",)), optional=True,
-          also=("drop_path_prob", "drop_path", "droppath")),
+          also=("drop_path_prob", "drop_path", "droppath", "drop_path_rate")),
     Field("server.optimizer", "sgd", TEXT,
           one_of("sgd", "momentum", *ADAPTIVE, also=words.SERVER_OPTIMIZERS),
           "Optimiser of the server, which steps towards the mean of the clients' weights; sgd with "

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import ml_collections
 
-from fednas_jax.runtime.errors import UserError, suggest
+from fednas_jax.runtime.errors import UserError, suggest, suggest_of_few
 from fednas_jax.runtime.paths import CONFIGS, expand
 from fednas_jax.runtime.user_code import failure
 
@@ -66,7 +66,7 @@ def find(given: Path) -> Path:
         return path
     if str(given) in {way for name in names() for way in _ways(name)}:
         return CONFIGS / f"{given.stem}.py"
-    raise UserError(f"{path}: no such config{suggest(str(path), _choices(path))}")
+    raise UserError(f"{path}: no such config{suggest_of_few(str(path), _choices(path))}")
 
 
 def split(spec: str) -> tuple[Path, str]:

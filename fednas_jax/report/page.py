@@ -21,6 +21,7 @@ from fednas_jax.runtime import console, extras, layout, start
 if __name__ == "__main__":
     start.import_jax_or_exit()
 
+from fednas_jax.fields import words
 from fednas_jax.report import colors, run_folder
 from fednas_jax.report.page_parts import Chart, Page
 from fednas_jax.report.run_types import RunFolder
@@ -194,7 +195,7 @@ def main(argv: Sequence[str], program: str = "python -m fednas_jax.report.page")
 
 
 def _run(argv: Sequence[str]) -> None:
-    runs, given = folders(argv, ("output",))
+    runs, given = folders(argv, ("output",), words.flag_of_results)
     workdirs = [expand(run, "RUN") for run in runs]
     path = workdirs[0] / REPORT_FILE if len(workdirs) == 1 else Path("comparison.html")
     if given["output"]:

@@ -50,8 +50,20 @@ def configured(where: str) -> Iterator[None]:
         _use(before)
 
 
+_MEANT = {
+    **dict.fromkeys(("off", "none", "no", "false", "0", "disable", "disabled"), "off"),
+    **dict.fromkeys(("auto", "default", "yes", "true", "on", "1", "enabled"), "auto"),
+}
+"""What is typed, in small letters -> the value that was meant, though it could be a folder."""
+
+
 def _options(where: str, jax_folder: str | None) -> dict[str, Any]:
     """JAX's settings for a value of `config.compilation_cache`."""
+    if (right := _MEANT.get(where.lower())) and where not in _MEANT.values():
+        raise UserError(
+            f"config.compilation_cache: {where!r} is not usable as a folder's name; did you mean "
+            f"{right!r}? (./{where} is a folder)"
+        )
     if where == "off" or (where == "auto" and jax_folder is not None):
         return {} if where == "auto" else {"jax_enable_compilation_cache": False}
     if where != "auto":

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from fednas_jax.runtime import signals
-from fednas_jax.runtime.errors import UserError, closest, one_line, suggest
+from fednas_jax.runtime.errors import UserError, begun, closest, one_line, suggest_of_few
 from fednas_jax.runtime.paths import expand
 
 HELP_FLAGS = ("-h", "--help", "--helpfull")
@@ -93,18 +93,19 @@ def options(
 def _flag_hint(name: str, known: Iterable[str], meant: Callable[[str], str]) -> str:
     """The end of an error about an unknown flag."""
     flags = [*known, "help"]
-    if not closest(name, flags) and (right := meant(name)):
+    if not closest(name, flags) and not begun(name, flags) and (right := meant(name)):
         return f"; {right}"
-    return suggest(f"--{name}", [f"--{flag}" for flag in flags])
+    return suggest_of_few(f"--{name}", [f"--{flag}" for flag in flags])
 
 
 def _not_a_flag(argument: str, known: Iterable[str], meant: Callable[[str], str]) -> str:
     """What was meant by an argument that does not begin with `--`."""
     name, equals, value = argument.lstrip("-").partition("=")
-    if equals and (name in known or name.startswith(CONFIG_PREFIX)):
+    if equals and name in known:
         return f"did you mean --{name}={value}?"
-    if equals and (right := meant(name)):
-        return right
+    if equals and (right := meant(name.removeprefix(CONFIG_PREFIX))):
+        same = name.startswith(CONFIG_PREFIX) and right == f"did you mean --{name}?"
+        return f"did you mean --{name}={value}?" if same else right
     if not argument.startswith("-") and not equals and "config" in known:
         return f"did you mean --config={argument}?"
     return "--name=value is needed, see --help"
@@ -116,12 +117,15 @@ def _given(name: str, value: str | None) -> str:
     return value
 
 
-def one_folder(argv: Sequence[str], known: Sequence[str]) -> tuple[str, dict[str, str]]:
+def one_folder(
+    argv: Sequence[str], known: Sequence[str], meant: Callable[[str], str] = no_field
+) -> tuple[str, dict[str, str]]:
     """Parses the arguments of a command about one folder: `DIR [--name=value ...]`.
 
     Args:
       argv: the arguments, without the program's name.
       known: the flags of the command.
+      meant: as for `options`.
 
     Returns:
       The folder, and flag -> value; "" for a flag that is not given.
@@ -131,15 +135,18 @@ def one_folder(argv: Sequence[str], known: Sequence[str]) -> tuple[str, dict[str
     """
     if not argv or argv[0].startswith("-"):
         raise UserError("DIR: missing; a run's workdir or a checkpoint is needed, see --help")
-    return argv[0], _flags_of(argv[1:], known)
+    return argv[0], _flags_of(argv[1:], known, meant)
 
 
-def folders(argv: Sequence[str], known: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def folders(
+    argv: Sequence[str], known: Sequence[str], meant: Callable[[str], str] = no_field
+) -> tuple[list[str], dict[str, str]]:
     """Parses the arguments of a command about several runs: `RUN [RUN ...] [--name=value ...]`.
 
     Args:
       argv: the arguments, without the program's name.
       known: the flags of the command.
+      meant: as for `options`.
 
     Returns:
       The folders, at least one, and flag -> value; "" for a flag that is not given.
@@ -150,14 +157,16 @@ def folders(argv: Sequence[str], known: Sequence[str]) -> tuple[list[str], dict[
     count = next((n for n, argument in enumerate(argv) if argument.startswith("-")), len(argv))
     if not count:
         raise UserError("RUN: missing; the workdir of a run is needed first, see --help")
-    return list(argv[:count]), _flags_of(argv[count:], known)
+    return list(argv[:count]), _flags_of(argv[count:], known, meant)
 
 
-def _flags_of(argv: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+def _flags_of(
+    argv: Sequence[str], known: Sequence[str], meant: Callable[[str], str]
+) -> dict[str, str]:
     """Parses the flags of a command that sets no fields of a config: flag -> value."""
-    values, fields = options(argv, dict.fromkeys(known, ""))
+    values, fields = options(argv, dict.fromkeys(known, ""), meant)
     for name in fields:
-        raise UserError(f"--{CONFIG_PREFIX}{name}: no such flag{suggest('', known)}")
+        raise UserError(f"--{CONFIG_PREFIX}{name}: no such flag{suggest_of_few('', known)}")
     return values
 
 

@@ -17,6 +17,12 @@ class UserError(Exception):
 
 _CLOSE = 0.75
 """Least similarity of a suggested name, from 0 to 1; with less, suggestions become absurd."""
+_FEW = 0.6
+"""The same where only a few names are possible, such as the flags of a command."""
+_ALMOST = 0.9
+"""The same for other words: of so many words, some would often be a little similar."""
+_BEGINNING, _MOST = 3, 3
+"""Letters of a name's beginning that count; number of names that are suggested for it at most."""
 
 
 def plain(text: str) -> str:
@@ -43,15 +49,18 @@ def meant(name: str, choices: Iterable[str], also: Mapping[str, str] = {}) -> st
     Args:
       name: the unknown name.
       choices: the known names.
-      also: other word -> the known name, or words that say what to set instead.
+      also: other word -> the known name, or words that say what to set instead, or "" where
+        nothing corresponds to the word.
 
     Returns:
       A known name in quotes, or the words of `also`; "" if it is not clear.
     """
     names = set(choices)
     words = {plain(word): right for word, right in also.items()}
-    right = words.get(plain(name)) or closest(name, names) or words.get(closest(name, words))
-    return f"'{right}'" if right in names else right or ""
+    right = words.get(plain(name))
+    if right is None:
+        right = closest(name, names) or words.get(closest(name, words, _ALMOST), "")
+    return f"'{right}'" if right in names else right
 
 
 def suggest(name: str, choices: Iterable[str], also: Mapping[str, str] = {}) -> str:
@@ -68,6 +77,25 @@ def suggest(name: str, choices: Iterable[str], also: Mapping[str, str] = {}) -> 
     names = sorted(choices)
     right = meant(name, names, also)
     return f"; did you mean {right}?" if right else f"; known: {', '.join(names)}"
+
+
+def begun(name: str, choices: Iterable[str]) -> list[str]:
+    """The few choices that begin with a name; none if the name is short, or too many do."""
+    letters = plain(name)
+    found = [choice for choice in sorted(choices) if plain(choice).startswith(letters)]
+    return found if len(letters) >= _BEGINNING and len(found) <= _MOST else []
+
+
+def suggest_of_few(name: str, choices: Iterable[str]) -> str:
+    """As `suggest`, where only a few names are possible: commands, flags, configs.
+
+    A name that is the beginning of others stands for these; else a smaller similarity is enough.
+    """
+    names = sorted(choices)
+    close = closest(name, names, _FEW)
+    if found := begun(name, names) or ([close] if close else []):
+        return f"; did you mean {' or '.join(map(repr, found))}?"
+    return f"; known: {', '.join(names)}"
 
 
 def listed(items: Iterable[object], most: int = 10) -> str:

@@ -124,7 +124,20 @@ def _check_network(name: str) -> None:
     known = [*BY_HAND, RANDOM, *genotypes.names()]
     if name not in known and not is_reference(name):
         also = {word: right for word, right in words.NETWORKS.items() if right in known}
+        also |= _WORDS
         raise UserError(f"--networks: {name!r} is not a network{suggest(name, known, also)}")
+
+
+_WORDS = {
+    **dict.fromkeys(
+        (SEARCHED, "search", "supernet", "found", "nas", "derived"),
+        "--search=CONFIG, which adds the network that a search finds",
+    ),
+    "genotype": "the name or the file of a genotype, such as FedNAS_V1",
+    "darts": "DARTS_V2",
+    "fednas": "FedNAS_V1",
+}
+"""Other word -> what to give to `--networks`, or instead of it."""
 
 
 def _is_file(name: str) -> bool:

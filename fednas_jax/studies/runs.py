@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from fednas_jax.algorithms import registry
-from fednas_jax.data import partition_file
+from fednas_jax.data import datasets, partition_file
 from fednas_jax.experiment import resumption, runner, stage_runner
 from fednas_jax.experiment import workdir as folders
 from fednas_jax.report import run_record
@@ -57,12 +57,14 @@ def run_all(
         None if no cost is known.
 
     Raises:
-      UserError: before the first run, if a folder holds a run of another config.
+      UserError: before the first run, if a folder holds a run of another config, or there is no
+        such data set.
     """
     seen: dict[str, tuple[str, str]] = {}
     done = [_is_finished(run, workdir / run.name) for run in planned]
     for run in planned:
         stage_runner.check_same_run(workdir / run.name, run.config)
+    _check_data(planned, done)
     clock = _Clock(planned, done, workdir, weights or {})
     for number, (run, finished) in enumerate(zip(planned, done, strict=True), start=1):
         folder = workdir / run.name
@@ -96,6 +98,16 @@ def _is_finished(run: Planned, folder: Path) -> bool:
     """
     recorded = folders.recorded_run(folder, run.config)
     return recorded is not None and resumption.is_finished(folder, recorded, run.config)
+
+
+def _check_data(planned: Sequence[Planned], done: Sequence[bool]) -> None:
+    """Refuses runs whose data set does not exist, before hours are spent on those before them."""
+    for run, finished in zip(planned, done, strict=True):
+        if not finished:
+            try:
+                datasets.check_name(run.config["dataset"]["name"])
+            except UserError as error:
+                raise UserError(f"{run.name}: {error}") from error
 
 
 class _Clock:

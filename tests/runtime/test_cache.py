@@ -58,6 +58,22 @@ def test_off():
     assert folder_in_use()
 
 
+@pytest.mark.parametrize(
+    ("typed", "right"),
+    [("none", "off"), ("None", "off"), ("false", "off"), ("Off", "off"), ("true", "auto")],
+)
+def test_words_that_are_no_folder(monkeypatch, tmp_path, typed, right):
+    monkeypatch.chdir(tmp_path)
+    with (
+        pytest.raises(UserError, match=rf"'{typed}' is not usable .*; did you mean '{right}'\?"),
+        cache.configured(typed),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+    with cache.configured(f"./{typed}"):
+        assert folder_in_use() == str(Path(typed))
+
+
 def test_a_folder_of_ones_own_is_used(tmp_path):
     with cache.configured(str(tmp_path / "a" / "b")):
         jax.jit(lambda x: jnp.cos(x) + 4)(jnp.ones(3))

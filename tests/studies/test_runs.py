@@ -8,6 +8,7 @@ import pytest
 from fednas_jax import config as schema
 from fednas_jax.data import datasets, partition
 from fednas_jax.runtime import layout
+from fednas_jax.runtime.errors import UserError
 from fednas_jax.runtime.files import read_json, write_json
 from fednas_jax.studies import runs
 from tests.stand_in import stand_in
@@ -80,3 +81,29 @@ def test_runs_on_a_partition_that_has_changed_are_not_compared(
     assert two.startswith(
         f"{tmp_path / 'two'}: its partition is not that of one, although both are"
     )
+
+
+def test_unknown_data_of_the_last_run_are_refused_before_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch)
+    for wrong, message in (
+        ("digts", r"^two: config\.dataset\.name: unknown data set 'digts'; did you mean 'digits'"),
+        ("no/data.npz", r"^two: config\.dataset\.name: no/data\.npz does not exist; an \.npz file"),
+    ):
+        plan = [planned("one"), planned("two", **{"dataset.name": wrong})]
+        with pytest.raises(UserError, match=message):
+            next(runs.run_all(plan, tmp_path))
+        assert not list(tmp_path.iterdir())
+
+
+def test_data_of_a_finished_run_need_not_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch)
+    data = tmp_path / "data.npz"
+    data.touch()
+    plan = [planned("one", **{"dataset.name": str(data)})]
+    assert errors(plan, tmp_path / "runs") == [""]
+    data.unlink()
+    assert errors(plan, tmp_path / "runs") == [""]

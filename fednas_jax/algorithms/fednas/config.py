@@ -26,10 +26,10 @@ FIELDS = (
     Field("supernet.init_channels", 16, INT, channels,
           "Number of channels C of the first cell",
           after="network.",
-          also=("channels", "width")),
+          also=("channels", "width", "supernet_C")),
     Field("supernet.layers", 8, INT, at_least(3, 1000),
           "Number of cells L; those at L//3 and 2L//3 are reduction cells",
-          also=("num_layers", "n_layers", "depth", "cells", "num_cells")),
+          also=("supernet_L", "num_layers", "n_layers", "depth", "cells", "num_cells")),
     Field("supernet.scan_cells", True, FLAG, anything,
           "Whether to compile each run of equal cells once, as a loop over cells; compiles faster, "
           "runs a little slower", False),
