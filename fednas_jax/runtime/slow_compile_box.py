@@ -179,9 +179,11 @@ class _Running:
         missing = ", and lines of XLA before this one may be missing"
         if self._read is not None:
             missing = ""
-            _pass_on_rest(self._read, self._direct)
+            with contextlib.suppress(OSError):  # the reader is gone
+                _pass_on_rest(self._read, self._direct)
         self._close()
-        warn(_LOST.format(why=why, missing=missing))
+        with contextlib.suppress(OSError):
+            warn(_LOST.format(why=why, missing=missing))
 
     def _close(self) -> None:
         self._control.close()
