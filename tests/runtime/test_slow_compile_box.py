@@ -322,10 +322,11 @@ slow_compile_box.drain()
 def test_a_forked_process_leaves_the_filter_to_its_parent(tmp_path: Path) -> None:
     program = """
 if not os.fork():
+    slow_compile_box._Running._lost = lambda _: os._exit(9)
     write(box + b"one\\n")
     print("two", file=sys.stderr)
     sys.exit()
-os.wait()
+assert os.wait()[1] == 0
 write(box + b"three\\n")
 """
     done = run(tmp_path, PREPARED + program)
