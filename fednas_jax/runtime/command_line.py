@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from fednas_jax.runtime import signals
+from fednas_jax.runtime import signals, slow_compile_box
 from fednas_jax.runtime.errors import UserError, begun, closest, one_line, suggest_of_few
 from fednas_jax.runtime.paths import expand
 
@@ -23,6 +23,7 @@ def guarded(action: Callable[[], None], interrupted: str) -> int:
     Returns:
       The exit code: 0 done, 2 bad input, 130 interrupted by Ctrl-C, 143 by SIGTERM.
     """
+    slow_compile_box.drain()  # its process was started long ago; says so if it has failed
     try:
         with signals.raised():
             action()

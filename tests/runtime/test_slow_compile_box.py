@@ -79,16 +79,23 @@ def test_what_may_be_a_box_is_held_and_nothing_else() -> None:
 
 
 # A command whose C library writes to descriptor 2, as XLA does.
-PROBE = """
-import ctypes, os, sys, time
-from fednas_jax.runtime import environment
-environment.missing = lambda _: {}
-environment.prepare("probe")
-print("python before", file=sys.stderr, flush=True)
+START = """
+import ctypes, os, signal, subprocess, sys
+from fednas_jax.runtime import environment, slow_compile_box
+from fednas_jax.runtime.command_line import guarded
+from fednas_jax.runtime.errors import UserError
 libc = ctypes.CDLL(None)
+write = lambda text: libc.write(2, text, len(text))
 box = bytes.fromhex(sys.argv[1])
+environment.missing = lambda _: {}
+"""
+PREPARED = START + 'environment.prepare("probe")\n'
+PROBE = (
+    PREPARED
+    + """
+print("python before", file=sys.stderr, flush=True)
 for text in (b"one\\n", box, b"two\\n", box + b"three"):
-    assert libc.write(2, text, len(text)) == len(text)
+    assert write(text) == len(text)
 print("to stdout")
 if sys.argv[2] == "abort":
     libc.abort()
@@ -98,15 +105,56 @@ if sys.argv[2] == "terminal":
     print(sys.stderr.isatty(), sys.stderr.fileno() != 2)
 raise SystemExit(5)
 """
+)
+# A command that is interrupted while its C library writes.
+WAITS = (
+    PREPARED
+    + """
+def action():
+    try:
+        write(b"one\\n" + box)
+        os.write(1, f"{slow_compile_box._running._process.pid}\\n".encode())
+        signal.pause()
+    finally:
+        write(box + b"last\\n")
+sys.exit(guarded(action, "go on"))
+"""
+)
+# What a command of which the filter is killed does next.
+KILLED = (
+    PREPARED
+    + """
+write(b"one\\n")
+slow_compile_box.drain()
+filter = slow_compile_box._running._process
+filter.kill()
+filter.wait()
+assert write(b"lost\\n") == -1
+"""
+)
+
+
+def start(
+    tmp_path: Path, program: str, *arguments: str, options: tuple[str, ...] = (), **variables: str
+) -> subprocess.Popen[bytes]:
+    (tmp_path / "probe.py").write_text(program)
+    return subprocess.Popen(
+        [sys.executable, *options, "-m", "probe", BOXES["last"].hex(), *arguments],
+        cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables}, start_new_session=True,
+    )  # fmt: skip
+
+
+def run(
+    tmp_path: Path, program: str, *arguments: str, options: tuple[str, ...] = (), **variables: str
+) -> subprocess.CompletedProcess[bytes]:
+    with start(tmp_path, program, *arguments, options=options, **variables) as process:
+        stdout, stderr = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 def probe(tmp_path: Path, ends: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
-    (tmp_path / "probe.py").write_text(PROBE)
-    return subprocess.run(
-        [sys.executable, "-m", "probe", BOXES["last"].hex(), ends],
-        cwd=tmp_path, capture_output=True, timeout=60, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
-    )  # fmt: skip
+    return run(tmp_path, PROBE, ends, **variables)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +163,7 @@ def probe(tmp_path: Path, ends: str, **variables: str) -> subprocess.CompletedPr
 def test_a_command_writes_all_else_however_it_ends(tmp_path: Path, ends: str, code: int) -> None:
     done = probe(tmp_path, ends)
     assert done.returncode == code
-    written = done.stderr.replace(b"python before\n", b"", 1)
-    assert len(written) == len(done.stderr) - len(b"python before\n")
-    assert written == b"one\ntwo\nthree"
+    assert done.stderr == b"python before\none\ntwo\nthree"
     if ends == "terminal":
         assert done.stdout == b"to stdout\nFalse True\n"
 
@@ -148,3 +194,141 @@ def test_without_a_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(slow_compile_box.os, "dup", closed)
     assert not slow_compile_box.install()
+
+
+@pytest.mark.parametrize(
+    ("ends", "code", "last"),
+    [
+        ("sys.exit(guarded(action, ''))", 2, b"fednas_jax: error: boom\n"),
+        ("action()", 1, b"UserError: boom\n"),
+    ],
+)
+def test_an_error_comes_after_what_the_library_wrote_before(
+    tmp_path: Path, ends: str, code: int, last: bytes
+) -> None:
+    program = """
+print("first", file=sys.stderr)
+def action():
+    write(box + b"E1128 OOM\\n2026-")
+    raise UserError("boom")
+"""
+    done = run(tmp_path, PREPARED + program + ends)
+    assert done.returncode == code
+    assert done.stderr.startswith(b"first\nE1128 OOM\n2026-")
+    assert done.stderr.endswith(last)
+
+
+@pytest.mark.parametrize("to", ["command", "group", "group and filter"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_command_ends_with_its_own_line(
+    tmp_path: Path, number: int, code: int, to: str
+) -> None:
+    with start(tmp_path, WAITS) as process:
+        assert process.stdout is not None
+        filters = int(process.stdout.readline())
+        if to == "group and filter":  # as batch systems do
+            os.kill(filters, number)
+        if to == "command":
+            process.send_signal(number)
+        else:
+            os.killpg(process.pid, number)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert stderr == b"one\nlast\n\nfednas_jax: interrupted; go on\n"
+
+
+@pytest.mark.parametrize("says", ["a line", ""])
+def test_a_killed_filter_is_replaced_by_stderr_itself(tmp_path: Path, says: str) -> None:
+    program = f"print({says!r}, file=sys.stderr)\nwrite(b'three\\n')\n" if says else ""
+    done = run(tmp_path, KILLED + program + "raise SystemExit(5)")
+    assert done.returncode == 5
+    first, warning, *rest = done.stderr.splitlines()
+    assert first == b"one"
+    assert warning.startswith(b"fednas_jax: warning: the process that leaves XLA's box")
+    assert warning.endswith(b"has ended; the box may be shown from now on, and lines of XLA "
+                            b"before this one may be missing")  # fmt: skip
+    assert rest == ([b"a line", b"three"] if says else [])
+
+
+@pytest.mark.parametrize("ends", ["guarded(lambda: write(b'two\\n'), '')", "write(b'two\\n')"])
+def test_a_filter_that_does_not_start_costs_no_line(tmp_path: Path, ends: str) -> None:
+    """/bin/false, in place of Python, ends at once."""
+    program = """
+before, sys.executable = sys.executable, "/bin/false"
+assert slow_compile_box.install()
+sys.executable = before
+write(b"one\\n" + box)
+"""
+    done = run(tmp_path, START + program + ends)
+    assert done.returncode == 0
+    warning = (
+        b'fednas_jax: warning: the process that leaves XLA\'s box "Very slow compile?" out of '
+        b"stderr has ended; the box may be shown from now on\n"
+    )
+    lines = [b"one\n", warning, b"two\n"] if "guarded" in ends else [b"one\n", b"two\n", warning]
+    assert done.stderr == b"".join(lines)
+
+
+@pytest.mark.parametrize("executable", ["", "/nowhere/python", "archive"])
+def test_stderr_stays_as_it_is_where_no_process_can_be_started(
+    tmp_path: Path, executable: str
+) -> None:
+    program = (
+        "slow_compile_box.__file__ = '/package.zip/slow_compile_box.py'"
+        if executable == "archive"
+        else f"sys.executable = {executable!r}"
+    )
+    opened = "\nopened = os.listdir('/dev/fd')\n"
+    ends = "\nassert not slow_compile_box.install()\nwrite(box)\n"
+    done = run(tmp_path, START + program + opened + ends + "assert os.listdir('/dev/fd') == opened")
+    assert (done.returncode, done.stderr) == (0, BOXES["last"])
+
+
+def test_a_process_that_outlives_the_command_does_not_hold_it_up(tmp_path: Path) -> None:
+    """What it writes is still passed on; Python warns of nothing."""
+    program = """
+late = ["/bin/sh", "-c", "cat; printf 'late\\\\n' >&2"]
+os.posix_spawn(late[0], late, os.environ)
+os.close(0)
+write(b"one\\n")
+subprocess.Popen.wait = lambda *_: os._exit(99)
+raise SystemExit(5)
+"""
+    with start(tmp_path, PREPARED + program, options=("-X", "dev")) as process:
+        assert process.wait(timeout=60) == 5
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b"one\nlate\n"
+        assert process.stdout is not None
+        assert process.stdout.read() == b""
+
+
+def test_ending_twice_or_without_a_start_does_nothing(tmp_path: Path) -> None:
+    program = """
+slow_compile_box.drain()
+slow_compile_box.end()
+environment.prepare("probe")
+write(box + b"one\\n")
+slow_compile_box.end()
+write(b"two\\n" + box)
+slow_compile_box.end()
+slow_compile_box.drain()
+"""
+    done = run(tmp_path, START + program)
+    assert (done.returncode, done.stderr) == (0, b"one\ntwo\n" + BOXES["last"])
+
+
+def test_a_forked_process_leaves_the_filter_to_its_parent(tmp_path: Path) -> None:
+    program = """
+if not os.fork():
+    slow_compile_box._Running._lost = lambda _: os._exit(9)
+    write(box + b"one\\n")
+    print("two", file=sys.stderr)
+    sys.exit()
+assert os.wait()[1] == 0
+write(box + b"three\\n")
+"""
+    done = run(tmp_path, PREPARED + program)
+    assert done.returncode == 0
+    assert sorted(done.stderr.splitlines()) == [b"one", b"three", b"two"]
