@@ -157,7 +157,8 @@ def test_after_a_study_its_runs_are_shown_on_one_page(
     assert look == next_steps.Step(f"look at {tmp_path / 'curves.png'}")
     assert page.main(shlex.split(show.command)[3:]) == 0
     assert "<h1>2 runs compared</h1>" in (tmp_path / "comparison.html").read_text()
-    assert next_steps.of_study([], tmp_path, picture="curves.png", table="a.md") == [], "it is empty"
+    empty = next_steps.of_study([], tmp_path, picture="curves.png", table="a.md")
+    assert empty == [], "the picture shows nothing"
     table = [next_steps.Step(f"look at {tmp_path / 'a.md'}")]
     assert next_steps.of_study(folders[:1], tmp_path, table="a.md") == table
     assert next_steps.of_study(folders * 7, tmp_path, table="a.md") == table, "too many for a line"
