@@ -3,9 +3,11 @@
     python -m fednas_jax.main --config=configs/digits_search_train.py --workdir=runs/digits
 
 It runs configs/digits_quick.py in runs/digits/search, then configs/digits_train.py in
-runs/digits/train.
+runs/digits/train. The whole command takes about four minutes on two cores shared with other
+programs when nothing is compiled yet, and 1.5 GB. The test accuracy is 0.981 (chance: 0.10).
 
-`:quick`: the `:quick` of both.
+`:quick`: the `:quick` of both. The whole command takes one to two minutes when nothing is compiled
+yet (132 s of CPU time, most of it compiling), and reaches a test accuracy of about 0.91.
 """
 
 from pathlib import Path

@@ -1,12 +1,16 @@
-r"""The network of a genotype, trained on 8 x 8 digits by 8 unlike clients: a stage of minutes.
+r"""The network of a genotype, trained on 8 x 8 digits by 8 unlike clients.
 
     python -m fednas_jax.main --config=configs/digits_train.py --workdir=runs/digits_train
     python -m fednas_jax.main --config=configs/digits_train.py \
         --config.genotype=runs/digits_quick/genotypes/best.json --workdir=runs/digits_train
 
-Without `genotype` it trains the one that FedNAS's authors published.
+Without `genotype` it trains the one that FedNAS's authors published. The whole command takes about
+a minute on two idle cores when nothing is compiled yet (67 s of CPU time, half of it compiling),
+and 0.9 GB. The test accuracy is 0.989 (chance: 0.10).
 
-`:quick`: three rounds of it, to see that all works.
+`:quick`: three rounds of it, to see that all works. The whole command takes less than a minute when
+nothing is compiled yet (44 s of CPU time, most of it compiling), and reaches a test accuracy of
+about 0.84.
 """
 
 import ml_collections

@@ -13,7 +13,8 @@ seen as they are (theirs are laid out by a script that mixes up the color planes
 The local steps of a round take 2.5 s on two busy cores of a server CPU, so that the 1,500 rounds
 take more than an hour. The benchmark has not been run to its end yet.
 
-`:quick`: 20 rounds, 2,000 test images.
+`:quick`: 20 rounds, 2,000 test images. The whole command takes one to two minutes on two idle cores
+when nothing is compiled yet (120 s of CPU time), and 1.2 GB. It reaches 0.362 (chance: 0.10).
 
 The images are those of TensorFlow Datasets, read from TFDS_DATA_DIR or
 --config.dataset.data_dir=DIR, or downloaded.

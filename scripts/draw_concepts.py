@@ -38,9 +38,9 @@ from fednas_jax.federated.participation import Participation
 from fednas_jax.fields import config_file
 from fednas_jax.report import plots
 from fednas_jax.report.cells import drawing
-from fednas_jax.report.colors import OPERATION_COLORS, SERIES
+from fednas_jax.report.colors import ON_OPERATION_COLORS, OPERATION_COLORS, SERIES
 from fednas_jax.runtime.files import make_folder, write_atomic
-from fednas_jax.spaces.darts.genotype import Genotype, derive, softmax
+from fednas_jax.spaces.darts.genotype import Genotype, derive, largest_probability, softmax
 from fednas_jax.spaces.darts.space import EDGES, PRIMITIVES
 
 DPI, COLORS = 100, 200
@@ -101,7 +101,7 @@ def draw(config: Any, history: Sequence[Mapping[str, Any]], out: Path) -> None:
     pictures = {
         "concepts_mixed_edge": mixed_edge(history),
         "concepts_supernet_cell": supernet_cell(history[-1], genotype),
-        "concepts_alphas": plots.alphas(history[-1]),
+        "concepts_alphas": plots.alphas(history[-1], most=largest_probability(history)),
         "concepts_alphas_over_rounds": plots.alphas_over_rounds(history),
         "concepts_genotype_cell": drawing.draw_cell(genotype, "normal"),
         "concepts_partition": plots.partition(counts, dataset.class_names),
@@ -157,7 +157,8 @@ def _mixture(axes: Axes, probabilities: np.ndarray, start: str, end: str) -> Non
         edge = KEPT if index == best else color
         _box(axes, 2.5, y, (2.0, 0.74), color, edge, lw=2.4 if index == best else 1)
         label = f"{name}  {value:.0%}"
-        axes.text(2.5, y, label, ha="center", va="center", fontsize=9, c="white", zorder=4)
+        ink = ON_OPERATION_COLORS[name]
+        axes.text(2.5, y, label, ha="center", va="center", fontsize=9, c=ink, zorder=4)
     for x, name in ((0.0, start), (5.0, end)):
         _box(axes, x, 0, (0.72, 1.1), "#e8edf3", "#333333")
         axes.text(x, 0, name, ha="center", va="center", fontsize=12, zorder=4)

@@ -10,7 +10,7 @@ from fednas_jax.compare import main
 from fednas_jax.runtime.errors import UserError
 from fednas_jax.spaces.darts import genotype as genotypes
 from fednas_jax.studies import comparison
-from tests.stand_in import FOUND, stand_in
+from tests.stand_in import FAILING_SEED, FOUND, stand_in
 
 CONFIG = """
 from fednas_jax.config import default
@@ -181,6 +181,33 @@ def test_a_run_that_fails_is_said_and_does_not_count(
     assert (row["accuracy_mean"], row["accuracy_std"]) == (pytest.approx(0.51), None)
     assert row["runs"][1]["error"] == "round 1: not finite"
     assert "| 2nn | 0.5100 | - | 1 (1 failed) |" in (out / "comparison.md").read_text()
+
+
+def test_of_many_runs_the_first_finished_one_of_each_network_is_suggested(
+    files: tuple[str, str],
+    tmp_path: Path,
+    made: list[Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    seeds = ",".join(map(str, (FAILING_SEED, *range(7))))
+    command = [f"--config={files[0]}", "--networks=2nn,cnn", f"--workdir={out}"]
+    assert main([*command, f"--seeds={seeds}"]) == 2
+    said = capsys.readouterr().out.splitlines()
+    at = said.index("Next: see one run of each network on one page:")
+    folders = f"{out / '2nn-seed=0'} {out / 'cnn-seed=0'}"
+    assert said[at + 1].startswith(f"  python -m fednas_jax.report.page {folders} --output=")
+
+
+def test_of_runs_that_all_fail_nothing_is_suggested(
+    files: tuple[str, str],
+    tmp_path: Path,
+    made: list[Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = [f"--config={files[0]}", "--networks=2nn,cnn", f"--workdir={tmp_path / 'out'}"]
+    assert main([*command, f"--seeds={FAILING_SEED}"]) == 2
+    assert "Next:" not in capsys.readouterr().out
 
 
 def test_a_search_comes_first_and_what_it_finds_is_trained(

@@ -14,8 +14,9 @@ from PIL import Image
 from fednas_jax import config as schema
 from fednas_jax import experiment
 from fednas_jax.data.partition import Partition
-from fednas_jax.report.colors import SERIES
+from fednas_jax.report.colors import ON_OPERATION_COLORS, SERIES
 from fednas_jax.spaces.darts.genotype import KINDS, derive, softmax
+from fednas_jax.spaces.darts.space import PRIMITIVES
 from scripts import draw_concepts
 from tests.documents import ROOT, text
 
@@ -75,8 +76,10 @@ def test_the_more_probable_an_operation_the_wider_its_line() -> None:
     edge = values[:, 1:].max(axis=1).argmax()
     widths = np.array([curve.get_linewidth() for curve in curves(after)])[::2]
     np.testing.assert_allclose(widths / widths.sum(), values[edge], rtol=1e-6)
-    labels = [label.get_text() for label in after.texts]
+    labels = {label.get_text(): label for label in after.texts}
     assert f"none  {values[edge][0]:.0%}" in labels
+    for name, value in zip(PRIMITIVES, values[edge], strict=True):
+        assert labels[f"{name}  {value:.0%}"].get_color() == ON_OPERATION_COLORS[name]
 
 
 def test_bars_show_the_parts_of_each_client() -> None:

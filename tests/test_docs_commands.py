@@ -190,7 +190,7 @@ KINDS = (
     Kind(("pip", "install"), check_pip, "the groups: it needs a package index"),
     Kind(("source", ".venv/bin/activate"), nothing, "it changes the shell that it is typed into"),
     Kind((*MODULE, "benchmarks."), benchmark, "its flags: it takes minutes to half an hour"),
-    Kind((*MODULE, "scripts."), benchmark, "its flags: it takes minutes; tests/test_pictures.py"),
+    Kind((*MODULE, "scripts."), benchmark, "its flags: it takes minutes; tests/test_concepts.py"),
 )
 
 

@@ -182,6 +182,8 @@ def test_installs_what_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (git, f"fednas_jax[report] @ {git}"),
         ("https://example.org/x", f"fednas_jax[report] @ {git}"),
         (web, f"fednas_jax[report] @ {web}"),
+        (f" {git}\n", f"fednas_jax[report] @ {git}"),  # as pasted
+        (" mine.whl ", f"{tmp_path / 'mine.whl'}[report]"),
     ):
         pip = Pip(monkeypatch, ALL)
         install(source)
@@ -194,6 +196,30 @@ def test_installs_what_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     pip = Pip(monkeypatch, ALL)
     install()
     assert pip.asked == [f"{wheel}[report]"]
+
+
+@pytest.mark.parametrize(
+    "versions",
+    [("0.9.0", "0.10.0"), ("0.10.0rc1", "0.10.0"), ("0.9.0+cpu", "0.10.0.dev3"), ("0.1.9", "0.2")],
+)
+def test_of_several_wheels_it_installs_the_newest(
+    versions: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wheels = [tmp_path / f"fednas_jax-{version}-py3-none-any.whl" for version in versions]
+    for order in (wheels, wheels[::-1]):
+        monkeypatch.setattr(Path, "glob", lambda _, pattern, order=order: iter(order))
+        for wheel in wheels:
+            wheel.touch()
+        pip = Pip(monkeypatch, ALL)
+        install()
+        assert pip.asked == [f"{wheels[-1]}[report]"]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_links_work_where_the_notebook_lies_alone(name: str) -> None:
+    words = "".join(cell.source for cell in read(name).cells if cell.cell_type == "markdown")
+    assert all(target.startswith("https://") for target in re.findall(r"\]\(([^)]*)\)", words))
 
 
 def test_installs_the_clone_that_holds_the_notebook(monkeypatch: pytest.MonkeyPatch) -> None:

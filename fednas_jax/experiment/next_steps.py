@@ -11,7 +11,7 @@ from fednas_jax.algorithms.declared import Finds
 from fednas_jax.fields import config_file
 from fednas_jax.report import run_record
 from fednas_jax.report.findings import Findings
-from fednas_jax.runtime import console, extras, layout
+from fednas_jax.runtime import console, extras, layout, user_code
 from fednas_jax.runtime.errors import UserError
 from fednas_jax.runtime.files import read_json
 
@@ -21,6 +21,11 @@ _LENGTH = ("rounds", "local_epochs", "batch_size")
 _SIZES = ("init_channels", "layers")
 _MOST_RUNS = 12
 """Maximum number of runs that a suggested command names."""
+_VARIANTS = ("", ":quick", ":paper")
+"""Of the package's configs that train what a search finds; a config may lack some."""
+_EVALUATE = "see the accuracy of each class, and the confusion matrix"
+_EVALUATE_OWN = "evaluate the network on the test set"
+"""Of a data set of a user's own code, which may have no classes."""
 
 
 class Step(NamedTuple):
@@ -60,26 +65,41 @@ def of_run(workdir: Path) -> list[Step]:
         steps.append(Step("see all stages on one page", _page([workdir])))
     if not finds and summary["test_accuracy"] is not None:
         command = f"python -m fednas_jax.evaluate {shlex.quote(str(workdir))}"
-        steps.append(Step("evaluate the network on the test set", command))
+        own = user_code.is_reference(config["dataset"]["name"])
+        steps.append(Step(_EVALUATE_OWN if own else _EVALUATE, command))
     if finds and not stages:
         steps += _training(workdir, config, finds)
     return [*steps, *(Step(line) for line in findings.next_steps(config["dataset"]["name"]))]
 
 
-def of_study(folders: Sequence[Path], workdir: Path, picture: str = "") -> list[Step]:
-    """The suggestions after a sweep or a comparison.
+def of_study(
+    folders: Sequence[Path],
+    workdir: Path,
+    *,
+    picture: str = "",
+    table: str = "",
+    firsts: Sequence[Path] = (),
+) -> list[Step]:
+    """The suggestions after a sweep or a comparison; none if no run has finished.
 
     Args:
       folders: the folders of the finished runs.
       workdir: the folder that contains them.
       picture: the name of a picture of all runs; "" if there is none.
+      table: the name of a table of all runs, which is named where nothing else can be.
+      firsts: the folders of one finished run of each network, for a page if all are too many.
     """
+    if not folders:
+        return []
     drawn = workdir / picture
     steps = [Step(f"look at {drawn}")] if picture and drawn.exists() else []
-    if 2 <= len(folders) <= _MOST_RUNS and not extras.missing("page"):
+    pages = [("all runs", folders), ("one run of each network", firsts)]
+    fitting = [(what, of) for what, of in pages if 2 <= len(of) <= _MOST_RUNS]
+    if fitting and not extras.missing("page"):
+        what, of = fitting[0]
         output = f" --output={shlex.quote(str(workdir / 'comparison.html'))}"
-        steps.append(Step("see all runs on one page", _page(folders) + output))
-    return steps
+        steps.append(Step(f"see {what} on one page", _page(of) + output))
+    return steps or ([Step(f"look at {workdir / table}")] if table else [])
 
 
 def _page(folders: Sequence[Path]) -> str:
@@ -105,7 +125,7 @@ def _training(workdir: Path, recorded: Mapping[str, Any], finds: Finds) -> list[
     found = {finds.field: str(workdir / finds.file)}
     options: list[tuple[int, str, dict[str, str]]] = []
     for name in config_file.names():
-        for spec in (name, f"{name}:quick"):
+        for spec in (f"{name}{variant}" for variant in _VARIANTS):
             try:
                 fields = {**found, **_to_set(search, config_file.load(spec))}
                 train = schema.resolve(config_file.load(spec), fields)

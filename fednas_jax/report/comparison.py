@@ -30,7 +30,10 @@ _METRICS = (
 _AXES = {"round": "rounds", "seconds": "seconds, without compiling", "megabytes": "MB sent"}
 _COLORS = ["#3b8bd0", "#e07b1a", "#2fa36f", "#d1495b", "#8a6fd1", "#b08900", "#17a2a8", "#8c8c8c"]
 """Colours of the runs, which are visible on light and on dark pages."""
-_DASHES = [[1, 0], [6, 3], [2, 2]]
+_DASHES = [[1, 0], [6, 3], [2, 2], [10, 2, 2, 2], [12, 6]]
+"""Dashes and gaps in pixels: the first eight runs have solid lines, the next eight the second."""
+MOST_STYLES = len(_COLORS) * len(_DASHES)
+"""Maximum number of runs whose lines all look otherwise."""
 
 
 def page(runs: Sequence[RunFolder]) -> Page:
@@ -41,7 +44,7 @@ def page(runs: Sequence[RunFolder]) -> Page:
         Section(
             "curves",
             "Curves",
-            "Point at a run's curve, or tap it, for its values.",
+            "Point at a run's curve, or tap it, for its name and values." + _alike(len(runs)),
             _curves(runs, names),
         ),
         Section(
@@ -61,6 +64,10 @@ def page(runs: Sequence[RunFolder]) -> Page:
         with_parts(sections),
         "This page needs no network.",
     )
+
+
+def _alike(runs: int) -> str:
+    return f" After {MOST_STYLES} runs, colours and dashes repeat." if runs > MOST_STYLES else ""
 
 
 def _names(runs: Sequence[RunFolder]) -> list[str]:
@@ -159,11 +166,18 @@ def _overlaid(points: list[dict[str, Any]], names: Sequence[str], metric: str) -
         chart,
         f"Line chart of {len(names)} runs: {', '.join(names)}; the metric and the x axis are "
         "chosen above the chart.",
-        [
-            [name, _COLORS[index % len(_COLORS)], *(["dashed"] if index >= len(_COLORS) else [])]
-            for index, name in enumerate(names)
-        ],
+        [_legend_entry(index, name) for index, name in enumerate(names)],
     )
+
+
+def _legend_entry(index: int, name: str) -> list[str]:
+    """Name and colour; dashes where the run shares its colour with an earlier one."""
+    dashes = " ".join(map(str, _dashes(index)))
+    return [name, _COLORS[index % len(_COLORS)], *([dashes] if index >= len(_COLORS) else [])]
+
+
+def _dashes(index: int) -> list[int]:
+    return _DASHES[index // len(_COLORS) % len(_DASHES)]
 
 
 def run_color(names: Sequence[str]) -> alt.Color:
@@ -177,7 +191,7 @@ def _run_dash(names: Sequence[str]) -> dict[str, alt.StrokeDash]:
     """Dashes for runs that share a colour; none where all colours differ."""
     if len(names) <= len(_COLORS):
         return {}
-    dashes = [_DASHES[index // len(_COLORS) % len(_DASHES)] for index in range(len(names))]
+    dashes = [_dashes(index) for index in range(len(names))]
     scale = alt.Scale(domain=list(names), range=dashes)
     return {"strokeDash": alt.StrokeDash("run:N", scale=scale, legend=None)}
 

@@ -47,8 +47,8 @@ class Slider(NamedTuple):
 class Chart(NamedTuple):
     """A chart; `spec` is a Vega-Lite specification with a description for screen readers.
 
-    `spec["usermeta"]["legend"]` holds pairs of label and CSS colour, or triples with "dashed", for
-    the legend above the chart, which wraps on a narrow page.
+    `spec["usermeta"]["legend"]` holds pairs of label and CSS colour, or triples with the line's
+    dashes and gaps in pixels ("6 3"), for the legend above the chart, which wraps on a narrow page.
     """
 
     id: str

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from fednas_jax.report.colors import OPERATION_COLORS, SERIES
 from fednas_jax.report.figures import finish
-from fednas_jax.spaces.darts.genotype import KINDS, derive, softmax
+from fednas_jax.spaces.darts.genotype import KINDS, derive, largest_probability, softmax
 from fednas_jax.spaces.darts.space import EDGES, NODES, PRIMITIVES
 
 _PALE_BLUES = LinearSegmentedColormap.from_list("pale blues", ["#ffffff", "#7bb5ea"])
@@ -71,16 +71,25 @@ def _state_label(state: int) -> str:
 
 
 def alphas(
-    arch: Mapping[str, ArrayLike], path: Path | str | None = None, *, about: str = ""
+    arch: Mapping[str, ArrayLike],
+    path: Path | str | None = None,
+    *,
+    about: str = "",
+    most: float | None = None,
 ) -> Figure:
     """Heat maps of softmax(alpha), edges by operations, with frames around the derived genotype.
 
     Colours go from 0 to the largest probability, with a mark where all operations are equal. `none`
     is never framed, since the derivation leaves it out.
 
+    Pictures of several rounds can be compared if all have the same `most`:
+    `genotype.largest_probability` of these rounds.
+
     Args:
       arch: "normal" and "reduce", each [14, 8], before the softmax.
       about: what is said behind the kind of cell in its title, such as the round.
+      most: the probability at which the colours end, such as the largest of all rounds; at least
+        the largest of this picture, which it is if not given.
       path: file to save the plot in; None to save nothing.
 
     Raises:
@@ -88,7 +97,7 @@ def alphas(
     """
     genotype = derive(arch)
     probabilities = {kind: softmax(arch[kind]) for kind in KINDS}
-    high = max(values.max() for values in probabilities.values())
+    high = max(largest_probability([arch]), most or 0.0)
     figure = Figure(figsize=(12, 6), layout="constrained")
     panels = figure.subplots(1, 2)
     for axes, kind in zip(panels, KINDS, strict=True):

@@ -60,7 +60,7 @@ def make(plan: Plan, workdir: Path) -> list[str]:
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in plan.rows}
     failed: list[str] = []
     planned = [Planned(*item) for item in configs.items()]
-    trained: list[Path] = []
+    trained: dict[Path, str] = {}  # folder of a finished training -> its row
     for outcome in run_all(planned, workdir, _multiply_adds(plan, dataset)):
         folder = outcome.planned.name
         failed += [folder] if outcome.error else []
@@ -68,13 +68,16 @@ def make(plan: Plan, workdir: Path) -> list[str]:
             run, name = measured(outcome, dataset), owners[folder]
             run["search_seconds"] = seconds.get(run["seed"]) if name == SEARCHED else None
             results[name].append(run)
-            trained += [] if outcome.error else [layout.of_rounds(outcome.folder)]
+            if not outcome.error:
+                trained[layout.of_rounds(outcome.folder)] = name
             _write(plan, results, workdir)
         elif outcome.summary is not None:
             seconds[outcome.planned.config["seed"]] = outcome.summary["seconds"]
     told = (workdir / TABLE).read_text(encoding="utf-8")
     print(f"\n{told}\nFiles in {workdir}: {RESULTS}, {TABLE}, {CONFIGS}/")
-    next_steps.tell(next_steps.of_study(trained, workdir))
+    firsts = [next((f for f, of in trained.items() if of == name), None) for name in plan.rows]
+    known = [folder for folder in firsts if folder is not None]
+    next_steps.tell(next_steps.of_study([*trained], workdir, table=TABLE, firsts=known))
     return failed
 
 

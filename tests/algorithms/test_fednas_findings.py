@@ -13,6 +13,7 @@ from fednas_jax import config as schema
 from fednas_jax.algorithms.fednas import findings
 from fednas_jax.algorithms.fednas.config import DECLARED
 from fednas_jax.algorithms.fednas.findings import SearchFindings
+from fednas_jax.report import plots
 from fednas_jax.report import records as report_records
 from fednas_jax.report.records import Records
 from fednas_jax.report.writers import read_rows
@@ -104,6 +105,20 @@ def test_going_on_mends_missing_and_damaged_files(three_rounds: Path) -> None:
     assert derived(three_rounds)["last"] == genotypes.derive(arch(3))
     assert read_rows(three_rounds / "metrics.jsonl") == [row(1), row(2), row(3)]
     assert [a["round"] for a in read_rows(three_rounds / "alphas.jsonl")] == [2, 3]
+
+
+def test_the_alphas_have_the_scale_of_all_rounds(
+    three_rounds: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = SearchFindings({}, three_rounds)
+    found.restore(genotypes.to_json(genotypes.derive(arch(1))), "checkpoint")
+    found.begin(state(3), 3)
+    given: list[float] = []
+    monkeypatch.setattr(plots, "alphas", lambda *_, most, **__: given.append(most))
+    found.draw(three_rounds)
+    largest = [genotypes.softmax([*arch(n).values()]).max() for n in range(4)]
+    assert given == [max(largest)]
+    assert largest[1] < max(largest), "the best round has not the largest"
 
 
 def test_pictures_are_drawn_when_wanted_and_not_too_often(folder: Path) -> None:

@@ -16,7 +16,7 @@ from fednas_jax.report import page
 from fednas_jax.runtime import extras
 from fednas_jax.spaces.darts import genotype as genotypes
 from tests.report import runs
-from tests.stand_in import stand_in
+from tests.stand_in import FAILING_SEED, stand_in
 from tests.test_docs_commands import kind_of
 
 
@@ -80,7 +80,9 @@ def test_after_a_search_its_genotype_is_trained_on_the_same_clients(
         ("digits_quick:quick", "digits_train:quick"),
         ("cifar_hetero", "cifar_hetero_train"),
         ("cifar_hetero:quick", "cifar_hetero_train:quick"),
+        ("cifar_hetero:paper", "cifar_hetero_train:paper"),
         ("cifar_homo", "cifar_hetero_train"),
+        ("cifar_homo:paper", "cifar_hetero_train:paper"),
     ],
 )
 def test_the_training_is_that_of_the_package_which_differs_least(
@@ -119,10 +121,14 @@ def test_after_a_training_its_network_is_evaluated(
     steps = next_steps.of_run(folder)
     assert [step.what for step in steps] == [
         f"look at {folder / 'report.html'}",
-        "evaluate the network on the test set",
+        "see the accuracy of each class, and the confusion matrix",
     ]
     quoted = shlex.quote(str(folder))
     assert checked(steps, monkeypatch) == [f"python -m fednas_jax.evaluate {quoted}"]
+    record = json.loads((folder / "run.json").read_text())
+    record["config"]["dataset"]["name"] = "mine.py:sentences"  # which may have no classes
+    (folder / "run.json").write_text(json.dumps(record))
+    assert next_steps.of_run(folder)[1].what == "evaluate the network on the test set"
     not_tested = training(tmp_path / "not tested", test=None)
     assert next_steps.of_run(not_tested) == []
 
@@ -147,14 +153,25 @@ def test_after_a_study_its_runs_are_shown_on_one_page(
 ) -> None:
     folders = [runs.average_run(tmp_path / f"run {n}") for n in range(2)]
     (tmp_path / "curves.png").touch()
-    look, show = next_steps.of_study(folders, tmp_path, "curves.png")
+    look, show = next_steps.of_study(folders, tmp_path, picture="curves.png")
     assert look == next_steps.Step(f"look at {tmp_path / 'curves.png'}")
     assert page.main(shlex.split(show.command)[3:]) == 0
     assert "<h1>2 runs compared</h1>" in (tmp_path / "comparison.html").read_text()
-    assert next_steps.of_study(folders[:1], tmp_path) == []
-    assert next_steps.of_study(folders * 7, tmp_path) == [], "too many for a line"
+    empty = next_steps.of_study([], tmp_path, picture="curves.png", table="a.md")
+    assert empty == [], "the picture shows nothing"
+    table = [next_steps.Step(f"look at {tmp_path / 'a.md'}")]
+    assert next_steps.of_study(folders[:1], tmp_path, table="a.md") == table
+    assert next_steps.of_study(folders * 7, tmp_path, table="a.md") == table, "too many for a line"
     monkeypatch.setattr(extras, "missing", lambda *features: ["altair"])
-    assert next_steps.of_study(folders, tmp_path) == []
+    assert next_steps.of_study(folders, tmp_path, table="a.md") == table
+
+
+def test_after_a_study_of_many_runs_one_of_each_network_is_shown(tmp_path: Path) -> None:
+    folders = [runs.average_run(tmp_path / f"run {n}") for n in range(13)]
+    (one,) = next_steps.of_study(folders, tmp_path, table="a.md", firsts=folders[::6])
+    assert one.what == "see one run of each network on one page"
+    assert page.main(shlex.split(one.command)[3:]) == 0
+    assert "<h1>3 runs compared</h1>" in (tmp_path / "comparison.html").read_text()
 
 
 def test_a_sweep_suggests_once_at_its_end(
@@ -175,3 +192,13 @@ def test_they_are_told_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "\nNext: look at x\nThen train:\n  python -m y\n"
     next_steps.tell([])
     assert capsys.readouterr().out == ""
+
+
+def test_a_sweep_whose_runs_all_fail_suggests_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in(monkeypatch)
+    arguments = ["--config=mnist_fedavg:quick", f"--config.seed={FAILING_SEED}"]
+    assert sweep.main([*arguments, "--config.rounds=1,2", f"--workdir={tmp_path}"]) == 2
+    assert (tmp_path / "curves.png").exists()
+    assert "Next:" not in capsys.readouterr().out

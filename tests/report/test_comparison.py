@@ -98,7 +98,7 @@ def test_runs_that_have_measured_nothing_have_no_curves(average: RunFolder) -> N
     assert section([bare, bare], "curves") is None
 
 
-@pytest.mark.parametrize("count", [8, 9])
+@pytest.mark.parametrize("count", [8, 9, 40])
 def test_each_run_looks_otherwise(average: RunFolder, count: int) -> None:
     many = [average._replace(folder=average.folder / f"run-{n}") for n in range(count)]
     found = section(many, "curves")
@@ -109,7 +109,30 @@ def test_each_run_looks_otherwise(average: RunFolder, count: int) -> None:
     assert encoding["color"]["scale"]["domain"] == [f"run-{n}" for n in range(count)]
     colors = encoding["color"]["scale"]["range"]
     assert ("strokeDash" in encoding) == (count > 8)
+    legend = chart.spec["usermeta"]["legend"]
+    assert len({tuple(look) for _, *look in legend}) == count, "two entries look the same"
+    if count > 8:
+        drawn = encoding["strokeDash"]["scale"]["range"]
+        assert [look[1:] for _, *look in legend] == [
+            [" ".join(map(str, dashes))] if index >= 8 else [] for index, dashes in enumerate(drawn)
+        ]
     if count == 9:
         dashes = encoding["strokeDash"]["scale"]["range"]
         assert (colors[8], dashes[8]) == (colors[0], [6, 3])
         assert dashes[:8] == [[1, 0]] * 8
+
+
+@pytest.mark.parametrize(("count", "repeats"), [(40, False), (41, True)])
+def test_it_is_said_where_looks_repeat(average: RunFolder, count: int, repeats: bool) -> None:
+    many = [average._replace(folder=average.folder / f"run-{n}") for n in range(count)]
+    found = section(many, "curves")
+    assert found is not None
+    assert ("colours and dashes repeat" in found.text) == repeats
+
+
+def test_the_legend_draws_the_dashes(average: RunFolder) -> None:
+    many = [average._replace(folder=average.folder / f"run-{n}") for n in range(17)]
+    written = page.render(comparison.page(many))
+    legend = written[written.index('<ul class="legend">') :].partition("</ul>")[0]
+    assert re.findall(r'stroke-dasharray="([\d ]+)"', legend) == ["6 3"] * 8 + ["2 2"]
+    assert len(re.findall("<li ", legend)) == 17

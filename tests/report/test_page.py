@@ -1,6 +1,7 @@
 """The page of a run: what it says, and in a browser that all of it is there and moves."""
 
 import json
+import math
 import re
 import sys
 import types
@@ -371,6 +372,15 @@ def test_long_searches_are_thinned_out() -> None:
     assert with_best.rounds == sorted([*rounds, 233]), "the slider can start at the best round"
     assert with_best.at == 233
     assert alpha_charts.Alphas(history, 999).at == 500, "of a round that is not recorded, the last"
+
+
+def test_the_scale_has_the_rounds_that_are_left_out_too() -> None:
+    zeros = [[0.0] * 8] * 14
+    history = [{"round": number, "normal": zeros, "reduce": zeros} for number in range(501)]
+    history[7]["reduce"] = [[math.log(3.0), *[0.0] * 7], *zeros[1:]]
+    alphas = alpha_charts.Alphas(history)
+    assert 7 not in alphas.rounds
+    assert alphas.most == 0.3  # 3 of 3 + 7
 
 
 def test_long_names_of_clients_end_with_an_ellipsis_and_are_told_whole(tmp_path: Path) -> None:

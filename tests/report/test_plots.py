@@ -11,6 +11,7 @@ from fednas_jax.report.colors import (
     OPERATION_COLORS_IN_THE_DARK,
 )
 from fednas_jax.runtime.errors import UserError
+from fednas_jax.spaces.darts.genotype import largest_probability
 from fednas_jax.spaces.darts.space import EDGES, PRIMITIVES
 
 PNG = b"\x89PNG"
@@ -63,6 +64,19 @@ def test_heat_maps_show_the_probabilities_and_frame_the_genotype(tmp_path):
         for column, row in framed:  # what is framed is its edge's best but for `none`
             assert column == 1 + shown[row, 1:].argmax()
     assert (tmp_path / "alphas.png").read_bytes().startswith(PNG)
+
+
+def test_pictures_of_several_rounds_share_a_scale() -> None:
+    """At least that of the picture, so that no probability is off the scale."""
+    history = [random_alphas(seed) for seed in range(3)]
+    own = [largest_probability([arch]) for arch in history]
+    most = largest_probability(history)
+    assert most == max(own) > min(own)
+    for arch in history:
+        figure = plots.alphas(arch, most=most)
+        assert [axes.images[0].get_clim() for axes in figure.axes[:2]] == [(0, most)] * 2
+        assert [label.get_text() for label in figure.axes[2].get_yticklabels()][-1] == f"{most:.3f}"
+    assert plots.alphas(history[0], most=0.01).axes[0].images[0].get_clim() == (0, own[0])
 
 
 def test_edges_are_labelled_by_their_states():

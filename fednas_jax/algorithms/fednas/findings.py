@@ -97,7 +97,8 @@ class SearchFindings(Findings):
             return
         row = self._row_of_best()
         about = f"round {row['round']}" if row else ""
-        plots.alphas(row or self._alphas[-1], folder / "alphas.png", about=about)
+        most = genotypes.largest_probability(self._alphas)  # the page has the same scale
+        plots.alphas(row or self._alphas[-1], folder / "alphas.png", about=about, most=most)
         plots.alphas_over_rounds(self._alphas, folder / "alphas_over_rounds.png")
         drawing.draw_genotype(self._best, folder / self.picture, about=about)
 

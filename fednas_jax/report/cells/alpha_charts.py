@@ -11,7 +11,7 @@ import numpy as np
 
 from fednas_jax.report.charts import Spec, finish, round_axis
 from fednas_jax.report.vega import alt
-from fednas_jax.spaces.darts.genotype import KINDS, derive, softmax
+from fednas_jax.spaces.darts.genotype import KINDS, derive, largest_probability, softmax
 from fednas_jax.spaces.darts.space import EDGES, PRIMITIVES
 
 _MOST_ROUNDS = 101
@@ -41,8 +41,8 @@ class Alphas:
         self.at = at if at in self.rounds else self.rounds[-1]
         """The round that charts show at first."""
         self._rows = [_row(row) for row in sampled]
-        self.most: float = max(p for row in self._rows for kind in KINDS for p in row[kind])
-        """The largest probability of all sampled rounds."""
+        self.most: float = round(largest_probability(history), 4)
+        """The largest probability of all rounds, also of those that are not sampled."""
 
     def _data(self) -> alt.InlineData:
         return alt.InlineData(values=self._rows)

@@ -6,7 +6,7 @@ The space and the derivation rule are those of DARTS (Liu et al., 2019, arXiv 18
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +54,15 @@ def softmax(alpha: ArrayLike) -> np.ndarray:
     raw = np.asarray(alpha, dtype=np.float64)
     powers = np.exp(raw - raw.max(axis=-1, keepdims=True))
     return powers / np.sort(powers, axis=-1).sum(axis=-1, keepdims=True)
+
+
+def largest_probability(history: Iterable[Mapping[str, Any]]) -> float:
+    """The largest probability of an operation in any of the rounds; pictures of them share a scale.
+
+    Args:
+      history: of each round "normal" and "reduce", each [14, 8], before the softmax; at least one.
+    """
+    return max(float(softmax(arch[kind]).max()) for arch in history for kind in KINDS)
 
 
 def derive(alphas: Mapping[str, ArrayLike]) -> Genotype:
