@@ -70,6 +70,15 @@ class Model:
         return self.description.class_names
 
     @property
+    def client_names(self) -> tuple[str, ...]:
+        """The name of each of the run's clients 0, 1, ... in the data that it was trained on.
+
+        () where the data do not name clients, where the partition makes other clients of them, and
+        for checkpoints of earlier versions, which did not record names.
+        """
+        return self.description.client_names
+
+    @property
     def preprocessing(self) -> Preprocessing:
         """Shape and type of raw images, and how they are normalised."""
         return self.description.preprocessing

@@ -32,6 +32,9 @@ null for networks without it."""
 _RAW_LABELS = "labels"
 """A part of `data` in the file: the labels in the data, where they are not 0, 1, ..."""
 
+_CLIENT_NAMES = "client_names"
+"""A part of `data` in the file: the names of the clients, where the data name them."""
+
 _DATA = ("name", "test_path", "test_fraction", "max_test_examples")
 
 
@@ -110,6 +113,8 @@ class Description(NamedTuple):
       code: `path` and `sha256` of the file of a user's own network; else empty.
       raw_labels: the label of each class in a user's own file, where the labels there are not
         0, 1, ...; else ().
+      client_names: the name in the data of each of the run's clients 0, 1, ..., as in
+        `partition.json`; () where the data do not name them, and of earlier versions.
     """
 
     network: dict[str, Any]
@@ -118,10 +123,11 @@ class Description(NamedTuple):
     data: dict[str, Any]
     code: Mapping[str, str] = MappingProxyType({})
     raw_labels: tuple[int, ...] = ()
+    client_names: tuple[str, ...] = ()
 
 
 def describe(network: dict[str, Any], config: Config, dataset: Dataset) -> Description:
-    """The description of a network that a config trains on a data set.
+    """The description of a network that a config trains on a data set, without names of clients.
 
     Args:
       network: as in `Description`.
@@ -154,14 +160,15 @@ def _preprocessing(dataset: Dataset) -> Preprocessing:
 def to_json(description: Description) -> dict[str, Any]:
     """The description as JSON values."""
     network = plain(description.network)
-    labels = {_RAW_LABELS: list(description.raw_labels)} if description.raw_labels else {}
+    more = {_RAW_LABELS: description.raw_labels, _CLIENT_NAMES: description.client_names}
+    its = {name: list(values) for name, values in more.items() if values}
     return {
         "format": FORMAT,
         "network": {name: value for name, value in network.items() if name != APART},
         APART: network.get(APART),
         "class_names": list(description.class_names),
         **plain(description.preprocessing._asdict()),
-        "data": plain(description.data | labels),
+        "data": plain(description.data | its),
         **({"code": dict(description.code)} if description.code else {}),
     }
 
@@ -186,6 +193,7 @@ def from_json(value: Any, source: str) -> Description:
             raise ValueError(f"image_shape {list(shape)}")
         data = dict(value["data"])
         labels = tuple(map(int, data.pop(_RAW_LABELS, ())))
+        clients = tuple(map(str, data.pop(_CLIENT_NAMES, ())))
         apart = {} if value[APART] is None else {APART: value[APART]}
         return Description(
             {"name": value["network"]["name"], **value["network"], **apart},
@@ -194,6 +202,7 @@ def from_json(value: Any, source: str) -> Description:
             data,
             {str(name): str(text) for name, text in value.get("code", {}).items()},
             labels,
+            clients,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fednas_jax.data import class_names, datasets, own, partition_file
+from fednas_jax.data import class_names, datasets, own, partition_file, text
 from fednas_jax.data import labels as own_labels
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.own import Labelled
@@ -138,7 +138,7 @@ def _checked(data: Dataset, of: str) -> Dataset:
             raise UserError(
                 f"{of}: {name} is {values!r}; a tuple of {size}, one for each {what}, is needed"
             )
-    names = tuple(map(str, data.class_names))
+    names = text.class_names(data.class_names, f"{of}: class_names")
     of_train, of_test = (
         _numbers(part, names, f"{of}: '{prefix}labels'")
         for prefix, part in (("", train), ("test_", test))
@@ -175,7 +175,7 @@ def _clients(
     numbers, found = own_labels.clients(train.client, test.client)
     if found or not data.client_names:
         return numbers, found
-    names = tuple(map(str, data.client_names))
+    names = text.cleaned(data.client_names)
     for column in numbers:
         if column is not None and (column.min() < 0 or column.max() >= len(names)):
             raise UserError(

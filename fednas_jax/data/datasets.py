@@ -49,6 +49,7 @@ class Dataset(NamedTuple):
     `client_names` has the name of each number in the `client` column; () where data have no names.
     `raw_labels` has the label of each class in a user's own file, where the labels there are not
     0, 1, ...; else ().
+    `numbers` is whether the labels in a user's own file are numbers, one for each example.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Dataset(NamedTuple):
     task: "Task | None" = None
     client_names: tuple[str, ...] = ()
     raw_labels: tuple[int, ...] = ()
+    numbers: bool = False
 
     def __repr__(self) -> str:
         """Its name, the shapes of its parts and its classes."""
@@ -327,6 +329,7 @@ def _load_own(
         named=data.classes.named,
         client_names=data.client_names,
         raw_labels=data.classes.raw,
+        numbers=data.classes.numbers,
     )
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fednas_jax.data import class_names
+from fednas_jax.data import class_names, text
 from fednas_jax.runtime.errors import UserError, listed, warn
 
 _INT32 = np.iinfo(np.int32)
@@ -23,18 +23,21 @@ class Classes(NamedTuple):
       names: the name of each class.
       named: whether the data name their classes; otherwise the names are the labels.
       raw: the label of each class in the data, where the labels are not 0, 1, ...; else ().
+      numbers: whether the labels in the data are numbers, one for each example.
     """
 
     names: tuple[str, ...]
     named: bool
     raw: tuple[int, ...] = ()
+    numbers: bool = False
 
 
 def column(values: np.ndarray, where: str, length: int, *, one_hot: bool = False) -> np.ndarray:
     """Labels or clients in any usual form as one value for each example.
 
     Args:
-      values: [N] or [N, 1]: text, integers, whole-number floats or bools. Bytes are text in UTF-8.
+      values: [N] or [N, 1]: text, integers, whole-number floats or bools. Text is cleaned by
+        `text.of`.
       where: file and key, for error messages.
       length: number N of examples, 1 or more.
       one_hot: whether rows [N, classes] are possible too, each with a single 1 among zeros.
@@ -45,7 +48,7 @@ def column(values: np.ndarray, where: str, length: int, *, one_hot: bool = False
     Raises:
       UserError: they are in another form, or not one for each example.
     """
-    values = text_of(values, where)
+    values = text.of(values, where)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim == 2 and one_hot and values.dtype.kind in "biuf":
@@ -77,20 +80,10 @@ def column(values: np.ndarray, where: str, length: int, *, one_hot: bool = False
     return values.astype(np.int64)
 
 
-def text_of(values: np.ndarray, where: str) -> np.ndarray:
-    """Bytes, and objects that are all text, as text; other values as they are.
-
-    Raises:
-      UserError: bytes are not UTF-8.
-    """
-    if values.dtype.kind == "O" and all(isinstance(value, str) for value in values.flat):
-        return values.astype(str)
-    if values.dtype.kind != "S":
-        return values
-    try:
-        return np.char.decode(values, "utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where} has bytes that are not text in UTF-8; text is needed") from error
+def width(values: np.ndarray) -> int:
+    """The number of classes that one-hot labels [N, classes] have; 0 for labels in other forms."""
+    is_one_hot = values.ndim == 2 and values.shape[1] > 1 and values.dtype.kind in "biuf"
+    return values.shape[1] if is_one_hot else 0
 
 
 def _is_float(values: np.ndarray) -> bool:
@@ -118,7 +111,7 @@ def _numbers_in(text: np.ndarray) -> np.ndarray | None:
 
 
 def first(
-    labels: np.ndarray, names: tuple[str, ...] | None, where: str
+    labels: np.ndarray, names: tuple[str, ...] | None, where: str, width: int = 0
 ) -> tuple[np.ndarray, Classes, list[str]]:
     """The classes of training data, which others are compared with.
 
@@ -128,6 +121,7 @@ def first(
         differ, the names are those of the labels in order. With more, they are those of 0, 1, ...,
         and some classes may have no example.
       where: file and key of the labels, for error messages.
+      width: the number of classes of one-hot labels, of which some may have no example; else 0.
 
     Returns:
       [N] int32 numbers of classes; the classes; lines that say what was not as it is in the data.
@@ -148,19 +142,30 @@ def first(
             found, numbers = np.unique(labels, return_inverse=True)
             return numbers.astype(np.int32), Classes(tuple(found.tolist()), True), []
         labels = digits
+    if width:
+        named = names is not None
+        names = class_names.numbered(width) if names is None else names
+        _check_width(width, len(names), where, "one for each of its 'class_names'")
+        numbers = labels.astype(np.int32)
+        return numbers, Classes(names, named), _absent(numbers, names, where)
     _check_signs(labels, where)
     present = np.unique(labels).tolist()
-    dense = present == list(range(len(present)))
     if names is not None:
         numbers, is_anew = _by_names(labels, names, where)
         raw = tuple(present) if is_anew else ()
         lines = _anew(present, names, where) if is_anew else _absent(numbers, names, where)
-        return numbers, Classes(names, True, raw), lines
-    if dense:
-        return labels.astype(np.int32), Classes(class_names.numbered(len(present)), False), []
+        return numbers, Classes(names, True, raw, True), lines
+    if present == list(range(len(present))):
+        names = class_names.numbered(len(present))
+        return labels.astype(np.int32), Classes(names, False, (), True), []
     names = tuple(map(str, present))
     numbers = np.searchsorted(present, labels).astype(np.int32)
-    return numbers, Classes(names, False, tuple(present)), _anew(present, names, where)
+    return numbers, Classes(names, False, tuple(present), True), _anew(present, names, where)
+
+
+def _check_width(width: int, wanted: int, where: str, what: str) -> None:
+    if width != wanted:
+        raise UserError(f"{where} has {width} classes (one-hot); {wanted}, {what}, are needed")
 
 
 def _check_signs(labels: np.ndarray, where: str) -> None:
@@ -175,13 +180,31 @@ def _by_names(labels: np.ndarray, names: Sequence[str], where: str) -> tuple[np.
         return labels.astype(np.int32), False
     if len(present) == len(names):
         return np.searchsorted(present, labels).astype(np.int32), True
-    in_order = f"{len(present)}, one for each of these in order"
-    if (all_numbers := int(present[-1]) + 1) != len(present):
-        in_order += f", or {all_numbers}, those of 0 to {present[-1]}"
+    count, most = len(present), int(present[-1])
+    enough = f"{count} names (for {listed(present.tolist())} in order)"
+    if most + 1 != count:
+        enough += f" or {most + 1} names (for 0 to {most})"
     raise UserError(
-        f"{where} has the labels {listed(present.tolist())}, but 'class_names' has {len(names)} of "
-        f"them; {in_order}, are needed"
+        f"{where} has {count} classes, but 'class_names' has length {len(names)}; {enough} are "
+        "needed"
     )
+
+
+def check_clear(labels: np.ndarray, names: Sequence[str], where: str) -> None:
+    """Refuses labels that may count their class names from 0 or from 1.
+
+    Args:
+      labels: [N] integers from 0 on.
+      names: the class names in their data.
+      where: file and key of the labels, for error messages.
+    """
+    if labels.min() > 0 and labels.max() < len(names):
+        label = int(labels.min())
+        raise UserError(
+            f"{where}: label {label} may be {names[label]!r}, counted from 0, or "
+            f"{names[label - 1]!r}, counted from 1; names in place of numbers are needed, or the "
+            "labels and class_names of the training data"
+        )
 
 
 def _anew(present: Sequence[int], names: Sequence[str], where: str) -> list[str]:
@@ -205,11 +228,14 @@ def as_of(
     known: Classes,
     source: str,
     owner: str,
+    width: int = 0,
 ) -> np.ndarray:
-    """Labels of other data as numbers of known classes: by name where they have one.
+    """Labels of other data as numbers of known classes.
 
-    Labels that are numbers, in data without class names, are what they are in the known classes'
-    own data; a line says so where these have names.
+    Text is matched by name. Numbers mean what they mean in the known classes' own data, whichever
+    of them occur. But where the other data have other class names, their numbers are numbered as
+    by `first`, and matched by these names. A line says so where numbers are taken for classes that
+    have names.
 
     Args:
       labels: [N] of `column`.
@@ -217,12 +243,14 @@ def as_of(
       known: the classes.
       source: the other data, for error messages.
       owner: description of the classes, for error messages.
+      width: the number of classes of one-hot labels; else 0. One-hot labels are numbers of the
+        names, or of the known classes where there are no names.
 
     Returns:
       [N] int32.
 
     Raises:
-      UserError: a label is of none of the classes.
+      UserError: a label is of none of the classes, or may be counted from 0 or from 1.
     """
     if labels.dtype.kind == "U":
         digits = _numbers_in(labels)
@@ -232,12 +260,23 @@ def as_of(
         if digits is None or (fits and np.isin(labels, known.names).all()):
             return class_names.numbers(labels, known.names, source, owner)
         labels = digits
-    _check_signs(labels, f"{source}: 'labels'")
-    if names is not None and not (names == known.names and np.isin(labels, known.raw).all()):
-        numbers, _ = _by_names(labels, names, f"{source}: 'labels'")
+    where = f"{source}: 'labels'"
+    _check_signs(labels, where)
+    if names is not None and names != known.names:
+        if width:
+            _check_width(width, len(names), where, "one for each of its 'class_names'")
+            numbers = labels
+        else:
+            check_clear(labels, names, where)
+            numbers, _ = _by_names(labels, names, where)
         return class_names.matched(numbers, names, known.names, source, owner)
-    numbers = _by_number(labels, known, source, owner)
-    if not known.raw and known.names != class_names.numbered(len(known.names)):
+    if width:
+        _check_width(width, len(known.names), where, owner)
+        numbers = labels.astype(np.int32)
+    else:
+        numbers = _by_number(labels, known, source, owner)
+    unnamed = names is None and (width or not known.raw)
+    if unnamed and known.names != class_names.numbered(len(known.names)):
         warn(
             f"{source} has no class_names; its labels are taken as numbers of {owner} "
             f"({listed(known.names)})"
@@ -246,7 +285,12 @@ def as_of(
 
 
 def in_same(
-    labels: np.ndarray, train: np.ndarray, known: Classes, where: str, owner: str
+    labels: np.ndarray,
+    train: np.ndarray,
+    known: Classes,
+    where: str,
+    owner: str,
+    width: int = 0,
 ) -> np.ndarray:
     """Labels of a test set that is in the same data as the training examples.
 
@@ -256,6 +300,7 @@ def in_same(
       known: their classes, of `first`.
       where: file and key of the labels, for error messages.
       owner: description of the classes, for error messages.
+      width: the number of classes of one-hot test labels; else 0.
 
     Returns:
       [M] int32.
@@ -273,6 +318,9 @@ def in_same(
         return class_names.numbers(labels, known.names, where, owner)
     if train.dtype.kind == "U" and _numbers_in(train) is None:
         raise UserError(f"{where} has numbers, but the training labels are text; text is needed")
+    if width:
+        _check_width(width, len(known.names), where, owner)
+        return labels.astype(np.int32)
     _check_signs(labels, where)
     return _by_number(labels, known, where, owner)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fednas_jax.data import sources
-from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.errors import UserError, listed
 
 KEYS = (
     *("images", "labels", "client", "class_names"),
@@ -24,7 +24,7 @@ _KERAS = {
 }
 _MEDMNIST = {"images": "train_images", "labels": "train_labels"}
 _LAYOUTS: tuple[dict[str, str], ...] = ({}, _KERAS, _MEDMNIST)
-_UNUSED = ("val_images", "x_val")
+_VALIDATION = ("val_images", "val_labels", "x_val", "y_val")
 
 
 def members(path: str | Path) -> tuple[str, ...]:
@@ -52,7 +52,7 @@ class Found(NamedTuple):
     called: Mapping[str, str]
     """What the file calls an array, where it has another name than ours."""
     lines: tuple[str, ...] = ()
-    """Lines about images that are not used."""
+    """Lines about arrays that are not read."""
 
     def where(self, name: str) -> str:
         """File and key of an array, for error messages; `name` is ours."""
@@ -67,7 +67,8 @@ def read(path: Path, field: str) -> Found:
       field: the field with which the user gave it.
 
     Raises:
-      UserError: it cannot be read, images or labels are missing, or there are several of them.
+      UserError: it cannot be read, images or labels are missing, there are several of them, or
+        training and test images are named in different ways.
     """
     there = members(path)
     layouts = _layouts(there)
@@ -75,13 +76,36 @@ def read(path: Path, field: str) -> Found:
         several = " and ".join(f"'{layout.get('images', 'images')}'" for layout in layouts)
         raise UserError(f"{path}: has {several}; training images under one name are needed")
     layout = (*layouts, {})[0]
-    lines = tuple(
-        f"{path}: '{key}' is not used, neither to train nor to test: clients hold out images of "
-        "their own to select the best round"
-        for key in _UNUSED
-        if key in there
+    _check_test_names(path, layout, there)
+    return Found(path, _renamed(path, layout, KEYS, field), layout, _unread(path, layout, KEYS))
+
+
+def _check_test_names(path: Path, layout: Mapping[str, str], there: Collection[str]) -> None:
+    """Refuses test images under a name that does not go with that of the training images."""
+    wanted = layout.get("test_images", "test_images")
+    others = {"test_images", _KERAS["test_images"]} - {wanted}
+    other = next((name for name in sorted(others) if name in there), None)
+    if layout.get("images", "images") not in there or wanted in there or other is None:
+        return
+    labels = layout.get("test_labels", "test_labels")
+    raise UserError(
+        f"{path}: has test images '{other}' beside '{layout.get('images', 'images')}'; the test "
+        f"set is needed under the names '{wanted}' and '{labels}'"
     )
-    return Found(path, _renamed(path, layout, KEYS, field), layout, lines)
+
+
+def _unread(path: Path, layout: Mapping[str, str], names: Collection[str]) -> tuple[str, ...]:
+    """A line that names the arrays of a file that are not read; none if all are."""
+    read = [layout.get(name, name) for name in names]
+    unread = [name for name in members(path) if name not in read]
+    if not unread:
+        return ()
+    line = f"{path}: arrays that are not read: {listed(map(repr, unread))}"
+    if any(name in _VALIDATION for name in unread):
+        line += "; clients hold out images of their own to select the best round"
+    if any(name not in _VALIDATION for name in unread):
+        line += f" (names that are read: {', '.join(read)})"
+    return (line,)
 
 
 def read_one(path: Path, field: str) -> Found:
@@ -105,14 +129,16 @@ def read_one(path: Path, field: str) -> Found:
         found = pairs[:1]
     if len(found) > 1:
         several = " and ".join(f"'{images}'" for images, _ in found)
-        raise UserError(
-            f"{path}: has {several}; one set of images is needed, under 'images' and 'labels'"
-        )
+        right = "one set of images is needed, under 'images' and 'labels'"
+        if field == "--npz" and brings_test_set(path):
+            right += f"; --dataset={path} scores its test images"
+        raise UserError(f"{path}: has {several}; {right}")
     images, labels = (*found, pairs[0])[0]
     layout = {"images": images, "labels": labels}
     if images == "test_images":
         layout["client"] = "test_client"
-    return Found(path, _renamed(path, layout, KEYS[:4], field), layout)
+    arrays = _renamed(path, layout, KEYS[:4], field)
+    return Found(path, arrays, layout, _unread(path, layout, KEYS[:4]))
 
 
 def _layouts(there: Collection[str]) -> list[dict[str, str]]:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fednas_jax.data import image_axes, npz_keys
+from fednas_jax.data import image_axes, npz_keys, text
 from fednas_jax.data import labels as own_labels
 from fednas_jax.data.labels import Classes
-from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.errors import UserError, warn_once
 from fednas_jax.runtime.paths import expand
 
 SMALLEST_SIDE = 8  # pixels; after two reduction cells, 2 x 2 remain
@@ -42,13 +42,15 @@ class Labelled(NamedTuple):
     """Examples as `labels.column` returns them, in which classes may be missing.
 
     labels [N] and client [N] are int64 or text; client is None where there are no clients, and
-    class_names is None where the data have none.
+    class_names is None where the data have none. width is the number of classes of one-hot labels,
+    else 0.
     """
 
     images: np.ndarray
     labels: np.ndarray
     client: np.ndarray | None
     class_names: tuple[str, ...] | None = None
+    width: int = 0
 
 
 def read(path: str | Path, test_path: str | Path | None = None) -> Own:
@@ -59,9 +61,8 @@ def read(path: str | Path, test_path: str | Path | None = None) -> Own:
         any form that `labels.column` takes, with at least 2 classes; and optionally `client` [N],
         numbers or text, `class_names` [classes] text, `test_images`, `test_labels`, `test_client`.
         The names of Keras (`x_train`, ...) and MedMNIST (`train_images`, ...) are known, too.
-      test_path: another such file, whose examples are the test set. Its labels are matched to those
-        of the first file by name; labels that are numbers, in a file without `class_names`, count
-        as in the first file.
+      test_path: another such file, whose examples are the test set. `labels.as_of` says what its
+        labels mean.
 
     Raises:
       UserError: the file is not usable; names the file, the key and what would be right.
@@ -70,7 +71,9 @@ def read(path: str | Path, test_path: str | Path | None = None) -> Own:
     found = npz_keys.read(path, "config.dataset.name")
     train = checked(found.arrays, "", path, found.called)
     names = _class_names(found.arrays, path)
-    numbers, classes, lines = own_labels.first(train.labels, names, found.where("labels"))
+    numbers, classes, lines = own_labels.first(
+        train.labels, names, found.where("labels"), train.width
+    )
     test = _test_file(test_path, train, classes) if test_path else _in_same(found, train, classes)
     (of_train, of_test), client_names = own_labels.clients(
         train.client, None if test is None else test.client
@@ -90,7 +93,9 @@ def _test_file(path: str | Path, train: Labelled, classes: Classes) -> Labelled:
     path = expand(path, field)
     test = read_examples(path, field)
     where = f"{field}: {path}"
-    labels = own_labels.as_of(test.labels, test.class_names, classes, where, _OF_TRAINING)
+    labels = own_labels.as_of(
+        test.labels, test.class_names, classes, where, _OF_TRAINING, test.width
+    )
     check_test(test.images, train.images, path, "images")
     return test._replace(labels=labels)
 
@@ -101,7 +106,12 @@ def _in_same(found: npz_keys.Found, train: Labelled, classes: Classes) -> Labell
         return None
     test = checked(found.arrays, "test_", found.path, found.called)
     labels = own_labels.in_same(
-        test.labels, train.labels, classes, found.where("test_labels"), _OF_TRAINING
+        test.labels,
+        train.labels,
+        classes,
+        found.where("test_labels"),
+        _OF_TRAINING,
+        test.width,
     )
     check_test(
         test.images, train.images, found.path, found.called.get("test_images", "test_images")
@@ -126,6 +136,8 @@ def read_examples(path: str | Path, field: str) -> Labelled:
     """
     path = expand(path, field)
     found = npz_keys.read_one(path, field)
+    for line in found.lines:
+        warn_once(line)
     examples = checked(found.arrays, "", path, found.called)
     return examples._replace(class_names=_class_names(found.arrays, path))
 
@@ -161,7 +173,7 @@ def checked(
     client = arrays.get(client_key)
     if client is not None:
         client = own_labels.column(client, where(client_key), len(images))
-    return Labelled(images, of, client)
+    return Labelled(images, of, client, width=own_labels.width(arrays[label_key]))
 
 
 def _images(images: np.ndarray, where: str) -> np.ndarray:
@@ -219,10 +231,11 @@ def _class_names(arrays: Mapping[str, np.ndarray], path: str | Path) -> tuple[st
     """The class names in a file; None where it has none."""
     if "class_names" not in arrays:
         return None
-    names = own_labels.text_of(arrays["class_names"], f"{path}: 'class_names'")
+    where = f"{path}: 'class_names'"
+    names = text.of(arrays["class_names"], where)
     if names.dtype.kind != "U" or names.ndim != 1:
         raise UserError(
-            f"{path}: 'class_names' is {names.dtype} of shape {names.shape}; text of shape "
-            "[classes], one name for each class, is needed"
+            f"{where} is {names.dtype} of shape {names.shape}; text of shape [classes], one name "
+            "for each class, is needed"
         )
-    return tuple(names.tolist())
+    return text.class_names(names.tolist(), where)

@@ -79,7 +79,10 @@ def read(
         _check_npz(path, field)
         return read_npz(path, keys, required=required, field=field)
     if "test_images" not in keys and kind.brings_test_set(path):
-        raise UserError(f"{field}: {path} has training and test examples; {kind.to_test} is needed")
+        right = f"{kind.to_test} is needed"
+        if field == "--npz":
+            right += f"; --dataset={path} scores its test examples"
+        raise UserError(f"{field}: {path} has training and test examples; {right}")
     return {name: array for name, array in kind.read(path).items() if name in keys}
 
 

@@ -273,8 +273,18 @@ def _of_each_client(facts: Mapping[str, Any], num_clients: int) -> dict[str, np.
     return found
 
 
+def model_json(config: Config, population: Population) -> dict[str, Any]:
+    """The content of `model.json` in the run's checkpoints, with the names of its clients.
+
+    Raises:
+      UserError: as the room's `network`.
+    """
+    described = describe_model(config, population.dataset)
+    return model_file.to_json(described._replace(client_names=population.client_names()))
+
+
 def describe_model(config: Config, dataset: Dataset) -> Description:
-    """The description of the model that the run's checkpoints contain.
+    """The description of the model that the run's checkpoints contain, without names of clients.
 
     Raises:
       UserError: as the room's `network`.

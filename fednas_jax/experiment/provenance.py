@@ -13,7 +13,7 @@ import numpy as np
 from fednas_jax.algorithms import registry
 from fednas_jax.checkpoints import checkpoint
 from fednas_jax.checkpoints.checkpoint_folder import Damaged, read_learnt, read_model
-from fednas_jax.data import datasets, learnt, partition_file
+from fednas_jax.data import datasets, learnt, partition_file, text
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.data.learnt import Learnt
 from fednas_jax.data.partition_file import Partition
@@ -124,7 +124,7 @@ def check_class_names(newest: Path, dataset: Dataset) -> None:
       UserError: the names differ.
     """
     try:
-        there = tuple(read_model(newest)["class_names"])
+        there = text.cleaned(read_model(newest)["class_names"])
     except (UserError, Damaged, KeyError, TypeError):
         return  # a checkpoint of an earlier version, which did not record names
     if there != dataset.class_names:

@@ -19,7 +19,6 @@ import jax
 from fednas_jax import config as schema
 from fednas_jax.algorithms import registry
 from fednas_jax.algorithms.room import Room
-from fednas_jax.checkpoints import model_file
 from fednas_jax.checkpoints.checkpoint import Restored
 from fednas_jax.data import datasets
 from fednas_jax.data import partition as partitions
@@ -121,7 +120,7 @@ class Experiment:
             EVALUATION_BATCH,
             communicator,
         )
-        self._model = model_file.to_json(assembly.describe_model(config, population.dataset))
+        self._model = assembly.model_json(config, population)
         self._checkpoints = shared_workdir.SharedCheckpoints(
             communicator, folder / _CHECKPOINTS, config["checkpoints_to_keep"], self._say
         )

@@ -15,7 +15,7 @@ from fednas_jax.data import labels as own_labels
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.fingerprints import sha256
 from fednas_jax.data.learnt import Learnt
-from fednas_jax.experiment import assembly, provenance
+from fednas_jax.experiment import assembly, provenance, scored_labels
 from fednas_jax.report import confusion
 from fednas_jax.report.confusion import Confusion
 from fednas_jax.runtime import layout, settings, user_code
@@ -162,7 +162,7 @@ def choose(model: Model, *, dataset: str = "", data_dir: str = "", npz: str = ""
         )
     if npz:
         given = own.read_examples(npz, "--npz")
-        labels = _as_of(model, given.labels, given.class_names, npz)
+        labels = scored_labels.of_file(model, given, npz)
         (clients,), names = own_labels.clients(given.client)
         split = Split(given.images, labels, clients)
         return _not_learnt_from(model, known, split, names, npz)
@@ -273,7 +273,7 @@ def _check_unchanged(model: Model, known: Learnt | None, found: Dataset) -> None
         changed = not learnt.is_of(known, found)
     else:
         changed = provenance.data_have_changed(model.path)
-    if changed or found.class_names != model.class_names:
+    if changed or found.class_names != scored_labels.classes(model).names:
         raise UserError(
             f"{found.name}: the data have changed since the run of {model.path} began, or another "
             "test set is split off from them; the original data, or other data given by --dataset "
@@ -287,7 +287,7 @@ def _of_the_runs(model: Model, known: Learnt | None, found: Dataset) -> Scored:
     """The run's own test set, without images that its earlier runs have learnt from."""
     images, source = found.test.images, f"the test set of {found.name}"
     if found.task is None:
-        labels = _as_of(model, _raw(found, found.test), _names(found), found.name)
+        labels = scored_labels.of_the_runs(model, found, found.test)
     else:
         labels = found.test.truth
     split = Split(images, labels, found.test.client)
@@ -317,8 +317,7 @@ def _of_other(model: Model, known: Learnt | None, other: Dataset, *, cut: bool) 
     test, source = other.test, f"the test set of {other.name}"
     if cut and known is not None and learnt.contains(known, test.images).any():
         test, source = _both(other), other.name
-    labels = _as_of(model, _raw(other, test), _names(other), other.name)
-    split = test._replace(labels=labels)
+    split = test._replace(labels=scored_labels.of_other(model, other, test))
     return _not_learnt_from(model, known, split, other.client_names, source)
 
 
@@ -356,26 +355,6 @@ def _kept(
         clients = np.array(client_names)[clients] if client_names else clients.astype(str)
     left_out = int((~kept).sum())
     return Scored(split.images[kept], split.labels[kept], source, left_out, clients=clients)
-
-
-def _as_of(
-    model: Model, labels: np.ndarray, names: tuple[str, ...] | None, source: str
-) -> np.ndarray:
-    """Labels as numbers of the model's classes: matched by name if there are names, else by what
-    they are in the data that the model has learnt from."""
-    classes = own_labels.Classes(model.class_names, True, model.description.raw_labels)
-    return own_labels.as_of(labels, names, classes, source, "this model's classes")
-
-
-def _raw(data: Dataset, part: Split) -> np.ndarray:
-    """Labels of a part of data: as they are in its file where its classes have no names."""
-    if data.named or not data.raw_labels:
-        return part.labels
-    return np.array(data.raw_labels, np.int32)[part.labels]
-
-
-def _names(data: Dataset) -> tuple[str, ...] | None:
-    return data.class_names if data.named else None
 
 
 def _warn_incomplete(model: Model, known: Learnt) -> None:

@@ -9,7 +9,7 @@ from fednas_jax.checkpoints import checkpoint
 from fednas_jax.checkpoints.model import Model, restore
 from fednas_jax.checkpoints.model_file import APART, Description
 from fednas_jax.config import default
-from fednas_jax.data import class_names, learnt
+from fednas_jax.data import class_names, learnt, text
 from fednas_jax.data.datasets import Dataset, choice_of_test_set
 from fednas_jax.experiment import provenance
 from fednas_jax.federated.algorithm import Algorithm
@@ -117,7 +117,7 @@ def _check_test_images(model: Model, dataset: Dataset) -> None:
 
 def _check_classes(model: Model, dataset: Dataset) -> None:
     """Refuses a model whose outputs stand for this run's classes in another order."""
-    there, here = model.class_names, dataset.class_names
+    there, here = text.cleaned(model.class_names), dataset.class_names
     if there == here:
         return
     if (name := class_names.moved(there, here)) and (dataset.named or dataset.raw_labels):

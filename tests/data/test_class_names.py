@@ -99,7 +99,7 @@ def test_a_file_of_a_part_of_the_classes_may_name_all(tmp_path: Path) -> None:
     assert own.read_examples(save(tmp_path / "b.npz", [1]), "--npz").class_names is None
     train = save(tmp_path / "train.npz", [0, 1, 2], *MODEL)
     test = save(tmp_path / "c.npz", [1, 2], "ant")
-    with pytest.raises(UserError, match="has the labels 1, 2, but 'class_names' has 1 of them; 2"):
+    with pytest.raises(UserError, match="has 2 classes, but 'class_names' has length 1; 2 "):
         datasets.load(train, test_path=test)
 
 
@@ -115,5 +115,12 @@ def test_a_test_file_of_labels_with_gaps_is_matched_as_the_training_data(tmp_pat
         save(tmp_path / "w.npz", [1, 5], "cow", "ant"),
     ):
         assert datasets.load(named, test_path=test).test.labels.tolist() == [2, 0]
+    for labels, right in (([1, 2], "[0, 1]"), ([0, 1, 2], "label 0; one of 1, 2, 5")):
+        test = save(tmp_path / "some.npz", labels, *MODEL)
+        try:
+            said = str(datasets.load(named, test_path=test).test.labels.tolist())
+        except UserError as error:
+            said = str(error)
+        assert right in said
     with pytest.raises(UserError, match="label 0; one of 1, 2, 5, the labels of the training data"):
         datasets.load(gaps, test_path=save(tmp_path / "x.npz", [0, 1]))

@@ -222,7 +222,15 @@ LABELS = own()["labels"]
         ({"client": LABELS[:9]}, "'client' has 9 entries"),
         ({"client": LABELS * 0.5}, "'client' has 0.5 in example 1"),
         ({"client": np.eye(40)}, "'client' is float64 of shape (40, 40)"),
-        ({"class_names": np.array(["a"])}, "'class_names' has 1 of them; 4, one for each of these"),
+        ({"class_names": np.array(["a"])}, "'class_names' has length 1; 4 names (for 0, 1, 2, "),
+        (
+            {"class_names": np.array(["a", "", "b", "c"])},
+            "'class_names' is empty for class 1; a name",
+        ),
+        (
+            {"class_names": np.array(["a", "b", "b ", "c"])},
+            "'class_names' has 'b' for class 1 and cla",
+        ),
         ({"class_names": np.array([["a"]])}, "'class_names' is <U1 of shape (1, 1); text of shape"),
         ({"class_names": np.arange(4)}, "'class_names' is int64"),
         (
@@ -492,3 +500,13 @@ def test_a_cut_that_looks_at_clients_is_another_choice_of_the_test_set():
         datasets.choice_of_test_set("digits", cut_by=rule) for rule in ("class", "client")
     )
     assert blind != seeing
+
+
+def test_one_hot_labels_keep_a_class_without_a_training_example(tmp_path):
+    test = {"test_images": 255 - IMAGES[:3], "test_labels": np.eye(3)}
+    path = save(tmp_path / "x.npz", **own(labels=np.eye(3)[np.arange(len(IMAGES)) % 2 * 2], **test))
+    data = datasets.load(path)
+    assert (data.num_classes, data.class_names, data.named) == (3, ("0", "1", "2"), False)
+    assert data.test.labels.tolist() == [0, 1, 2]
+    assert set(data.train.labels.tolist()) == {0, 2}
+    assert data.lost == (f"{path}: 'labels': no training example is of 1 of 3 classes ('1')",)

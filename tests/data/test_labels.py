@@ -70,30 +70,30 @@ def test_other_forms_are_refused(values: Any, one_hot: bool, says: str) -> None:
 
 
 def first(
-    values: Any, names: tuple[str, ...] | None = None
+    values: Any, names: tuple[str, ...] | None = None, width: int = 0
 ) -> tuple[list[int], Classes, list[str]]:
-    numbers, classes, lines = labels.first(np.asarray(values), names, "x.npz: 'labels'")
+    numbers, classes, lines = labels.first(np.asarray(values), names, "x.npz: 'labels'", width)
     assert numbers.dtype == np.int32
     return numbers.tolist(), classes, lines
 
 
 def test_numbers_without_a_gap_stay_as_they_are() -> None:
-    assert first([2, 0, 1]) == ([2, 0, 1], Classes(("0", "1", "2"), False), [])
-    assert first([2, 0, 1], PETS) == ([2, 0, 1], Classes(PETS, True), [])
+    assert first([2, 0, 1]) == ([2, 0, 1], Classes(("0", "1", "2"), False, (), True), [])
+    assert first([2, 0, 1], PETS) == ([2, 0, 1], Classes(PETS, True, (), True), [])
 
 
 def test_numbers_with_a_gap_are_numbered_anew() -> None:
     numbers, classes, lines = first([5, 1, 2, 5])
-    assert (numbers, classes) == ([2, 0, 1, 2], Classes(("1", "2", "5"), False, (1, 2, 5)))
+    assert (numbers, classes) == ([2, 0, 1, 2], Classes(("1", "2", "5"), False, (1, 2, 5), True))
     said = "x.npz: 'labels': 1, 2, 5 are numbered 0, 1, 2; class names are '1', '2', '5'"
     assert lines == [said]
     # As many names as there are labels are the names of these.
     numbers, classes, lines = first([5, 1, 2, 5], PETS)
-    assert (numbers, classes) == ([2, 0, 1, 2], Classes(PETS, True, (1, 2, 5)))
+    assert (numbers, classes) == ([2, 0, 1, 2], Classes(PETS, True, (1, 2, 5), True))
     assert lines == [said.replace("'1', '2', '5'", "'ant', 'bee', 'cow'")]
     # More names are those of 0, 1, ..., of which some have no example.
     numbers, classes, lines = first([5, 1, 2, 5], tuple("abcdef"))
-    assert (numbers, classes) == ([5, 1, 2, 5], Classes(tuple("abcdef"), True))
+    assert (numbers, classes) == ([5, 1, 2, 5], Classes(tuple("abcdef"), True, (), True))
     assert lines == ["x.npz: 'labels': no training example is of 3 of 6 classes ('a', 'd', 'e')"]
 
 
@@ -108,7 +108,8 @@ def test_text_is_numbered_in_sorted_order_or_by_the_names() -> None:
 
 def test_text_that_is_numbers_counts_as_numbers() -> None:
     """As a spreadsheet has them: 10 comes after 9."""
-    assert first(["10", "9", "2"])[:2] == ([2, 1, 0], Classes(("2", "9", "10"), False, (2, 9, 10)))
+    found = Classes(("2", "9", "10"), False, (2, 9, 10), True)
+    assert first(["10", "9", "2"])[:2] == ([2, 1, 0], found)
     assert first(["0", "1", "2"]) == first([0, 1, 2])
     assert first(["0", "1", "2"], PETS) == first([0, 1, 2], PETS)
     assert first(["0", "1"], ("1", "0"))[0] == [1, 0]  # but names are names
@@ -130,10 +131,14 @@ def test_text_that_is_numbers_counts_as_numbers() -> None:
         (
             [1, 2, 5],
             tuple("abcd"),
-            "has the labels 1, 2, 5, but 'class_names' has 4 of them; 3, one for each of these in "
-            "order, or 6, those of 0 to 5, are needed",
+            " has 3 classes, but 'class_names' has length 4; 3 names (for 1, 2, 5 in order) or 6 "
+            "names (for 0 to 5) are needed",
         ),
-        ([0, 1, 2], ("a",), "'class_names' has 1 of them; 3, one for each of these in order, are"),
+        (
+            [0, 1, 2],
+            ("a",),
+            "'class_names' has length 1; 3 names (for 0, 1, 2 in order) are needed",
+        ),
     ],
 )
 def test_labels_of_no_classes(values: Any, names: Any, says: str) -> None:
@@ -155,12 +160,14 @@ NAMED_GAPS = Classes(PETS, True, (1, 2, 5))
         ([5, 1], None, NAMED_GAPS, [2, 0]),
         (["5", "1"], None, GAPS, [2, 0]),
         ([1, 2], PETS, NAMED_GAPS, [0, 1]),  # not 1, 2 of 0, 1, 2
-        ([0, 2], PETS, NAMED_GAPS, [0, 2]),  # but 0 is none of 1, 2, 5
         ([1, 2], ("cow", "ant"), NAMED_GAPS, [2, 0]),
+        ([0, 1], ("cow", "ant", "bee"), NAMED_GAPS, [2, 0]),
+        ([1, 2, 3], ("cow", "ant", "bee"), Classes(PETS, True), [2, 0, 1]),
+        ([1, 2], PETS, Classes(PETS, True), [1, 2]),
         (["cow", "ant"], None, NAMED_GAPS, [2, 0]),
         (["cow", "ant"], None, Classes(PETS, True), [2, 0]),
         (["cow", "ant"], ("zoo", "cow", "ant"), Classes(PETS, True), [2, 0]),
-        ([1, 2], ("zoo", "cow", "ant"), Classes(PETS, True), [2, 0]),
+        ([0, 2], ("cow", "zoo", "ant"), Classes(PETS, True), [2, 0]),
         ([2, 0], None, Classes(("0", "1", "2"), False), [2, 0]),
         (["2", "0"], None, Classes(("0", "1", "2"), False), [2, 0]),
         (["2", "0"], ("cow", "bee", "ant"), Classes(PETS, True), [0, 2]),
@@ -205,7 +212,25 @@ def test_numbers_for_named_classes_are_taken_as_numbers_and_a_line_says_so(
             [1, 7],
             ("a", "b", "c"),
             GAPS,
-            "y.npz: 'labels' has the labels 1, 7, but 'class_names' ha",
+            "y.npz: 'labels' has 2 classes, but 'class_names' has length 3; 2 names (for 1, 7 in",
+        ),
+        # The same names have the training data's numbers, even if all labels would fit others.
+        ([0, 1, 2], PETS, NAMED_GAPS, "y.npz: label 0; one of 1, 2, 5, the labels of this model's"),
+        ([1, 2, 3], PETS, Classes(PETS, True), "y.npz: label 3; 0 to 2, this model's classes, are"),
+        # 1 and 2 of three names in another order: "ant" and "bee", or "cow" and "ant"?
+        (
+            [1, 2],
+            ("cow", "ant", "bee"),
+            NAMED_GAPS,
+            "y.npz: 'labels': label 1 may be 'ant', counted from 0, or 'cow', counted from 1; "
+            "names in place of numbers are needed, or the labels and class_names of the training "
+            "data",
+        ),
+        (
+            [1, 2],
+            ("zoo", "cow", "ant"),
+            Classes(PETS, True),
+            "y.npz: 'labels': label 1 may be 'cow'",
         ),
     ],
 )
@@ -215,6 +240,41 @@ def test_labels_of_another_file_that_are_of_no_class(
     with pytest.raises(UserError) as raised:
         labels.as_of(np.asarray(values), names, known, "y.npz", "this model's classes")
     assert str(raised.value).startswith(says)
+
+
+def test_one_hot_labels_have_as_many_classes_as_columns(capsys: pytest.CaptureFixture) -> None:
+    assert labels.width(np.eye(3)) == 3
+    for other in (np.arange(3), np.arange(3)[:, None], np.array([["a", "b"]])):
+        assert labels.width(other) == 0
+    numbers, classes, lines = first([0, 2], width=3)
+    assert (numbers, classes) == ([0, 2], Classes(("0", "1", "2"), False))
+    assert lines == ["x.npz: 'labels': no training example is of 1 of 3 classes ('1')"]
+    assert first([1, 2], PETS, width=3)[:2] == ([1, 2], Classes(PETS, True))
+    for names in (PETS[:2], (*PETS, "dog")):
+        with pytest.raises(UserError, match=r"has 3 classes \(one-hot\); ., one for each of its"):
+            first([0, 1], names, width=3)
+
+    def of_other(values: list[int], names: Any, known: Classes, width: int) -> list[int]:
+        return labels.as_of(np.array(values), names, known, "y", "them", width).tolist()
+
+    # A column is a class, whatever its label is in the training data.
+    assert of_other([1, 2], PETS, NAMED_GAPS, 3) == [1, 2]
+    assert of_other([1, 2], ("cow", "ant", "bee"), NAMED_GAPS, 3) == [0, 1]
+    assert not capsys.readouterr().err
+    assert of_other([1, 2], None, NAMED_GAPS, 3) == [1, 2]
+    assert (
+        "y has no class_names; its labels are taken as numbers of them" in capsys.readouterr().err
+    )
+    with pytest.raises(
+        UserError, match=r"^y: 'labels' has 4 classes \(one-hot\); 3, them, are need"
+    ):
+        of_other([1, 2], None, NAMED_GAPS, 4)
+    with pytest.raises(UserError, match=r"has 4 classes \(one-hot\); 2, one for each of its"):
+        of_other([0, 1], ("cow", "ant"), NAMED_GAPS, 4)
+    known, train, test = first([0, 2], width=3)[1], np.array([0, 2]), np.array([1])
+    assert labels.in_same(test, train, known, "x", "them", 3).tolist() == [1]
+    with pytest.raises(UserError, match=r"^x has 5 classes \(one-hot\); 3, them, are needed"):
+        labels.in_same(test, train, known, "x", "them", 5)
 
 
 def test_test_labels_in_the_same_file() -> None:

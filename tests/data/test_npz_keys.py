@@ -40,8 +40,11 @@ def test_they_are_read_as_our_own(tmp_path: Path, arrays: dict[str, np.ndarray])
     np.testing.assert_array_equal(data.test.labels, LABELS[:6])
     assert own.brings_test_set(path)
     assert "seed" not in datasets.choice_of_test_set(path)
-    unused = f"{path}: 'val_images' is not used, neither to train nor to test: clients hold out"
-    assert [line.startswith(unused) for line in data.lost] == [True] * ("val_images" in arrays)
+    unread = (
+        f"{path}: arrays that are not read: 'val_images', 'val_labels'; clients hold out images of "
+        "their own to select the best round"
+    )
+    assert data.lost == (unread,) * ("val_images" in arrays)
 
 
 def test_without_a_test_set_one_is_cut_off(tmp_path: Path) -> None:
@@ -55,9 +58,35 @@ def test_without_a_test_set_one_is_cut_off(tmp_path: Path) -> None:
     assert not own.brings_test_set(save(tmp_path / "y.npz", images=1, labels=1, x_test=1))
 
 
+def test_arrays_that_are_not_read_are_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = save(tmp_path / "x.npz", images=IMAGES, labels=LABELS, clients=LABELS, names=LABELS)
+    line = (
+        f"{path}: arrays that are not read: 'clients', 'names' (names that are read: images, "
+        "labels, client, class_names"
+    )
+    assert datasets.load(path).lost[0] == f"{line}, test_images, test_labels, test_client)"
+    own.read_examples(path, "--npz")
+    assert capsys.readouterr().err.count(f"{line})") == 1
+
+
 @pytest.mark.parametrize(
     ("arrays", "says"),
     [
+        (
+            {"images": IMAGES, "labels": LABELS} | KERAS_TEST,
+            "has test images 'x_test' beside 'images'; the test set is needed under the names "
+            "'test_images' and 'test_labels'",
+        ),
+        (
+            {"train_images": IMAGES, "train_labels": LABELS} | KERAS_TEST,
+            "has test images 'x_test' beside 'train_images'; the test set is needed under the "
+            "names 'test_images' and 'test_labels'",
+        ),
+        (
+            KERAS | {"test_images": OTHERS, "test_labels": LABELS[:6]},
+            "has test images 'test_images' beside 'x_train'; the test set is needed under the "
+            "names 'x_test' and 'y_test'",
+        ),
         (
             {"x_train": IMAGES, "labels": LABELS},
             "key 'images' is missing; 'images' and 'labels' are needed; the file has 'x_train', "
@@ -101,6 +130,17 @@ def test_a_file_with_one_set_of_images(tmp_path: Path, arrays: Any, wanted: np.n
 
 def test_a_file_with_several_sets_of_images(tmp_path: Path) -> None:
     path = save(tmp_path / "x.npz", **MEDMNIST)
-    says = "has 'test_images' and 'train_images' and 'val_images'; one set of images is needed"
-    with pytest.raises(UserError, match=says):
+    says = (
+        f"{path}: has 'test_images' and 'train_images' and 'val_images'; one set of images is "
+        "needed, under 'images' and 'labels'"
+    )
+    for field, hint in (
+        ("--npz", f"; --dataset={path} scores its test images"),
+        ("config.dataset.test_path", ""),
+    ):
+        with pytest.raises(UserError) as raised:
+            own.read_examples(path, field)
+        assert str(raised.value) == says + hint
+    path = save(tmp_path / "y.npz", **KERAS, val_images=OTHERS, val_labels=LABELS[:6])
+    with pytest.raises(UserError, match=r"under 'images' and 'labels'$"):  # no test set
         own.read_examples(path, "--npz")

@@ -141,7 +141,7 @@ def test_all_examples_are_asked_for_but_there_are_two_splits(here):
         (folder, "the path of its folder train or test"),
         (file, "a .csv file wit"),
     ):
-        part = f"^--npz: {path} has training and test examples; {needed}"
+        part = f"^--npz: {path} has training and test examples; {needed}.*; --dataset={path} scores"
         with pytest.raises(UserError, match=part):
             own.read_examples(path, "--npz")
     found = sources.read(Path("photos/test"), ("images", "labels", "class_names"))
