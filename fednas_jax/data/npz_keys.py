@@ -44,19 +44,24 @@ def brings_test_set(path: str | Path) -> bool:
     return layout.get("test_images", "test_images") in there
 
 
+def shown(name: str, called: Mapping[str, str]) -> str:
+    """What errors call an array; `called` as in `Found`."""
+    return called.get(name, f"'{name}'")
+
+
 class Found(NamedTuple):
     """The arrays of a user's own data, by names in `KEYS`."""
 
     path: Path
     arrays: dict[str, np.ndarray]
     called: Mapping[str, str]
-    """What the file calls an array, where it has another name than ours."""
+    """What errors call an array, where it is not our name in quotes."""
     lines: tuple[str, ...] = ()
     """Lines about images that are not used."""
 
     def where(self, name: str) -> str:
         """File and key of an array, for error messages; `name` is ours."""
-        return f"{self.path}: '{self.called.get(name, name)}'"
+        return f"{self.path}: {shown(name, self.called)}"
 
 
 def read(path: Path, field: str) -> Found:
@@ -81,7 +86,7 @@ def read(path: Path, field: str) -> Found:
         for key in _UNUSED
         if key in there
     )
-    return Found(path, _renamed(path, layout, KEYS, field), layout, lines)
+    return Found(path, _renamed(path, layout, KEYS, field), _called(path, layout), lines)
 
 
 def read_one(path: Path, field: str) -> Found:
@@ -112,7 +117,7 @@ def read_one(path: Path, field: str) -> Found:
     layout = {"images": images, "labels": labels}
     if images == "test_images":
         layout["client"] = "test_client"
-    return Found(path, _renamed(path, layout, KEYS[:4], field), layout)
+    return Found(path, _renamed(path, layout, KEYS[:4], field), _called(path, layout))
 
 
 def _layouts(there: Collection[str]) -> list[dict[str, str]]:
@@ -122,6 +127,13 @@ def _layouts(there: Collection[str]) -> list[dict[str, str]]:
         for layout in _LAYOUTS
         if {layout.get("images", "images"), layout.get("labels", "labels")} <= set(there)
     ]
+
+
+def _called(path: Path, layout: Mapping[str, str]) -> Mapping[str, str]:
+    """What errors call arrays: keys of a layout in quotes, or what a folder or CSV file has."""
+    if not sources.is_npz(path):
+        return sources.called(path)
+    return {name: f"'{key}'" for name, key in layout.items()}
 
 
 def _renamed(
