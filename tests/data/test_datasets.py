@@ -451,15 +451,15 @@ def test_no_client_is_lost_to_the_test_set(tmp_path):
 
 
 def test_duplicates_are_named_as_the_reason_of_a_small_test_set(tmp_path):
-    """Each image is in two clients of many."""
+    """Each image is in both clients."""
     arrays = own(number=80, client=np.arange(80) // 40)
     arrays["images"][40:] = arrays["images"][:40]
     data = datasets.load(save(tmp_path / "own.npz", **arrays))
     number = len(data.test.labels)
     assert 0 < number < 14
-    assert data.lost == (
-        f"config.dataset.test_fraction: 0.2 of 80 examples would be 16, but the test set has "
-        f"{number}, as {16 - number} images are copies of training images",
+    assert data.lost[0] == (
+        "config.dataset.test_fraction: 0.2 of 80 examples would be 16, but the test set has "
+        f"{number}, as {16 - number} images are copies of training images"
     )
 
 
