@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fednas_jax.data import class_names, datasets, own, partition_file, text
+from fednas_jax.data import class_names, datasets, image_axes, own, partition_file, text
 from fednas_jax.data import labels as own_labels
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.own import Labelled
@@ -129,7 +129,9 @@ def _checked(data: Dataset, of: str) -> Dataset:
         arrays |= {} if part.client is None else {f"{prefix}client": part.client}
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     train, test = own.checked(arrays, "", of), own.checked(arrays, "test_", of)
-    own.check_test(test.images, train.images, of, "test_images")
+    of_images = f"{of}: 'test_images'"
+    test = test._replace(images=image_axes.grey_as(test.images, train.images.shape[1:], of_images))
+    own.check_test(test.images, train.images, of_images)
     channels = train.images.shape[-1]
     for name, size in (("class_names", data.num_classes), ("mean", channels), ("std", channels)):
         values = getattr(data, name)

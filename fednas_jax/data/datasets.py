@@ -6,13 +6,13 @@ mnist and fashion_mnist as commonly published; all others are computed.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fednas_jax.data import lost, own, published, sources, splits
+from fednas_jax.data import image_axes, lost, own, published, sources, splits
 from fednas_jax.data.fingerprints import sha256_of_all
 from fednas_jax.data.splits import Split as Split
 from fednas_jax.fields import words
@@ -137,6 +137,15 @@ def limited(data: Dataset, max_train: int, max_test: int, seed: int, cut_by: str
     return data._replace(
         train=train, test=test, lost=tuple(lines), cut_by=cut_by, whole_sha256=whole
     )
+
+
+def grey_as(data: Dataset, wanted: Sequence[int]) -> Dataset:
+    """A data set with its grey images as RGB where RGB is needed, see `image_axes.grey_as`."""
+    train, test = (
+        part._replace(images=image_axes.grey_as(part.images, wanted, data.name))
+        for part in (data.train, data.test)
+    )
+    return data._replace(train=train, test=test)
 
 
 def examples_sha256(dataset: Dataset) -> str:
@@ -279,7 +288,7 @@ def _load_digits(test_fraction: float, seed: int) -> Dataset:
     bunch = load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
     everything = Split(images, bunch.target.astype(np.int32), None)
-    train, test = splits.cut_test(everything, test_fraction, seed, "digits")
+    train, test, _ = splits.cut_test(everything, test_fraction, seed, "digits")
     mean, std = _moments(train.images)
     return Dataset("digits", train, test, 10, tuple("0123456789"), mean, std)
 
@@ -299,9 +308,10 @@ def _load_own(
     _check_meant(path)
     data = own.read(path, test_path)
     everything = train = Split(*data.train)
+    duplicates = 0
     twice: list[str] = []
     if data.test is None:
-        train, test = splits.cut_test(everything, test_fraction, seed, path, cut_by)
+        train, test, duplicates = splits.cut_test(everything, test_fraction, seed, path, cut_by)
     elif cut_by == "class":
         test = Split(*data.test)
     else:
@@ -310,12 +320,18 @@ def _load_own(
     cut = f"config.dataset.test_fraction: {test_fraction}"
     names = data.classes.names
     gone = lost.after_cut(everything, train, names, data.client_names, cut)
-    lines = [*data.lines, *twice, *gone]
+    unsure = splits.labelled_twice(everything, names, path)
+    lines = [*data.lines, *unsure, *twice, *gone]
     wanted = round(test_fraction * len(everything.labels))
     if data.test is None and len(test.labels) < 0.9 * wanted:
+        why = ["every client and class keeps one to train on"]
+        if duplicates:
+            are = "image is a copy" if duplicates == 1 else "images are copies"
+            kept = why if len(test.labels) + duplicates < wanted else []
+            why = [f"{duplicates} {are} of training images", *kept]
         lines.append(
             f"{cut} of {len(everything.labels)} examples would be {wanted}, but the test set has "
-            f"{len(test.labels)}, as every client and class keeps one to train on"
+            f"{len(test.labels)}, as {' and '.join(why)}"
         )
     return Dataset(
         name=path,

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -57,8 +58,13 @@ def read(path: Path) -> dict[str, np.ndarray]:
         return Part([pictures[i] for i in chosen], labels[chosen], its)
 
     if left := int((splits == "").sum()):
+        rows_are = (
+            "1 row of a validation split is"
+            if left == 1
+            else (f"{left} rows of a validation split are")
+        )
         warn_once(
-            f"{path}: {left} rows of a validation split are left out, as the best round is "
+            f"{path}: {rows_are} left out, as the best round is "
             "selected on examples that clients hold out"
         )
     train = part("train")
@@ -90,18 +96,28 @@ def _pictures(rows: Sequence[_Row], path: Path) -> list[Picture]:
     """The image of each row; refuses files that do not exist."""
     found, missing = [], []
     for row in rows:
-        file = path.parent / row.cells["path"]
-        if "\\" in row.cells["path"] and not os.path.isfile(file):  # written on Windows
-            file = path.parent / row.cells["path"].replace("\\", "/")
+        file = _file(row.cells["path"], path.parent)
         if not os.path.isfile(file):
-            missing.append(f"{path}: line {row.line} names {file}, which does not exist")
+            wrong = "is a folder" if os.path.isdir(file) else "does not exist"
+            missing.append(f"{path}: line {row.line} names {file}, which {wrong}")
         found.append(Picture(f"{path}: line {row.line}: {file}", file))
     if missing:
         more = f", and {len(missing) - 1} more of {len(rows)} lines" if missing[1:] else ""
         raise UserError(
-            f"{missing[0]}{more}; paths relative to {path.parent}, or absolute ones, are needed"
+            f"{missing[0]}{more}; paths of images, relative to {path.parent} or absolute, "
+            "are needed"
         )
     return found
+
+
+def _file(cell: str, folder: Path) -> Path:
+    """The path of an image; the path as it was meant where no such file exists."""
+    meant = os.path.expanduser(cell)
+    for text in dict.fromkeys((cell, meant, meant.replace("\\", "/"))):  # \\: written on Windows
+        for form in (text, *(unicodedata.normalize(form, text) for form in ("NFC", "NFD"))):
+            if os.path.isfile(folder / form):
+                return folder / form
+    return folder / meant
 
 
 def _rows(path: Path) -> list[_Row]:
@@ -117,28 +133,22 @@ def _rows(path: Path) -> list[_Row]:
         raise UserError(
             f"{path}: is not UTF-8; a table saved as UTF-8 is needed, in Excel as 'CSV UTF-8'"
         ) from error
-    except csv.Error as error:
-        raise UserError(f"{path}: is no CSV ({one_line(error)}); {_COLUMNS}") from error
     if not found:
         raise UserError(f"{path}: has no rows; a row for each image is needed")
     return found
 
 
 def _parsed(content: str, path: Path) -> Iterator[_Row]:
-    lines = io.StringIO(content, newline="")
-    first = lines.readline()
+    lines = io.StringIO(content, newline="").readlines()
+    first = lines[0] if lines else ""
     stated = re.fullmatch(r"sep=(.)", first.strip())  # a line that Excel writes and reads
-    if not stated:
-        lines.seek(0)
     separator = stated[1] if stated else max(",;\t", key=first.count)
-    table = csv.reader(lines, delimiter=separator)
-    header = [name.strip() for name in next(table, [])]
+    table = _table(lines, int(bool(stated)), separator, path)
+    header = next(table)[1]
     places = _places(header, path)
-    for cells in table:
-        cells = [cell.strip() for cell in cells]
+    for line, cells in table:
         if not any(cells):
             continue
-        line = table.line_num + bool(stated)
         if len(cells) > len(header) and any(cells[len(header) :]):
             raise UserError(
                 f"{path}: line {line} has {len(cells)} cells for {len(header)} columns; one for "
@@ -148,6 +158,38 @@ def _parsed(content: str, path: Path) -> Iterator[_Row]:
         if empty := [name for name, cell in row.items() if not cell]:
             raise UserError(f"{path}: line {line} has no {' and no '.join(empty)}; one is needed")
         yield _Row(line, row)
+
+
+def _table(
+    lines: Sequence[str], skipped: int, separator: str, path: Path
+) -> Iterator[tuple[int, list[str]]]:
+    """The line in which each row begins, from 1 on, and its cells.
+
+    Args:
+      lines: of the file.
+      skipped: number of lines before the header.
+      separator: of cells.
+      path: of the file, for error messages.
+
+    Raises:
+      UserError: a quote is not closed, or a cell is too long.
+    """
+    # The empty line at the end is a row of its own, unless a quote is open there.
+    table = csv.reader([*lines[skipped:], "\n"], delimiter=separator)
+    while (begins := skipped + table.line_num + 1) <= max(len(lines), skipped + 1):
+        try:
+            cells = next(table)
+        except csv.Error as error:
+            raise UserError(
+                f"{path}: is no CSV ({one_line(error)}, in the row that begins in line {begins}); "
+                f"closed quotes are needed, and {_COLUMNS}"
+            ) from error
+        if skipped + table.line_num > len(lines) and cells:
+            raise UserError(
+                f"{path}: the row that begins in line {begins} has a quote that is not closed; a "
+                "closing quote is needed"
+            )
+        yield begins, [cell.strip() for cell in cells]
 
 
 def _places(header: Sequence[str], path: Path) -> dict[str, int]:

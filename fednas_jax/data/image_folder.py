@@ -1,5 +1,6 @@
 """Reads a folder of images, in which the folders around an image name its class and client."""
 
+import itertools
 import os
 import unicodedata
 from collections import Counter
@@ -16,6 +17,18 @@ from fednas_jax.runtime.errors import UserError, listed, one_line, warn_once
 
 _OF_THE_SYSTEM = ("thumbs.db", "desktop.ini", "__macosx")
 _LAYOUTS = "CLASS/FILE or CLIENT/CLASS/FILE"
+
+
+class _Rest(NamedTuple):
+    """What has no images.
+
+    Attributes:
+      kinds: number of files that are no images, by suffix.
+      empty: `parts` of each folder without images.
+    """
+
+    kinds: Counter[str]
+    empty: list[tuple[str, ...]]
 
 
 class _Found(NamedTuple):
@@ -43,19 +56,23 @@ def read(folder: Path) -> dict[str, np.ndarray]:
     Raises:
       UserError: there is no image, folders are of another structure, or as `images.read`.
     """
-    others: Counter[str] = Counter()
-    found = sorted(_files(folder, (), frozenset(), others))
+    rest = _Rest(Counter(), [])
+    found = sorted(_files(folder, (), frozenset(), rest))
     splits = _splits(folder)
     if not splits:
         train = _part(found, folder, 0)
-        _tell_of(others, folder)
+        _tell_of(rest, folder)
         return image_table.arrays(train, None, str(folder))
     if beside := next((one for one in found if len(one.parts) == 1), None):
         raise UserError(f"{beside.path}: lies beside {_named(splits)}; in one of these is needed")
+    for one, other in itertools.combinations(splits, 2):
+        if one.lower() == other.lower():
+            raise UserError(f"{folder}: has {one} and {other}; one folder of this split is needed")
     for name in splits:
         if left := sum(one.parts[0] == name and name.lower() in VALIDATION for one in found):
+            images_are = "1 image is" if left == 1 else f"{left} images are"
             warn_once(
-                f"{folder / name}: {left} images are left out, as the best round is selected on "
+                f"{folder / name}: {images_are} left out, as the best round is selected on "
                 "examples that clients hold out; config.dataset.test_path can name it as test set"
             )
     parts = {
@@ -68,7 +85,7 @@ def read(folder: Path) -> dict[str, np.ndarray]:
             f"{folder}: has {_named(splits)}, but no folder train; such a folder is needed, or the "
             f"path of one that holds {_LAYOUTS}"
         )
-    _tell_of(others, folder)
+    _tell_of(rest, folder)
     return image_table.arrays(parts["train"], parts.get("test"), str(folder))
 
 
@@ -85,16 +102,19 @@ def _splits(folder: Path) -> tuple[str, ...]:
     return ()
 
 
-def _tell_of(others: Counter[str], folder: Path) -> None:
-    """A line that counts the files that are no images, by suffix."""
-    if others:
-        kinds = listed([suffix or "without suffix" for suffix in sorted(others)], 5)
-        number = sum(others.values())
+def _tell_of(rest: _Rest, folder: Path) -> None:
+    """Lines that count the files that are no images, by suffix, and the folders without images."""
+    if empty := [parts for parts in sorted(rest.empty) if parts[:-1] not in rest.empty]:
+        named = listed([repr("/".join(parts)) for parts in empty], 5)
+        warn_once(f"{folder}: folders without images are left out: {len(empty)} ({named})")
+    if rest.kinds:
+        kinds = listed([suffix or "without suffix" for suffix in sorted(rest.kinds)], 5)
+        number = sum(rest.kinds.values())
         warn_once(f"{folder}: files that are no images are not read: {number} ({kinds})")
 
 
 def _files(
-    folder: Path, parts: tuple[str, ...], around: frozenset[tuple[int, int]], others: Counter[str]
+    folder: Path, parts: tuple[str, ...], around: frozenset[tuple[int, int]], rest: _Rest
 ) -> Iterator[_Found]:
     """All image files in a folder.
 
@@ -102,7 +122,7 @@ def _files(
       folder: the folder.
       parts: names of the folders around its entries.
       around: device and number of these folders. A link to one of them is not followed.
-      others: counts the files that are no images, by their suffixes.
+      rest: gets what has no images.
     """
     for entry in _entries(folder):
         here = (*parts, unicodedata.normalize("NFC", entry.name))
@@ -111,11 +131,16 @@ def _files(
             status = path.stat()
             identity = status.st_dev, status.st_ino
             if identity not in around:
-                yield from _files(path, here, around | {identity}, others)
+                below = _files(path, here, around | {identity}, rest)
+                if (first := next(below, None)) is None:
+                    rest.empty.append(here)
+                    continue
+                yield first
+                yield from below
         elif path.suffix.lower() in SUFFIXES and (entry.is_symlink() or entry.is_file()):
             yield _Found(here, path)
         else:
-            others[path.suffix.lower()] += 1
+            rest.kinds[path.suffix.lower()] += 1
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -154,8 +179,9 @@ def _part(found: Sequence[_Found], folder: Path, skipped: int) -> Part:
         _check_text(one)
     if len(depths) > 1:
         (deep, path), (other, its_path), *_ = sorted(depths.items(), reverse=True)
+        folders = "1 folder" if deep == 2 else f"{deep - 1} folders"
         raise UserError(
-            f"{folder}: {path} lies {deep - 1} folders deep, {its_path} lies {other - 1}; all "
+            f"{folder}: {path} lies {folders} deep, {its_path} lies {other - 1}; all "
             f"images in {_LAYOUTS} are needed"
         )
     ((depth, path),) = depths.items()

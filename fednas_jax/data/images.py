@@ -1,6 +1,7 @@
 """Decodes image files into one array of bytes."""
 
 import concurrent.futures
+import functools
 import io
 import itertools
 import math
@@ -26,6 +27,10 @@ _MODES = dict.fromkeys(("1", "L", "LA", "La"), "L") | dict.fromkeys(
 )
 """Pillow's modes of 8 bits -> the mode in which such an image is read."""
 _DEEP = "it has more than 8 bits per channel; 8 bits, or floats in an .npz file, are needed"
+_ORIENTATION = 0x0112
+"""The tag of EXIF that says how a camera was held."""
+_TURNED = (5, 6, 7, 8)
+"""Its values where rows and columns are exchanged."""
 _THREADS = 8  # Pillow decodes without Python's lock
 _PER_THREAD = 8  # images decoded ahead of the one that is copied
 _SLOW_SECONDS = 3.0  # after which progress is shown
@@ -73,7 +78,7 @@ def read(pictures: Iterable[Picture], count: int, where: str) -> np.ndarray:
 
         warnings.simplefilter("ignore")  # of damaged metadata; damaged pixels are errors
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for picture, found in _decoded(pictures):
+        for picture, found in _decoded(pictures, stack):
             stack.add(picture, found)
             progress.update()
     return stack.finished()
@@ -90,6 +95,8 @@ class _Stack:
         self._sizes: Counter[tuple[int, int]] = Counter()
         self._first: dict[tuple[int, int], str] = {}
         self._seen = self._grey = self._several_frames = 0
+        self.too_large: UserError | None = None
+        """The error of images that memory cannot hold; the sizes of others tell if it is true."""
 
     def add(self, picture: Picture, found: _Decoded) -> None:
         """Takes the next image, of any size, or the reason why it cannot be read."""
@@ -103,18 +110,21 @@ class _Stack:
         self._first.setdefault((height, width), picture.called)
         self._grey += channels == 1
         self._several_frames += found.frames
-        if self._images is None:
-            self._images = self._empty(pixels.shape)
-        if (height, width) != self._images.shape[1:3]:
+        if self.too_large or len(self._sizes) > 1:
             return  # refused at the end
-        if channels > self._images.shape[3]:
+        if self._images is None or channels > self._images.shape[3]:
             grey, self._images = self._images, self._empty(pixels.shape)
-            self._images[:at] = grey[:at]
+            if self._images is None:
+                return
+            if grey is not None:
+                self._images[:at] = grey[:at]
         self._images[at] = pixels
 
     def finished(self) -> np.ndarray:
         """The images, [N, H, W, C]; errors as of `read`."""
         _check(self._unreadable, self._sizes, self._first, self._count)
+        if self.too_large:
+            raise self.too_large
         assert self._images is not None, "there is an image, since none is unreadable"
         if self._several_frames:
             warn_once(
@@ -122,35 +132,43 @@ class _Stack:
                 f"{self._several_frames}"
             )
         if 0 < self._grey < self._count:
+            are = "is" if self._grey == 1 else "are"
             warn_once(
-                f"{self._where}: {self._grey} of {self._count} images are grey, and are read as "
-                "RGB like the others"
+                f"{self._where}: {self._grey} of {self._count} images {are} grey, and {are} read "
+                "as RGB like the others"
             )
         return self._images
 
-    def _empty(self, shape: tuple[int, ...]) -> np.ndarray:
-        """[N, *shape] uint8, not yet filled."""
+    def _empty(self, shape: tuple[int, ...]) -> np.ndarray | None:
+        """[N, *shape] uint8, not yet filled; None where memory cannot hold it."""
         try:
             return np.empty((self._count, *shape), np.uint8)
-        except MemoryError as error:
+        except MemoryError:
             gigabytes = self._count * math.prod(shape) / 1e9
             (height, width), called = next(iter(self._first.items()))
-            raise UserError(
-                f"{self._where}: {self._count} images of {height} x {width} pixels, like {called}, "
+            images = "1 image" if self._count == 1 else f"{self._count} images"
+            self.too_large = UserError(
+                f"{self._where}: {images} of {height} x {width} pixels, like {called}, "
                 f"need {gigabytes:.0f} GB of memory; fewer or smaller images are needed"
-            ) from error
+            )
+            return None
 
 
-def _decoded(pictures: Iterable[Picture]) -> Iterator[tuple[Picture, _Decoded]]:
-    """Each image with its pixels, in order; decoded by several threads, some images ahead."""
+def _decoded(pictures: Iterable[Picture], stack: _Stack) -> Iterator[tuple[Picture, _Decoded]]:
+    """Each image with its pixels, in order; decoded by several threads, some images ahead.
+
+    Once memory cannot hold them, only their sizes are read, from the heads of their files.
+    """
     rest = iter(pictures)
     threads = min(_THREADS, os.cpu_count() or 1)
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         while some := list(itertools.islice(rest, threads * _PER_THREAD)):
-            yield from zip(some, pool.map(_decode, some), strict=True)
+            decode = functools.partial(_decode, only_size=stack.too_large is not None)
+            yield from zip(some, pool.map(decode, some), strict=True)
 
 
-def _decode(picture: Picture) -> _Decoded:
+def _decode(picture: Picture, *, only_size: bool = False) -> _Decoded:
+    """Decodes an image; with `only_size`, all pixels are 0 and take no memory."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     content = picture.content
@@ -161,6 +179,10 @@ def _decode(picture: Picture) -> _Decoded:
                 return _Decoded(None, _DEEP)
             # The further pictures in a phone's JPEG (MPO) are other sizes or views of the first.
             frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
+            if only_size:
+                turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
+                shape = image.size if turned else image.size[::-1]
+                return _Decoded(np.broadcast_to(np.uint8(0), shape), frames=frames)
             upright = ImageOps.exif_transpose(image).convert(_MODES[image.mode])
             return _Decoded(np.array(upright, np.uint8), frames=frames)
     except UnidentifiedImageError:
@@ -201,9 +223,10 @@ def _check(
     if len(sizes) > 1:
         (usual, number), (other, _) = sizes.most_common(2)
         (height, width), (its_height, its_width) = usual, other
+        are = "is" if count - number == 1 else "are"
         raise UserError(
             f"{first[other]} is {its_height} x {its_width} pixels (height x width), and "
-            f"{count - number} of {count} images are not {height} x {width} like {first[usual]}; "
+            f"{count - number} of {count} images {are} not {height} x {width} like {first[usual]}; "
             "images of one size are needed, which Pillow makes by "
             f"Image.open(file).resize(({width}, {height})).save(file)"
         )

@@ -129,8 +129,8 @@ def first(
     Raises:
       UserError: there is one class only, or labels and names do not fit.
     """
-    if len(np.unique(labels)) < 2:
-        raise UserError(f"{where} has one class only; at least 2 are needed")
+    if len(only := np.unique(labels).tolist()) < 2:
+        raise UserError(f"{where} has one class only ({only[0]!r}); at least 2 are needed")
     if labels.dtype.kind == "U":
         if names is not None and np.isin(labels, names).all():
             numbers = class_names.numbers(labels, names, where, "'class_names'")

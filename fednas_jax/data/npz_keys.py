@@ -44,19 +44,24 @@ def brings_test_set(path: str | Path) -> bool:
     return layout.get("test_images", "test_images") in there
 
 
+def shown(name: str, called: Mapping[str, str]) -> str:
+    """What errors call an array; `called` as in `Found`."""
+    return called.get(name, f"'{name}'")
+
+
 class Found(NamedTuple):
     """The arrays of a user's own data, by names in `KEYS`."""
 
     path: Path
     arrays: dict[str, np.ndarray]
     called: Mapping[str, str]
-    """What the file calls an array, where it has another name than ours."""
+    """What errors call an array, where it is not our name in quotes."""
     lines: tuple[str, ...] = ()
     """Lines about arrays that are not read."""
 
     def where(self, name: str) -> str:
         """File and key of an array, for error messages; `name` is ours."""
-        return f"{self.path}: '{self.called.get(name, name)}'"
+        return f"{self.path}: {shown(name, self.called)}"
 
 
 def read(path: Path, field: str) -> Found:
@@ -77,7 +82,12 @@ def read(path: Path, field: str) -> Found:
         raise UserError(f"{path}: has {several}; training images under one name are needed")
     layout = (*layouts, {})[0]
     _check_test_names(path, layout, there)
-    return Found(path, _renamed(path, layout, KEYS, field), layout, _unread(path, layout, KEYS))
+    return Found(
+        path,
+        _renamed(path, layout, KEYS, field),
+        _called(path, layout),
+        _unread(path, layout, KEYS),
+    )
 
 
 def _check_test_names(path: Path, layout: Mapping[str, str], there: Collection[str]) -> None:
@@ -138,7 +148,7 @@ def read_one(path: Path, field: str) -> Found:
     if images == "test_images":
         layout["client"] = "test_client"
     arrays = _renamed(path, layout, KEYS[:4], field)
-    return Found(path, arrays, layout, _unread(path, layout, KEYS[:4]))
+    return Found(path, arrays, _called(path, layout), _unread(path, layout, KEYS[:4]))
 
 
 def _layouts(there: Collection[str]) -> list[dict[str, str]]:
@@ -148,6 +158,13 @@ def _layouts(there: Collection[str]) -> list[dict[str, str]]:
         for layout in _LAYOUTS
         if {layout.get("images", "images"), layout.get("labels", "labels")} <= set(there)
     ]
+
+
+def _called(path: Path, layout: Mapping[str, str]) -> Mapping[str, str]:
+    """What errors call arrays: keys of a layout in quotes, or what a folder or CSV file has."""
+    if not sources.is_npz(path):
+        return sources.called(path)
+    return {name: f"'{key}'" for name, key in layout.items()}
 
 
 def _renamed(

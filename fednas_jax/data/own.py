@@ -91,12 +91,13 @@ def _test_file(path: str | Path, train: Labelled, classes: Classes) -> Labelled:
     """The test set from another file, with its labels in the numbering of the training data."""
     field = "config.dataset.test_path"
     path = expand(path, field)
-    test = read_examples(path, field)
     where = f"{field}: {path}"
+    test = read_examples(path, field)
+    test = test._replace(images=image_axes.grey_as(test.images, train.images.shape[1:], where))
     labels = own_labels.as_of(
         test.labels, test.class_names, classes, where, _OF_TRAINING, test.width
     )
-    check_test(test.images, train.images, path, "images")
+    check_test(test.images, train.images, f"{path}: each image")
     return test._replace(labels=labels)
 
 
@@ -105,6 +106,8 @@ def _in_same(found: npz_keys.Found, train: Labelled, classes: Classes) -> Labell
     if "test_images" not in found.arrays and "test_labels" not in found.arrays:
         return None
     test = checked(found.arrays, "test_", found.path, found.called)
+    where = found.where("test_images")
+    test = test._replace(images=image_axes.grey_as(test.images, train.images.shape[1:], where))
     labels = own_labels.in_same(
         test.labels,
         train.labels,
@@ -113,9 +116,7 @@ def _in_same(found: npz_keys.Found, train: Labelled, classes: Classes) -> Labell
         _OF_TRAINING,
         test.width,
     )
-    check_test(
-        test.images, train.images, found.path, found.called.get("test_images", "test_images")
-    )
+    check_test(test.images, train.images, where)
     return test._replace(labels=labels)
 
 
@@ -155,19 +156,19 @@ def checked(
         on.
       prefix: of the names, "" or "test_".
       path: of the file, or what else to name in an error.
-      called: what the file calls an array, where it has another name.
+      called: what errors call an array, where it is not its name in quotes.
 
     Raises:
       UserError: one is missing, or of another type or shape than it has to be.
     """
 
     def where(key: str) -> str:
-        return f"{path}: '{called.get(key, key)}'"
+        return f"{path}: {npz_keys.shown(key, called)}"
 
     image_key, label_key, client_key = (f"{prefix}{key}" for key in ("images", "labels", "client"))
     for key in (image_key, label_key):
         if key not in arrays:
-            raise UserError(f"{path}: key '{called.get(key, key)}' is missing")
+            raise UserError(f"{path}: key {npz_keys.shown(key, called)} is missing")
     images = _images(arrays[image_key], where(image_key))
     of = own_labels.column(arrays[label_key], where(label_key), len(images), one_hot=True)
     client = arrays.get(client_key)
@@ -206,23 +207,22 @@ def _images(images: np.ndarray, where: str) -> np.ndarray:
     return images
 
 
-def check_test(test: np.ndarray, train: np.ndarray, path: str | Path, key: str) -> None:
+def check_test(test: np.ndarray, train: np.ndarray, where: str) -> None:
     """Refuses test images that are not like the training images.
 
     Args:
       test: [M, H, W, C].
       train: [N, H, W, C].
-      path: of the test images' file, or what else to name in an error.
-      key: name of the test images.
+      where: file and key of the test images, for error messages.
     """
     if test.shape[1:] != train.shape[1:]:
         raise UserError(
-            f"{path}: '{key}' are {test.shape[1:]}; the training images are {train.shape[1:]}; "
+            f"{where} is {test.shape[1:]}; the training images are {train.shape[1:]}; "
             f"equal shapes are needed{image_axes.hint(test.shape, train.shape[1:])}"
         )
     if test.dtype != train.dtype:
         raise UserError(
-            f"{path}: '{key}' is {test.dtype}; the training images are {train.dtype}; equal types "
+            f"{where} is {test.dtype}; the training images are {train.dtype}; equal types "
             "are needed"
         )
 

@@ -385,8 +385,7 @@ def _by_class(labels: np.ndarray, num_classes: int = 0) -> list[np.ndarray]:
 
 
 def _gather(pieces: list[tuple[np.ndarray, np.ndarray]], num_clients: int) -> list[np.ndarray]:
-    """Joins each client's pieces of all classes; `pieces` has (indices, [K + 1] cuts) of each
-    class."""
+    """Joins each client's pieces of all classes: (indices, [K + 1] cuts) of each class."""
     return [
         np.concatenate([indices[cuts[k] : cuts[k + 1]] for indices, cuts in pieces])
         for k in range(num_clients)

@@ -2,7 +2,7 @@
 
 import os
 import zipfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,14 +25,42 @@ class _Kind(NamedTuple):
     brings_test_set: Callable[[Path], bool]
     to_test: str
     """How to name only some of its examples, where it has training and test examples."""
+    called: Mapping[str, str]
+    """Name of an array -> what errors call it."""
 
 
-_CSV = _Kind(image_csv.read, image_csv.brings_test_set, "a .csv file without a column 'split'")
+_CSV = _Kind(
+    image_csv.read,
+    image_csv.brings_test_set,
+    "a .csv file without a column 'split'",
+    {
+        "images": "each image",
+        "labels": "column 'label'",
+        "test_images": "each test image",
+        "test_labels": "column 'label' of the test rows",
+    },
+)
 _FOLDER = _Kind(
-    image_folder.read, image_folder.brings_test_set, "the path of its folder train or test"
+    image_folder.read,
+    image_folder.brings_test_set,
+    "the path of its folder train or test",
+    {
+        "images": "each image",
+        "labels": "the set of class folders",
+        "test_images": "each image in the folder test",
+        "test_labels": "the set of class folders in the folder test",
+    },
 )
 _HUGGING_FACE = _Kind(
-    hugging_face.read, hugging_face.brings_test_set, "the path of its folder train or test"
+    hugging_face.read,
+    hugging_face.brings_test_set,
+    "the path of its folder train or test",
+    {
+        "images": "each image",
+        "labels": "the label column",
+        "test_images": "each image of the split test",
+        "test_labels": "the label column of the split test",
+    },
 )
 
 
@@ -89,6 +117,12 @@ def read(
 def is_npz(path: str | Path) -> bool:
     """Whether a user's own data are read as an .npz file."""
     return _kind(Path(path)) is None
+
+
+def called(path: str | Path) -> Mapping[str, str]:
+    """Name of each array -> what errors call it; empty for an .npz file."""
+    kind = _kind(Path(path))
+    return {} if kind is None else kind.called
 
 
 def brings_test_set(path: str | Path) -> bool:

@@ -1,5 +1,6 @@
 """The examples of one split; test sets and limits cut off from them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,9 +39,16 @@ class Split(NamedTuple):
         return self.labels if self.targets is None else self.targets
 
 
-def cut_test(
-    split: Split, fraction: float, seed: int, source: str, cut_by: str = "class"
-) -> tuple[Split, Split]:
+class Cut(NamedTuple):
+    """Training examples, and the test set that was split off from them."""
+
+    train: Split
+    test: Split
+    duplicates: int
+    """Number of images that are not in the test set because a copy is a training image."""
+
+
+def cut_test(split: Split, fraction: float, seed: int, source: str, cut_by: str = "class") -> Cut:
     """Splits off a stratified test set; every class and client keeps at least one example.
 
     A duplicated image is not in the test set if a copy of it is a training image.
@@ -58,6 +66,7 @@ def cut_test(
         sizes = np.bincount(split.labels)
         wanted = np.minimum(apportion(sizes, total), sizes - 1)
         taken = _choose(split.labels, wanted, rng)
+    drawn = int(taken.sum())
     if cut_by == "client" and taken.any():
         digests = image_digests(split.images)
         taken &= ~np.isin(digests, digests[~taken])
@@ -75,22 +84,49 @@ def cut_test(
             f"config.dataset.test_fraction: {fraction} of {source}'s {len(split.labels)} examples "
             f"leaves no test example, as {keeps} keeps one to train on; {needed}"
         )
-    return _where(split, ~taken), _where(split, taken)
+    return Cut(_where(split, ~taken), _where(split, taken), drawn - int(taken.sum()))
 
 
 def never_trained(test: Split, train: Split, source: str) -> tuple[Split, list[str]]:
     """The test set without images that are also training images, and a line that reports them."""
     fresh = ~np.isin(image_digests(test.images), image_digests(train.images))
     if not fresh.any():
+        every = "the only test image is" if len(fresh) == 1 else f"all {len(fresh)} test images are"
         raise UserError(
-            f"{source}: all {len(fresh)} test images are among the training images; other test "
-            "images are needed, or none, so that a test set is split off"
+            f"{source}: {every} among the training images; other test images are needed, or none, "
+            "so that a test set is split off"
         )
     if fresh.all():
         return test, []
+    are = "is" if (number := int((~fresh).sum())) == 1 else "are"
     return _where(test, fresh), [
-        f"{source}: {int((~fresh).sum())} of {len(fresh)} test images are among the training "
-        "images, and are left out of the test set"
+        f"{source}: {number} of {len(fresh)} test images {are} among the training images, and "
+        f"{are} left out of the test set"
+    ]
+
+
+def labelled_twice(split: Split, names: Sequence[str], source: str) -> list[str]:
+    """A line about images that occur with different labels; empty where there are none.
+
+    Args:
+      split: the examples.
+      names: the name of each class.
+      source: what the line calls them.
+    """
+    digests, first, which = np.unique(
+        image_digests(split.images), return_index=True, return_inverse=True
+    )
+    other = split.labels != split.labels[first][which]
+    if not other.any():
+        return []
+    number = len(np.unique(which[other]))
+    later = int(np.argmax(other))
+    earlier = first[which[later]]
+    one, two = (names[split.labels[i]] for i in (earlier, later))
+    occur = "1 image occurs" if number == 1 else f"{number} of {len(digests)} images occur"
+    return [
+        f"{source}: {occur} with different labels, first example {earlier} with {one!r} and "
+        f"example {later} with {two!r}"
     ]
 
 

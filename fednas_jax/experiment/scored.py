@@ -10,7 +10,7 @@ import numpy as np
 
 from fednas_jax import config as schema
 from fednas_jax.checkpoints.model import BATCH, Model
-from fednas_jax.data import datasets, learnt, own, sources
+from fednas_jax.data import datasets, image_axes, learnt, own, sources
 from fednas_jax.data import labels as own_labels
 from fednas_jax.data.datasets import Dataset, Split
 from fednas_jax.data.fingerprints import sha256
@@ -164,7 +164,8 @@ def choose(model: Model, *, dataset: str = "", data_dir: str = "", npz: str = ""
         given = own.read_examples(npz, "--npz")
         labels = scored_labels.of_file(model, given, npz)
         (clients,), names = own_labels.clients(given.client)
-        split = Split(given.images, labels, clients)
+        images = image_axes.grey_as(given.images, model.preprocessing.image_shape, npz)
+        split = Split(images, labels, clients)
         return _not_learnt_from(model, known, split, names, npz)
     if not dataset:
         found = _own(model, known, data_dir)
@@ -177,6 +178,7 @@ def choose(model: Model, *, dataset: str = "", data_dir: str = "", npz: str = ""
                 name: _options(model, known)[name] for name in ("test_fraction", "seed", "cut_by")
             }
         other = datasets.load(dataset, data_dir=data_dir or None, **cut)
+        other = datasets.grey_as(other, model.preprocessing.image_shape)
         is_cut = "seed" in datasets.choice_of_test_set(dataset)
         return _of_other(model, known, other, cut=is_cut)
     return _of_the_runs(model, known, found)

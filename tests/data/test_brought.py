@@ -137,6 +137,19 @@ def test_labels_and_clients_of_an_object_may_be_text(elsewhere: Path) -> None:
     assert made.client_names == names
 
 
+def test_grey_test_images_of_rgb_training_images_become_rgb() -> None:
+    train, test = (
+        WHITE.repeat(3, axis=3),
+        WHITE + np.arange(60, dtype=np.uint8)[:, None, None, None],
+    )
+    numbers = np.arange(60) % 3
+    data = Dataset("mine", Split(train, numbers, None), Split(test, numbers, None), 3,
+                   ("a", "b", "c"), (0.5,) * 3, (0.5,) * 3)  # fmt: skip
+    np.testing.assert_array_equal(
+        brought._checked(data, "mine").test.images, test.repeat(3, axis=3)
+    )
+
+
 WHITE = np.zeros((60, 8, 8, 1), np.uint8)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fednas_jax.data import cuts, datasets, published
 from fednas_jax.data.fingerprints import image_digests
-from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.errors import UserError, warn_once
 
 
 def on_disk(name):
@@ -237,11 +237,11 @@ LABELS = own()["labels"]
             {"class_names": np.array(["a", "b"]), "labels": np.array(["a", "c"])[LABELS % 2]},
             "'labels': label 'c' is not among 'class_names' (a, b); the same names are needed",
         ),
-        ({"labels": LABELS * 0}, "'labels' has one class only; at least 2 are needed"),
+        ({"labels": LABELS * 0}, "'labels' has one class only (0); at least 2 are needed"),
         ({"test_images": IMAGES}, "key 'test_labels' is missing"),
         ({"test_labels": LABELS}, "key 'test_images' is missing"),
         ({"test_images": IMAGES, "test_labels": LABELS + 1}, "'test_labels': label 4; 0 to 3, the"),
-        ({"test_images": IMAGES[:, :, :8], "test_labels": LABELS}, "'test_images' are (8, 8, 3)"),
+        ({"test_images": IMAGES[:, :, :8], "test_labels": LABELS}, "'test_images' is (8, 8, 3)"),
         ({"test_images": IMAGES * 1.0, "test_labels": LABELS}, "'test_images' is float32"),
     ],
 )
@@ -326,6 +326,49 @@ def test_test_images_that_are_training_images_are_left_out(tmp_path, within):
     source = path if within else test_path
     line = f"{source}: 8 of 12 test images are among the training images, and are left out of the"
     assert data.lost[0].startswith(line)
+
+
+def test_one_test_image_is_one(tmp_path):
+    arrays, few, one = own(), own(number=2), own(number=1)
+    few["images"] = np.concatenate([arrays["images"][:1], 255 - arrays["images"][:1]])
+    path, test = save(tmp_path / "own.npz", **arrays), str(tmp_path / "test.npz")
+    save(test, **few)
+    assert datasets.load(path, test_path=test).lost[0] == (
+        f"{test}: 1 of 2 test images is among the training images, and is left out of the test set"
+    )
+    save(test, **one)
+    with pytest.raises(UserError, match="the only test image is among the training images; other"):
+        datasets.load(path, test_path=test)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+@pytest.mark.parametrize("within", [True, False])
+def test_grey_test_images_of_rgb_training_images_become_rgb(tmp_path, kind, within, capsys):
+    images = own()["images"].astype(kind)
+    grey = (255 - images[:12, :, :, :1]).astype(kind)
+    other = {"images": grey, "labels": np.arange(12) % 4}
+    path, test = str(tmp_path / "own.npz"), "" if within else str(tmp_path / "test.npz")
+    inside = {f"test_{name}": array for name, array in other.items()} if within else {}
+    save(path, **own(images=images), **inside)
+    save(tmp_path / "test.npz", **other)
+    warn_once.cache_clear()
+    data = datasets.load(path, test_path=test)
+    np.testing.assert_array_equal(data.test.images, np.concatenate([grey] * 3, axis=3))
+    where = f"{path}: 'test_images'" if within else f"config.dataset.test_path: {test}"
+    line = f"{where}: grey images are read as RGB, as the training images are\n"
+    assert capsys.readouterr().err == f"fednas_jax: warning: {line}"
+
+
+def test_rgb_test_images_of_grey_training_images_are_refused(tmp_path):
+    images = own()["images"]
+    path = save(tmp_path / "own.npz", **own(images=images[..., :1]))
+    test = save(tmp_path / "test.npz", **own())
+    with pytest.raises(UserError) as error:
+        datasets.load(path, test_path=test)
+    assert str(error.value) == (
+        f"{test}: each image is (8, 9, 3); the training images are (8, 9, 1); equal shapes are "
+        "needed; Pillow's Image.convert('L') makes a colour image grey"
+    )
 
 
 def test_a_test_set_of_training_images_alone_is_refused(tmp_path):
@@ -413,6 +456,47 @@ def test_no_client_is_lost_to_the_test_set(tmp_path):
         "every client and class keeps one to train on",
     )
     assert data.cut_by == "client"
+
+
+def test_duplicates_are_named_as_the_reason_of_a_small_test_set(tmp_path):
+    """Each image is in both clients."""
+    arrays = own(number=80, client=np.arange(80) // 40)
+    arrays["images"][40:] = arrays["images"][:40]
+    data = datasets.load(save(tmp_path / "own.npz", **arrays))
+    number = len(data.test.labels)
+    assert 0 < number < 14
+    assert data.lost[0] == (
+        "config.dataset.test_fraction: 0.2 of 80 examples would be 16, but the test set has "
+        f"{number}, as {16 - number} images are copies of training images"
+    )
+
+
+def test_both_reasons_of_a_small_test_set_are_named(tmp_path):
+    images = np.random.RandomState(0).randint(0, 256, (80, 8, 8, 1)).astype(np.uint8)
+    images[60:] = images[40:60]
+    arrays = {"images": images, "labels": np.arange(80) % 2, "client": np.array(MIXED)}
+    data = datasets.load(save(tmp_path / "own.npz", **arrays))
+    number = len(data.test.labels)
+    assert 0 < number < 9
+    assert data.lost[-1].endswith(
+        f"the test set has {number}, as {10 - number} images are copies of training images and "
+        "every client and class keeps one to train on"
+    )
+
+
+def test_images_with_two_labels_are_named(tmp_path):
+    arrays = own(class_names=np.array(["ant", "bee", "cow", "dog"]))
+    arrays["images"][7] = arrays["images"][8] = arrays["images"][5]  # bee, dog and ant
+    arrays["images"][4] = arrays["images"][0]  # of the same class
+    path = save(tmp_path / "own.npz", **arrays)
+    line = f"{path}: 1 image occurs with different labels, first example 5 with 'bee' and example"
+    assert datasets.load(path).lost[0] == f"{line} 7 with 'dog'"
+    arrays["images"][3] = arrays["images"][2]
+    path = save(tmp_path / "own.npz", **arrays)
+    assert datasets.load(path).lost[0] == (
+        f"{path}: 2 of 36 images occur with different labels, first example 2 with 'cow' and "
+        "example 3 with 'dog'"
+    )
 
 
 def test_clients_of_one_image_leave_no_test_set(tmp_path):

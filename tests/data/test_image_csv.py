@@ -1,5 +1,7 @@
 """A CSV file that lists images: as spreadsheets write it, or one line that says what is wrong."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -80,6 +82,22 @@ def test_a_quoted_cell_may_hold_the_separator_and_paths_may_be_absolute(folder):
     assert found["labels"].tolist() == ["a, b", 'say "c"']
 
 
+def test_a_path_in_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder / "img"))
+    assert levels(read(folder, "path,label\n~/1.png,a\nimg/0.png,b\n")["images"]) == [1, 0]
+    (folder / "~").mkdir()
+    (folder / "img/3.png").rename(folder / "~/1.png")  # a folder of this name comes first
+    assert levels(read(folder, "path,label\n~/1.png,a\nimg/0.png,b\n")["images"]) == [3, 0]
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_may_be_written_in_another_form_than_on_disk(folder, forms):
+    on_disk, in_file = (unicodedata.normalize(form, "café.png") for form in forms)
+    assert on_disk != in_file
+    (folder / "img/3.png").rename(folder / "img" / on_disk)
+    assert levels(read(folder, f"path,label\nimg/{in_file},a\nimg/0.png,b\n")["images"]) == [3, 0]
+
+
 def test_columns_that_are_not_read_are_named(folder, capsys):
     found = read(folder, "age,label,path,clients\n3,a,img/1.png,x\n4,b,img/0.png,y\n")
     assert "client" not in found
@@ -91,7 +109,7 @@ def test_a_split_column_divides_the_rows(folder, capsys):
     found = read(folder, rows + "img/3.png,0,val\n")
     assert (levels(found["images"]), found["labels"].tolist()) == ([0, 2], [0, 1])
     assert (levels(found["test_images"]), found["test_labels"].tolist()) == ([1], [1])
-    assert "list.csv: 1 rows of a validation split are left out" in capsys.readouterr().err
+    assert "list.csv: 1 row of a validation split is left out" in capsys.readouterr().err
     assert image_csv.brings_test_set(folder / "list.csv")
     read(folder, rows.replace("Test", "train"))
     assert not image_csv.brings_test_set(folder / "list.csv")
@@ -114,7 +132,10 @@ HEAD = "path,label\n"
         ("path,label,Label\n", "has several columns 'label'; one is needed"),
         (HEAD, "has no rows; a row for each image is needed"),
         (HEAD + "img/0.png,a\nimg/9.png,b\nx,b\n", r"line 3 names .*img/9\.png, which does not e"),
-        (HEAD + "img/0.png,a\nimg/9.png,b\nx,b\n", r", and 1 more of 3 lines; paths relative to"),
+        (
+            HEAD + "img/0.png,a\nimg/9.png,b\nx,b\n",
+            r", and 1 more of 3 lines; paths of images, relative to",
+        ),
         (HEAD + "img/0.png,\n", "line 2 has no label; one is needed"),
         (HEAD + "img/0.png\n", "line 2 has no label; one is needed"),
         (HEAD + "\nimg/0.png,a,b\n", "line 3 has 3 cells for 2 columns; one for each is needed"),
@@ -122,7 +143,18 @@ HEAD = "path,label\n"
         ("path,label,split\nimg/0.png,a,dev\n", "column 'split' has no train; rows to train on"),
         ("path,label,split\nimg/0.png,a,both\n", "line 2 has split 'both'; train or test is"),
         ("path,label,split\nimg/0.png,a,\n", "line 2 has no split; one is needed"),
-        (HEAD + "img,a\n", "line 2 names .*img, which does not exist"),
+        (
+            HEAD + 'img/0.png,"a\nimg/1.png,b\n',
+            "row that begins in line 2 has a quote that is not c",
+        ),
+        (
+            HEAD + 'img/0.png,a\n\n"img/1.png,b\nx',
+            "row that begins in line 4 has a quote that is n",
+        ),
+        ('path,"label\n', "row that begins in line 1 has a quote that is not closed; a closing"),
+        ("sep=,\n" + HEAD + '"img/0.png,a', "row that begins in line 3 has a quote"),
+        (HEAD + '"img/0.png\n\n",\nimg/1.png,a', "line 2 has no label; one is needed"),
+        (HEAD + "img,a\n", "line 2 names .*img, which is a folder; paths of images"),
     ],
 )
 def test_another_table_is_refused_in_one_line(folder, text, part):
@@ -142,7 +174,10 @@ def test_a_line_is_counted_as_an_editor_counts(folder):
     [
         ("path,label\nimg/0.png,Zürich\n".encode("cp1252"), "is not UTF-8; a table saved as UTF-8"),
         ("path,label\n".encode("utf-16"), "is not UTF-8"),
-        (b"path,label\n" + b"x" * 200_000 + b",a\n", r"is no CSV \(field larger than"),
+        (
+            b"path,label\nx,a\n" + b"x" * 200_000 + b",a\n",
+            r"is no CSV \(field larger than .*, in the row that begins in line 3\); closed quotes",
+        ),
     ],
 )
 def test_another_encoding_or_file_is_refused(folder, content, part):

@@ -89,6 +89,43 @@ def test_validation_images_are_left_out_and_a_line_says_so(tmp_path, name, capsy
     assert not image_folder.brings_test_set(tmp_path)
 
 
+def test_one_validation_image_is_one(tmp_path, capsys):
+    image_folder.read(tree(tmp_path, "train/a/0.png", "train/b/1.png", "val/a/2.png"))
+    assert f"{tmp_path / 'val'}: 1 image is left out, as" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("names", [("Train", "train", "test"), ("train", "TEST", "test")])
+def test_two_folders_of_one_split_are_refused(tmp_path, names):
+    if tree(tmp_path, "x/0.png") and (tmp_path / "X").exists():
+        pytest.skip("the file system does not tell Train from train")
+    (tmp_path / "x/0.png").unlink()
+    (tmp_path / "x").rmdir()
+    tree(tmp_path, *(f"{name}/{label}/0.png" for name in names for label in "ab"))
+    one, other = sorted(
+        name for name in names if [n.lower() for n in names].count(name.lower()) > 1
+    )
+    with pytest.raises(UserError) as error:
+        image_folder.read(tmp_path)
+    assert (
+        str(error.value) == f"{tmp_path}: has {one} and {other}; one folder of this split is needed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("folders", "line"),
+    [
+        (["c"], "folders without images are left out: 1 ('c')"),
+        (["c/p/q", "b/r", "d"], "folders without images are left out: 3 ('b/r', 'c', 'd')"),
+    ],
+)
+def test_folders_without_images_are_named(tmp_path, folders, line, capsys):
+    tree(tmp_path, "a/0.png", "b/1.png")
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    assert image_folder.read(tmp_path)["labels"].tolist() == ["a", "b"]
+    assert f"{tmp_path}: {line}\n" in capsys.readouterr().err
+
+
 def test_a_class_may_be_called_train(tmp_path):
     """Among vehicles, say: `train` is a split only where nothing but splits stands beside it."""
     found = image_folder.read(tree(tmp_path, "train/0.png", "car/1.png"))

@@ -181,6 +181,28 @@ def test_memory_that_is_not_there_is_one_line(monkeypatch):
         read(content, content)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_one_large_image_at_the_start_is_of_unlike_size_and_no_lack_of_memory(monkeypatch, turned):
+    """Once memory lacks, sizes are read from the heads of files, and as a camera was held."""
+    empty = np.empty
+
+    def little_memory(shape, *rest):
+        if np.prod(shape) > 10_000:
+            raise MemoryError
+        return empty(shape, *rest)
+
+    exif = Image.Exif()
+    exif[0x0112] = 6 if turned else 1
+    small = encoded(GREY.T.copy() if turned else GREY, exif=exif.tobytes())
+    monkeypatch.setattr(images.np, "empty", little_memory)
+    monkeypatch.setattr(images, "_PER_THREAD", 1)
+    monkeypatch.setattr(images.os, "cpu_count", lambda: 2)
+    with pytest.raises(
+        UserError, match=r"image 0 is 90 x 70 pixels .*, and 1 of 9 images is not 8"
+    ):
+        read(encoded(np.zeros((90, 70), np.uint8)), *[small] * 8)
+
+
 @pytest.mark.parametrize("threads", [1, 8])
 def test_the_order_is_that_of_the_images_whatever_the_threads(monkeypatch, threads):
     monkeypatch.setattr(images, "_THREADS", threads)

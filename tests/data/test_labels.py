@@ -119,8 +119,8 @@ def test_text_that_is_numbers_counts_as_numbers() -> None:
 @pytest.mark.parametrize(
     ("values", "names", "says"),
     [
-        ([3, 3], None, "has one class only; at least 2"),
-        (["a", "a"], None, "has one class only; at least 2"),
+        ([3, 3], None, "has one class only (3); at least 2"),
+        (["a", "a"], None, "has one class only ('a'); at least 2"),
         ([-1, 1], None, "has -1; 0 or above, or text, is needed"),
         (
             ["ant", "dog"],

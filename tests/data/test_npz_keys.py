@@ -99,7 +99,7 @@ def test_arrays_that_are_not_read_are_named(tmp_path: Path, capsys: pytest.Captu
         ({"x_train": IMAGES, "y_train": LABELS[:4]}, "'y_train' has 4 entries for 12 images"),
         ({"x_train": IMAGES[:, :4], "y_train": LABELS}, "'x_train' is 4 x 8 pixels"),
         (KERAS | KERAS_TEST | {"y_test": LABELS[:6] + 1}, "'y_test': label 3; 0 to 2, the train"),
-        (KERAS | KERAS_TEST | {"x_test": OTHERS[..., 0]}, "'x_test' are (8, 8, 1); the training"),
+        (KERAS | KERAS_TEST | {"x_test": OTHERS[..., :2]}, "'x_test' is (8, 8, 2); the trainin"),
     ],
 )
 def test_what_is_refused_is_named_as_the_file_names_it(

@@ -187,3 +187,48 @@ def test_a_data_set_of_digits_in_files_with_numbers_as_labels(here):
             np.testing.assert_array_equal(there, array)
     assert datasets.examples_sha256(one) == datasets.examples_sha256(other)
     assert (one.mean, one.std, one.class_names) == (other.mean, other.std, other.class_names)
+
+
+def listing(*rows):
+    return "path,label,split\n" + "".join(f"{row}\n" for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("files", "table", "right"),
+    [
+        (["a/0.png", "a/1.png"], "", "the set of class folders has one class only ('a'); at least"),
+        (
+            ["train/a/0.png", "train/b/1.png", "test/c/2.png"],
+            "",
+            "the set of class folders in the folder test: label 'c' is not among the training ",
+        ),
+        (["0.png"], listing("0.png,x,train"), "column 'label' has one class only ('x'); at least"),
+        (["0.png"], listing("0.png,-1,train", "0.png,1,train"), "column 'label' has -1; 0 or abo"),
+        (
+            ["0.png"],
+            listing("0.png,a,train", "0.png,b,train", "0.png,c,test"),
+            "column 'label' of the test rows: label 'c' is not among the training data's classes",
+        ),
+    ],
+)
+def test_errors_name_what_a_folder_or_table_has(here, files, table, right):
+    path = tree(here / "data", *files)
+    if table:
+        path = path / "list.csv"
+        path.write_text(table)
+    with pytest.raises(UserError) as error:
+        own.read(path)
+    assert str(error.value).startswith(f"{path}: {right}")
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_images_that_are_too_small_are_no_array_of_a_folder(here, table):
+    path = tree(here / "data", "a/0.png", "b/1.png")
+    for name in ("a/0.png", "b/1.png"):
+        Image.new("L", (7, 7)).save(path / name)
+    if table:
+        path = path / "list.csv"
+        path.write_text(listing("a/0.png,a,train", "b/1.png,b,train"))
+    with pytest.raises(UserError) as error:
+        own.read(path)
+    assert str(error.value).startswith(f"{path}: each image is 7 x 7 pixels; at least 8 x 8 are")

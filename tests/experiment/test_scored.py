@@ -21,7 +21,7 @@ from fednas_jax.data.archives import Decoded
 from fednas_jax.data.datasets import Dataset
 from fednas_jax.experiment import assembly, provenance, scored
 from fednas_jax.experiment import workdir as folders
-from fednas_jax.runtime.errors import UserError
+from fednas_jax.runtime.errors import UserError, warn_once
 from fednas_jax.runtime.files import write_json
 from tests.tiny import fedavg_config, first_checkpoint
 
@@ -188,6 +188,39 @@ def test_labels_without_names_are_numbers(
     assert told in capsys.readouterr().err
     assert (scored.choose(model, dataset=path).labels < 3).all()
     assert told in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def of_colour(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like `place`, whose run has RGB images without colour, and `grey.npz`."""
+    folder = tmp_path_factory.mktemp("of_colour")
+    with contextlib.chdir(folder):
+        save("rand.npz", np.repeat(IMAGES, 3, axis=-1), LABELS)
+        save("grey.npz", IMAGES, LABELS)
+        first_checkpoint(own_config(), Path("run"))
+    return folder
+
+
+@pytest.mark.parametrize("asked", ["dataset", "npz"])
+def test_grey_images_for_a_model_of_rgb_are_read_as_rgb(
+    of_colour: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    asked: str,
+) -> None:
+    """And are known for those that the model has learnt from."""
+    monkeypatch.chdir(of_colour)
+    warn_once.cache_clear()
+    found = scored.choose(fednas_jax.restore("run"), **{asked: "grey.npz"})
+    assert_the_runs_test_set(found, own_config(), 42)
+    assert "grey.npz: grey images are read as RGB" in capsys.readouterr().err
+
+
+def test_rgb_images_for_a_model_of_grey_are_refused(model: Model, tmp_path: Path) -> None:
+    path = save(str(tmp_path / "rgb.npz"), np.repeat(IMAGES, 3, axis=-1), LABELS)
+    for asked in ({"dataset": path}, {"npz": path}):
+        with pytest.raises(UserError, match=r"; Pillow's Image\.convert\('L'\) makes a colour"):
+            scored.measure(model, scored.choose(model, **asked))
 
 
 CHANGES = {
