@@ -304,7 +304,9 @@ def _near(leaf: str, by_name: Mapping[str, Field], everywhere: bool = False) -> 
         begun = [other for other in by_name if long and _leaf(other).startswith(beginning)]
         if 0 < len(begun) <= _MOST:
             return begun
-    if close := closest(leaf, map(_leaf, by_name), _LEAF_CLOSE):
+    leaves = {_leaf(other) for other in by_name}
+    alike = {other for other in leaves if other[0] == letters[:1] and not everywhere}
+    if close := closest(leaf, alike) or closest(leaf, leaves, _LEAF_CLOSE):
         found = [other for other in by_name if _leaf(other) == close]
         return [close] if close in found else found
     also = [word for field in by_name.values() for word in field.also]
