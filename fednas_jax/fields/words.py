@@ -62,6 +62,12 @@ NETWORKS = {
 }  # fmt: skip
 """Word -> `network.name`."""
 
+FLAG_OF_NETWORKS = (
+    "model", "models", "net", "nets", "arch", "archs", "architecture", "architectures", "genotype",
+    "genotypes", "backbones", "networkname", "modelname",
+)  # fmt: skip
+"""Words for the flag `--networks` of `compare`, as `plain` writes them."""
+
 OWN_DATA = "the path of your own data, see docs/data.md"
 
 DATASETS = {
