@@ -13,6 +13,7 @@ if __name__ == "__main__":
     environment.prepare("fednas_jax.compare")  # before other imports: it may restart the process
 
 from fednas_jax.algorithms import unknown_fields
+from fednas_jax.fields import words
 from fednas_jax.runtime import console, start
 from fednas_jax.runtime.command_line import HELP_FLAGS, guarded, options
 from fednas_jax.runtime.errors import UserError, plain
@@ -86,14 +87,11 @@ def _flag_meant(argv: Sequence[str]) -> Callable[[str], str]:
     of_field = unknown_fields.flag_meant(argv)
 
     def meant(name: str) -> str:
-        return "did you mean --networks?" if plain(name) in _NETWORKS else of_field(name)
+        return (
+            "did you mean --networks?" if plain(name) in words.FLAG_OF_NETWORKS else of_field(name)
+        )
 
     return meant
-
-
-_NETWORKS = ("model", "models", "net", "nets", "arch", "archs", "architecture", "architectures",
-             "genotype", "genotypes", "backbones", "networkname", "modelname")  # fmt: skip
-"""Words for `--networks`, as `plain` writes them."""
 
 
 def _distinct(flag: str, text: str) -> list[str]:

@@ -270,7 +270,9 @@ def _hint(name: str) -> str:
     right = meant(name, NAMES, words.DATASETS)
     if right == words.OWN_DATA:
         return f"; {own} is needed, see docs/data.md"
-    return f"; did you mean {right}?" if right else f"; known: {', '.join(NAMES)}, or {own}"
+    return (
+        f"; did you mean {right}?" if right else f"; known: {', '.join(sorted(NAMES))} (or {own})"
+    )
 
 
 def _published_as(path: str) -> str:

@@ -62,6 +62,12 @@ NETWORKS = {
 }  # fmt: skip
 """Word -> `network.name`."""
 
+FLAG_OF_NETWORKS = (
+    "model", "models", "net", "nets", "arch", "archs", "architecture", "architectures", "genotype",
+    "genotypes", "backbones", "networkname", "modelname",
+)  # fmt: skip
+"""Words for the flag `--networks` of `compare`, as `plain` writes them."""
+
 OWN_DATA = "the path of your own data, see docs/data.md"
 
 DATASETS = {
@@ -304,7 +310,9 @@ def _near(leaf: str, by_name: Mapping[str, Field], everywhere: bool = False) -> 
         begun = [other for other in by_name if long and _leaf(other).startswith(beginning)]
         if 0 < len(begun) <= _MOST:
             return begun
-    if close := closest(leaf, map(_leaf, by_name), _LEAF_CLOSE):
+    leaves = {_leaf(other) for other in by_name}
+    alike = {other for other in leaves if other[0] == letters[:1] and not everywhere}
+    if close := closest(leaf, alike) or closest(leaf, leaves, _LEAF_CLOSE):
         found = [other for other in by_name if _leaf(other) == close]
         return [close] if close in found else found
     also = [word for field in by_name.values() for word in field.also]

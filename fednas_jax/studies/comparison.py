@@ -133,7 +133,7 @@ _WORDS = {
         (SEARCHED, "search", "supernet", "found", "nas", "derived"),
         "--search=CONFIG, which adds the network that a search finds",
     ),
-    "genotype": "the name or the file of a genotype, such as FedNAS_V1",
+    **dict.fromkeys(("genotype",), "the name or the file of a genotype, such as FedNAS_V1"),
     "darts": "DARTS_V2",
     "fednas": "FedNAS_V1",
 }

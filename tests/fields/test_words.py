@@ -205,7 +205,7 @@ def test_what_data_are_needed_is_said_once() -> None:
         "config.dataset.name: unknown data set 'femnist'; the path of an .npz file, a .csv file, "
         "or a folder of images or of a Hugging Face data set is needed, see docs/data.md"
     )
-    assert "known: digits, " in refusal(lambda: datasets.load("quantum"))
+    assert "known: cifar10, " in refusal(lambda: datasets.load("quantum"))
 
 
 @pytest.mark.parametrize(
