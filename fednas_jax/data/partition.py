@@ -161,8 +161,8 @@ def _named_table(labels: np.ndarray, name: str, fraction: float, seed: int) -> P
 def _column(examples: Examples) -> np.ndarray:
     if examples.client is None:
         raise UserError(
-            "config.partition.name: 'natural' needs a data set with a `client` column; that, or "
-            "another partition, such as hetero, is needed"
+            "config.partition.name: 'natural' needs a data set with a `client` column, or folders "
+            "of clients; one of these, or another partition, such as hetero, is needed"
         )
     return examples.client
 
