@@ -85,8 +85,8 @@ def _run(argv: Sequence[str]) -> None:
     told = (workdir / sweep_results.TABLE).read_text(encoding="utf-8")
     print(f"\n{told}\nFiles in {workdir}: {sweep_results.files()}")
     finished = [layout.of_rounds(outcome.folder) for outcome in outcomes if not outcome.error]
-    files = {"picture": sweep_results.PICTURE, "table": sweep_results.TABLE}
-    next_steps.tell(next_steps.of_study(finished, workdir, **files))
+    picture, table = sweep_results.PICTURE, sweep_results.TABLE
+    next_steps.tell(next_steps.of_study(finished, workdir, picture=picture, table=table))
     if lacking := extras.left_out("curves"):
         print(f"fednas_jax: {lacking}", file=sys.stderr)
     if failed := [outcome.planned.name for outcome in outcomes if outcome.error]:
