@@ -29,12 +29,12 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 PROGRAM_FILE, WEIGHTS_FILE = "predict.jax", "weights.safetensors"
 NEEDS_FILE = "predict.json"
 
-OLDEST_READERS = {"0.10.1": "0.8.2", "0.11.2": "0.11.0"}
-"""Release of jax that exports -> the oldest release that ran its programs.
+OLDEST_READERS = {"0.10.1": "0.8.2", "0.11.2": "0.11.1"}
+"""Release of jax that exports -> the oldest release that ran its programs and computes right.
 
 Tried with five networks (2nn, cnn, resnet20, a genotype, a supernet) on a CPU, in environments of
-jax, jaxlib and flatbuffers alone. The release before each of these, 0.8.1 and 0.10.2, fails: it
-reads "0 devices", or cannot deserialize StableHLO."""
+jax, jaxlib and flatbuffers alone. 0.8.1 and 0.10.2 fail: they read "0 devices", or cannot
+deserialize StableHLO. 0.11.0 runs them, but miscompiles other programs (`releases.MISCOMPILES`)."""
 
 HELP = f"""Writes the model of a checkpoint into files for other programs:
 

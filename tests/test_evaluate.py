@@ -261,7 +261,7 @@ def test_classes_of_another_name(
     message = "class 2 is 'two', none of this model's classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)"
     assert_refused([str(run), "--dataset=mnist", out], message, capsys)
     names = tuple("01234567")
-    message = "'labels' has the labels 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, but 'class_names' has 8 of"
+    message = "label 8; 0 to 7, its classes, are needed"
     assert_refused([str(run), "--dataset=mnist", out], message, capsys)
 
 

@@ -73,7 +73,7 @@ def test_without_arguments_groups_are_checked(project: Path) -> None:
     assert check(project).returncode == 0
     asked = (project / "asked").read_text().splitlines()
     groups = [line.rpartition(" ")[2] for line in asked if "uv pip install --quiet --dry" in line]
-    assert groups == [".[report]", ".[wandb]", ".[mpi]", ".[cuda12]", ".[cuda13]"]
+    assert groups == [".[report]", ".[wandb]", ".[huggingface]", ".[mpi]", ".[cuda12]", ".[cuda13]"]
 
 
 @pytest.mark.parametrize(

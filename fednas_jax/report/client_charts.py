@@ -147,10 +147,10 @@ def partition_sizes(partition: ClassCounts) -> Spec:
         )
     else:
         encoded = bars.encode(
-            x=alt.X("examples:Q", bin=alt.Bin(maxbins=30)),
+            x=alt.X("examples:Q", bin=alt.Bin(maxbins=30, minstep=1)),
             y=alt.Y("count():Q", title="clients"),
             tooltip=[
-                alt.Tooltip("examples:Q", bin=alt.Bin(maxbins=30)),
+                alt.Tooltip("examples:Q", bin=alt.Bin(maxbins=30, minstep=1)),
                 alt.Tooltip("count():Q", title="clients"),
             ],
         )
@@ -187,7 +187,9 @@ def partition_classes(partition: ClassCounts) -> Spec | None:
             ),
             # Counts span four decades, so that opacity is proportional to their square root.
             opacity=alt.Opacity(
-                "examples:Q", scale=alt.Scale(type="sqrt", range=[0.04, 1]), legend=None
+                "examples:Q",
+                scale=alt.Scale(type="sqrt", domainMin=0, range=[0.04, 1]),
+                legend=None,
             ),
             tooltip=["client:N", "class:N", alt.Tooltip("examples:Q", format=",")],
         )

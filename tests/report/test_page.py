@@ -400,3 +400,12 @@ def test_long_names_of_clients_end_with_an_ellipsis_and_are_told_whole(tmp_path:
         assert name in json.dumps(spec), "the tooltip has the whole name"
     few = ClassCounts(["a", "b"], [[3, 4], [5, 6]])
     assert client_charts.partition_sizes(few)["encoding"]["x"]["axis"]["labelAngle"] == 0
+
+
+def test_the_classes_of_clients_are_coloured_from_0_and_sizes_are_whole() -> None:
+    """A client with the fewest examples of a class is not shown as one without any."""
+    classes = client_charts.partition_classes(ClassCounts(["a", "b"], [[12, 30], [14, 21]]))
+    assert classes is not None
+    assert classes["encoding"]["opacity"]["scale"]["domainMin"] == 0
+    many = client_charts.partition_sizes(ClassCounts(["a"], [[14], [15]] * 50))
+    assert many["encoding"]["x"]["bin"] == {"maxbins": 30, "minstep": 1}
