@@ -19,6 +19,7 @@ from fednas_jax.checkpoints import model_file
 from fednas_jax.checkpoints.model import Model
 from fednas_jax.data import datasets
 from fednas_jax.export import OLDEST_READERS, PLATFORMS, main, needs
+from fednas_jax.runtime.releases import MISCOMPILES
 from tests.documents import text
 from tests.quick import quick_jit
 from tests.tiny import (
@@ -143,8 +144,9 @@ def test_the_console_and_the_documents_say_what_is_needed(
     assert capsys.readouterr().out.splitlines()[-1] == line
     outputs = text("docs/outputs.md")
     assert f"predict.jax needs {' and '.join(needs('0.10.1'))} (made with jax 0.10.1)" in outputs
-    rows = dict(re.findall(r"^\| jax ([\d.]+) \(.*?\) \| ([\d.]+),.*\|$", outputs, re.MULTILINE))
-    assert rows == OLDEST_READERS
+    rows = re.findall(r"^\| jax ([\d.]+) \(.*?\) \| ([\d., ]+) \|.*\|$", outputs, re.MULTILINE)
+    right = {made: [r for r in ran.split(", ") if r not in MISCOMPILES] for made, ran in rows}
+    assert {made: ran[0] for made, ran in right.items()} == OLDEST_READERS
 
 
 def test_weights_have_plain_names(model: Model, run: Path) -> None:
