@@ -47,13 +47,14 @@ class Genotype(NamedTuple):
 
 
 def softmax(alpha: ArrayLike) -> np.ndarray:
-    """Softmax over the last axis, in float64 on the host.
+    """Softmax over the last axis, in float64 on the host."""
+    powers = _powers(alpha)
+    return powers / powers.sum(axis=-1, keepdims=True)
 
-    Terms are summed in ascending order, so that the same values in another order have the same sum.
-    """
+
+def _powers(alpha: ArrayLike) -> np.ndarray:
     raw = np.asarray(alpha, dtype=np.float64)
-    powers = np.exp(raw - raw.max(axis=-1, keepdims=True))
-    return powers / np.sort(powers, axis=-1).sum(axis=-1, keepdims=True)
+    return np.exp(raw - raw.max(axis=-1, keepdims=True))
 
 
 def largest_probability(history: Iterable[Mapping[str, Any]]) -> float:
@@ -87,7 +88,9 @@ def derive(alphas: Mapping[str, ArrayLike]) -> Genotype:
 
 
 def _derive_cell(alpha: np.ndarray) -> tuple[tuple[str, int], ...]:
-    probabilities = softmax(alpha)[:, 1:]
+    powers = _powers(alpha)
+    # Summed in ascending order, so that the same alphas in another order have the same sum.
+    probabilities = (powers / np.sort(powers, axis=-1).sum(axis=-1, keepdims=True))[:, 1:]
     chosen: list[tuple[str, int]] = []
     for node in range(NODES):
         rows = [row for row, edge in enumerate(EDGES) if edge[0] == node]
