@@ -156,18 +156,27 @@ def read_partition(folder: Path) -> ClassCounts | None:
         and all(isinstance(count, int) for row in counts for count in row)
     ):
         raise UserError(f"{path}: class_counts has no line for each client; {_RIGHT}")
-    ids = value.get("client_ids")
-    if ids is not None and not (
-        isinstance(ids, list)
-        and len(ids) == len(counts)
-        and all(isinstance(one, int) for one in ids)
-    ):
-        raise UserError(f"{path}: client_ids has no number for each client; {_RIGHT}")
-    called = value.get("client_names")
-    if called is not None and not (
-        isinstance(called, list)
-        and len(called) == len(counts)
-        and all(isinstance(one, str) for one in called)
-    ):
-        raise UserError(f"{path}: client_names has no name for each client; {_RIGHT}")
+    ids = _of_each_client(value, "client_ids", int, len(counts), path)
+    called = _of_each_client(value, "client_names", str, len(counts), path)
     return ClassCounts(names, counts, ids, called)
+
+
+def _of_each_client(
+    record: dict[str, Any], name: str, kind: type, clients: int, path: Path
+) -> list[Any] | None:
+    """A list with one value for each client; None where the record lacks it.
+
+    Raises:
+      UserError: the list is damaged.
+    """
+    found = record.get(name)
+    if found is None:
+        return None
+    if not (
+        isinstance(found, list)
+        and len(found) == clients
+        and all(isinstance(one, kind) for one in found)
+    ):
+        what = "number" if kind is int else "name"
+        raise UserError(f"{path}: {name} has no {what} for each client; {_RIGHT}")
+    return found
